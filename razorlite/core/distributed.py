@@ -1,0 +1,77 @@
+"""Collectives that are no-ops in a single process (torchrun sets up the others)."""
+
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def is_distributed() -> bool:
+    """Return whether a process group is running."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Return this process's rank, 0 without a process group."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes, 1 without a process group."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def is_main() -> bool:
+    """Return whether this process writes the files."""
+    return rank() == 0
+
+
+def all_reduce_mean(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes; the input is not changed, no gradient."""
+    if not is_distributed():
+        return value.detach()
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def all_reduce_max(value: Tensor) -> Tensor:
+    """Return the elementwise maximum over all processes; the input is not changed, no gradient."""
+    if not is_distributed():
+        return value.detach()
+    top = value.detach().clone()
+    dist.all_reduce(top, op=dist.ReduceOp.MAX)
+    return top
+
+
+def gather_objects(value: T) -> list[T]:
+    """Return every process's picklable value, in rank order, on every process."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast_object(value: T) -> T:
+    """Return rank 0's picklable value on every process."""
+    if not is_distributed():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=_object_device())
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if is_distributed():
+        dist.barrier()
+
+
+def _object_device() -> torch.device:
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -1,0 +1,37 @@
+"""Errors a user can cause. Each message names the thing, what was wanted, what came, what to do."""
+
+
+class RazorliteError(Exception):
+    """Base of all user-facing errors; commands print the message and exit with code 2."""
+
+
+class ConfigError(RazorliteError):
+    """A configuration file, an override or an argument of a building block is wrong."""
+
+
+class DataError(RazorliteError):
+    """A data set, an image or an annotation cannot be used."""
+
+
+class CheckpointError(RazorliteError):
+    """A checkpoint cannot be read or does not fit the model."""
+
+
+class SubnetError(RazorliteError):
+    """A subnet file is malformed or does not belong to the search space."""
+
+
+class BudgetError(RazorliteError):
+    """A budget or constraint cannot be met; the message names the reachable range."""
+
+
+class TrainingError(RazorliteError):
+    """Training cannot go on, for instance because the loss is not finite."""
+
+
+class RunFolderError(RazorliteError):
+    """A run folder cannot be written, or holds something that would be lost."""
+
+
+class ExportError(RazorliteError):
+    """A model cannot be traced or exported."""

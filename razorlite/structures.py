@@ -1,0 +1,116 @@
+"""What travels between data, models and metrics: frozen dataclasses of tensors.
+
+Boxes are x1, y1, x2, y2 in pixels, x to the right, y down; labels count from 0.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one image is known to show.
+
+    Attributes:
+        boxes: (N, 4) float, x1, y1, x2, y2 in pixels of the image tensor.
+        labels: (N,) int64, 0 to C - 1.
+        crowd: (N,) bool, boxes around groups that count only in evaluation; none by default.
+        masks: (N, H, W) bool, or None.
+        image_id: the data set's own identifier.
+        size: (height, width) of the image inside the batch tensor, without padding.
+        original_size: (height, width) of the image file.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor | None = None
+    masks: Tensor | None = None
+    image_id: int = 0
+    size: tuple[int, int] = (0, 0)
+    original_size: tuple[int, int] = (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Tensor) -> "Target":
+        """Return the target with only the objects that `keep` (mask or indices) names."""
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            labels=self.labels[keep],
+            crowd=None if self.crowd is None else self.crowd[keep],
+            masks=None if self.masks is None else self.masks[keep],
+        )
+
+    def without_crowd(self) -> "Target":
+        """Return the target without crowd boxes, as losses want it."""
+        return self if self.crowd is None else self[~self.crowd]
+
+    def to(self, device: torch.device | str) -> "Target":
+        """Return the target with its tensors on a device."""
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one image, best first.
+
+    Attributes:
+        boxes: (N, 4) float, x1, y1, x2, y2 in pixels.
+        scores: (N,) float in [0, 1].
+        labels: (N,) int64, 0 to C - 1.
+        masks: (N, H, W) bool, or None.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Any) -> "Detections":
+        """Return the detections that `keep` (mask, indices or slice) names."""
+        masks = None if self.masks is None else self.masks[keep]
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], masks)
+
+    def to(self, device: torch.device | str) -> "Detections":
+        """Return the detections with their tensors on a device."""
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and what they show.
+
+    Attributes:
+        images: (B, 3, H, W); uint8 from the loader's workers, normalised float on the device.
+        targets: B `Target`s for detection, or (B,) int64 labels for classification.
+    """
+
+    images: Tensor
+    targets: Any
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on a device."""
+        targets = self.targets
+        moved = (
+            targets.to(device) if isinstance(targets, Tensor) else [t.to(device) for t in targets]
+        )
+        return Batch(self.images.to(device, non_blocking=True), moved)
+
+
+def _to(record: Any, device: torch.device | str) -> Any:
+    tensors = {
+        name: value.to(device, non_blocking=True)
+        for name, value in vars(record).items()
+        if isinstance(value, Tensor)
+    }
+    return replace(record, **tensors)
