@@ -1,0 +1,91 @@
+"""Detectors with one head over all cells."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.registry import register
+from razorlite.models.heads.dense import DenseHead
+from razorlite.structures import Detections, Target
+
+
+class Detector(nn.Module):
+    """What every detector offers.
+
+    Images are normalised float (N, 3, H, W). `forward` returns raw maps, does not depend on
+    `train()` and can be traced by torch.fx.
+    """
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+        """Return kinds of raw maps, each a tuple over the levels."""
+        raise NotImplementedError
+
+    def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Return named scalars to be summed; crowd boxes do not count."""
+        raise NotImplementedError
+
+    def predict(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Detections]:
+        """Return the detections of each image, in pixels of `images`.
+
+        Args:
+            images: (N, 3, H, W).
+            sizes: per image (height, width) without padding; boxes are clipped to it.
+        """
+        raise NotImplementedError
+
+
+@register()
+class SingleStageDetector(Detector):
+    """A backbone, a neck and a dense head."""
+
+    def __init__(
+        self, *, backbone: nn.Module, bbox_head: DenseHead, neck: nn.Module | None = None
+    ) -> None:
+        """Take the built parts.
+
+        Args:
+            backbone: images to a tuple of maps.
+            bbox_head: maps to raw maps, losses and detections.
+            neck: maps to maps.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the head sees."""
+        maps = self.backbone(images)
+        return maps if self.neck is None else self.neck(maps)
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+        """Return what the head returns: kinds of raw maps, each a tuple over the levels."""
+        return self.bbox_head(self.features(images))
+
+    def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Return the head's losses."""
+        return self.bbox_head.loss(self(images), targets, _size(images))
+
+    @torch.no_grad()
+    def predict(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Detections]:
+        """Return the head's detections, in pixels of `images`."""
+        return self.bbox_head.predict(self(images), _size(images), sizes)
+
+
+@register()
+class RetinaNet(SingleStageDetector):
+    """With `RetinaHead`: https://arxiv.org/abs/1708.02002."""
+
+
+@register()
+class FCOS(SingleStageDetector):
+    """With `FCOSHead`: https://arxiv.org/abs/1904.01355."""
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]

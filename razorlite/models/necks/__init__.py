@@ -1,0 +1,5 @@
+"""Necks: what lies between a backbone and a head."""
+
+from razorlite.models.necks import fpn, pooling
+
+__all__ = ["fpn", "pooling"]

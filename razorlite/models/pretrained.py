@@ -1,0 +1,102 @@
+"""Weights for a backbone: torchvision's by name, a file, or a URL."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models as zoo
+
+from razorlite.core.errors import CheckpointError
+
+_HELP = "give the path of a local weights file as `pretrained`, or null to start from scratch"
+_WRAPPERS = ("state_dict", "model")
+_PREFIXES = ("module.", "backbone.")
+
+
+def load_pretrained(backbone: nn.Module, source: str) -> None:
+    """Fill a backbone from pretrained weights; a classifier's last layer is left out.
+
+    Args:
+        backbone: a module with the names of its torchvision original.
+        source: a torchvision weights name (`ResNet50_Weights.IMAGENET1K_V1`,
+            `torchvision://resnet50` for the newest), a path, or an http(s) URL.
+
+    Raises:
+        CheckpointError: the weights cannot be had, or a tensor is missing or has another shape.
+    """
+    weights = read_weights(source)
+    wanted = backbone.state_dict()
+    faults = [fault for name in wanted if (fault := _fault(name, wanted, weights))]
+    if faults:
+        raise CheckpointError(
+            f"pretrained weights {source!r} do not fit {type(backbone).__name__}: "
+            f"{len(faults)} of {len(wanted)} tensors, first: {faults[0]}; {_HELP}"
+        )
+    backbone.load_state_dict({k: weights[k] for k in wanted if k in weights}, strict=False)
+
+
+def read_weights(source: str) -> dict[str, Tensor]:
+    """Return the tensors that `source` names, without `module.` or `backbone.` prefixes.
+
+    Raises:
+        CheckpointError: no such name or file, no network, or not a file of tensors.
+    """
+    if source.startswith(("http://", "https://")):
+        return _unwrap(_download(source), source)
+    if source.startswith("torchvision://") or re.fullmatch(r"\w+_Weights\.\w+", source):
+        return _unwrap(_from_torchvision(source.removeprefix("torchvision://")), source)
+    return _unwrap(_from_file(source), source)
+
+
+def _fault(name: str, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+    if name not in weights:
+        return None if name.endswith("num_batches_tracked") else f"{name} is missing"
+    have, want = tuple(weights[name].shape), tuple(wanted[name].shape)
+    return None if have == want else f"{name} has shape {have}, wanted {want}"
+
+
+def _from_torchvision(name: str) -> Any:
+    try:
+        weights = zoo.get_weight(name) if "." in name else zoo.get_model_weights(name)["DEFAULT"]
+    except (ValueError, KeyError, AttributeError):
+        raise CheckpointError(f"torchvision has no weights {name!r}; {_HELP}") from None
+    return _download(weights.url)
+
+
+def _download(url: str) -> Any:
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", progress=False, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"cannot download {url} ({error}); {_HELP}") from None
+
+
+def _from_file(path: str) -> Any:
+    if not Path(path).is_file():
+        raise CheckpointError(f"no pretrained weights at {path!r}; {_HELP}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file fails in many ways inside torch.load
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"cannot read {path!r} as weights ({reason}); {_HELP}") from None
+
+
+def _unwrap(content: Any, source: str) -> dict[str, Tensor]:
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{source!r} holds no state dict; {_HELP}")
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    inside = {k: v for k, v in tensors.items() if k.startswith(_PREFIXES)}
+    return {_strip(k): v for k, v in (inside or tensors).items()}
+
+
+def _strip(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name

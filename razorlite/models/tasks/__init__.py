@@ -1,0 +1,5 @@
+"""What heads are made of: anchors, assigners, coders, losses, post-processing."""
+
+from razorlite.models.tasks import anchors, assigners, losses, postprocess
+
+__all__ = ["anchors", "assigners", "losses", "postprocess"]

@@ -1,0 +1,34 @@
+"""Assigners that a configuration can name."""
+
+from torch import Tensor
+
+from razorlite.core.registry import register
+from razorlite.ops.assigning import assign_by_iou
+
+
+@register()
+class MaxIoUAssigner:
+    """Gives each anchor the object it overlaps most."""
+
+    def __init__(
+        self,
+        *,
+        pos_iou_thr: float = 0.5,
+        neg_iou_thr: float = 0.4,
+        min_pos_iou: float = 0.0,
+        match_low_quality: bool = True,
+    ) -> None:
+        """See `razorlite.ops.assigning.assign_by_iou`."""
+        self.pos_iou_thr, self.neg_iou_thr = pos_iou_thr, neg_iou_thr
+        self.min_pos_iou, self.match_low_quality = min_pos_iou, match_low_quality
+
+    def __call__(self, anchors: Tensor, boxes: Tensor) -> Tensor:
+        """Return (A,) int64 for (A, 4) anchors: an index into boxes, BACKGROUND or IGNORED."""
+        return assign_by_iou(
+            anchors,
+            boxes,
+            self.pos_iou_thr,
+            self.neg_iou_thr,
+            self.min_pos_iou,
+            self.match_low_quality,
+        )

@@ -1,0 +1,164 @@
+"""Losses that a configuration can name.
+
+Each returns a scalar: the sum over all entries, times `loss_weight`, over `avg_factor`.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from razorlite.core.registry import register
+from razorlite.ops import losses
+from razorlite.ops.boxes import paired_giou, paired_iou
+
+AvgFactor = Tensor | float
+
+
+@register()
+class FocalLoss(nn.Module):
+    """Sigmoid focal loss, https://arxiv.org/abs/1708.02002."""
+
+    def __init__(
+        self, *, gamma: float = 2.0, alpha: float = 0.25, loss_weight: float = 1.0
+    ) -> None:
+        """See `razorlite.ops.losses.sigmoid_focal_loss_sum`."""
+        super().__init__()
+        self.gamma, self.alpha, self.loss_weight = gamma, alpha, loss_weight
+
+    def forward(self, logits: Tensor, labels: Tensor, avg_factor: AvgFactor) -> Tensor:
+        """Take (N, C) logits and (N,) labels: C is background, negative rows do not count."""
+        total = losses.sigmoid_focal_loss_sum(logits, labels, self.alpha, self.gamma)
+        return self.loss_weight * total / avg_factor
+
+
+class _BoxLoss(nn.Module):
+    def __init__(self, loss_weight: float) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(
+        self, pred: Tensor, target: Tensor, avg_factor: AvgFactor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Take (N, 4) predictions and targets, and (N,) weights or none."""
+        loss = self.each(pred.float(), target)
+        if weight is not None:
+            loss = loss * (weight if loss.dim() == 1 else weight[:, None])
+        return self.loss_weight * loss.sum() / avg_factor
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every box, (N,) or (N, 4)."""
+        raise NotImplementedError
+
+
+@register()
+class IoULoss(_BoxLoss):
+    """Minus the logarithm of the IoU of boxes, or 1 minus it.
+
+    https://arxiv.org/abs/1608.01471
+    """
+
+    decoded = True
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["log", "linear", "square"] = "log",
+        eps: float = 1e-6,
+        loss_weight: float = 1.0,
+    ) -> None:
+        """Choose -log(IoU), 1 - IoU or 1 - IoU^2; IoU counts as `eps` at least."""
+        super().__init__(loss_weight)
+        self.mode, self.eps = mode, eps
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the (N,) losses of (N, 4) boxes."""
+        iou = paired_iou(pred, target).clamp(min=self.eps)
+        if self.mode == "log":
+            return -iou.log()
+        return 1 - (iou if self.mode == "linear" else iou**2)
+
+
+@register()
+class GIoULoss(_BoxLoss):
+    """1 minus the generalised IoU of boxes, https://arxiv.org/abs/1902.09630."""
+
+    decoded = True
+
+    def __init__(self, *, eps: float = 1e-6, loss_weight: float = 1.0) -> None:
+        """Take unions and hulls as `eps` square pixels at least."""
+        super().__init__(loss_weight)
+        self.eps = eps
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the (N,) losses of (N, 4) boxes."""
+        return 1 - paired_giou(pred, target, self.eps)
+
+
+@register()
+class L1Loss(_BoxLoss):
+    """Absolute difference of encoded boxes."""
+
+    decoded = False
+
+    def __init__(self, *, loss_weight: float = 1.0) -> None:
+        """Build the loss."""
+        super().__init__(loss_weight)
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the (N, 4) losses of (N, 4) deltas."""
+        return (pred - target).abs()
+
+
+@register()
+class SmoothL1Loss(_BoxLoss):
+    """Absolute difference of encoded boxes, squared where it is below `beta`."""
+
+    decoded = False
+
+    def __init__(self, *, beta: float = 1.0, loss_weight: float = 1.0) -> None:
+        """Choose where the square ends."""
+        super().__init__(loss_weight)
+        self.beta = beta
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the (N, 4) losses of (N, 4) deltas."""
+        return losses.smooth_l1(pred, target, self.beta)
+
+
+@register()
+class BinaryCrossEntropy(nn.Module):
+    """Cross entropy of sigmoid logits with targets in [0, 1]."""
+
+    def __init__(self, *, loss_weight: float = 1.0) -> None:
+        """Build the loss."""
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(
+        self, logits: Tensor, targets: Tensor, avg_factor: AvgFactor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Take logits, targets and weights of one shape."""
+        total = F.binary_cross_entropy_with_logits(logits.float(), targets, weight, reduction="sum")
+        return self.loss_weight * total / avg_factor
+
+
+@register()
+class CrossEntropy(nn.Module):
+    """Cross entropy of softmax logits, with label smoothing (https://arxiv.org/abs/1512.00567)."""
+
+    def __init__(self, *, label_smoothing: float = 0.0, loss_weight: float = 1.0) -> None:
+        """Spread `label_smoothing` of each target evenly over all classes."""
+        super().__init__()
+        self.label_smoothing, self.loss_weight = label_smoothing, loss_weight
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, avg_factor: AvgFactor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Take (N, C) logits, (N,) labels and (N,) weights or none."""
+        each = F.cross_entropy(
+            logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing
+        )
+        total = each.sum() if weight is None else torch.dot(each, weight)
+        return self.loss_weight * total / avg_factor

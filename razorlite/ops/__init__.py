@@ -1,0 +1,1 @@
+"""Pure functions on tensors: boxes, losses, assigning, coding, anchors, suppression."""

@@ -1,0 +1,59 @@
+"""Box geometry. Boxes are x1, y1, x2, y2 in pixels."""
+
+import torch
+from torch import Tensor
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Return the areas of (..., 4) boxes as (...,), in square pixels."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (..., 4) boxes cut to an image of `size` = (height, width) pixels."""
+    height, width = size
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
+    y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
+    return torch.stack((x1, y1, x2, y2), -1)
+
+
+def pairwise_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
+    """Return the (N, M) intersection over union of (N, 4) with (M, 4) boxes.
+
+    The union counts as `eps` at least, so that boxes without area give 0.
+    """
+    x1, y1, x2, y2 = first[:, None].unbind(-1)
+    u1, v1, u2, v2 = second[None].unbind(-1)
+    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_(min=0)
+    height = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp_(min=0)
+    overlap = width.mul_(height)
+    union = (area(first)[:, None] + area(second)[None]).sub_(overlap).clamp_(min=eps)
+    return overlap.div_(union)
+
+
+def paired_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
+    """Return the (N,) intersection over union of box i of `first` with box i of `second`."""
+    overlap, union = _overlap_and_union(first, second, eps)
+    return overlap / union
+
+
+def paired_giou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
+    """Return the (N,) generalised IoU of box i of `first` with box i of `second`, in [-1, 1].
+
+    IoU minus the part of the enclosing box that neither box covers.
+    GIoU, https://arxiv.org/abs/1902.09630.
+    """
+    overlap, union = _overlap_and_union(first, second, eps)
+    low = torch.minimum(first[:, :2], second[:, :2])
+    high = torch.maximum(first[:, 2:], second[:, 2:])
+    hull = (high - low).clamp(min=0).prod(-1).clamp(min=eps)
+    return overlap / union - (hull - union) / hull
+
+
+def _overlap_and_union(first: Tensor, second: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    low = torch.maximum(first[:, :2], second[:, :2])
+    high = torch.minimum(first[:, 2:], second[:, 2:])
+    width, height = (high - low).clamp(min=0).unbind(-1)
+    overlap = width * height
+    return overlap, (area(first) + area(second) - overlap).clamp(min=eps)

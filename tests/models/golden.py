@@ -1,0 +1,169 @@
+"""Golden figures: outputs of reference detectors whose weights are drawn from tensor names."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from razorlite.models.backbones.resnet import ResNet
+from razorlite.models.detectors.single_stage import FCOS, RetinaNet
+from razorlite.models.heads.fcos_head import FCOSHead
+from razorlite.models.heads.retina_head import RetinaHead
+from razorlite.models.necks.fpn import FPN
+from razorlite.structures import Target
+
+FOLDER = Path(__file__).resolve().parents[1] / "golden"
+MAP_TOLERANCE = 1e-3  # of the map's largest magnitude
+LOSS_TOLERANCE = 2e-4  # relative
+BOX_TOLERANCE = 0.1  # pixels
+SCORE_TOLERANCE = 3e-4
+
+_OUTPUT_LAYERS = {
+    *("retina_cls", "retina_reg", "conv_cls", "conv_reg", "conv_centerness"),
+    *("atss_cls", "atss_reg", "atss_centerness", "gfl_cls", "gfl_reg"),
+    *("rpn_cls", "rpn_reg", "fc_cls", "fc_reg"),
+}
+
+
+def keys(name: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Return names and shapes of the reference's state dict."""
+    rows = [line.split(" ", 1) for line in (FOLDER / f"{name}.keys.txt").read_text().splitlines()]
+    return [(key, tuple(int(n) for n in shape.strip("(),").split(",") if n)) for key, shape in rows]
+
+
+def figures(name: str) -> dict[str, np.ndarray]:
+    """Return the recorded arrays."""
+    with np.load(FOLDER / f"{name}.npz") as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def fill(model: nn.Module, known: dict[str, np.ndarray]) -> None:
+    """Set every weight from its own name, and batch-norm statistics from the recorded ones."""
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.as_tensor(_draw(name, tuple(tensor.shape))))
+    for key, value in known.items():
+        if key.startswith("state."):
+            state[key.removeprefix("state.")].copy_(torch.from_numpy(value).float())
+
+
+def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    noise = np.asarray(rng.standard_normal(shape)).astype(np.float32)
+    if name.endswith("running_var"):
+        return 1 + 0.1 * np.abs(noise)
+    if name.endswith("running_mean"):
+        return 0.1 * noise
+    if name.endswith("embedding.weight"):
+        return noise
+    if len(shape) >= 2:
+        gain = 0.05 if name.split(".")[-2] in _OUTPUT_LAYERS else 1
+        return (noise * (2 / np.prod(shape[1:])) ** 0.5 * gain).astype(np.float32)
+    return 1 + 0.1 * noise if name.endswith(("weight", "scale")) else 0.1 * noise
+
+
+def image() -> Tensor:
+    """Return the (2, 3, 192, 256) golden images."""
+    rng = np.random.default_rng(20)
+    return torch.from_numpy(rng.standard_normal((2, 3, 192, 256)).astype(np.float32))
+
+
+def targets(known: dict[str, np.ndarray]) -> list[Target]:
+    """Return what the golden images show."""
+    return [
+        Target(
+            boxes=torch.from_numpy(known[f"gt.{i}.boxes"]),
+            labels=torch.from_numpy(known[f"gt.{i}.labels"]),
+            size=(192, 256),
+            original_size=(192, 256),
+        )
+        for i in range(2)
+    ]
+
+
+def map_errors(maps: dict[str, Tensor], known: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return per recorded `PREFIX.L` map the largest error over the map's largest magnitude."""
+    errors = {}
+    for name, value in maps.items():
+        got, want = value.detach().numpy(), known.get(name)
+        stride = next((k for k in known if k.startswith(f"{name}@stride")), None)
+        if want is None:
+            assert stride is not None, name
+            assert tuple(known[f"{name}@shape"]) == got.shape
+            want, got = known[stride], got.flatten()[:: int(stride.split("@stride")[1])]
+        assert got.shape == want.shape, (name, got.shape, want.shape)
+        errors[name] = float(np.abs(got - want).max() / np.abs(want).max())
+    return errors
+
+
+def feature_maps(features: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Return a neck's outputs as the figures record them."""
+    maps = {}
+    for i, x in enumerate(features):
+        maps[f"feat.{i}.mean"] = x.mean((0, 2, 3))[:64]
+        maps[f"feat.{i}.corner"] = x[:, :8, :3, :3]
+    return maps
+
+
+def raw_maps(raw: tuple[tuple[Tensor, ...], ...], prefix: str = "raw") -> dict[str, Tensor]:
+    """Return a head's outputs as the figures record them."""
+    return {f"{prefix}.{k}.{i}": x for k, kind in enumerate(raw) for i, x in enumerate(kind)}
+
+
+def recorded_losses(known: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the losses, those given per level summed."""
+    losses: dict[str, float] = {}
+    for key, value in known.items():
+        if key.startswith("loss."):
+            name = key.split(".")[1]
+            losses[name] = losses.get(name, 0.0) + float(value.sum())
+    return losses
+
+
+def unmatched(detections: Any, known: dict[str, np.ndarray], i: int) -> list[str]:
+    """Return the recorded detections of image `i` that have no equal among `detections`."""
+    missing = []
+    boxes, scores = detections.boxes.numpy(), detections.scores.numpy()
+    rows = (known[f"pred.{i}.{k}"] for k in ("boxes", "scores", "labels"))
+    for box, score, label in zip(*rows, strict=True):
+        close = np.abs(boxes - box).max(1) <= BOX_TOLERANCE
+        close &= np.abs(scores - score) <= SCORE_TOLERANCE
+        if not (close & (detections.labels.numpy() == label)).any():
+            missing.append(f"{label} {score:.4f} {box.round(1)}")
+    return missing
+
+
+def retinanet_r50(depth: int = 50) -> RetinaNet:
+    """The reference's RetinaNet with 4 classes."""
+    channels = [256, 512, 1024, 2048] if depth >= 50 else [64, 128, 256, 512]
+    return RetinaNet(
+        backbone=ResNet(depth=depth, frozen_stages=1, norm_eval=True),
+        neck=FPN(
+            in_channels=channels,
+            out_channels=256,
+            start_level=1,
+            add_extra_convs="on_input",
+            num_outs=5,
+        ),
+        bbox_head=RetinaHead(num_classes=4, in_channels=256),
+    )
+
+
+def fcos_r50() -> FCOS:
+    """The reference's FCOS (caffe, group norm) with 4 classes."""
+    return FCOS(
+        backbone=ResNet(depth=50, frozen_stages=1, norm_eval=True, norm_frozen=True, style="caffe"),
+        neck=FPN(
+            in_channels=[256, 512, 1024, 2048],
+            out_channels=256,
+            start_level=1,
+            add_extra_convs="on_output",
+            num_outs=5,
+            relu_before_extra_convs=True,
+        ),
+        bbox_head=FCOSHead(num_classes=4, in_channels=256),
+    )

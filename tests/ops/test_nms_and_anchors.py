@@ -1,0 +1,49 @@
+import torch
+from torch import tensor
+from torch.testing import assert_close
+
+from razorlite.ops.anchors import base_anchors, grid_anchors, grid_points
+from razorlite.ops.nms import suppress, top_candidates
+
+
+def test_base_anchors_keep_their_area_and_go_through_scales_first():
+    anchors = base_anchors(8, (1.0, 2.0), (0.25, 1.0))
+    # ratio is height over width: 0.25 makes 16 x 4
+    assert_close(anchors[0], tensor([-8.0, -2, 8, 2]))
+    assert_close(anchors[1], tensor([-16.0, -4, 16, 4]))
+    assert_close(anchors[2], tensor([-4.0, -4, 4, 4]))
+
+
+def test_points_go_row_by_row():
+    points = grid_points((2, 3), 4, 0.5)
+    assert points.tolist() == [[2, 2], [6, 2], [10, 2], [2, 6], [6, 6], [10, 6]]
+
+
+def test_anchors_of_a_cell_lie_together():
+    anchors = grid_anchors(tensor([[-1.0, -1, 1, 1], [-2, -2, 2, 2]]), (1, 2), 8)
+    assert anchors.tolist() == [[-1, -1, 1, 1], [-2, -2, 2, 2], [7, -1, 9, 1], [6, -2, 10, 2]]
+
+
+def test_candidates_are_those_above_the_threshold_best_first():
+    logits = torch.full((4, 2, 2), -9.0)  # 2 anchors x 2 classes on 2 x 2 cells
+    logits[1, 0, 1], logits[2, 1, 0], logits[3, 1, 1] = 2.0, 3.0, 1.0
+    scores, labels, anchor, cell = top_candidates(logits, 2, 0.05, 10)
+    assert_close(scores, tensor([3.0, 2.0, 1.0]).sigmoid())
+    assert labels.tolist() == [0, 1, 1]
+    assert anchor.tolist() == [1, 0, 1]
+    assert cell.tolist() == [2, 1, 3]
+    assert [len(part) for part in top_candidates(logits, 2, 0.05, 2)] == [2] * 4
+    assert [len(part) for part in top_candidates(logits, 2, 1.0, 2)] == [0] * 4
+    assert len(top_candidates(logits, 2, 0.0, 99)[0]) == 16
+
+
+def test_suppression_is_within_a_class():
+    boxes = tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9.5]])
+    scores, labels = tensor([0.5, 0.9, 0.7]), tensor([0, 0, 1])
+    assert suppress(boxes, scores, labels, 0.5, 10).tolist() == [1, 2]
+    assert suppress(boxes, scores, labels, 0.5, 1).tolist() == [1]
+
+
+def test_nothing_to_suppress():
+    none = torch.zeros(0)
+    assert len(suppress(torch.zeros(0, 4), none, none.long(), 0.5, 10)) == 0
