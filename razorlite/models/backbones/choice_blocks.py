@@ -1,0 +1,216 @@
+"""Operations to choose from: the blocks of the SPOS and ProxylessNAS spaces.
+
+Each is built with `in_channels`, `out_channels` and `stride` by the place it is put in, and with its
+other arguments by the configuration. Channels are split with `chunk`, joined with `cat` and mixed by
+`shuffle_channels` (unflatten, transpose, flatten), which tools that follow channels can read.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import register
+from razorlite.models.backbones.shufflenet import shuffle_channels
+from razorlite.models.layers import Activation, ConvModule
+
+
+class _TwoBranches(nn.Module):
+    """Half of the channels pass by (or shrink, with stride 2), the others go through `branch2`."""
+
+    branch2: nn.Module
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, kernel_size: int) -> None:
+        super().__init__()
+        _check_widths(type(self).__name__, in_channels, out_channels, stride)
+        self.stride = stride
+        if stride > 1:
+            self.branch1 = nn.Sequential(
+                _depthwise(in_channels, kernel_size, stride),
+                ConvModule(in_channels, out_channels // 2, 1, norm="BN"),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        if self.stride > 1:
+            passed = self.branch1(x)
+        else:
+            passed, x = x.chunk(2, dim=1)
+        return shuffle_channels(torch.cat((passed, self.branch2(x)), dim=1))
+
+
+@register()
+class ShuffleBlock(_TwoBranches):
+    """ShuffleNetV2's unit with a kernel of any odd size.
+
+    Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, fig. 4.
+    """
+
+    def __init__(
+        self, *, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
+    ) -> None:
+        """Build the block.
+
+        Args:
+            in_channels: channels of the input; equal to `out_channels` with stride 1.
+            out_channels: channels of the output, even.
+            stride: 1, or 2 to halve the map.
+            kernel_size: side of the depth-wise kernels, odd.
+
+        Raises:
+            ConfigError: channels, stride or kernel do not fit.
+        """
+        _check_kernel("ShuffleBlock", kernel_size)
+        super().__init__(in_channels, out_channels, stride, kernel_size)
+        half = out_channels // 2
+        self.branch2 = nn.Sequential(
+            ConvModule(in_channels if stride > 1 else half, half, 1, norm="BN"),
+            _depthwise(half, kernel_size, stride),
+            ConvModule(half, half, 1, norm="BN"),
+        )
+
+
+@register()
+class ShuffleXception(_TwoBranches):
+    """ShuffleNetV2's unit with three 3 x 3 separable convolutions in the branch.
+
+    Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, fig. 4.
+    """
+
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        """Build the block.
+
+        Args:
+            in_channels: channels of the input; equal to `out_channels` with stride 1.
+            out_channels: channels of the output, even.
+            stride: 1, or 2 to halve the map.
+
+        Raises:
+            ConfigError: channels or stride do not fit.
+        """
+        super().__init__(in_channels, out_channels, stride, 3)
+        half = out_channels // 2
+        self.branch2 = nn.Sequential(
+            _Separable(in_channels if stride > 1 else half, half, stride),
+            _Separable(half, half, 1),
+            _Separable(half, half, 1),
+        )
+
+
+@register()
+class MBBlock(nn.Module):
+    """MobileNetV2's inverted residual: expand, depth-wise, project; a shortcut where it fits.
+
+    https://arxiv.org/abs/1801.04381, table 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        kernel_size: int = 3,
+        expand_ratio: int = 6,
+        activation: Activation = "ReLU",
+    ) -> None:
+        """Build the block.
+
+        Args:
+            in_channels: channels of the input.
+            out_channels: channels of the output.
+            stride: 1, or 2 to halve the map.
+            kernel_size: side of the depth-wise kernel, odd.
+            expand_ratio: inner channels per input channel; 1 leaves the expansion out.
+            activation: after the expansion and the depth-wise convolution.
+
+        Raises:
+            ConfigError: the kernel or the ratio does not fit.
+        """
+        super().__init__()
+        _check_kernel("MBBlock", kernel_size)
+        if expand_ratio < 1:
+            raise ConfigError(f"MBBlock.expand_ratio must be at least 1, got {expand_ratio}")
+        inner = in_channels * expand_ratio
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.expand_conv: ConvModule | None = None
+        if expand_ratio > 1:
+            self.expand_conv = ConvModule(in_channels, inner, 1, norm="BN", activation=activation)
+        self.depthwise_conv = _depthwise(inner, kernel_size, stride, activation)
+        self.linear_conv = ConvModule(inner, out_channels, 1, norm="BN", activation=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        y = x if self.expand_conv is None else self.expand_conv(x)
+        y = self.linear_conv(self.depthwise_conv(y))
+        return x + y if self.has_shortcut else y
+
+
+@register()
+class Skip(nn.Module):
+    """Leaves a block out: the identity."""
+
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        """Check that the place can do without a block.
+
+        Args:
+            in_channels: channels of the input.
+            out_channels: channels of the output; the same number.
+            stride: 1.
+
+        Raises:
+            ConfigError: the place changes the channels or the size of the map.
+        """
+        super().__init__()
+        if stride != 1 or in_channels != out_channels:
+            raise ConfigError(
+                f"Skip needs stride 1 and equal channels, got stride {stride} and {in_channels} "
+                f"to {out_channels}; give this group's mapping no Skip"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+
+class _Separable(nn.Module):
+    """A 3 x 3 depth-wise and a 1 x 1 convolution, activated only after the second."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise_conv = _depthwise(in_channels, 3, stride)
+        self.pointwise_conv = ConvModule(in_channels, out_channels, 1, norm="BN")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise_conv(self.depthwise_conv(x))
+
+
+def _depthwise(
+    channels: int, kernel_size: int, stride: int, activation: Activation | None = None
+) -> ConvModule:
+    return ConvModule(
+        channels,
+        channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        groups=channels,
+        norm="BN",
+        activation=activation,
+    )
+
+
+def _check_widths(owner: str, in_channels: int, out_channels: int, stride: int) -> None:
+    if stride not in (1, 2) or out_channels % 2:
+        raise ConfigError(
+            f"{owner} needs stride 1 or 2 and an even number of output channels, got stride "
+            f"{stride} and {out_channels} channels"
+        )
+    if stride == 1 and in_channels != out_channels:
+        raise ConfigError(
+            f"{owner} with stride 1 needs equal channels, got {in_channels} to {out_channels}"
+        )
+
+
+def _check_kernel(owner: str, kernel_size: int) -> None:
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ConfigError(f"{owner}.kernel_size must be odd, got {kernel_size}")

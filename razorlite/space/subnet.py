@@ -1,0 +1,103 @@
+"""One point of a search space, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from razorlite.core.errors import SubnetError
+from razorlite.core.files import write_text_atomic
+from razorlite.space._reading import parse_file
+
+if TYPE_CHECKING:
+    from razorlite.space.search_space import ChoiceSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subnet:
+    """What is chosen: operations, kept channels, or both.
+
+    Attributes:
+        choices: place (space id, or module path in some files) to the name of its operation.
+        channels: channel group to the indices that are kept.
+        fingerprint: names the search space; empty where it is not known.
+        cost: figures such as macs and params.
+        scores: figures such as AP.
+        origin: where it came from: plain values.
+    """
+
+    choices: Mapping[str, str] = field(default_factory=dict)
+    channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fingerprint: str = ""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_figures(
+        self,
+        *,
+        cost: Mapping[str, float] | None = None,
+        scores: Mapping[str, float] | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> Subnet:
+        """Return the same choices with other figures; None keeps what there is."""
+        return replace(
+            self,
+            cost=self.cost if cost is None else dict(cost),
+            scores=self.scores if scores is None else dict(scores),
+            origin=self.origin if origin is None else dict(origin),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the subnet as YAML, whole or not at all.
+
+        Raises:
+            RunFolderError: the file cannot be written.
+        """
+        write_text_atomic(path, self.to_yaml())
+
+    def to_yaml(self) -> str:
+        """Return the text of the file that `load` reads."""
+        tree: dict[str, Any] = {"format": 1}
+        for name in ("fingerprint", "origin", "cost", "scores", "choices"):
+            value = getattr(self, name)
+            if value:
+                tree[name] = value if isinstance(value, str) else dict(value)
+        if self.channels:
+            tree["channels"] = {name: list(kept) for name, kept in self.channels.items()}
+        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+
+    @classmethod
+    def load(cls, path: str | Path, space: ChoiceSpace | None = None) -> Subnet:
+        """Read a subnet file: ours, or either dialect of MMRazor's.
+
+        MMRazor 0.x keys by space id and lists the one choice, 1.x keys by module path and names
+        it; both under `chosen`.
+
+        Args:
+            path: the YAML file.
+            space: where given, keys become its space ids and every choice is checked.
+
+        Raises:
+            SubnetError: the file cannot be read, is malformed, or is no point of the space; one
+                line names the file and the fault.
+        """
+        try:
+            subnet = cls(**parse_file(Path(path)))
+            return subnet if space is None else space.resolve(subnet)
+        except SubnetError as error:
+            raise SubnetError(f"{path}: {error}") from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists of channels on one line."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
+        return super().represent_sequence(tag, sequence, flow_style=True)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
