@@ -1,0 +1,89 @@
+"""Which registered classes fit where, and how messages speak of them."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
+from typing import Any, Literal, get_origin
+
+from razorlite.core._config_signature import is_list_like, signature_of, simplify, type_hints
+from razorlite.core.registry import lookup, names, suggestion
+
+SCALARS = (int, float, bool, str, type(None))
+
+
+def suits(value: Any, option: Any) -> bool:
+    """Return whether an option of a union is of the same kind as a value: block, list, scalar."""
+    origin = get_origin(simplify(option)) or simplify(option)
+    listed = isinstance(origin, type) and is_list_like(origin)
+    scalar = (
+        origin is Literal
+        or origin in SCALARS
+        or (isinstance(origin, type) and issubclass(origin, PurePath))
+    )
+    if isinstance(value, dict):
+        return not listed and not scalar
+    if isinstance(value, list):
+        return listed
+    return isinstance(value, str) and origin in (Callable, Literal, type)
+
+
+def has_call(target: Any) -> bool:
+    """Return whether the instances of a class can be called."""
+    return isinstance(target, type) and any("__call__" in vars(c) for c in target.__mro__)
+
+
+def is_instance(value: Any, wanted: type) -> bool:
+    try:
+        return isinstance(value, wanted)
+    except TypeError:  # a Protocol that cannot be checked
+        return not isinstance(value, (*SCALARS, list))
+
+
+def is_default(wanted: type, block: Mapping[str, Any]) -> bool:
+    """Return whether a block stands for `wanted` itself without naming it."""
+    if not dataclasses.is_dataclass(wanted) and not _is_registered(wanted):
+        return False
+    return (
+        "type" not in block or "type" in signature_of(wanted).annotations or not fitting((wanted,))
+    )
+
+
+def _is_registered(wanted: type) -> bool:
+    return any(lookup(name) is wanted for name in names())
+
+
+def fits(target: Callable[..., Any], wanted: tuple[type, ...]) -> bool:
+    """Return whether calling `target` gives one of the wanted classes, as far as it tells."""
+    made = target if isinstance(target, type) else type_hints(target).get("return")
+    if not wanted or not isinstance(made, type):
+        return True
+    try:
+        return issubclass(made, wanted)
+    except TypeError:  # a Protocol that cannot be checked
+        return True
+
+
+def fitting(wanted: tuple[type, ...]) -> list[str]:
+    return [
+        name for name in names() if isinstance(lookup(name), type) and fits(lookup(name), wanted)
+    ]
+
+
+def offer(wanted: tuple[type, ...]) -> str:
+    known = fitting(wanted) if wanted else []
+    return f"; known: {_some(known)}" if known else ""
+
+
+def _some(words: Iterable[str], most: int = 12) -> str:
+    words = list(words)
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+
+
+def title(target: Any) -> str:
+    """Return "FPN " or "FPN: " style prefixes; dataclasses are known by their place alone."""
+    return "" if dataclasses.is_dataclass(target) else f"{getattr(target, '__name__', target)} "
+
+
+def unknown_key(target: Any, key: str, known: Mapping[str, Any]) -> str:
+    hint = suggestion(key, known) or (f"; it takes {_some(known)}" if known else "")
+    return f"{title(target)}takes no {key!r}{hint}" if title(target) else f"unknown key{hint}"

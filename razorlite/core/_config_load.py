@@ -1,0 +1,266 @@
+"""Configuration files: reading, `_base_`, merging, overrides and custom imports."""
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from razorlite.core import shipped
+from razorlite.core._yaml_lines import Node, dump, from_tree, parse, plain
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import suggestion
+
+Key = tuple[str, ...]
+
+
+class Config:
+    """A merged configuration that knows where each value was written.
+
+    Attributes:
+        tree: plain nested dicts and lists.
+        path: the file it was read from, or None.
+        name: the file's name without folder and ending, or "config".
+    """
+
+    def __init__(
+        self, tree: dict[str, Any], *, sources: Mapping[Key, str], path: Path | None = None
+    ) -> None:
+        self.tree = tree
+        self.path = path
+        self.name = path.stem if path else "config"
+        self._sources = dict(sources)
+
+    def where(self, path: str | Key = "") -> str:
+        """Return "file.yaml:12" for a dotted path, or for the nearest block around it."""
+        key = split_path(path) if isinstance(path, str) else tuple(path)
+        while key and key not in self._sources:
+            key = key[:-1]
+        return self._sources.get(key, "config")
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """Return the value at a dotted path such as "model.neck" or "stages.0.depth"."""
+        value: Any = self.tree
+        for part in split_path(path):
+            if isinstance(value, dict) and part in value:
+                value = value[part]
+            elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+                value = value[int(part)]
+            else:
+                return default
+        return value
+
+    def dump(self) -> str:
+        """Return YAML text of the merged tree; loading it gives an equal tree."""
+        return dump(self.tree)
+
+
+def load(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration with its bases, apply overrides and import `custom_imports`.
+
+    Args:
+        config: a YAML file, the name of a shipped one, or nested dicts and lists.
+        overrides: "a.b=value" or "a.0.b=value"; the value is YAML. A dict is merged, any other
+            value replaces. A `type` is set before other keys, as a changed type drops them.
+
+    Returns:
+        The merged tree. Dicts merge key by key, lists are replaced, a block whose `type` differs
+        replaces the base's block; where None is not a legal value, `null` stands for the default.
+
+    Raises:
+        ConfigError: all faults found, one a line, with file and line.
+    """
+    faults: list[str] = []
+    root, path = _read(config, faults)
+    for override in sorted(overrides, key=lambda text: not _sets_type(text)):
+        root = _override(root, override, faults)
+    raise_faults(faults)
+    sources = dict(_sources(root, ()))
+    result = Config(plain(root), sources=sources, path=path)
+    _import_custom(result, faults)
+    raise_faults(faults)
+    return result
+
+
+def raise_faults(faults: Sequence[str]) -> None:
+    """Raise one ConfigError with every fault on its own line, if there are any."""
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def split_path(path: str) -> Key:
+    """Split "a.0.b" into ("a", "0", "b"); a part with dots is written in double quotes."""
+    return tuple(quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|([^."]+)', path))
+
+
+def join_path(key: Key) -> str:
+    """Return the dotted spelling of a path."""
+    return ".".join(f'"{part}"' if "." in part else part for part in key)
+
+
+def merge(base: Node, new: Node) -> Node:
+    """Return `base` overlaid with `new`: dicts by key unless `type` differs, all else replaced."""
+    if not (isinstance(base.value, dict) and isinstance(new.value, dict)):
+        return new
+    kinds = [block["type"].value for block in (base.value, new.value) if "type" in block]
+    if len(kinds) == 2 and kinds[0] != kinds[1]:
+        return new
+    merged = dict(base.value)
+    for key, child in new.value.items():
+        merged[key] = merge(merged[key], child) if key in merged else child
+    return Node(merged, new.source)
+
+
+def _read(config: Any, faults: list[str]) -> tuple[Node, Path | None]:
+    if isinstance(config, Config):
+        return _with_sources(config), config.path
+    if isinstance(config, Mapping):
+        return from_tree(config, "config"), None
+    path = shipped.find(config)
+    return _read_file(path, (), faults), path
+
+
+def _with_sources(config: Config) -> Node:
+    """Rebuild the nodes of a loaded configuration."""
+
+    def rebuild(value: Any, key: Key) -> Node:
+        if isinstance(value, dict):
+            children = {name: rebuild(child, (*key, name)) for name, child in value.items()}
+            return Node(children, config.where(key))
+        if isinstance(value, list):
+            items = [rebuild(child, (*key, str(index))) for index, child in enumerate(value)]
+            return Node(items, config.where(key))
+        return Node(value, config.where(key))
+
+    return rebuild(config.tree, ())
+
+
+def _read_file(path: Path, inside: tuple[Path, ...], faults: list[str]) -> Node:
+    """Read a file and merge it over its bases; `inside` are the files that led here."""
+    node = parse(_read_text(path), str(path), faults)
+    if node.value is None:
+        node = Node({}, node.source)
+    if not isinstance(node.value, dict):
+        faults.append(f"{path}: wants 'key: value' lines, got {type(node.value).__name__}")
+        return Node({}, str(path))
+    result = Node({}, str(path))
+    for base, source in _bases(node.value.pop("_base_", None), faults):
+        base_path = Path(os.path.normpath(path.parent / base))
+        chain = (*inside, path)
+        if any(_same(base_path, seen) for seen in chain):
+            faults.append(
+                f"{source}: _base_: {base_path} is a base of itself; remove one of the two"
+            )
+        elif not base_path.is_file():
+            hint = suggestion(base_path.name, shipped.yaml_names(base_path.parent))
+            faults.append(f"{source}: _base_: no file {base_path}{hint}")
+        else:
+            result = merge(result, _read_file(base_path, chain, faults))
+    return merge(result, node)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a UTF-8 text file; is it a configuration?") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _bases(node: Node | None, faults: list[str]) -> list[tuple[str, str]]:
+    if node is None:
+        return []
+    items = node.value if isinstance(node.value, list) else [node]
+    for item in items:
+        if not isinstance(item.value, str):
+            faults.append(f"{item.source}: _base_: wants a file or a list of files")
+    return [(item.value, item.source) for item in items if isinstance(item.value, str)]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _sets_type(override: str) -> bool:
+    return split_path(override.partition("=")[0].strip())[-1:] == ("type",)
+
+
+def _override(root: Node, override: str, faults: list[str]) -> Node:
+    path, equals, text = override.partition("=")
+    key = split_path(path.strip())
+    if not equals or not key:
+        faults.append(f"--set {override}: wants KEY=VALUE, for instance --set seed=1")
+        return root
+    source = f"--set {path.strip()}"
+    value = parse(text, source, faults, fixed_source=source)
+    try:
+        return _put(root, key, value)
+    except ConfigError as error:
+        faults.append(f"{source}: {error}")
+        return root
+
+
+def _put(node: Node, key: Key, new: Node, done: Key = ()) -> Node:
+    """Return a copy of `node` with `new` merged in at `key`."""
+    if not key:
+        return merge(node, new)
+    head, rest = key[0], key[1:]
+    if isinstance(node.value, list):
+        index = _index(node.value, head, done)
+        items = list(node.value)
+        items[index] = _put(items[index], rest, new, (*done, head))
+        return Node(items, node.source)
+    if node.value is not None and not isinstance(node.value, dict):
+        raise ConfigError(f"{join_path(done)} is {node.value!r}, not a block with keys")
+    children = node.value or {}
+    if rest:
+        child = _put(children.get(head, Node(None, new.source)), rest, new, (*done, head))
+        return Node({**children, head: child}, node.source)
+    return merge(Node(children, node.source), Node({head: new}, node.source))
+
+
+def _index(items: list[Node], head: str, done: Key) -> int:
+    if not head.isdecimal():
+        raise ConfigError(f"{join_path(done)} is a list; name an item by its index from 0")
+    if int(head) >= len(items):
+        raise ConfigError(f"{join_path(done)} has {len(items)} items; there is no item {head}")
+    return int(head)
+
+
+def _sources(node: Node, key: Key) -> Iterator[tuple[Key, str]]:
+    yield key, node.source
+    if isinstance(node.value, dict):
+        for name, child in node.value.items():
+            yield from _sources(child, (*key, name))
+    elif isinstance(node.value, list):
+        for index, child in enumerate(node.value):
+            yield from _sources(child, (*key, str(index)))
+
+
+def _import_custom(config: Config, faults: list[str]) -> None:
+    """Import the user's modules; the configuration's folder and the current one are searched."""
+    modules = config.tree.get("custom_imports") or []
+    where = config.where("custom_imports")
+    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
+        faults.append(f"{where}: custom_imports: wants a list of module names, got {modules!r}")
+        return
+    _search_in(Path(where.rpartition(":")[0]).parent, (config.path or Path()).parent, Path())
+    for index, name in enumerate(modules):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            faults.append(
+                f"{config.where(('custom_imports', str(index)))}: custom_imports: cannot import "
+                f"{name!r}: {reason}; looked beside the configuration and in the current folder too"
+            )
+
+
+def _search_in(*folders: Path) -> None:
+    """Add folders to the end of the import path, so that they hide nothing installed."""
+    for folder in folders:
+        if str(folder.resolve()) not in sys.path:
+            sys.path.append(str(folder.resolve()))

@@ -1,0 +1,176 @@
+"""What a class or function takes: names, types and which of them are required."""
+
+import dataclasses
+import inspect
+import sys
+import types
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import PurePath
+from types import SimpleNamespace
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """The keys of a block that spells out a call.
+
+    Attributes:
+        annotations: type of each parameter that can be given by name.
+        required: names without a default.
+        extra: type of further keys where the callable has `**kwargs`, else None.
+    """
+
+    annotations: Mapping[str, Any]
+    required: tuple[str, ...]
+    extra: Any = None
+
+    def annotation(self, key: str) -> Any:
+        """Return the type of a parameter, or None if there is no such parameter."""
+        return self.annotations.get(key, self.extra)
+
+
+@cache
+def signature_of(target: Callable[..., Any]) -> Signature:
+    """Read the signature of a class or function; what is not annotated takes anything."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # some classes written in C do not tell
+        return Signature({}, (), extra=Any)
+    hints = type_hints(target)
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    extra = next((hints.get(p.name, Any) for p in parameters if p.kind is p.VAR_KEYWORD), None)
+    return Signature(
+        {p.name: hints.get(p.name, Any) for p in named},
+        tuple(p.name for p in named if p.default is p.empty),
+        extra,
+    )
+
+
+def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the resolved annotations of a callable; those that cannot be resolved are left out."""
+    target = getattr(target, "func", target)  # functools.partial
+    if not isinstance(target, type):
+        return _resolve(target)
+    if dataclasses.is_dataclass(target):
+        return _resolve(target)
+    method = target.__new__ if target.__init__ is object.__init__ else target.__init__  # type: ignore[misc]
+    return _resolve(method)
+
+
+def _resolve(owner: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(owner)
+    except Exception:  # one of them names what only a type checker imports: take the others
+        scope = getattr(owner, "__globals__", vars(sys.modules.get(owner.__module__, sys)))
+        raw = getattr(owner, "__annotations__", {})
+        return {n: h for name in raw for n, h in _resolve_one(name, raw[name], scope).items()}
+
+
+def _resolve_one(name: str, hint: Any, scope: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(SimpleNamespace(__annotations__={name: hint}), globalns=scope)
+    except Exception:
+        return {}
+
+
+def simplify(annotation: Any) -> Any:
+    """Strip what does not matter for a value: Annotated, Final, aliases, type variables."""
+    while True:
+        origin = get_origin(annotation)
+        if origin in (Annotated, Final, ClassVar):
+            annotation = get_args(annotation)[0]
+        elif isinstance(annotation, dataclasses.InitVar):
+            annotation = annotation.type
+        elif isinstance(annotation, TypeVar):
+            annotation = annotation.__bound__ or Any
+        elif hasattr(annotation, "__supertype__"):  # NewType
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        elif isinstance(annotation, str) or annotation is inspect.Parameter.empty:
+            return Any
+        else:
+            return type(None) if annotation is None else annotation
+
+
+def union_options(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the annotation alone."""
+    annotation = simplify(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(option for arg in get_args(annotation) for option in union_options(arg))
+    return (annotation,)
+
+
+def classes_of(annotation: Any) -> tuple[type, ...]:
+    """Return the classes that an annotation names; none stands for anything."""
+    options = [get_origin(option) or option for option in union_options(annotation)]
+    if any(not isinstance(option, type) or option in (Any, object) for option in options):
+        return ()
+    return tuple(option for option in options if option is not type(None))
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+    Any: "anything",
+}
+
+
+def describe(annotation: Any) -> str:
+    """Return an annotation in words, for messages."""
+    options = union_options(annotation)
+    if len(options) > 1:
+        return " or ".join(dict.fromkeys(describe(option) for option in options))
+    annotation = options[0]
+    origin, args = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is Literal:
+        return f"one of {', '.join(repr(arg) for arg in args)}"
+    if origin in _WORDS:
+        return _WORDS[origin]
+    if origin in (Callable, type):
+        return "a registered name"
+    if not isinstance(origin, type):
+        return "a block"
+    if issubclass(origin, PurePath):
+        return "a path"
+    if origin is tuple and args and args[-1] is not ...:
+        return f"a list of {len(args)} ({', '.join(describe(arg) for arg in args)})"
+    if is_list_like(origin):
+        return f"a list, each item {describe(args[0])}" if args else "a list"
+    return "a block"
+
+
+def is_list_like(origin: type) -> bool:
+    """Return whether a YAML list stands for objects of this class."""
+    return not issubclass(origin, str) and origin.__name__ in _LIST_LIKE
+
+
+_LIST_LIKE = {
+    *("list", "tuple", "set", "frozenset"),
+    *("Sequence", "MutableSequence", "Iterable", "Collection", "Set"),
+}
+
+
+def show(value: Any) -> str:
+    """Return a configuration value as a short text, for messages."""
+    if isinstance(value, dict):
+        return "a block"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,44 @@
+"""Configurations: YAML that spells out constructor calls, checked whole before anything is built.
+
+A block `{type: FPN, in_channels: [64, 128], out_channels: 64}` is the call `FPN(in_channels=…,
+out_channels=…)` of a class or function registered as "FPN". Signatures are the schema:
+
+- a scalar, list, tuple, dict or Literal is checked against the parameter's annotation;
+- a dataclass annotation takes a block without `type` whose keys are the fields;
+- any other class takes a block with `type`, a registered class of that kind, built recursively;
+- `Factory[T]` takes the same block and builds it when called; `Partial[T]` also lets arguments
+  be missing until then;
+- `Callable` takes the name of a registered function, or a block.
+
+Where `null` is no legal value it stands for the parameter's default. Objects that are already built
+may stand in for blocks when a configuration is given as a dict.
+"""
+
+from typing import TypeVar
+
+from razorlite.core._config_interpret import Factory, Partial, interpret
+from razorlite.core._config_load import Config, load
+from razorlite.core.errors import ConfigError
+
+__all__ = ["Config", "ConfigError", "Factory", "Partial", "build", "check", "load"]
+
+T = TypeVar("T")
+
+
+def check(config: Config, schema: type[object]) -> None:
+    """Check the whole tree against a class's signature and those it names; build nothing.
+
+    Raises:
+        ConfigError: all faults, one a line: "fcos.yaml:12: neck.out_chanels: FPN takes no
+            'out_chanels'; did you mean 'out_channels'?"
+    """
+    interpret(config, schema)
+
+
+def build(config: Config, schema: type[T]) -> T:
+    """Check the whole tree, then build the class with everything nested in it.
+
+    Raises:
+        ConfigError: as `check`, or a constructor's own, with the block's file and line in front.
+    """
+    return interpret(config, schema)()

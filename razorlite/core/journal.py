@@ -1,0 +1,82 @@
+"""Append-only JSON lines that survive a kill at any moment."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from razorlite.core.errors import RunFolderError
+from razorlite.core.files import explain_write_errors, make_folder
+
+
+class Journal:
+    """A file of JSON objects, one a line, written one at a time.
+
+    A line counts once its newline is on the disk. A last line without one is what a killed process
+    left: reading drops it and the next append writes over it. Figures that are not finite are
+    written as Python's json writes them (NaN, Infinity).
+
+    Args:
+        path: the file; it and its folder are created by the first append.
+        sync: wait after each append until the line is on the disk.
+    """
+
+    def __init__(self, path: str | Path, *, sync: bool = True) -> None:
+        self.path = Path(path)
+        self._sync = sync
+        self._checked = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.read())
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record after the others.
+
+        Raises:
+            RunFolderError: the file cannot be written; earlier records are intact.
+        """
+        line = json.dumps(dict(record), ensure_ascii=False) + "\n"
+        make_folder(self.path.parent)
+        with explain_write_errors(self.path):
+            if not self._checked:
+                _cut_torn_line(self.path)
+            self._checked = False  # until the whole line is written
+            with open(self.path, "ab") as file:
+                file.write(line.encode())
+                file.flush()
+                if self._sync:
+                    os.fsync(file.fileno())
+            self._checked = True
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all whole records, oldest first; none if there is no file.
+
+        Raises:
+            RunFolderError: a line before the last is not a JSON object; names it.
+        """
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        return [self._parse(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+    def _parse(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise RunFolderError(
+                f"{self.path}:{number}: not a JSON object; the file is damaged; restore it"
+            )
+        return record
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop what follows the last newline."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)

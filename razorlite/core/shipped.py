@@ -1,0 +1,58 @@
+"""The configurations that come with razorlite, found by name."""
+
+from pathlib import Path
+
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import suggestion
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def folder() -> Path:
+    """Return the folder of shipped configurations: inside the package, or beside it in a clone."""
+    inside = _PACKAGE / "configs"
+    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
+
+
+def configs() -> list[Path]:
+    """Return all shipped configurations but the bases, sorted."""
+    files = folder().rglob("*.yaml")
+    return sorted(path for path in files if "_base_" not in path.parts)
+
+
+def find(name: str | Path) -> Path:
+    """Return the file that `name` means: an existing file, or a shipped configuration.
+
+    Args:
+        name: a path, or a shipped configuration's path under configs/ or bare name; the ending
+            ".yaml" may be left out.
+
+    Raises:
+        ConfigError: there is none; the message suggests near names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    matches = [config for config in configs() if _means(path, config)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ConfigError(f"{name} could be {' or '.join(map(str, matches))}; name its folder too")
+    raise ConfigError(f"no config {str(name)!r}{_hint(path)}; see: razorlite config list")
+
+
+def yaml_names(folder: Path) -> list[str]:
+    """Return the names of the YAML files in a folder; none if it does not exist."""
+    return sorted(path.name for path in folder.glob("*.y*ml"))
+
+
+def _means(path: Path, config: Path) -> bool:
+    relative = config.relative_to(folder()).with_suffix("")
+    wanted = path.with_suffix("") if path.suffix in {".yaml", ".yml"} else path
+    return wanted.parts in (relative.parts, ("configs", *relative.parts), relative.parts[-1:])
+
+
+def _hint(path: Path) -> str:
+    """Suggest a file beside the missing one, else a shipped configuration."""
+    near = suggestion(path.name, yaml_names(path.parent))
+    return near or suggestion(path.stem, [config.stem for config in configs()])
