@@ -1,7 +1,6 @@
 """Turns a model with placeholders into a supernet."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -47,7 +46,7 @@ class Mutator:
             for name in options.choices:
                 if not name or "." in name:
                     raise ConfigError(
-                        f"mutator: group {group!r}: {name!r} cannot name a choice; leave out the dot"
+                        f"mutator: group {group!r}: {name!r} cannot name a choice; use no dot"
                     )
         self.placeholder_mapping = dict(placeholder_mapping)
 

@@ -1,5 +1,17 @@
 """Backbones: images to a tuple of feature maps."""
 
-from razorlite.models.backbones import resnet, shufflenet
+from razorlite.models.backbones import (
+    choice_blocks,
+    resnet,
+    searchable_mobilenet,
+    searchable_shufflenet,
+    shufflenet,
+)
 
-__all__ = ["resnet", "shufflenet"]
+__all__ = [
+    "choice_blocks",
+    "resnet",
+    "searchable_mobilenet",
+    "searchable_shufflenet",
+    "shufflenet",
+]

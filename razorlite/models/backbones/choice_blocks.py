@@ -1,8 +1,8 @@
 """Operations to choose from: the blocks of the SPOS and ProxylessNAS spaces.
 
-Each is built with `in_channels`, `out_channels` and `stride` by the place it is put in, and with its
-other arguments by the configuration. Channels are split with `chunk`, joined with `cat` and mixed by
-`shuffle_channels` (unflatten, transpose, flatten), which tools that follow channels can read.
+Each is built with `in_channels`, `out_channels` and `stride` by the place it is put in, and with
+its other arguments by the configuration. Channels are split with `chunk`, joined with `cat` and
+mixed by `shuffle_channels` (unflatten, transpose, flatten), which tools that follow channels read.
 """
 
 import torch
