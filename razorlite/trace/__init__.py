@@ -1,0 +1,14 @@
+"""Which channels must stay equal: a graph by torch.fx, channel groups as data."""
+
+from razorlite.trace.channels import channel_graph, channel_groups
+from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
+
+__all__ = [
+    "ChannelGraph",
+    "ChannelGroup",
+    "Layer",
+    "Member",
+    "Side",
+    "channel_graph",
+    "channel_groups",
+]

@@ -1,0 +1,241 @@
+"""Rules for what has no channels of its own: arithmetic, pooling, reshaping, cutting, joining."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_map
+
+from razorlite.trace import maps
+from razorlite.trace.ledger import Ledger
+from razorlite.trace.propagate import Call
+
+
+def fixed(call: Call, ledger: Ledger, reason: str = "no rule for") -> Any:
+    """Fix all that comes in; what comes out cannot be followed."""
+    for labels in call.maps():
+        ledger.fix(maps.numbers(labels), f"{reason} {call.where}")
+    return tree_map(lambda x: maps.blank(x.shape) if isinstance(x, Tensor) else x, call.out)
+
+
+def same(call: Call, ledger: Ledger) -> Any:
+    """Keep the first argument's channels, as a change of type does."""
+    return call.maps()[0]
+
+
+def pointwise(call: Call, ledger: Ledger) -> Any:
+    """Arithmetic place by place, with broadcasting: what meets stays together."""
+    if not isinstance(call.out, Tensor):
+        return fixed(call, ledger)
+    shape = call.out.shape
+    operands = [x[(None,) * (len(shape) - x.dim())] for x in call.maps() if x.numel() > 1]
+    carrying = {d for x in operands for d in maps.varying(x)}
+    meeting = []
+    for x in operands:
+        if any(x.shape[d] != shape[d] for d in carrying):
+            ledger.fix(maps.numbers(x), f"one channel used for many at {call.where}")
+        else:
+            meeting.append(x.expand(shape))
+    return _agree(meeting, ledger, call.where) if meeting else maps.blank(shape)
+
+
+def spatial(call: Call, ledger: Ledger) -> Any:
+    """Pooling, padding and resizing of (N, C, …): channels stay, places change."""
+    x, *others = call.maps()
+    labels = maps.line(x, 1) if x.dim() > 2 else None
+    pads = call.argument(1, "pad", ()) if call.name == "pad" else ()
+    if labels is None or others or not isinstance(call.out, Tensor) or len(pads) > 2 * x.dim() - 4:
+        return fixed(call, ledger)
+    return maps.lay(labels, 1, call.out.shape)
+
+
+def move(call: Call, ledger: Ledger) -> Any:
+    """Permutations, flattening and the like: done on the map as on the tensor."""
+    return call.run(*call.labels, **call.label_kwargs)
+
+
+def reshape(call: Call, ledger: Ledger) -> Any:
+    """Views: sizes written as numbers stay, one computed size may shrink.
+
+    Where channels are laid out over several dimensions, the written ones must keep their size, so
+    everything along them is tied; more than one shrinking dimension cannot be made to fit.
+    """
+    x, *sizes = call.labels
+    view = x.reshape if call.name == "view" else partial(call.run, x)
+    out = maps.settle(view(*sizes, **call.label_kwargs))
+    before, after = maps.varying(call.maps()[0]), maps.varying(out)
+    written = _written_dims(call, out)
+    rigid = [d for d in after if d in written]
+    free = len(after) - len(rigid)
+    if rigid and free == 1:
+        return maps.tie_along(out, rigid, ledger, call.where)
+    if rigid or free > max(1, len(before)):
+        ledger.fix(maps.numbers(out), f"brought to a set size at {call.where}")
+    return out
+
+
+def _written_dims(call: Call, out: Tensor) -> set[int]:
+    offset, rest = 0, list(call.node.args[1:]) or list(call.node.kwargs.values())
+    if call.name == "unflatten":
+        dim = int(call.argument(1, "dim"))
+        offset, rest = dim % call.maps()[0].dim(), [call.written(2, "sizes")]
+    sizes: Any = rest[0] if len(rest) == 1 and isinstance(rest[0], (list, tuple)) else rest
+    return {offset + i for i, n in enumerate(sizes) if not isinstance(n, fx.Node) and n != -1}
+
+
+def reduce(call: Call, ledger: Ledger) -> Any:
+    """Means, sums and extremes over dimensions without channels."""
+    if len(call.maps()) > 1:
+        return pointwise(call, ledger)
+    x = call.maps()[0]
+    dims = call.argument(1, "dim")
+    dims = range(x.dim()) if dims is None else [dims] if isinstance(dims, int) else dims
+    dims = sorted({d % x.dim() for d in dims}, reverse=True)
+    if not isinstance(call.out, Tensor) or set(dims) & set(maps.varying(x)):
+        return fixed(call, ledger, "mixed over channels by")
+    keep = call.out.dim() == x.dim()
+    for dim in dims:
+        x = x.narrow(dim, 0, 1) if keep else x.select(dim, 0)
+    return x
+
+
+def softmax(call: Call, ledger: Ledger) -> Any:
+    """Softmax along a dimension without channels."""
+    x = call.maps()[0]
+    dim = getattr(call.module, "dim", None) if call.module else call.argument(1, "dim")
+    if dim is None or dim % x.dim() in maps.varying(x):
+        return fixed(call, ledger, "mixed over channels by")
+    return x
+
+
+def item(call: Call, ledger: Ledger) -> Any:
+    """Indexing: of a tuple, or of dimensions without channels, or of halves of the channels."""
+    x, index = call.labels[0], call.args[1]
+    if not isinstance(x, Tensor):
+        return x[index]
+    if len(call.maps()) > 1 or _has_lists(index):
+        return fixed(call, ledger)
+    written: Any = call.node.args[1]
+    cuts = _cuts(x.dim(), written, index)
+    cuts = {d: cut for d, cut in cuts.items() if d in maps.varying(x)}
+    for dim, (as_written, value) in cuts.items():
+        if not _is_half(as_written, value, x.shape[dim]):
+            ledger.fix(maps.numbers(x), f"cut at set places by {call.where}")
+            return x[index]
+        maps.tie_along(x.unflatten(dim, (2, -1)), [dim], ledger, call.where)
+    return maps.rooted(maps.settle(x[index]), ledger)
+
+
+def _has_lists(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(not isinstance(p, (int, slice)) and p not in (None, ...) for p in parts)
+
+
+def _cuts(dims: int, written: Any, index: Any) -> dict[int, tuple[Any, Any]]:
+    """Return, for each dimension that an index shortens, the entry as written and as it is."""
+    if not isinstance(index, tuple):
+        written, index = (written,), (index,)
+    used = sum(1 for entry in index if entry is not None and entry is not ...)
+    found, dim = {}, 0
+    for as_written, value in zip(written, index, strict=True):
+        if value is ...:
+            dim += dims - used
+        elif value is not None:
+            if value != slice(None):
+                found[dim] = (as_written, value)
+            dim += 1
+    return found
+
+
+def _is_half(written: Any, value: Any, size: int) -> bool:
+    """Tell whether a slice is the first or second half by a computed bound."""
+    if not isinstance(value, slice) or value.step is not None or size % 2:
+        return False
+    bounds = [(written.start, value.start or 0), (written.stop, value.stop)]
+    inner = [(w, v) for w, v in bounds if v is not None and v not in (0, size)]
+    return len(inner) == 1 and inner[0][1] == size // 2 and isinstance(inner[0][0], fx.Node)
+
+
+def select(call: Call, ledger: Ledger) -> Any:
+    """`select`, `narrow` and `unbind` on dimensions without channels."""
+    x = call.labels[0]
+    if call.argument(1, "dim", 0) % x.dim() in maps.varying(x):
+        ledger.fix(maps.numbers(x), f"cut at set places by {call.where}")
+    return move(call, ledger)
+
+
+def split(call: Call, ledger: Ledger) -> Any:
+    """Equal pieces: the same places of each are tied. Pieces of a written size are fixed."""
+    x, dim = call.labels[0], call.argument(2, "dim", 0)
+    pieces = move(call, ledger)
+    if dim % x.dim() not in maps.varying(x):
+        return pieces
+    written: Any = call.node.args[1] if len(call.node.args) > 1 else None
+    sizes = written if isinstance(written, (list, tuple)) else [written]
+    counted = call.name in ("chunk", "tensor_split") and isinstance(written, int)
+    computed = counted or all(isinstance(n, fx.Node) for n in sizes)
+    if not computed or len({piece.shape for piece in pieces}) > 1:
+        ledger.fix(maps.numbers(x), f"cut at set places by {call.where}")
+        return pieces
+    maps.tie_along(maps.settle(torch.stack(list(pieces))), [0], ledger, call.where)
+    return tuple(maps.rooted(maps.settle(piece), ledger) for piece in pieces)
+
+
+def cat(call: Call, ledger: Ledger) -> Any:
+    """Concatenation: along the channels, or of maps with the same channels along another."""
+    parts, shape = list(call.labels[0]), call.out.shape
+    dim = call.argument(1, "dim", 0) % len(shape)
+    if all(maps.line(x, dim) is not None for x in parts):
+        lines = [maps.line(x, dim) for x in parts]
+        return maps.lay(np.concatenate(lines), dim, shape)  # type: ignore[arg-type]
+    if any(dim in maps.varying(x) for x in parts):
+        return fixed(call, ledger)
+    return _agree([x.narrow(dim, 0, 1) for x in parts], ledger, call.where).expand(shape)
+
+
+def stack(call: Call, ledger: Ledger) -> Any:
+    """Stacking along a new dimension: what lies on one another stays together."""
+    dim = call.argument(1, "dim", 0) % call.out.dim()
+    parts = [x.unsqueeze(dim) for x in call.labels[0]]
+    return _agree(parts, ledger, call.where).expand(call.out.shape)
+
+
+def channel_shuffle(call: Call, ledger: Ledger) -> Any:
+    """Shuffle of C channels in G groups: the same places of each group are tied."""
+    x = call.labels[0]
+    groups = getattr(call.module, "groups", None) or call.argument(1, "groups")
+    if maps.line(x, 1) is None:
+        return fixed(call, ledger)
+    tied = maps.tie_along(maps.settle(x.unflatten(1, (groups, -1))), [1], ledger, call.where)
+    return tied.transpose(1, 2).flatten(1, 2)
+
+
+def pixel_shuffle(call: Call, ledger: Ledger) -> Any:
+    """From C * r * r channels to C: the r * r that become one are tied."""
+    labels = maps.line(call.labels[0], -3)
+    if labels is None:
+        return fixed(call, ledger)
+    rows = labels.reshape(call.out.shape[-3], -1)
+    ledger.tie(rows, call.where)
+    return maps.lay(ledger.roots(rows[:, 0]), -3, call.out.shape)
+
+
+def pixel_unshuffle(call: Call, ledger: Ledger) -> Any:
+    """From C channels to C * r * r: each becomes r * r neighbours."""
+    labels = maps.line(call.labels[0], -3)
+    if labels is None:
+        return fixed(call, ledger)
+    return maps.lay(np.repeat(labels, call.out.shape[-3] // len(labels)), -3, call.out.shape)
+
+
+def _agree(parts: Sequence[Tensor], ledger: Ledger, where: str) -> Tensor:
+    """Tie maps of one shape place by place; return the map of what they have become."""
+    shape, result = parts[0].shape, maps.compact(parts[0])
+    for part in parts[1:]:
+        small = maps.compact(part)
+        ledger.match(result.numpy(), small.numpy(), where)
+        result = torch.maximum(result, small)
+    return maps.settle(result.expand(shape))

@@ -1,0 +1,110 @@
+"""What each kind of call does to channels.
+
+Where a call is not understood, or would not work with fewer channels, the channels it reads are
+fixed: a missing rule costs reach, never correctness.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torchvision.ops import StochasticDepth
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from razorlite.trace import _layer_rules as layers
+from razorlite.trace import _move_rules as moves
+from razorlite.trace.propagate import Call, Rule
+
+_POINTWISE = """
+    relu relu6 leaky_relu rrelu prelu gelu silu mish hardswish hardsigmoid hardtanh elu celu selu
+    softplus softsign sigmoid tanh logsigmoid tanhshrink softshrink hardshrink threshold
+    exp exp2 expm1 log log2 log10 log1p sqrt rsqrt abs neg square sign round floor ceil trunc
+    reciprocal erf sin cos clamp clamp_min clamp_max clip nan_to_num dropout alpha_dropout
+    dropout1d dropout2d dropout3d feature_dropout feature_alpha_dropout stochastic_depth
+    add sub subtract mul multiply div divide true_divide truediv floordiv pow rsub iadd isub imul
+    itruediv maximum minimum where lerp addcmul addcdiv eq ne lt le gt ge and or logical_and
+    logical_or logical_not isnan masked_fill zeros_like ones_like full_like fill zero
+""".split()
+_SAME = """
+    to float double half bfloat16 type type_as bool int long contiguous clone detach cpu cuda
+""".split()
+_SPATIAL = """
+    max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
+    adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+    adaptive_max_pool3d interpolate upsample pad
+""".split()
+_MOVES = """
+    permute transpose swapaxes swapdims movedim moveaxis t squeeze unsqueeze flatten flip
+    repeat_interleave tile repeat expand_as
+""".split()
+_RESHAPES = {"view": 1, "reshape": 1, "unflatten": 2, "expand": 1, "broadcast_to": 1}
+_REDUCTIONS = ["mean", "sum", "amax", "amin", "max", "min", "std", "var", "logsumexp"]
+
+_FUNCTIONS: dict[str, Rule] = {
+    **dict.fromkeys(_POINTWISE, moves.pointwise),
+    **dict.fromkeys(_SPATIAL, moves.spatial),
+    **dict.fromkeys(_MOVES, moves.move),
+    **dict.fromkeys(_REDUCTIONS, moves.reduce),
+    **dict.fromkeys(["softmax", "log_softmax", "softmin"], moves.softmax),
+    **dict.fromkeys(["narrow", "select", "unbind"], moves.select),
+    **dict.fromkeys(_SAME, moves.same),
+    **dict.fromkeys(_RESHAPES, moves.reshape),
+    **dict.fromkeys(["cat", "concat", "concatenate"], moves.cat),
+    **dict.fromkeys(["chunk", "split", "tensor_split", "split_with_sizes"], moves.split),
+    "getitem": moves.item,
+    "stack": moves.stack,
+    "channel_shuffle": moves.channel_shuffle,
+    "native_channel_shuffle": moves.channel_shuffle,
+    "pixel_shuffle": moves.pixel_shuffle,
+    "pixel_unshuffle": moves.pixel_unshuffle,
+}
+
+_LAYERS: dict[type[nn.Module], Rule] = {
+    **dict.fromkeys([nn.Conv1d, nn.Conv2d, nn.Conv3d], layers.conv),
+    **dict.fromkeys([nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d], layers.conv),
+    nn.Linear: layers.linear,
+    **dict.fromkeys([nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d], layers.norm),
+    **dict.fromkeys([nn.SyncBatchNorm, FrozenBatchNorm2d], layers.norm),
+    **dict.fromkeys([nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d], layers.norm),
+    nn.GroupNorm: layers.group_norm,
+    nn.PReLU: layers.prelu,
+    nn.Flatten: moves.move,
+    nn.ChannelShuffle: moves.channel_shuffle,
+    nn.PixelShuffle: moves.pixel_shuffle,
+    nn.PixelUnshuffle: moves.pixel_unshuffle,
+    nn.Identity: moves.pointwise,
+    StochasticDepth: moves.pointwise,
+    **dict.fromkeys([nn.Softmax, nn.LogSoftmax, nn.Softmin], moves.softmax),
+    **dict.fromkeys([nn.MultiheadAttention, nn.GLU, nn.Softmax2d, nn.MaxUnpool2d], moves.fixed),
+}
+_FAMILIES: dict[str, Rule] = {
+    "torch.nn.modules.activation": moves.pointwise,
+    "torch.nn.modules.dropout": moves.pointwise,
+    "torch.nn.modules.pooling": moves.spatial,
+    "torch.nn.modules.padding": moves.spatial,
+    "torch.nn.modules.upsampling": moves.spatial,
+}
+_HOMES = ("torch", "_operator", "torchvision", "builtins")
+
+
+def find_rule(call: Call) -> Rule:
+    """Return the rule for a call; `fixed` where there is none."""
+    if call.module is not None:
+        return _module_rule(call.module)
+    home = str(getattr(call.run, "__module__", None) or "torch").split(".")[0]
+    known = call.node.op == "call_method" or home in _HOMES
+    return _FUNCTIONS.get(call.name, moves.fixed) if known else moves.fixed
+
+
+def _module_rule(module: nn.Module) -> Rule:
+    for kind, rule in _LAYERS.items():
+        if isinstance(module, kind) and _same_forward(module, kind):
+            return rule
+    kind = type(module)
+    return _FAMILIES.get(kind.__module__, moves.fixed)
+
+
+def _same_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
+    own: Callable[..., Any] = type(module).forward
+    plain = not getattr(module, "parametrizations", None)
+    return own is kind.forward and plain and not module._forward_pre_hooks

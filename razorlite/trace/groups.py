@@ -1,0 +1,115 @@
+"""Channel groups as data: which channels of which layers live and die together."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Side = Literal["in", "out"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One side of one layer that carries channels of a group.
+
+    Attributes:
+        module: path of the layer.
+        side: "out" for what the layer makes or passes on, "in" for what a convolution or linear
+            layer reads. Norms, PReLU and the like have only an "out" side.
+        index: for each channel on that side the unit of the group it belongs to, or -1 where it
+            is not of this group.
+    """
+
+    module: str
+    side: Side
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Layers that carry the same channels.
+
+    A unit is the least that can be kept or dropped: all channels, in all layers, that must go
+    together. Most often a unit is one channel of each member.
+
+    Attributes:
+        name: path of the first layer that makes these channels.
+        size: number of units.
+        members: the layers, in the order they run.
+        fixed: why no unit may be dropped; empty if units may.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    fixed: str = ""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the group's first layer that each unit stands for."""
+        index = np.asarray(self.members[0].index)
+        counts = np.bincount(index[index >= 0], minlength=self.size)
+        return tuple(counts.tolist())
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer costs, as far as the channels on its two sides decide it.
+
+    Attributes:
+        module: path of the layer.
+        inputs: number of each input channel in the graph's list of units, see `ChannelGraph`;
+            empty for layers that pass channels on.
+        outputs: the same for the outputs.
+        groups: 1, or the number of groups that a grouped convolution keeps.
+        positions: multiply-accumulates of one pair of input and output channel, over all calls.
+        kernel: parameters of one such pair.
+        per_output: further parameters of each output channel.
+    """
+
+    module: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    groups: int
+    positions: int
+    kernel: int
+    per_output: int
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """All channel groups of a model, and what its layers cost.
+
+    Units are numbered through all groups that are not fixed, in order; `size` stands for
+    everything that always stays.
+
+    Attributes:
+        groups: all groups, fixed ones too, in the order in which layers run.
+        layers: every convolution, linear layer and norm that runs.
+        macs: multiply-accumulates of one image through the model.
+        params: parameters of the model.
+        unseen: paths of modules that have parameters which the traced `forward` does not use.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    layers: tuple[Layer, ...]
+    macs: int
+    params: int
+    unseen: tuple[str, ...]
+
+    @property
+    def prunable(self) -> tuple[ChannelGroup, ...]:
+        """The groups whose units may be dropped."""
+        return tuple(group for group in self.groups if not group.fixed)
+
+    @property
+    def size(self) -> int:
+        """Number of units in the prunable groups."""
+        return sum(group.size for group in self.prunable)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that tell models with other groups apart."""
+        text = ";".join(f"{group.name}:{group.size}" for group in self.prunable)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,96 @@
+"""Book-keeping of channels: who makes them, who reads them, which must go together.
+
+Every output channel of every layer gets a number. Arrays of such numbers travel through the graph;
+-1 stands for a channel that nothing is known about.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+
+
+class Ledger:
+    """Channels of one model: a union-find over single channels, and what was seen of layers.
+
+    Attributes:
+        parent: for each number a lower one that it is tied to, or itself.
+        order: layers in the order in which they first run.
+        produced: for each layer that makes channels, their numbers.
+        consumed: for each layer that reads channels through weights, the numbers it reads.
+        passed: for each layer with one parameter per channel, the numbers that pass.
+        positions: multiply-accumulates per pair of channels of each layer, summed over calls.
+        whole: grouped convolutions whose groups are kept or dropped whole.
+        fixed: numbers that must stay, and why.
+    """
+
+    def __init__(self) -> None:
+        """Start with no channels."""
+        self.parent: list[int] = []
+        self.order: dict[str, None] = {}
+        self.produced: dict[str, Labels] = {}
+        self.consumed: dict[str, Labels] = {}
+        self.passed: dict[str, Labels] = {}
+        self.positions: dict[str, int] = {}
+        self.whole: set[str] = set()
+        self.fixed: list[tuple[Labels, str]] = []
+
+    def produce(self, path: str, count: int) -> Labels:
+        """Return the numbers of what a layer makes: new ones at its first call, then the same."""
+        if path not in self.produced:
+            start = len(self.parent)
+            self.parent.extend(range(start, start + count))
+            self.produced[path] = np.arange(start, start + count)
+        return self.produced[path]
+
+    def consume(self, path: str, labels: Labels) -> None:
+        """Note what a layer reads; what it reads in later calls must go together with it."""
+        self.order.setdefault(path)
+        self.match(self.consumed.setdefault(path, labels), labels, f"input of {path}")
+
+    def passing(self, path: str, labels: Labels) -> None:
+        """Note what passes through a layer with one parameter per channel."""
+        self.order.setdefault(path)
+        self.match(self.passed.setdefault(path, labels), labels, f"input of {path}")
+
+    def match(self, first: Labels, second: Labels, where: str) -> None:
+        """Tie two arrays of numbers place by place, as an addition does."""
+        first, second = np.broadcast_arrays(first, second)
+        pairs = np.unique(np.stack([first.ravel(), second.ravel()]), axis=1)
+        pairs = pairs[:, pairs[0] != pairs[1]]
+        known = (pairs >= 0).all(0)
+        self.fix(pairs[:, ~known], f"joined with channels that cannot be followed at {where}")
+        for a, b in pairs[:, known].T.tolist():
+            self._union(a, b)
+
+    def tie(self, rows: Labels, where: str) -> None:
+        """Tie all numbers of each row of an (R, K) array."""
+        for column in range(1, rows.shape[1]):
+            self.match(rows[:, 0], rows[:, column], where)
+
+    def fix(self, labels: Labels, reason: str) -> None:
+        """Note that channels must stay."""
+        labels = np.unique(labels)
+        labels = labels[labels >= 0]
+        if labels.size:
+            self.fixed.append((labels, reason))
+
+    def roots(self, labels: Labels) -> Labels:
+        """Return for each number the least one it is tied to; -1 stays."""
+        parents = np.append(np.asarray(self.parent, dtype=np.int64), -1)
+        while True:
+            higher = parents[labels]
+            if np.array_equal(higher, labels):
+                return labels
+            labels = higher
+
+    def _root(self, label: int) -> int:
+        parent = self.parent
+        while parent[label] != label:
+            parent[label] = parent[parent[label]]
+            label = parent[label]
+        return label
+
+    def _union(self, a: int, b: int) -> None:
+        a, b = self._root(a), self._root(b)
+        self.parent[max(a, b)] = min(a, b)
