@@ -1,0 +1,146 @@
+"""Multiply-accumulates and parameters, counted exactly.
+
+Counted are convolutions (transposed and deformable ones, too), linear layers and matrix products,
+also inside attention, however they are called: the operations are seen as they are dispatched, not
+guessed from module types. Norms, activations, additions and pooling count nothing.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torchvision  # noqa: F401 brings torch.ops.torchvision
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class ModuleCost:
+    """Cost of one module, with all that is inside.
+
+    Attributes:
+        macs: multiply-accumulates of one image.
+        params: parameters, each once.
+    """
+
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of a model for one image.
+
+    Attributes:
+        macs: multiply-accumulates of convolutions, linear layers and matrix products.
+        params: parameters, each once.
+        modules: module path to its cost, in the model's order.
+    """
+
+    macs: int
+    params: int
+    modules: dict[str, ModuleCost] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: `params`, `macs`, and `modules` where there are any."""
+        result: dict[str, Any] = {"params": self.params, "macs": self.macs}
+        if self.modules:
+            result["modules"] = {name: vars(cost) for name, cost in self.modules.items()}
+        return result
+
+
+def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
+    """Count what `model(images)` costs for one image.
+
+    Runs once on shapes alone (the meta device); where a model's operations need values (boxes that
+    are sorted by score, say), on zeros, and then the count holds for zeros. The model is unchanged.
+    A module that runs at several places counts under its first path.
+
+    Args:
+        model: a model that takes (1, 3, H, W) images.
+        shape: height and width in pixels.
+    """
+    macs = count_calls(model, torch.empty(1, 3, *shape))
+    modules = {
+        name: ModuleCost(macs.get(name, 0), params_of(module))
+        for name, module in model.named_modules()
+        if name
+    }
+    return Cost(macs[""], params_of(model), modules)
+
+
+def count_calls(module: nn.Module, x: Tensor) -> dict[str, int]:
+    """Return the multiply-accumulates of `module(x)` by module path; "" is all of it.
+
+    Only the shape and type of `x` matter. Modules that do not run are left out.
+    """
+    with evaluating(module), _plain_attention():
+        try:
+            return _count_on(torch.device("meta"), module, x)
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+            first = next(module.parameters(), torch.empty(0))
+            return _count_on(first.device, module, x)
+
+
+def params_of(*modules: nn.Module) -> int:
+    """Return the number of parameters in all modules, each once."""
+    return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
+
+
+def _count_on(device: torch.device, module: nn.Module, x: Tensor) -> dict[str, int]:
+    counter = FlopCounterMode(display=False, custom_mapping=_deformable())
+    zeros = torch.zeros_like(x, device=device)
+    with torch.no_grad(), counter:
+        if device.type == "meta":
+            functional_call(module, _meta_tensors(module), (zeros,))
+        else:
+            module(zeros)
+    root = f"{type(module).__name__}."
+    counts = counter.get_flop_counts().items()
+    inner = {n[len(root) :]: sum(flops.values()) // 2 for n, flops in counts if n.startswith(root)}
+    return {"": counter.get_total_flops() // 2, **inner}
+
+
+def _meta_tensors(module: nn.Module) -> dict[str, Tensor]:
+    tensors = dict([*module.named_parameters(), *module.named_buffers()])
+    return {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
+
+
+def _deformable() -> dict[Any, Any]:
+    """Return the formula of the one convolution that torch does not know."""
+
+    def flops(x: Any, weight: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+        batch, _, height, width = out_shape
+        return 2 * batch * height * width * math.prod(weight)
+
+    return {torch.ops.torchvision.deform_conv2d: flops}
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Let attention run as the matrix products that are counted, not as one fused operation."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode within the block; every module's own mode comes back."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,85 @@
+"""Latency, measured fairly: models take turns, so that a busy machine slows all alike."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.cost.count import evaluating
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one image, in milliseconds.
+
+    Attributes:
+        median: over the rounds.
+        lower: first quartile.
+        upper: third quartile.
+        rounds: how many runs were timed.
+        threads: how many CPU threads torch used.
+        device: where it ran.
+    """
+
+    median: float
+    lower: float
+    upper: float
+    rounds: int
+    threads: int
+    device: str
+
+
+@torch.no_grad()
+def measure_latency(
+    models: Mapping[str, nn.Module],
+    shape: tuple[int, int],
+    *,
+    rounds: int = 30,
+    warmup: int = 3,
+    device: torch.device | str = "cpu",
+) -> dict[str, Latency]:
+    """Time `model(images)` of several models, batch 1, in turns.
+
+    Args:
+        models: name to a model that takes (1, 3, H, W) images; moved to the device for good, run
+            in evaluation mode.
+        shape: height and width in pixels.
+        rounds: how often each model is timed.
+        warmup: untimed rounds before.
+        device: where to run.
+
+    Returns:
+        Name to its figures.
+    """
+    images = torch.zeros(1, 3, *shape, device=device)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(-warmup, rounds):
+        # Turn the order around, so that no model always runs after the same one.
+        for name in list(models)[:: 1 if number % 2 else -1]:
+            spent = _time(models[name].to(device), images)
+            if number >= 0:
+                times[name].append(spent)
+    return {name: _summary(values, str(device)) for name, values in times.items()}
+
+
+def _time(model: nn.Module, images: Tensor) -> float:
+    with evaluating(model):
+        _wait(images)
+        start = time.perf_counter()
+        model(images)
+        _wait(images)
+        return 1000 * (time.perf_counter() - start)
+
+
+def _wait(images: Tensor) -> None:
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+
+
+def _summary(values: list[float], device: str) -> Latency:
+    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else None
+    lower, median, upper = quartiles or values * 3
+    return Latency(median, lower, upper, len(values), torch.get_num_threads(), device)
