@@ -1,0 +1,257 @@
+"""What every detector must do, shown on small ones."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn, tensor
+from torch.testing import assert_close
+
+from razorlite.core.errors import ConfigError
+from razorlite.models.backbones.shufflenet import ShuffleNetV2
+from razorlite.models.detectors.single_stage import FCOS, Detector, RetinaNet
+from razorlite.models.heads.fcos_head import FCOSHead, centerness_of
+from razorlite.models.heads.retina_head import RetinaHead
+from razorlite.models.necks.fpn import FPN
+from razorlite.models.tasks.anchors import AnchorGenerator
+from razorlite.models.tasks.losses import GIoULoss, IoULoss, L1Loss
+from razorlite.models.tasks.postprocess import PostProcess
+from razorlite.structures import Target
+
+SIZE = (96, 128)
+
+
+def _parts() -> dict[str, nn.Module]:
+    return {
+        "backbone": ShuffleNetV2(width=0.5),
+        "neck": FPN(in_channels=[48, 96, 192], out_channels=16, num_outs=3),
+    }
+
+
+def _fcos(**options: object) -> FCOS:
+    options = {"norm": "BN", "strides": (8, 16, 32), "stacked_convs": 1, **options}
+    return FCOS(
+        bbox_head=FCOSHead(num_classes=3, in_channels=16, feat_channels=16, **options), **_parts()
+    )
+
+
+def _fcos_modern() -> FCOS:
+    return _fcos(
+        norm="GN",
+        center_sampling=True,
+        norm_on_bbox=True,
+        centerness_on_reg=True,
+        conv_bias=True,
+        loss_bbox=GIoULoss(loss_weight=2.0),
+    )
+
+
+def _fcos_in_strides() -> FCOS:
+    return _fcos(norm_on_bbox=True, bbox_activation="exp", loss_bbox=IoULoss(mode="linear"))
+
+
+def _retinanet(**options: object) -> RetinaNet:
+    anchors = AnchorGenerator(strides=(8, 16, 32), octave_base_scale=4, scales_per_octave=3)
+    head = RetinaHead(
+        num_classes=3,
+        in_channels=16,
+        feat_channels=16,
+        stacked_convs=1,
+        anchor_generator=anchors,
+        **options,
+    )
+    return RetinaNet(bbox_head=head, **_parts())
+
+
+def _retinanet_giou() -> RetinaNet:
+    return _retinanet(loss_bbox=GIoULoss())
+
+
+BUILDERS = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou]
+
+
+@pytest.fixture(params=BUILDERS, ids=lambda build: build.__name__.strip("_"))
+def build(request: pytest.FixtureRequest) -> Callable[[], Detector]:
+    return request.param
+
+
+def _target(*boxes: tuple[float, ...], crowd: bool = False, size=SIZE) -> Target:
+    return Target(
+        boxes=tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.arange(len(boxes)) % 3,
+        crowd=torch.full((len(boxes),), crowd),
+        size=size,
+    )
+
+
+USUAL = [_target((10, 10, 60, 70), (30, 20, 110, 90)), _target((5, 40, 50, 90))]
+
+
+def _images(count: int = 2) -> Tensor:
+    return torch.randn(count, 3, *SIZE)
+
+
+def test_forward_traces_and_does_not_depend_on_training(build):
+    model, images = build().eval(), _images()
+    want = model(images)
+    got = fx.symbolic_trace(model)(images)
+    assert_close(got, want)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    model.train()
+    for norm in norms:
+        norm.eval()
+    assert_close(model(images), want)
+
+
+def test_gradients_reach_every_parameter(build):
+    model = build().train()
+    losses = model.loss(_images(), USUAL)
+    assert all(loss.shape == () and loss.isfinite() and loss > 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        [_target(), _target()],
+        [_target(), _target((5, 5, 60, 60))],
+        [_target((0, 0, 96, 64), crowd=True), _target((3, 3, 9, 9), crowd=True)],
+        [_target((50, 50, 51, 51)), _target((0, 0, 1, 1), (127, 95, 128, 96))],
+        [_target((50, 50, 50, 50)), _target((0, 0, 128, 0))],
+        [_target(*[(i % 90, i % 60, i % 90 + 20, i % 60 + 30) for i in range(500)]), _target()],
+        [_target((10, 10, 30, 30), size=(40, 50)), _target((10, 10, 100, 90))],
+    ],
+    ids=["background", "one empty", "crowd", "1 pixel", "no area", "500 objects", "mixed sizes"],
+)
+def test_losses_are_finite_whatever_the_images_show(build, targets):
+    model = build().train()
+    losses = model.loss(_images(), targets)
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_crowd_does_not_count(build):
+    model, images = build().eval(), _images()
+    crowd = _target((40, 40, 90, 90), crowd=True)
+    mixed = Target(
+        boxes=torch.cat((USUAL[0].boxes, crowd.boxes)),
+        labels=torch.cat((USUAL[0].labels, crowd.labels)),
+        crowd=torch.cat((USUAL[0].crowd, crowd.crowd)),
+        size=SIZE,
+    )
+    assert_close(model.loss(images, [mixed, USUAL[1]]), model.loss(images, USUAL))
+
+
+def test_predictions_are_sound(build):
+    model = build().eval()
+    model.bbox_head.post_process = PostProcess(score_thr=0.0, max_per_img=20, nms_pre=100)
+    for detections in model.predict(_images(), sizes=[SIZE, (50, 60)]):
+        assert 0 < len(detections) <= 20
+        assert (detections.scores.diff() <= 0).all()
+        assert (detections.boxes[:, 2:] > detections.boxes[:, :2]).all()
+    assert (detections.boxes[:, [0, 2]] <= 60).all()
+    assert (detections.boxes[:, [1, 3]] <= 50).all()
+
+
+def test_no_prediction_above_the_threshold(build):
+    model = build().eval()
+    model.bbox_head.post_process = PostProcess(score_thr=1.0)
+    assert [len(d) for d in model.predict(_images())] == [0, 0]
+
+
+def test_learns_one_image(build):
+    torch.manual_seed(1)
+    model, images = build().train(), _images(1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    target = _target((16, 16, 64, 72), (60, 30, 124, 90))
+    for _ in range(60):
+        optimizer.zero_grad()
+        sum(model.loss(images, [target]).values()).backward()
+        optimizer.step()
+    best = model.predict(images)[0][:2]
+    order = best.labels.argsort()
+    assert best.labels[order].tolist() == [0, 1]
+    assert_close(best.boxes[order], target.boxes, atol=6, rtol=0)
+
+
+def test_retina_loss_by_hand():
+    """One level, one cell, one square anchor of 32 pixels around the corner of the image."""
+    anchors = AnchorGenerator(strides=(64,), ratios=(1.0,), scales=(0.5,))
+    head = RetinaHead(num_classes=1, in_channels=4, stacked_convs=0, anchor_generator=anchors)
+    raw = ((torch.zeros(1, 1, 1, 1),), (torch.zeros(1, 4, 1, 1),))
+    target = Target(boxes=tensor([[-16.0, -16, 16, 16]]), labels=tensor([0]))
+    losses = head.loss(raw, [target], (64, 64))
+    # object at p = 0.5: 0.25 * 0.5^2 * ln 2; the anchor is the box
+    assert_close(losses["loss_cls"], tensor(0.0625 * 0.6931472))
+    assert_close(losses["loss_bbox"], tensor(0.0))
+
+
+def test_fcos_loss_by_hand():
+    """One cell whose point (32, 32) lies in the middle of the object."""
+    head = FCOSHead(num_classes=1, in_channels=4, stacked_convs=0, strides=(64,))
+    raw = (
+        (torch.zeros(1, 1, 1, 1),),
+        (torch.full((1, 4, 1, 1), 8.0),),
+        (torch.zeros(1, 1, 1, 1),),
+    )
+    target = Target(boxes=tensor([[16.0, 16, 48, 48]]), labels=tensor([0]))
+    losses = head.loss(raw, [target], (64, 64))
+    # predicted 16 x 16 inside 32 x 32: IoU 1/4; centre-ness 1 against sigmoid(0)
+    assert_close(losses["loss_cls"], tensor(0.0625 * 0.6931472))
+    assert_close(losses["loss_bbox"], tensor(4.0).log())
+    assert_close(losses["loss_centerness"], tensor(2.0).log())
+
+
+def test_fcos_levels_are_assigned_a_few_images_at_a_time_alike(monkeypatch):
+    model, images = _fcos().eval(), _images(4)
+    want = model.loss(images, USUAL * 2)
+    monkeypatch.setattr("razorlite.models.heads.fcos_head._LARGEST_ASSIGNMENT", 1)
+    assert_close(model.loss(images, USUAL * 2), want)
+
+
+def test_norm_on_bbox_predicts_in_strides():
+    plain = _fcos(bbox_activation="relu").eval()
+    scaled = _fcos(norm_on_bbox=True).eval()
+    scaled.load_state_dict(plain.state_dict())
+    images = _images()
+    for stride, a, b in zip((8, 16, 32), plain(images)[1], scaled(images)[1], strict=True):
+        assert_close(a * stride, b)
+
+
+def test_centerness_by_hand():
+    # sqrt(2/6 * 1/4)
+    assert_close(centerness_of(tensor([[2.0, 4, 6, 1]])), tensor([(1 / 12) ** 0.5]))
+
+
+def test_anchors_in_the_padding_are_ignored():
+    model, images = _retinanet().eval(), _images(1)
+    small = Target(boxes=tensor([[5.0, 5, 40, 40]]), labels=tensor([0]), size=(48, 64))
+    with torch.no_grad():
+        raw = model(images)
+        before = model.bbox_head.loss(raw, [small], SIZE)
+        for level in raw[0]:
+            level[:, :, level.shape[2] // 2 + 1 :] += 5
+        assert_close(model.bbox_head.loss(raw, [small], SIZE), before)
+
+
+def test_default_ranges_are_the_published_ones():
+    ranges = FCOSHead(num_classes=1, in_channels=8, feat_channels=8, stacked_convs=0).regress_ranges
+    assert ranges == [(-1, 64), (64, 128), (128, 256), (256, 512), (512, 1e8)]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: _fcos(regress_ranges=[(-1, 64)]), r"regress_ranges.*\(3\).*got 1"),
+        (lambda: _fcos(loss_bbox=L1Loss()), "L1Loss.*use IoULoss"),
+        (lambda: AnchorGenerator(), "either scales"),
+        (lambda: AnchorGenerator(scales=(8,), octave_base_scale=4, scales_per_octave=3), "either"),
+        (lambda: AnchorGenerator(octave_base_scale=4), "scales_per_octave=None"),
+    ],
+)
+def test_wrong_arguments_name_what_is_wanted(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()

@@ -1,0 +1,65 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from razorlite.core.errors import ConfigError
+from razorlite.models.necks.fpn import FPN
+
+CHANNELS = [4, 6, 8]
+
+
+def _maps(sizes=((13, 18), (7, 9), (4, 5))):
+    return tuple(torch.randn(2, c, *size) for c, size in zip(CHANNELS, sizes, strict=True))
+
+
+def test_top_down_by_hand():
+    neck, maps = FPN(in_channels=CHANNELS, out_channels=5, num_outs=3), _maps()
+    side = [conv.conv(x) for conv, x in zip(neck.lateral_convs, maps, strict=True)]
+    middle = side[1] + F.interpolate(side[2], size=(7, 9), mode="nearest")
+    fine = side[0] + F.interpolate(middle, size=(13, 18), mode="nearest")
+    want = [conv.conv(x) for conv, x in zip(neck.fpn_convs, (fine, middle, side[2]), strict=True)]
+    for got, expected in zip(neck(maps), want, strict=True):
+        assert_close(got, expected)
+
+
+@pytest.mark.parametrize("mode", [False, "on_input", "on_lateral", "on_output"])
+def test_extra_levels(mode):
+    neck = FPN(
+        in_channels=CHANNELS,
+        out_channels=5,
+        num_outs=5,
+        add_extra_convs=mode,
+        relu_before_extra_convs=True,
+    )
+    maps = _maps()
+    outs = neck(maps)
+    if mode:
+        sources = {
+            "on_input": maps[-1],
+            "on_lateral": neck.lateral_convs[2](maps[-1]),
+            "on_output": outs[2],
+        }
+        assert_close(outs[3], neck.fpn_convs[3](sources[mode]))
+        assert_close(outs[4], neck.fpn_convs[4](outs[3].relu()))
+    else:
+        assert_close(outs[3], outs[2][:, :, ::2, ::2])
+    assert [tuple(x.shape[2:]) for x in outs[3:]] == [(2, 3), (1, 2)]
+
+
+def test_start_level_leaves_the_first_maps_out():
+    neck = FPN(in_channels=CHANNELS, out_channels=5, num_outs=2, start_level=1)
+    assert [x.shape[2] for x in neck(_maps())] == [7, 4]
+    assert neck.lateral_convs[0].conv.in_channels == 6
+
+
+def test_norm_is_named_and_replaces_the_bias():
+    neck = FPN(in_channels=CHANNELS, out_channels=8, num_outs=3, norm="GN", norm_on_lateral=False)
+    names = set(neck.state_dict())
+    assert {"fpn_convs.0.gn.weight", "lateral_convs.0.conv.bias"} <= names
+    assert not {"fpn_convs.0.conv.bias", "lateral_convs.0.gn.weight"} & names
+
+
+def test_too_few_outputs_are_refused():
+    with pytest.raises(ConfigError, match=r"num_outs.*3 maps.*got 2"):
+        FPN(in_channels=CHANNELS, out_channels=5, num_outs=2)
