@@ -1,0 +1,102 @@
+"""Train our plain FCOS and torchvision's FCOS for the same wall time on the same images.
+
+Both have the torchvision ShuffleNetV2 x1.0 backbone from scratch, read the same training images
+at 240 x 320 in batches of 8 with flips, and use AdamW with warm-up and cosine decay. torchvision's
+detector runs in the shortest loop that trains it; ours in our engine, from our config. Each gets
+the given seconds of training, one after the other, and is judged on the test images by the same
+COCO metric.
+
+    python tools/benchmarks/fcos_against_torchvision.py --seconds 600
+
+takes a little over twice the given seconds and prints one JSON line for each detector.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import shufflenet_v2_x1_0
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from razorlite import recipes  # noqa: E402
+from razorlite.evaluation import evaluate  # noqa: E402
+from razorlite.structures import Batch, Detections  # noqa: E402
+
+CONFIG = ROOT / "configs/fcos/fcos_shufflenetv2_bccd.yaml"
+
+
+class TorchvisionFCOS(nn.Module):
+    """torchvision's FCOS behind the interface of our detectors; takes normalised images."""
+
+    def __init__(self, num_classes: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        body = shufflenet_v2_x1_0(weights=None)
+        layers = {"stage2": "0", "stage3": "1", "stage4": "2"}
+        backbone = BackboneWithFPN(
+            body, layers, [116, 232, 464], 256, extra_blocks=LastLevelP6P7(256, 256)
+        )
+        anchors = AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((1.0,),) * 5)
+        self.detector = FCOS(
+            backbone,
+            num_classes,
+            min_size=min(size),
+            max_size=max(size),
+            image_mean=[0.0] * 3,
+            image_std=[1.0] * 3,
+            anchor_generator=anchors,
+        )
+
+    def loss(self, images: Tensor, targets: list[Any]) -> Tensor:
+        """Return the summed loss of a batch."""
+        pairs = [{"boxes": t.boxes, "labels": t.labels} for t in targets]
+        return sum(self.detector(list(images), pairs).values())
+
+    def predict(self, images: Tensor) -> list[Detections]:
+        """Return the detections of each image, pixels of the input."""
+        found = self.detector(list(images))
+        return [Detections(f["boxes"], f["scores"], f["labels"]) for f in found]
+
+
+def endless(loader: Any) -> Iterator[Batch]:
+    """Yield batches of epoch after epoch."""
+    epoch = 0
+    while True:
+        loader.set_position(epoch, 0)
+        yield from loader
+        epoch += 1
+
+
+def train_torchvision(loader: Any, size: tuple[int, int], seconds: float, lr: float) -> Any:
+    """Train torchvision's FCOS for a wall time; return it and the images it saw."""
+    model = TorchvisionFCOS(3, size)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr)
+    start, images = time.perf_counter(), 0
+    for batch in endless(loader):
+        done = (time.perf_counter() - start) / seconds
+        if done >= 1:
+            return model, images
+        factor = min(1.0, done / 0.03) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in optimizer.param_groups:
+            group["lr"] = lr * max(factor, 1e-3)
+        loss = model.loss(batch.images, batch.targets)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        images += len(batch)
