@@ -20,6 +20,17 @@ def configs() -> list[Path]:
     return sorted(path for path in files if "_base_" not in path.parts)
 
 
+def name(config: Path) -> str:
+    """Return the name under which `find` finds a shipped configuration."""
+    return config.relative_to(folder()).with_suffix("").as_posix()
+
+
+def summary(config: Path) -> str:
+    """Return the first comment line of a configuration, or an empty text."""
+    lines = config.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("#")), "")
+
+
 def find(name: str | Path) -> Path:
     """Return the file that `name` means: an existing file, or a shipped configuration.
 
@@ -38,7 +49,7 @@ def find(name: str | Path) -> Path:
         return matches[0]
     if matches:
         raise ConfigError(f"{name} could be {' or '.join(map(str, matches))}; name its folder too")
-    raise ConfigError(f"no config {str(name)!r}{_hint(path)}; see: razorlite config list")
+    raise ConfigError(f"no config {str(name)!r}{_hint(path)} (shipped ones: razorlite config list)")
 
 
 def yaml_names(folder: Path) -> list[str]:

@@ -1,0 +1,330 @@
+"""The `razorlite` command. Nothing heavy is imported until a command runs."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from razorlite import __version__
+from razorlite.core.errors import RazorliteError
+
+_ABOUT = """\
+Make object detectors smaller and faster: search a supernet for a good small network, retrain it
+with distillation, prune it, and measure what you got.
+
+Start with:
+  razorlite demo            the whole pipeline on drawn shapes, in minutes, with a report
+  razorlite config list     the configurations that come with razorlite
+"""
+_SET = "change one value of the configuration, for instance --set train.epochs=12; repeatable"
+_CONFIG = "YAML file, or the name of a shipped one (razorlite config list)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see: {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 2 after a user's error, 130 when interrupted.
+
+    Args:
+        argv: the words after `razorlite`; those of this process by default. With the environment
+            variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (RazorliteError, OSError) as error:
+        if os.environ.get("RAZORLITE_TRACEBACK"):
+            raise
+        return _complain(_message(error), 2)
+    return 0
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+    return code
+
+
+def _message(error: Exception) -> str:
+    """Return an error's own words, also when a loader's worker process sent it."""
+    text = str(error)
+    if "Original Traceback" in text:
+        return text.strip().splitlines()[-1].partition(": ")[2]
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="razorlite", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"razorlite {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_train, _add_test, _add_search, _add_prune, _add_cost, _add_demo, _add_config):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], about: str, examples: str
+) -> argparse.ArgumentParser:
+    """Add a command; `about` is its line in the list, `examples` end its own help."""
+    first, _, rest = about.partition("\n")
+    parser = commands.add_parser(
+        name,
+        help=first,
+        description=f"{first[0].upper()}{first[1:]}.\n{rest}",
+        epilog=f"example:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "train",
+        _train,
+        "train a model, a supernet, a chosen subnet or a distilled student\n"
+        "What is trained follows from the configuration: a `mutator` block makes a supernet,\n"
+        "`subnet` a chosen subnet, a `distiller` block a student. The run folder gets the merged\n"
+        "configuration, metrics.jsonl, checkpoints/last.pt and best.pt, and pictures. With\n"
+        "--resume an interrupted run goes on exactly where it stopped.",
+        "  razorlite train spos/fcos_spos_bccd_supernet --work-dir runs/supernet\n"
+        "  torchrun --nproc-per-node 2 -m razorlite train CONFIG",
+    )
+    parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
+    _add_work_dir(parser)
+    _add_set(parser)
+    _add_resume(parser)
+
+
+def _add_test(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "test",
+        _test,
+        "measure a checkpoint on the configuration's test images",
+        "  razorlite test CONFIG runs/supernet/checkpoints/best.pt --subnet subnet.yaml",
+    )
+    _add_config_and_checkpoint(parser)
+    _add_subnet(parser)
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    _add_set(parser)
+
+
+def _add_search(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "search",
+        _search,
+        "search a trained supernet for the best subnet within a budget\n"
+        "The run folder gets subnet.yaml (the best one), journal.jsonl (every trial) and a plot\n"
+        "of accuracy against MACs.",
+        "  razorlite search CONFIG runs/supernet/checkpoints/best.pt --work-dir runs/search",
+    )
+    _add_config_and_checkpoint(parser)
+    _add_work_dir(parser)
+    _add_set(parser)
+    _add_resume(parser)
+
+
+def _add_prune(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "prune",
+        _prune,
+        "remove the least important channels of a trained model, down to a budget\n"
+        "The run folder gets the smaller model's checkpoint and its subnet.yaml.",
+        "  razorlite prune CONFIG runs/fcos/checkpoints/best.pt --set prune.budget=0.5",
+    )
+    _add_config_and_checkpoint(parser)
+    _add_work_dir(parser)
+    _add_set(parser)
+
+
+def _add_cost(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "cost",
+        _cost,
+        "count a model's MACs and parameters\n"
+        "MACs are multiply-adds of convolutions and matrix products for one image, counted\n"
+        "exactly; thop's figure is shown beside them.",
+        "  razorlite cost CONFIG --shape 240 320 --subnet runs/search/subnet.yaml",
+    )
+    parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
+    _add_subnet(parser)
+    parser.add_argument(
+        "--shape",
+        nargs=2,
+        type=_pixels,
+        metavar=("H", "W"),
+        help="height and width of the input in pixels; the configuration's `shape` by default",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object: params, macs")
+    _add_set(parser)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        _demo,
+        "run the whole pipeline on drawn shapes, in minutes\n"
+        "Trains a supernet, searches it, retrains the result with distillation, prunes it, and\n"
+        "ends with a table and one HTML report. Needs no data and no GPU.",
+        "  razorlite demo --work-dir runs/demo",
+    )
+    _add_work_dir(parser)
+
+
+def _add_config(commands: Any) -> None:
+    about = "list, show and check configurations"
+    examples = "  razorlite config check my_detector.yaml --set train.epochs=12"
+    parser = _command(commands, "config", _config_list, about, examples)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _command(
+        actions, "list", _config_list, "list the shipped configurations", "  razorlite config list"
+    )
+    for name, run, about in (
+        ("show", _config_show, "print a configuration merged with its bases and --set values"),
+        ("cat", _config_cat, "print a configuration as its file is written"),
+        ("check", _config_check, "check every key and value; prints OK or all faults with lines"),
+    ):
+        action = _command(actions, name, run, about, f"  razorlite config {name} CONFIG")
+        action.add_argument("config", metavar="CONFIG", help=_CONFIG)
+        if name != "cat":
+            _add_set(action)
+
+
+def _add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .pt file that training wrote")
+
+
+def _add_work_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work-dir", metavar="D", help="run folder; below work_dirs/ by default")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=_SET
+    )
+
+
+def _add_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run in the run folder"
+    )
+
+
+def _add_subnet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--subnet", metavar="F", help="subnet file that search or prune wrote")
+
+
+def _pixels(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wants a size in pixels, got {text!r}")
+    return int(text)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.train(args.config, work_dir=args.work_dir, overrides=args.overrides, resume=args.resume)
+
+
+def _test(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    figures = recipes.test(
+        args.config,
+        args.checkpoint,
+        subnet=args.subnet,
+        overrides=args.overrides,
+        as_json=args.json,
+    )
+    _print_json(figures, args)
+
+
+def _search(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.search(
+        args.config,
+        args.checkpoint,
+        work_dir=args.work_dir,
+        overrides=args.overrides,
+        resume=args.resume,
+    )
+
+
+def _prune(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.prune(args.config, args.checkpoint, work_dir=args.work_dir, overrides=args.overrides)
+
+
+def _cost(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    cost = recipes.cost(
+        args.config,
+        subnet=args.subnet,
+        shape=tuple(args.shape) if args.shape else None,
+        overrides=args.overrides,
+        as_json=args.json,
+    )
+    _print_json(cost.to_dict() if hasattr(cost, "to_dict") else cost, args)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.demo(work_dir=args.work_dir)
+
+
+def _config_list(args: argparse.Namespace) -> None:
+    from razorlite.core import shipped
+
+    rows = [(shipped.name(path), shipped.summary(path)) for path in shipped.configs()]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, summary in rows:
+        print(f"{name:{width}}  {summary}".rstrip())
+
+
+def _config_show(args: argparse.Namespace) -> None:
+    from razorlite.core import config
+
+    print(config.load(args.config, args.overrides).dump(), end="")
+
+
+def _config_cat(args: argparse.Namespace) -> None:
+    from razorlite.core import shipped
+
+    print(shipped.find(args.config).read_text(encoding="utf-8"), end="")
+
+
+def _config_check(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.load_config(args.config, args.overrides)
+    print("OK")
+
+
+def _print_json(figures: Any, args: argparse.Namespace) -> None:
+    """Print figures once, however many processes torchrun has started."""
+    if args.json and os.environ.get("RANK", "0") == "0":
+        print(json.dumps(figures))

@@ -1,0 +1,244 @@
+"""The command line: speed of --help, one-line errors, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import razorlite
+from razorlite import cli
+from razorlite.core import shipped
+from razorlite.core.errors import ConfigError, DataError
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ["train", "test", "search", "prune", "cost", "demo", "config"]
+ACTIONS = ["list", "show", "cat", "check"]
+
+
+def run(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.fixture
+def recipes(monkeypatch):
+    """Stand-ins for the recipes; they note how they were called."""
+    calls = []
+
+    def recipe(name, result=None):
+        return lambda *args, **kwargs: calls.append((name, args, kwargs)) or result
+
+    cost = SimpleNamespace(to_dict=lambda: {"params": 3, "macs": 9})
+    results = {"test": {"AP": 0.5}, "cost": cost}
+    fake = SimpleNamespace(calls=calls)
+    for name in ["train", "test", "search", "prune", "cost", "demo", "load_config"]:
+        setattr(fake, name, recipe(name, results.get(name)))
+    monkeypatch.setitem(sys.modules, "razorlite.recipes", fake)
+    monkeypatch.setitem(vars(razorlite), "recipes", fake)
+    return fake
+
+
+class TestHelp:
+    @pytest.mark.parametrize("words", [[], *([c] for c in COMMANDS), ["config", "check"]])
+    def test_answers_within_half_a_second(self, words):
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            result = run("-m", "razorlite", *words, "--help")
+            seconds.append(time.perf_counter() - start)
+        assert result.returncode == 0
+        assert min(seconds) < 0.5
+        assert "example:" in result.stdout or not words
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_tools_work_from_anywhere(self, name, tmp_path):
+        result = run(str(ROOT / "tools" / f"{name}.py"), "--help", cwd=tmp_path)
+        assert result.stdout.startswith(f"usage: razorlite {name}")
+
+    def test_heavy_packages_stay_out(self):
+        script = "import razorlite.cli, sys; print({'torch', 'numpy', 'rich'} & set(sys.modules))"
+        assert run("-c", script).stdout.strip() == "set()"
+
+    def test_version(self):
+        assert run("-m", "razorlite", "--version").stdout == f"razorlite {razorlite.__version__}\n"
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("words", "name", "args", "kwargs"),
+        [
+            (
+                "train c.yaml --work-dir d --set a=1 --set b.c=[2] --resume",
+                "train",
+                ("c.yaml",),
+                {"work_dir": "d", "overrides": ["a=1", "b.c=[2]"], "resume": True},
+            ),
+            (
+                "test c.yaml k.pt --subnet s.yaml",
+                "test",
+                ("c.yaml", "k.pt"),
+                {"subnet": "s.yaml", "overrides": [], "as_json": False},
+            ),
+            (
+                "search c.yaml k.pt",
+                "search",
+                ("c.yaml", "k.pt"),
+                {"work_dir": None, "overrides": [], "resume": False},
+            ),
+            (
+                "prune c.yaml k.pt --work-dir d",
+                "prune",
+                ("c.yaml", "k.pt"),
+                {"work_dir": "d", "overrides": []},
+            ),
+            (
+                "cost c.yaml --shape 240 320",
+                "cost",
+                ("c.yaml",),
+                {"subnet": None, "shape": (240, 320), "overrides": [], "as_json": False},
+            ),
+            ("demo", "demo", (), {"work_dir": None}),
+            ("config check c.yaml --set a=1", "load_config", ("c.yaml", ["a=1"]), {}),
+        ],
+    )
+    def test_reach_the_recipe(self, recipes, words, name, args, kwargs):
+        assert cli.main(words.split()) == 0
+        assert recipes.calls == [(name, args, kwargs)]
+
+    def test_json(self, recipes, capsys):
+        cli.main(["cost", "c.yaml", "--json"])
+        assert json.loads(capsys.readouterr().out) == {"params": 3, "macs": 9}
+        cli.main(["test", "c.yaml", "k.pt", "--json"])
+        assert json.loads(capsys.readouterr().out) == {"AP": 0.5}
+
+    def test_json_is_printed_by_one_process(self, recipes, capsys, monkeypatch):
+        monkeypatch.setenv("RANK", "1")
+        cli.main(["cost", "c.yaml", "--json"])
+        assert capsys.readouterr().out == ""
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ("", "required: COMMAND"),
+            ("trian c.yaml", "invalid choice: 'trian'"),
+            ("train", "required: CONFIG"),
+            ("test c.yaml", "required: CHECKPOINT"),
+            ("train c.yaml --wrok-dir d", "unrecognized arguments: --wrok-dir"),
+            ("cost c.yaml --shape 240", "expected 2 arguments"),
+            ("cost c.yaml --shape 240 wide", "wants a size in pixels, got 'wide'"),
+            ("cost c.yaml --shape 0 1", "wants a size in pixels, got '0'"),
+            ("config", "required: ACTION"),
+        ],
+    )
+    def test_wrong_ones_give_one_line_and_exit_2(self, recipes, capsys, words, message):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(words.split())
+        error = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert message in error
+
+
+class TestErrors:
+    def failing(self, recipes, error):
+        def fail(*args, **kwargs):
+            raise error
+
+        recipes.train = fail
+        return cli.main(["train", "c.yaml"])
+
+    def test_user_error(self, recipes, capsys):
+        assert self.failing(recipes, ConfigError("x.yaml:1: a: wants b")) == 2
+        assert capsys.readouterr().err == "error: x.yaml:1: a: wants b\n"
+
+    def test_user_error_from_a_loader_worker(self, recipes, capsys):
+        text = (
+            "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+            'call last):\n  File "x.py", line 1, in f\n'
+            "razorlite.core.errors.DataError: a.jpg: gone\n"
+        )
+        assert self.failing(recipes, DataError(text)) == 2
+        assert capsys.readouterr().err == "error: a.jpg: gone\n"
+
+    def test_interrupt(self, recipes, capsys):
+        assert self.failing(recipes, KeyboardInterrupt()) == 130
+        assert capsys.readouterr().err == "interrupted\n"
+
+    def test_bug_is_not_hidden(self, recipes):
+        with pytest.raises(ZeroDivisionError):
+            self.failing(recipes, ZeroDivisionError())
+
+    def test_traceback_on_request(self, recipes, monkeypatch):
+        monkeypatch.setenv("RAZORLITE_TRACEBACK", "1")
+        with pytest.raises(ConfigError):
+            self.failing(recipes, ConfigError("x"))
+
+
+class TestConfigCommand:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        """Two shipped configurations and a base."""
+        monkeypatch.setattr(shipped, "folder", lambda: tmp_path / "configs")
+        monkeypatch.chdir(tmp_path)
+        for name, text in {
+            "_base_/data.yaml": "# not listed\nseed: 1\nlr: 1e-4\n",
+            "fcos/fcos_small.yaml": "# A small FCOS.\n#\n_base_: ../_base_/data.yaml\nlr: 1\n",
+            "spos/supernet.yaml": "seed: 2\n",
+        }.items():
+            path = tmp_path / "configs" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def test_list(self, capsys):
+        assert cli.main(["config", "list"]) == 0
+        assert capsys.readouterr().out == "fcos/fcos_small  A small FCOS.\nspos/supernet\n"
+
+    @pytest.mark.parametrize(
+        "name",
+        ["fcos_small", "fcos_small.yaml", "fcos/fcos_small", "configs/fcos/fcos_small.yaml"],
+    )
+    def test_show_merges(self, capsys, name):
+        assert cli.main(["config", "show", name, "--set", "x.y=[1]"]) == 0
+        assert capsys.readouterr().out == "seed: 1\nlr: 1\nx:\n  y: [1]\n"
+
+    def test_cat_is_the_file(self, capsys):
+        assert cli.main(["config", "cat", "supernet"]) == 0
+        assert capsys.readouterr().out == "seed: 2\n"
+
+    def test_check(self, recipes, capsys):
+        assert cli.main(["config", "check", "supernet"]) == 0
+        assert capsys.readouterr().out == "OK\n"
+
+    def test_unknown_name_is_suggested(self, capsys):
+        assert cli.main(["config", "show", "supernt"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: no config 'supernt'; did you mean 'supernet'? ")
+        assert error.count("\n") == 1
+
+    def test_name_in_two_folders(self, capsys, tmp_path):
+        (tmp_path / "configs" / "fcos" / "supernet.yaml").write_text("")
+        assert cli.main(["config", "show", "supernet"]) == 2
+        assert "name its folder too" in capsys.readouterr().err
+
+
+def test_output_to_a_closed_pipe_is_no_error():
+    script = f"{sys.executable} -m razorlite config list | true; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, env={**os.environ}
+    )
+    assert result.stdout == "0\n"
+    assert "Traceback" not in result.stderr
+
+
+def test_commands_that_are_packages_can_be_called(recipes):
+    import razorlite.cost
+
+    razorlite.cost("c.yaml", shape=(1, 2))
+    assert recipes.calls == [("cost", ("c.yaml",), {"shape": (1, 2)})]
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        razorlite.trian  # noqa: B018
