@@ -1,6 +1,6 @@
 """The training step that adds a teacher's losses to those of another step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.recorder import Recorder
+from razorlite.engine.steps import Backward, Step, plain_step
 from razorlite.structures import Batch
-
-Backward = Callable[[Tensor], None]
-Step = Callable[[nn.Module, Batch, Backward], dict[str, float]]
 
 
 class DistilledStep:
@@ -35,7 +33,7 @@ class DistilledStep:
         self,
         *,
         distiller: Distiller,
-        base_step: Step,
+        base_step: Step = plain_step,
         start_step: int = 0,
         stop_step: int | None = None,
         warmup_steps: int = 0,
@@ -67,13 +65,13 @@ class DistilledStep:
             return self.base_step(model, batch, backward)
         recorder = self._open(model, batch.images.device)
         taught = self.distiller.teach(batch.images)
-        seen: list[dict[str, Tensor]] = []
+        seen: list[Tensor] = []
 
         def add_teacher(loss: Tensor) -> None:
-            losses = self.distiller.compare(recorder, taught)
-            seen.append({name: value.detach() for name, value in losses.items()})
+            losses = torch.stack(list(self.distiller.compare(recorder, taught).values()))
+            seen.append(losses.detach())
             recorder.clear()
-            backward(loss + self.scale * torch.stack(list(losses.values())).sum())
+            backward(loss + self.scale * losses.sum())
             # Activation checkpointing runs forward again inside backward, and records it.
             recorder.clear()
 
@@ -121,11 +119,13 @@ class DistilledStep:
         return self._student[1]
 
     def _with_distillation(
-        self, figures: Mapping[str, float], seen: Sequence[Mapping[str, Tensor]]
+        self, figures: Mapping[str, float], seen: Sequence[Tensor]
     ) -> dict[str, float]:
-        count = max(1, len(seen))
-        means = {n: sum(float(s[n]) for s in seen) / count for n in self.distiller.names}
-        result = {**figures, **{f"distill_{name}": mean for name, mean in means.items()}}
+        if not seen:
+            return dict(figures)
+        means = torch.stack(list(seen)).mean(0).tolist()
+        named = zip(self.distiller.names, means, strict=True)
+        result = {**figures, **{f"distill_{name}": mean for name, mean in named}}
         if "loss" in result:
-            result["loss"] += self.scale * sum(means.values())
+            result["loss"] += self.scale * sum(means)
         return result

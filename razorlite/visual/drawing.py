@@ -1,0 +1,304 @@
+"""Detections drawn on images, with labels that can be read."""
+
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from razorlite.core.errors import DataError
+from razorlite.core.files import write_bytes_atomic
+from razorlite.structures import Detections, Target
+from razorlite.visual._style import INK, MUTED, PALETTE, class_color
+
+_SIDE = 720  # pixels; smaller images are enlarged so that text can be read
+_MOST_BOXES = 100
+_CROWDED = 14
+
+_SMOOTH = Image.Resampling.LANCZOS
+
+Rectangle = tuple[float, float, float, float]
+LegendEntry = tuple[str, str, str]
+
+
+def draw_detections(
+    image: Tensor,
+    detections: Detections,
+    target: Target | None = None,
+    *,
+    classes: Sequence[str],
+    score_threshold: float = 0.3,
+    legend: bool = True,
+    path: str | Path | None = None,
+) -> Image.Image:
+    """Draw detections (solid) and the truth (dashed) on an image.
+
+    A colour is a class. Where boxes are many and colours enough, labels hold the score alone. Small
+    images are enlarged by a whole factor; at most the 100 best detections are drawn.
+
+    Args:
+        image: (3, H, W) uint8.
+        detections: boxes as x1, y1, x2, y2 in pixels of the image.
+        target: what is known of the image, or None.
+        classes: names, by label.
+        score_threshold: lowest score that is drawn.
+        legend: put a strip below that explains colours and lines.
+        path: PNG file to write, or None.
+
+    Raises:
+        DataError: the image has another shape or type.
+        RunFolderError: the file cannot be written.
+    """
+    picture, scale = _enlarged(image)
+    shown = detections[detections.scores >= score_threshold][:_MOST_BOXES].to("cpu")
+    if shown.masks is not None:
+        picture = _with_masks(picture, shown)
+    draw = ImageDraw.Draw(picture)
+    if target is not None:
+        _draw_truth(draw, target.to("cpu"), scale)
+    _draw_boxes(draw, shown, scale)
+    _draw_labels(draw, shown, scale, classes, picture.size)
+    if legend:
+        entries = _legend_entries(shown, target, classes, score_threshold)
+        picture = _with_legend(picture, entries)
+    return _kept(picture, path)
+
+
+def draw_grid(
+    pictures: Sequence[Image.Image | str | Path],
+    *,
+    captions: Sequence[str] = (),
+    columns: int | None = None,
+    width: int = 1600,
+    path: str | Path | None = None,
+) -> Image.Image:
+    """Lay pictures out in rows, each under its caption.
+
+    Args:
+        pictures: images or image files.
+        captions: one a picture, or none.
+        columns: pictures a row; about as many as rows by default.
+        width: pixels of the whole.
+        path: PNG file to write, or None.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    opened = [p if isinstance(p, Image.Image) else Image.open(p) for p in pictures]
+    if not opened:
+        return _kept(_note("no pictures to show", width), path)
+    columns = min(columns or math.ceil(math.sqrt(len(opened))), len(opened))
+    gap, head = 12, 34 if captions else 0
+    cell = (width - gap * (columns + 1)) // columns
+    scaled = [p.convert("RGB").resize((cell, _height(p, cell)), _SMOOTH) for p in opened]
+    rows = [scaled[i : i + columns] for i in range(0, len(scaled), columns)]
+    heights = [max(p.height for p in row) + head + gap for row in rows]
+    canvas = Image.new("RGB", (width, sum(heights) + gap), "white")
+    draw, top = ImageDraw.Draw(canvas), gap
+    for index, picture in enumerate(scaled):
+        row, column = divmod(index, columns)
+        left, top = gap + column * (cell + gap), gap + sum(heights[:row])
+        if index < len(captions):
+            text = _fitted(captions[index], 18, cell)
+            draw.text((left, top + 4), text, fill=INK, font=_font(18))
+        canvas.paste(picture, (left, top + head))
+    return _kept(canvas, path)
+
+
+def _enlarged(image: Tensor) -> tuple[Image.Image, int]:
+    """Return the picture and the whole factor it was enlarged by."""
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+        raise DataError(
+            f"a picture to draw on must be uint8 of shape (3, H, W), got {image.dtype} of shape "
+            f"{tuple(image.shape)}; give the image before normalisation"
+        )
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    scale = max(1, round(_SIDE / max(picture.size)))
+    size = (picture.width * scale, picture.height * scale)
+    return picture.resize(size, Image.Resampling.BICUBIC), scale
+
+
+def _with_masks(picture: Image.Image, shown: Detections) -> Image.Image:
+    assert shown.masks is not None
+    for mask, label in zip(shown.masks, shown.labels.tolist(), strict=True):
+        shape = Image.fromarray(mask.to(torch.uint8).mul(110).numpy())
+        tint = Image.new("RGB", picture.size, class_color(label))
+        picture = Image.composite(tint, picture, shape.resize(picture.size))
+    return picture
+
+
+def _draw_boxes(draw: ImageDraw.ImageDraw, shown: Detections, scale: int) -> None:
+    for box, label in zip(_rectangles(shown.boxes, scale), shown.labels.tolist(), strict=True):
+        draw.rectangle(box, outline=class_color(label), width=3)
+
+
+def _draw_truth(draw: ImageDraw.ImageDraw, target: Target, scale: int) -> None:
+    """Dash the boxes just outside their edge, over white, so that a detection hides none."""
+    for box, label in zip(_rectangles(target.boxes, scale), target.labels.tolist(), strict=True):
+        x1, y1, x2, y2 = box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3
+        corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
+        for start, end in itertools.pairwise(corners):
+            _dash(draw, start, end, class_color(label))
+
+
+def _dash(
+    draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], color: str
+) -> None:
+    """Draw a white line with dashes of a colour on it."""
+    draw.line([start, end], fill="white", width=2)
+    length = math.dist(start, end)
+    for at in range(0, int(length), 12):
+        near, far = at / length, min(at + 6, length) / length
+        draw.line([_between(start, end, near), _between(start, end, far)], fill=color, width=2)
+
+
+def _between(
+    start: tuple[float, float], end: tuple[float, float], part: float
+) -> tuple[float, float]:
+    return start[0] + part * (end[0] - start[0]), start[1] + part * (end[1] - start[1])
+
+
+def _draw_labels(
+    draw: ImageDraw.ImageDraw,
+    shown: Detections,
+    scale: int,
+    classes: Sequence[str],
+    size: tuple[int, int],
+) -> None:
+    """Write labels, best first, each where it covers the least of those before."""
+    crowded = len(shown) > _CROWDED
+    short = crowded and len(classes) <= len(PALETTE)
+    font = _font(13 if crowded else 16)
+    placed: list[Rectangle] = []
+    labels, scores = shown.labels.tolist(), shown.scores.tolist()
+    for box, label, score in zip(_rectangles(shown.boxes, scale), labels, scores, strict=True):
+        text = f"{score:.2f}" if short else f"{_name(classes, label)} {score:.2f}"
+        left, top, right, bottom = font.getbbox(text)
+        spot = _place(box, (right - left + 6, bottom - top + 6), size, placed)
+        draw.rectangle(spot, fill=class_color(label))
+        draw.text((spot[0] + 3 - left, spot[1] + 3 - top), text, fill="white", font=font)
+        placed.append(spot)
+
+
+def _place(
+    box: Rectangle, label: tuple[float, float], size: tuple[int, int], placed: Sequence[Rectangle]
+) -> Rectangle:
+    """Return the first spot at the box's corners that is free, or else the least covered one."""
+    x1, y1, x2, y2 = box
+    width, height = label
+    spots = [(x, y) for y in (y1 - height, y1, y2 - height, y2) for x in (x1, x2 - width)]
+    best: tuple[float, Rectangle] | None = None
+    for x, y in spots:
+        x = min(max(0.0, x), max(0.0, size[0] - width - 1))
+        y = min(max(0.0, y), max(0.0, size[1] - height - 1))
+        spot = (x, y, x + width, y + height)
+        covered = sum(_overlap(spot, other) for other in placed)
+        if best is None or covered < best[0]:
+            best = (covered, spot)
+    assert best is not None
+    return best[1]
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _legend_entries(
+    shown: Detections, target: Target | None, classes: Sequence[str], threshold: float
+) -> list[LegendEntry]:
+    """Return text, colour and swatch: every class if they are few, else those in the picture."""
+    labels: list[int] = list(range(len(classes)))
+    if len(classes) > len(PALETTE):
+        present = [*shown.labels.tolist(), *(target.labels.tolist() if target else [])]
+        labels = sorted(set(present))
+    entries = [(_name(classes, i), class_color(i), "box") for i in labels]
+    entries.append((f"detected, score ≥ {threshold:g}", INK, "solid"))
+    if target is not None:
+        entries.append(("truth", INK, "dashed"))
+    return entries
+
+
+def _with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
+    """Add a white strip with the entries, wrapped to the width."""
+    spots, height = _flow(entries, picture.width)
+    canvas = Image.new("RGB", (picture.width, picture.height + height), "white")
+    canvas.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for (text, color, kind), (x, y) in zip(entries, spots, strict=True):
+        _swatch(draw, x, picture.height + y, color, kind)
+        draw.text((x + 30, picture.height + y), text, fill=INK, font=_font(15))
+    return canvas
+
+
+def _flow(entries: Sequence[LegendEntry], width: int) -> tuple[list[tuple[int, int]], int]:
+    """Return where each legend entry goes, and the height of the strip."""
+    spots: list[tuple[int, int]] = []
+    x, y = 10, 9
+    for text, _, _ in entries:
+        needed = 30 + int(_font(15).getlength(text)) + 18
+        if x > 10 and x + needed > width:
+            x, y = 10, y + 25
+        spots.append((x, y))
+        x += needed
+    return spots, y + 29
+
+
+def _swatch(draw: ImageDraw.ImageDraw, x: int, y: int, color: str, kind: str) -> None:
+    if kind == "box":
+        draw.rectangle((x + 4, y + 2, x + 22, y + 16), fill=color)
+    elif kind == "solid":
+        draw.line([(x, y + 9), (x + 24, y + 9)], fill=color, width=3)
+    elif kind == "dashed":
+        _dash(draw, (x, y + 9), (x + 24, y + 9), color)
+
+
+def _rectangles(boxes: Tensor, scale: int) -> list[Rectangle]:
+    """Return boxes in pixels of the picture, corners in order."""
+    rows = (boxes.detach().float() * scale).tolist()
+    return [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in rows]
+
+
+def _name(classes: Sequence[str], label: int) -> str:
+    return classes[label] if 0 <= label < len(classes) else f"class {label}"
+
+
+def _height(picture: Image.Image, width: int) -> int:
+    return max(1, round(picture.height * width / picture.width))
+
+
+def _fitted(text: str, size: int, width: int) -> str:
+    """Return the text, cut with an ellipsis if it is wider than some pixels."""
+    if _font(size).getlength(text) <= width:
+        return text
+    while text and _font(size).getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _note(text: str, width: int) -> Image.Image:
+    canvas = Image.new("RGB", (width, 120), "white")
+    ImageDraw.Draw(canvas).text((24, 48), text, fill=MUTED, font=_font(18))
+    return canvas
+
+
+def _kept(picture: Image.Image, path: str | Path | None) -> Image.Image:
+    """Write the picture, if a path is given, and return it."""
+    if path is not None:
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        write_bytes_atomic(path, buffer.getvalue())
+    return picture
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib
+
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(file), size)

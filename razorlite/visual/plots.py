@@ -1,0 +1,347 @@
+"""Curves of a training, a search, a trade-off and a pruning, as PNG files."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from razorlite.visual import _style
+from razorlite.visual._style import ACCENT, FAINT, INK, MARKERS, MUTED, PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Point = tuple[float, float]
+Curve = list[Point]
+
+_LOSS = re.compile(r"loss|distill_", re.IGNORECASE)
+_METRIC = re.compile(r"(^|[/._])(m?AP|AR|top\d|acc)", re.IGNORECASE)
+_COUNTS: list[tuple[float, str]] = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")]
+_COSTS: dict[str, tuple[str, list[tuple[float, str]]]] = {
+    "macs": ("MACs", _COUNTS),
+    "params": ("parameters", _COUNTS),
+    "latency_ms": ("latency (ms)", [(1, "")]),
+}
+
+
+def plot_training(
+    records: Iterable[Mapping[str, Any]], path: str | Path, *, title: str = "Training"
+) -> Path:
+    """Plot losses, learning rate and metrics against the training step.
+
+    Args:
+        records: lines of a metrics.jsonl; `step` is the x axis, names with "loss" or "distill_"
+            are losses, `lr` the learning rate, names like AP, AR or top1 metrics; the rest and
+            figures that are not finite are left out.
+        path: the PNG file.
+        title: headline.
+    """
+    curves = _curves(records)
+    losses = {n: c for n, c in curves.items() if _LOSS.search(n)}
+    metrics = {n: c for n, c in curves.items() if n not in losses and _METRIC.search(n)}
+    rates = {n: c for n, c in curves.items() if n.rpartition("/")[2] == "lr"}
+    figure = _style.new_figure(12, 4.2)
+    figure.suptitle(title, fontsize=13, color=INK)
+    panels = figure.subplots(1, 3, width_ratios=[1.25, 0.75, 1.25])
+    _plot_losses(panels[0], losses)
+    _plot_curves(panels[1], rates, "Learning rate", "", "no learning rate recorded")
+    _plot_curves(panels[2], metrics, "Evaluation", "score", "not evaluated yet")
+    return _style.save(figure, path)
+
+
+def plot_search(
+    trials: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    metric: str = "AP",
+    title: str = "Search",
+) -> Path:
+    """Plot each trial's score by round, and the best score so far.
+
+    Args:
+        trials: in the order they were scored, with `score` (None for a failed trial, which is
+            left out) and `round`, from 0.
+        path: the PNG file.
+        metric: what the score is.
+        title: headline.
+    """
+    scored = [t for t in trials if _finite(t.get("score"))]
+    figure = _style.new_figure(8, 4.4)
+    axes = figure.subplots()
+    _style.style(axes, title, "trial", metric)
+    if not scored:
+        _style.say_empty(axes, "no trial has a score yet")
+        return _style.save(figure, path)
+    scores = [float(t["score"]) for t in scored]
+    rounds = [int(t.get("round") or 0) for t in scored]
+    number = range(1, len(scored) + 1)
+    _shade_rounds(axes, rounds)
+    size = 26 if len(scored) < 200 else 10
+    axes.scatter(number, scores, s=size, color=PALETTE[0], alpha=0.55, linewidth=0, label="trial")
+    best = list(accumulate(scores, max))
+    axes.step(number, best, where="post", color=ACCENT, linewidth=1.8, label="best so far")
+    _annotate_best(axes, scores)
+    axes.set_xlim(0.5, len(scored) + 0.5)
+    axes.margins(y=0.12)
+    _whole_numbers(axes)
+    _style.legend(axes, 2)
+    return _style.save(figure, path)
+
+
+def pareto_front(points: Iterable[Point]) -> list[Point]:
+    """Return the points that no other beats in cost (lower) and score (higher), cheapest first.
+
+    Of points that are equal in both, one is returned.
+    """
+    front: list[Point] = []
+    for cost, score in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    return front
+
+
+def plot_pareto(
+    points: Sequence[Point],
+    path: str | Path,
+    *,
+    chosen: Point | None = None,
+    others: Mapping[str, Sequence[Point]] | None = None,
+    cost: Literal["macs", "params", "latency_ms"] = "macs",
+    metric: str = "AP",
+    title: str = "Accuracy against cost",
+) -> Path:
+    """Plot scores against costs, with the Pareto front.
+
+    Args:
+        points: (cost, score) of each trial; the cost in MACs, parameters or milliseconds.
+        path: the PNG file.
+        chosen: the point that was picked; marked by a star.
+        others: more points to compare with by name, such as "random" or "largest".
+        cost: what the cost is.
+        metric: what the score is.
+        title: headline.
+    """
+    others = others or {}
+    shown = [p for p in [*points, *(p for ps in others.values() for p in ps)] if _finite(*p)]
+    shown += [chosen] if chosen and _finite(*chosen) else []
+    figure = _style.new_figure(7.2, 5)
+    axes = figure.subplots()
+    scale, label = _cost_unit(cost, [p[0] for p in shown])
+    _style.style(axes, title, label, metric)
+    if not shown:
+        _style.say_empty(axes, "no point has a score yet")
+        return _style.save(figure, path)
+    trials = [(c / scale, s) for c, s in points if _finite(c, s)]
+    _scatter_trials(axes, trials)
+    for index, (name, series) in enumerate(others.items()):
+        pairs = [(c / scale, s) for c, s in series if _finite(c, s)]
+        color, marker = PALETTE[(index + 1) % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        _scatter(axes, pairs, name, s=48, color=color, marker=marker, zorder=3)
+    if chosen and _finite(*chosen):
+        star = [(chosen[0] / scale, chosen[1])]
+        _scatter(axes, star, "chosen", s=230, color=ACCENT, marker="*", edgecolor="white", zorder=5)
+    axes.margins(0.08)
+    _style.legend(axes, 5)
+    return _style.save(figure, path)
+
+
+def plot_channels(
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    path: str | Path,
+    *,
+    title: str = "Channels kept",
+) -> Path:
+    """Plot how many channels of each group a pruning kept.
+
+    Args:
+        before: group name -> channels.
+        after: group name -> channels kept; a group that is left out kept all.
+        path: the PNG file.
+        title: headline.
+    """
+    names = list(before)
+    figure = _style.new_figure(8.5, min(24.0, 1.3 + 0.24 * max(4, len(names))))
+    axes = figure.subplots()
+    _style.style(axes, title, "channels")
+    if not names:
+        _style.say_empty(axes, "no channel group can be pruned")
+        return _style.save(figure, path)
+    kept = [after.get(name, before[name]) for name in names]
+    rows = range(len(names))
+    axes.barh(rows, [before[n] for n in names], color=FAINT, height=0.72, label="before")
+    axes.barh(rows, kept, color=PALETTE[0], height=0.72, label="kept")
+    _label_channels(axes, names, [before[n] for n in names], kept)
+    total, left = sum(before.values()), sum(kept)
+    axes.set_title(
+        f"{title}: {left} of {total} ({left / max(1, total):.0%})", loc="left", fontsize=11
+    )
+    return _style.save(figure, path)
+
+
+def _curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
+    """Return the curve of each figure; nested figures are named `outer/inner`."""
+    curves: dict[str, Curve] = {}
+    for index, record in enumerate(records):
+        step = record.get("step", index)
+        for name, value in _flat(record).items():
+            if name not in ("step", "epoch") and _finite(value):
+                curves.setdefault(name, []).append((step, value))
+    return curves
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}/"))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _plot_losses(axes: "Axes", losses: Mapping[str, Curve]) -> None:
+    _style.style(axes, "Losses", "step", "loss")
+    if not losses:
+        _style.say_empty(axes, "no losses recorded")
+        return
+    for index, (name, curve) in enumerate(losses.items()):
+        color = INK if name == "loss" else PALETTE[index % len(PALETTE)]
+        _plot_line(axes, curve, name, color, smooth=True)
+    values = [value for curve in losses.values() for _, value in curve]
+    if min(values) > 0 and max(values) / min(values) > 100:
+        axes.set_yscale("log")
+    _whole_numbers(axes)
+    _style.legend(axes, 3)
+
+
+def _plot_curves(
+    axes: "Axes", curves: Mapping[str, Curve], title: str, y_label: str, empty: str
+) -> None:
+    _style.style(axes, title, "step", y_label)
+    if not curves:
+        _style.say_empty(axes, empty)
+    for index, (name, curve) in enumerate(curves.items()):
+        _plot_line(axes, curve, name.rpartition("/")[2], PALETTE[index % len(PALETTE)])
+    if curves:
+        _whole_numbers(axes)
+    _style.legend(axes, 3)
+
+
+def _plot_line(axes: "Axes", curve: Curve, name: str, color: str, smooth: bool = False) -> None:
+    """Draw a line with dots where they are few; a noisy one faint with its moving mean on top."""
+    steps, values = zip(*curve, strict=True)
+    if smooth and len(curve) > 40:
+        axes.plot(steps, values, color=color, alpha=0.18, linewidth=0.8)
+        values = tuple(_moving_mean(values, len(values) // 20))
+    marker = "o" if len(curve) <= 30 else None
+    axes.plot(steps, values, color=color, linewidth=1.5, marker=marker, markersize=3, label=name)
+
+
+def _moving_mean(values: Sequence[float], width: int) -> list[float]:
+    """Return means over up to `width` values on either side."""
+    sums = [0.0, *accumulate(values)]
+    windows = [(max(0, i - width), min(len(values), i + width + 1)) for i in range(len(values))]
+    return [(sums[end] - sums[start]) / (end - start) for start, end in windows]
+
+
+def _shade_rounds(axes: "Axes", rounds: Sequence[int]) -> None:
+    """Shade every other round and number the rounds, as many as can be read."""
+    starts = [i for i in range(len(rounds)) if i == 0 or rounds[i] != rounds[i - 1]]
+    if len(starts) < 2:
+        return
+    ends = [*starts[1:], len(rounds)]
+    every = math.ceil(len(starts) / 12)
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if index % 2:
+            axes.axvspan(start + 0.5, end + 0.5, color="#f3f4f6", linewidth=0, zorder=0)
+        if index % every == 0:
+            axes.text(
+                (start + end + 1) / 2,
+                1.0,
+                f"{'round ' if index == 0 else ''}{rounds[start]}",
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="bottom",
+                fontsize=7,
+                color=MUTED,
+            )
+
+
+def _annotate_best(axes: "Axes", scores: Sequence[float]) -> None:
+    best = max(range(len(scores)), key=lambda i: scores[i])
+    right = best < len(scores) * 0.7
+    axes.annotate(
+        f"{scores[best]:.4g} at trial {best + 1}",
+        (best + 1, scores[best]),
+        xytext=(6 if right else -6, 6),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        fontsize=8,
+        color=ACCENT,
+    )
+
+
+def _scatter_trials(axes: "Axes", trials: Sequence[Point]) -> None:
+    size = 26 if len(trials) < 200 else 9
+    _scatter(axes, trials, "trial", s=size, color="#9ca3af", alpha=0.7, linewidth=0, zorder=2)
+    front = pareto_front(trials)
+    if front:
+        axes.plot(
+            *zip(*front, strict=True),
+            color=PALETTE[0],
+            linewidth=1.6,
+            marker="o",
+            markersize=4.5,
+            drawstyle="steps-post",
+            label="Pareto front",
+            zorder=4,
+        )
+
+
+def _scatter(axes: "Axes", points: Sequence[Point], label: str, **style: Any) -> None:
+    if points:
+        axes.scatter([c for c, _ in points], [s for _, s in points], label=label, **style)
+
+
+def _cost_unit(cost: str, values: Sequence[float]) -> tuple[float, str]:
+    """Return the divisor and the axis label that suit the largest value."""
+    name, units = _COSTS[cost]
+    largest = max(values, default=0.0)
+    scale, prefix = next((u for u in units if largest >= u[0]), units[-1])
+    return scale, f"{prefix} {name}".strip()
+
+
+def _label_channels(
+    axes: "Axes", names: Sequence[str], before: Sequence[int], kept: Sequence[int]
+) -> None:
+    every = math.ceil(len(names) / 95)
+    axes.set_yticks(range(0, len(names), every), [_shorten(n) for n in names[::every]], fontsize=7)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, max(before) * 1.16)
+    axes.grid(False, axis="y")
+    for row in range(0, len(names), every):
+        text = f"{kept[row]} of {before[row]}" if kept[row] != before[row] else f"all {before[row]}"
+        axes.text(before[row], row, f" {text}", va="center", fontsize=7, color=MUTED)
+
+
+def _shorten(name: str, length: int = 40) -> str:
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+def _whole_numbers(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = axes.get_xlim()
+    if high - low < 2:
+        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+def _finite(*values: Any) -> bool:
+    """Return whether all are numbers that can be drawn."""
+    return all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )
