@@ -1,0 +1,60 @@
+"""Data sets, transforms and loaders."""
+
+from razorlite.data.classification import (
+    CifarBatchesDataset,
+    CifarTarDataset,
+    ImageFolderDataset,
+)
+from razorlite.data.coco import CocoDataset
+from razorlite.data.dataset import ConcatDataset, Dataset, Subset, split_holdout
+from razorlite.data.faults import Fault
+from razorlite.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader, build_loader
+from razorlite.data.shapes import ShapesDataset, write_shapes
+from razorlite.data.transforms import (
+    CenterCrop,
+    ColourJitter,
+    Pad,
+    RandomAffine,
+    RandomCrop,
+    RandomErasing,
+    RandomFlip,
+    RandomIoUCrop,
+    RandomResizedCrop,
+    Resize,
+    ScaleJitter,
+    TorchvisionTransform,
+    Transform,
+)
+from razorlite.data.voc import VocDataset
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "CenterCrop",
+    "CifarBatchesDataset",
+    "CifarTarDataset",
+    "CocoDataset",
+    "ColourJitter",
+    "ConcatDataset",
+    "Dataset",
+    "Fault",
+    "ImageFolderDataset",
+    "Loader",
+    "Pad",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomIoUCrop",
+    "RandomResizedCrop",
+    "Resize",
+    "ScaleJitter",
+    "ShapesDataset",
+    "Subset",
+    "TorchvisionTransform",
+    "Transform",
+    "VocDataset",
+    "build_loader",
+    "split_holdout",
+    "write_shapes",
+]

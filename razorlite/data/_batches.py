@@ -1,0 +1,224 @@
+"""What happens inside a loader's workers: which items, their randomness, one padded batch."""
+
+import random
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as nn_functional
+from torch import Tensor
+
+from razorlite.core.errors import DataError, RazorliteError
+from razorlite.data.dataset import Dataset
+from razorlite.data.faults import Fault
+from razorlite.data.transforms import apply_all
+from razorlite.structures import Target
+
+
+@dataclass(frozen=True)
+class Order:
+    """One batch to make: an epoch and the items' indices."""
+
+    epoch: int
+    indices: tuple[int, ...]
+
+
+@dataclass
+class Packed:
+    """One batch on its way from a worker.
+
+    Attributes:
+        images: (B, 3, H, W) uint8, zeros at the right and bottom of smaller images.
+        shapes: (height, width) of each image inside it.
+        targets: B (class, fields) pairs with numpy arrays for tensors, or B labels.
+        faults: what was found wrong on the way.
+    """
+
+    images: Tensor
+    shapes: list[tuple[int, int]]
+    targets: list[Any]
+    faults: list[Fault] = field(default_factory=list)
+
+    def pin_memory(self) -> "Packed":
+        """Return the batch with its images in page-locked memory."""
+        return Packed(self.images.pin_memory(), self.shapes, self.targets, self.faults)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a worker, in one line, and the traceback for the debug log."""
+
+    message: str
+    trace: str
+
+
+def global_order(count: int, *, seed: int, epoch: int, shuffle: bool) -> list[int]:
+    """Return the order of all items in an epoch, the same in every process."""
+    if not shuffle:
+        return list(range(count))
+    generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
+    return torch.randperm(count, generator=generator).tolist()
+
+
+def split_orders(
+    order: Sequence[int],
+    *,
+    epoch: int,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    even: bool,
+    drop_last: bool,
+) -> list[Order]:
+    """Return this rank's batches.
+
+    Each run of world_size * batch_size items is one global batch; rank r takes its items r,
+    r + world_size, …, so the ranks' batches joined are one process's batch of that size.
+
+    Args:
+        order: all items.
+        epoch: goes into the orders.
+        batch_size: items in a batch of one rank.
+        rank, world_size: which part to return.
+        even: give every rank as many items, by starting again at the front (training).
+        drop_last: leave out a global batch that is not full, unless it is the only one.
+    """
+    items, whole = list(order), batch_size * world_size
+    if drop_last and len(items) >= whole:
+        items = items[: len(items) // whole * whole]
+    if even:
+        items += [items[i % len(items)] for i in range(-len(items) % world_size)]
+    chunks = [items[i : i + whole][rank::world_size] for i in range(0, len(items), whole)]
+    return [Order(epoch, tuple(chunk)) for chunk in chunks if chunk]
+
+
+def mixed_seed(*numbers: int) -> int:
+    """Return a 63-bit seed that depends on all the numbers."""
+    words = np.random.SeedSequence([n & 0xFFFFFFFFFFFFFFFF for n in numbers]).generate_state(2)
+    return (int(words[0]) << 31) ^ int(words[1])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's, numpy's and Python's global random states, and put them back afterwards."""
+    state = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state[0])
+        np.random.set_state(state[1])
+        random.setstate(state[2])
+
+
+class BatchMaker:
+    """Reads, transforms and collates the items of an order.
+
+    Args:
+        dataset: where the items are.
+        transforms: applied in order; random ones see only (seed, epoch, index).
+        seed: of all random choices.
+        pad_multiple: sides of the batch are multiples of it.
+        replace: put the next readable image in the place of an unreadable one; else leave it out.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Dataset,
+        transforms: Sequence[Callable[..., Any]],
+        seed: int,
+        pad_multiple: int,
+        replace: bool,
+    ) -> None:
+        self.dataset, self.transforms, self.seed = dataset, list(transforms), seed
+        self.pad_multiple, self.replace = pad_multiple, replace
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, order: Order) -> "Packed | Failure | None":
+        """Return the batch, what went wrong, or None if no image of it could be read."""
+        try:
+            return self.make(order)
+        except RazorliteError as error:
+            return Failure(str(error), traceback.format_exc())
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+            return Failure(f"making a training batch failed: {what}", traceback.format_exc())
+
+    def make(self, order: Order) -> "Packed | None":
+        """Return the batch, or None if no image of it could be read."""
+        faults: list[Fault] = []
+        items = [self._item(order.epoch, index, faults) for index in order.indices]
+        found = [item for item in items if item is not None]
+        if not found:
+            return None if not faults else Packed(torch.zeros(0, 3, 0, 0), [], [], faults)
+        images, shapes = collate([image for image, _ in found], self.pad_multiple)
+        canvas = (images.shape[-2], images.shape[-1])
+        return Packed(images, shapes, [_pack(target, canvas) for _, target in found], faults)
+
+    def _item(self, epoch: int, index: int, faults: list[Fault]) -> tuple[Tensor, Any] | None:
+        for step in range(len(self.dataset)):
+            place = (index + step) % len(self.dataset)
+            with seeded(mixed_seed(self.seed, epoch, place)):
+                try:
+                    image, target = self.dataset[place]
+                except OSError as error:
+                    faults.append(_fault(self.dataset.keys[place], error, self.replace))
+                    if self.replace:
+                        continue
+                    return None
+                return apply_all(self.transforms, image, target)
+        raise DataError(f"none of the {len(self.dataset)} images can be read; first {faults[0]}")
+
+
+def collate(images: list[Tensor], multiple: int) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Return (B, 3, H, W) with zeros at the right and bottom, and each image's (height, width)."""
+    shapes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+    height, width = (-(-max(side) // multiple) * multiple for side in zip(*shapes, strict=True))
+    batch = images[0].new_zeros((len(images), 3, height, width))
+    for place, image, (h, w) in zip(batch, images, shapes, strict=True):
+        place[:, :h, :w] = image
+    return batch, shapes
+
+
+def unpack(packed: Any) -> Any:
+    """Return the target that `_pack` packed."""
+    if isinstance(packed, int):
+        return packed
+    kind, values = packed
+    tensors = {k: torch.from_numpy(v) for k, v in values.items() if isinstance(v, np.ndarray)}
+    return kind(**{**values, **tensors})
+
+
+def ignore_signals(_worker: int) -> None:
+    """Leave stopping to the main process, which finishes its step first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _pack(target: Any, canvas: tuple[int, int]) -> Any:
+    if not isinstance(target, Target):
+        return int(target)
+    values = {f.name: getattr(target, f.name) for f in fields(target)}
+    if target.masks is not None:
+        height, width = target.masks.shape[-2:]
+        border = (0, canvas[1] - width, 0, canvas[0] - height)
+        values["masks"] = nn_functional.pad(target.masks, border)
+    arrays = {k: v.contiguous().numpy() for k, v in values.items() if isinstance(v, Tensor)}
+    return type(target), {**values, **arrays}
+
+
+def _fault(key: str, error: OSError, replaced: bool) -> Fault:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    done = "the next image takes its place" if replaced else "left out"
+    return Fault(key, f"unreadable image: {text}; {done}", "unreadable image")

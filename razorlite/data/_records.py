@@ -1,0 +1,273 @@
+"""The common part of annotated image folders: records, boxes put right, decoding, memory."""
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from razorlite.data.dataset import Dataset, Kept
+from razorlite.data.faults import Fault, FaultReport
+from razorlite.data.files import read_header, read_image
+from razorlite.structures import Target
+
+_log = logging.getLogger(__name__)
+UNREADABLE = "unreadable image"
+
+
+@dataclass(frozen=True)
+class AreaTarget(Target):
+    """A target that also knows the areas its annotations state.
+
+    Attributes:
+        area: (N,) float, square pixels of the image file; COCO's small, medium and large objects
+            are told apart by it. None where the annotations state none.
+    """
+
+    area: Tensor | None = None
+
+    def __getitem__(self, keep: Tensor) -> "AreaTarget":
+        """Return the target with only the objects that `keep` names."""
+        chosen = super().__getitem__(keep)
+        assert isinstance(chosen, AreaTarget)
+        return chosen if self.area is None else replace(chosen, area=self.area[keep])
+
+
+@dataclass
+class Record:
+    """One image and its objects, as read from the annotations.
+
+    Attributes:
+        path: the image file.
+        image_id: the data set's identifier.
+        size: (height, width) of the image, once turned.
+        boxes: (N, 4) float32 x1, y1, x2, y2.
+        labels: (N,) int64.
+        crowd: (N,) bool.
+        area: (N,) float32, or None.
+        segments: N polygons or RLEs as COCO writes them, or None.
+        turn: apply the EXIF orientation when decoding.
+    """
+
+    path: Path
+    image_id: int
+    size: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    area: np.ndarray | None = None
+    segments: list[Any] | None = None
+    turn: bool = False
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Leave out the objects where `mask` is false."""
+        self.boxes, self.labels, self.crowd = (
+            self.boxes[mask],
+            self.labels[mask],
+            self.crowd[mask],
+        )
+        if self.area is not None:
+            self.area = self.area[mask]
+        if self.segments is not None:
+            self.segments = [s for s, kept in zip(self.segments, mask, strict=True) if kept]
+
+
+@dataclass
+class Objects:
+    """Collects the objects of one image while annotations are read."""
+
+    boxes: list[list[float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    crowd: list[bool] = field(default_factory=list)
+    area: list[float] = field(default_factory=list)
+    segments: list[Any] = field(default_factory=list)
+
+    def record(self, path: Path, image_id: int, size: tuple[int, int], masks: bool) -> Record:
+        """Return the image's record; `masks` keeps the segments."""
+        return Record(
+            path=path,
+            image_id=image_id,
+            size=size,
+            boxes=np.array(self.boxes, dtype=np.float32).reshape(-1, 4),
+            labels=np.array(self.labels, dtype=np.int64),
+            crowd=np.array(self.crowd, dtype=bool),
+            area=np.array(self.area, dtype=np.float32) if self.area else None,
+            segments=self.segments if masks else None,
+        )
+
+
+def check_image(record: Record, report: FaultReport) -> bool:
+    """Read the header, fix the record's size and turning; return whether the image is usable."""
+    try:
+        header = read_header(record.path)
+    except FileNotFoundError:
+        report.add(record.path, "missing image")
+        return False
+    except OSError as error:
+        report.add(record.path, UNREADABLE, _first_line(error))
+        return False
+    return _settle_size(record, header.size, header.turned_size, report)
+
+
+def _settle_size(
+    record: Record, stored: tuple[int, int], turned: tuple[int, int], report: FaultReport
+) -> bool:
+    if record.size in ((0, 0), stored):
+        record.size = stored
+        return True
+    if record.size == turned:  # annotated as a viewer shows it: turn the pixels as well
+        record.turn = True
+        return True
+    report.add(
+        record.path,
+        "image size differs from the annotation",
+        f"the file is {stored[1]} x {stored[0]}, annotated {record.size[1]} x {record.size[0]}",
+    )
+    return False
+
+
+def check_boxes(record: Record, report: FaultReport) -> None:
+    """Drop boxes that are not finite, empty, inverted or outside; clip those partly outside."""
+    boxes, (height, width) = record.boxes, record.size
+    finite = np.isfinite(boxes).all(axis=1)
+    flat = finite & ((boxes[:, 2] == boxes[:, 0]) | (boxes[:, 3] == boxes[:, 1]))
+    inverted = finite & ~flat & ((boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1]))
+    limits = np.array([width, height, width, height], dtype=np.float32)
+    clipped = np.clip(np.where(finite[:, None], boxes, 0), 0, limits)
+    lost = (clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1])
+    outside = finite & ~flat & ~inverted & lost
+    kinds = {"box of NaN or infinity": ~finite, "zero-area box": flat, "inverted box": inverted}
+    for kind, wrong in {**kinds, "box outside the image": outside}.items():
+        for box in boxes[wrong]:
+            report.add(record.path, kind, " ".join(f"{value:g}" for value in box))
+    _note_clipped(record, clipped, finite & ~flat & ~inverted & ~lost, report)
+    record.boxes = clipped
+    record.keep(finite & ~flat & ~inverted & ~outside)
+
+
+def _note_clipped(
+    record: Record, clipped: np.ndarray, kept: np.ndarray, report: FaultReport
+) -> None:
+    far = np.abs(clipped - np.where(kept[:, None], record.boxes, clipped)).max(axis=1, initial=0)
+    for box in record.boxes[far > 1.0]:  # a pixel of rounding at the border is no fault
+        report.add(
+            record.path, "box partly outside the image, clipped", " ".join(f"{v:g}" for v in box)
+        )
+
+
+class RecordDataset(Dataset):
+    """Images with boxes, from a list of records."""
+
+    def __init__(
+        self,
+        *,
+        records: list[Record],
+        classes: tuple[str, ...],
+        report: FaultReport,
+        masks: bool,
+        cache: bool,
+    ) -> None:
+        self.records = records
+        self.classes = classes
+        self.keys = [str(record.path) for record in records]
+        self._report = report
+        self._masks = masks
+        self._kept: Kept[Tensor] = Kept(cache)
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What is wrong with the data and was left out."""
+        return self._report.faults
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        record = self.records[index]
+        image = self._kept.get(index, self._read)
+        if tuple(image.shape[-2:]) != record.size:
+            raise OSError(f"the file is {image.shape[2]} x {image.shape[1]}, not as annotated")
+        return image, self._target(record)
+
+    def note(self, fault: Fault) -> None:
+        """Take a fault met while training."""
+        self._report.late(fault)
+
+    def keep_image(self, index: int) -> None:
+        """Decode one image and keep it, if the data set keeps images in memory."""
+        self._kept.try_get(index, self._read)
+
+    def _read(self, index: int) -> Tensor:
+        return read_image(self.records[index].path, self.records[index].turn)
+
+    def _target(self, record: Record) -> Target:
+        return AreaTarget(
+            boxes=torch.from_numpy(record.boxes.copy()),
+            labels=torch.from_numpy(record.labels.copy()),
+            crowd=torch.from_numpy(record.crowd.copy()),
+            masks=_masks(record) if self._masks else None,
+            image_id=record.image_id,
+            size=record.size,
+            original_size=record.size,
+            area=None if record.area is None else torch.from_numpy(record.area.copy()),
+        )
+
+
+def finish(
+    records: list[Record], report: FaultReport, *, check_images: bool, keep_empty: bool
+) -> list[Record]:
+    """Check images and boxes, and report what was found.
+
+    Raises:
+        DataError: faults in strict mode, or no image left.
+    """
+    records = [
+        record
+        for record in records
+        if (record.size != (0, 0) and not check_images) or check_image(record, report)
+    ]
+    for record in records:
+        check_boxes(record, report)
+    if not keep_empty:
+        records = [record for record in records if len(record.boxes)]
+    report.close(len(records), sum(len(record.boxes) for record in records))
+    _note_turned(records, report.source)
+    return records
+
+
+def _note_turned(records: list[Record], source: str) -> None:
+    turned = [record for record in records if record.turn]
+    if turned:
+        _log.info(
+            "%s: %d images are turned by their EXIF orientation, as annotated, the first is %s",
+            source, len(turned), turned[0].path,
+        )  # fmt: skip
+
+
+def _masks(record: Record) -> Tensor:
+    from pycocotools import mask as coco_mask
+
+    height, width = record.size
+    masks = np.zeros((len(record.boxes), height, width), dtype=bool)
+    for mask, segment in zip(masks, record.segments or [], strict=True):
+        rle = segment_to_rle(segment, height, width)
+        mask[:] = coco_mask.decode(rle).astype(bool)
+    return torch.from_numpy(masks)
+
+
+def segment_to_rle(segment: Any, height: int, width: int) -> dict[str, Any]:
+    """Return COCO's compressed run lengths of polygons, of uncompressed or compressed RLE."""
+    from pycocotools import mask as coco_mask
+
+    if isinstance(segment, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segment, height, width))
+    if isinstance(segment["counts"], list):
+        return coco_mask.frPyObjects(segment, height, width)
+    return segment
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

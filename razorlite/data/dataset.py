@@ -1,0 +1,201 @@
+"""What every data set offers, and ways to cut and join data sets."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from razorlite.core.errors import DataError
+from razorlite.core.registry import register
+from razorlite.data.faults import Fault
+from razorlite.structures import Target
+
+K = TypeVar("K")
+
+
+class Dataset(ABC):
+    """Images and what they show, by index.
+
+    Items are (image, target): image is (3, H, W) uint8 RGB; target is a `Target` in pixels of that
+    image, or an int label for classification.
+
+    Attributes:
+        classes: names of the labels 0 to C - 1.
+        keys: one string for each item, its image's absolute path where it has one; two splits
+            share images exactly if they share keys.
+        faults: what is wrong with the data and was left out.
+    """
+
+    classes: tuple[str, ...]
+    keys: list[str]
+
+    @property
+    @abstractmethod
+    def faults(self) -> list[Fault]:
+        """What is wrong with the data and was left out."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        """Return (image, target).
+
+        Raises:
+            OSError: the image cannot be read.
+        """
+
+    def note(self, fault: Fault) -> None:
+        """Take a fault met while training.
+
+        Raises:
+            DataError: the data set is strict.
+        """
+        if fault not in self.faults:
+            self.faults.append(fault)
+
+    def keep_image(self, index: int) -> None:  # noqa: B027
+        """Decode one image and keep it, if the data set keeps images in memory."""
+
+    def fill_cache(self) -> None:
+        """Decode what the data set keeps in memory, before workers are started."""
+        for index in range(len(self)):
+            self.keep_image(index)
+
+    def subset(self, indices: Sequence[int]) -> "Subset":
+        """Return the data set of some items, in the given order."""
+        return Subset(self, indices)
+
+
+class Subset(Dataset):
+    """Some items of a data set; images kept in memory are shared with it."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indices = [int(index) for index in indices]
+        wrong = [index for index in self.indices if not 0 <= index < len(dataset)]
+        if wrong:
+            raise DataError(f"no item {wrong[0]} in a data set of {len(dataset)}")
+        self.classes = dataset.classes
+        self.keys = [dataset.keys[index] for index in self.indices]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults of the whole data set."""
+        return self.dataset.faults
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self.dataset[self.indices[index]]
+
+    def note(self, fault: Fault) -> None:
+        """Take a fault met while training."""
+        self.dataset.note(fault)
+
+    def keep_image(self, index: int) -> None:
+        """Decode one image and keep it, if the data set keeps images in memory."""
+        self.dataset.keep_image(self.indices[index])
+
+
+class Kept(Generic[K]):
+    """Things made once and kept in memory, if `enabled`; a new process starts with none."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._things: dict[int, K] = {}
+
+    def get(self, index: int, make: Callable[[int], K]) -> K:
+        """Return the thing of an index, made now unless it is kept."""
+        if index in self._things:
+            return self._things[index]
+        thing = make(index)
+        if self.enabled:
+            self._things[index] = thing
+        return thing
+
+    def try_get(self, index: int, make: Callable[[int], K]) -> None:
+        """Make and keep the thing of an index, unless it cannot be read."""
+        if self.enabled:
+            with suppress(OSError):  # met again, and reported, when the item is wanted
+                self.get(index, make)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"enabled": self.enabled, "_things": {}}
+
+
+@register()
+class ConcatDataset(Dataset):
+    """Several data sets of the same classes, one after the other.
+
+    Targets' `image_id` become the item's index, so that they stay unique.
+
+    Raises:
+        DataError: no data sets, or classes that differ.
+    """
+
+    def __init__(self, *, datasets: list[Dataset]) -> None:
+        if not datasets:
+            raise DataError("ConcatDataset got no data sets; wanted at least one")
+        for other in datasets[1:]:
+            if other.classes != datasets[0].classes:
+                raise DataError(
+                    f"ConcatDataset wants data sets of the same classes, got "
+                    f"{list(datasets[0].classes)} and {list(other.classes)}"
+                )
+        self.datasets = datasets
+        self.classes = datasets[0].classes
+        self.keys = [key for dataset in datasets for key in dataset.keys]
+        self._places = [(d, index) for d in datasets for index in range(len(d))]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults of all parts."""
+        return [fault for dataset in self.datasets for fault in dataset.faults]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        dataset, place = self._places[index]
+        image, target = dataset[place]
+        return image, replace(target, image_id=index) if isinstance(target, Target) else target
+
+    def note(self, fault: Fault) -> None:
+        """Take a fault met while training."""
+        self.datasets[0].note(fault)
+
+    def keep_image(self, index: int) -> None:
+        """Decode one image and keep it, if its data set keeps images in memory."""
+        dataset, place = self._places[index]
+        dataset.keep_image(place)
+
+
+def split_holdout(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Choose items to hold out, the same ones for the same length, fraction and seed.
+
+    Args:
+        dataset: what to split.
+        fraction: part of the items to hold out, above 0 and below 1; at least one item is held
+            out and one kept.
+        seed: another seed holds out other items.
+
+    Returns:
+        Indices of the kept and of the held-out items, each ascending.
+
+    Raises:
+        DataError: the fraction is out of range or there is only one image.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"a held-out fraction is above 0 and below 1, got {fraction}")
+    if len(dataset) < 2:
+        raise DataError(f"cannot hold out images of a data set of {len(dataset)}; wanted 2 or more")
+    count = min(max(1, math.floor(len(dataset) * fraction + 0.5)), len(dataset) - 1)
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
+    return sorted(order[count:]), sorted(order[:count])

@@ -1,0 +1,297 @@
+"""Batches for training and testing: parallel, exact on resume, split over ranks."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from razorlite.core import distributed
+from razorlite.core.errors import ConfigError, DataError
+from razorlite.data._batches import (
+    BatchMaker,
+    Failure,
+    Order,
+    Packed,
+    global_order,
+    ignore_signals,
+    split_orders,
+    unpack,
+)
+from razorlite.data.dataset import Dataset
+from razorlite.structures import Batch
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+_log = logging.getLogger(__name__)
+
+
+def build_loader(
+    dataset: Dataset,
+    *,
+    transforms: Sequence[Callable[..., Any]] = (),
+    batch_size: int = 8,
+    num_workers: int = 0,
+    seed: int = 0,
+    shuffle: bool = True,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    channels: Literal["rgb", "bgr"] = "rgb",
+    pad_multiple: int = 1,
+    device: torch.device | str = "cpu",
+    drop_last: bool = False,
+    keep_batches: bool = False,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> "Loader":
+    """Return a loader of normalised batches.
+
+    What an item looks like depends only on (seed, epoch, its index): neither the number of
+    workers, nor resuming, nor the number of ranks changes it.
+
+    Args:
+        dataset: what to load.
+        transforms: called in order with (image, target).
+        batch_size: images in a batch of this rank.
+        num_workers: processes that read ahead; 0 reads in this one.
+        seed: of the order and of the transforms.
+        shuffle: training: a new order each epoch, and every rank as many items. Otherwise items
+            come in order, each on exactly one rank.
+        mean, std: of red, green and blue (blue, green, red for "bgr") on the scale 0 to 255.
+        channels: order of the colour channels the model wants.
+        pad_multiple: sides of a batch are multiples of it.
+        device: where batches go; they are normalised there.
+        drop_last: leave out a last batch that is not full.
+        keep_batches: make each batch once and keep it in memory; for small evaluation sets whose
+            transforms are not random.
+        rank, world_size: this process's part; from torch.distributed by default.
+
+    Raises:
+        ConfigError: a number is out of range, or `keep_batches` with `shuffle`.
+        DataError: the data set is empty.
+    """
+    _check(len(dataset), batch_size, num_workers, pad_multiple, mean, std, shuffle and keep_batches)
+    maker = BatchMaker(
+        dataset=dataset,
+        transforms=transforms,
+        seed=seed,
+        pad_multiple=pad_multiple,
+        replace=shuffle,
+    )
+    return Loader(
+        maker,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        shuffle=shuffle,
+        normalise=Normalise(mean, std, channels, torch.device(device)),
+        drop_last=drop_last,
+        keep_batches=keep_batches,
+        rank=distributed.rank() if rank is None else rank,
+        world_size=distributed.world_size() if world_size is None else world_size,
+    )
+
+
+class Normalise:
+    """Turns uint8 batches into normalised ones on the device; padding becomes exactly 0.
+
+    Args:
+        mean, std: of the channels in the order the model wants, on the scale 0 to 255.
+        channels: "bgr" swaps red and blue.
+        device: where to.
+    """
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], channels: str, device: torch.device
+    ) -> None:
+        self.mean = torch.tensor(mean, device=device).view(3, 1, 1)
+        self.std = torch.tensor(std, device=device).view(3, 1, 1)
+        self.swap, self.device = channels == "bgr", device
+
+    def __call__(self, images: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+        """Return (B, 3, H, W) float32 of uint8 RGB images and their sizes inside the batch."""
+        images = images.to(self.device, non_blocking=True)
+        if self.swap:
+            images = images.flip(1)
+        result = images.float().sub_(self.mean).div_(self.std)
+        for image, (height, width) in zip(result, shapes, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
+        return result
+
+
+class Loader:
+    """Normalised batches of a data set; see `build_loader`.
+
+    Iterating starts at the position last set, by default the first batch of epoch 0; a finished
+    pass over shuffled data moves on to the next epoch.
+
+    Attributes:
+        dataset: what is loaded.
+        batch_size: images in a full batch of this rank.
+        normalise: what is done on the device.
+    """
+
+    def __init__(
+        self,
+        maker: BatchMaker,
+        *,
+        batch_size: int,
+        num_workers: int,
+        shuffle: bool,
+        normalise: Normalise,
+        drop_last: bool,
+        keep_batches: bool,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.dataset, self.batch_size, self.normalise = maker.dataset, batch_size, normalise
+        self._maker, self._num_workers, self._shuffle = maker, num_workers, shuffle
+        self._drop_last, self._rank, self._world_size = drop_last, rank, world_size
+        self._kept: list[Packed] | None = None
+        self._keep = keep_batches
+        self._position = (0, 0)
+        self._length = len(self._orders(0))
+        self._plan = _Plan()
+        self._workers: DataLoader[Any] | None = None
+
+    def __len__(self) -> int:
+        """Batches of this rank in an epoch."""
+        return self._length
+
+    def set_position(self, epoch: int, batch_index: int = 0) -> None:
+        """Let the next pass start at a batch of an epoch, as if all before it had been read."""
+        self._position = (epoch, batch_index)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, start = self._position
+        for packed in self._packed(epoch, start):
+            batch = self._finish(packed)
+            if len(batch):
+                yield batch
+        if self._shuffle:
+            self._position = (epoch + 1, 0)
+
+    def close(self) -> None:
+        """Stop the worker processes; iterating again starts new ones."""
+        workers, self._workers = self._workers, None
+        iterator = getattr(workers, "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()
+
+    def _orders(self, epoch: int) -> list[Order]:
+        order = global_order(
+            len(self.dataset), seed=self._maker.seed, epoch=epoch, shuffle=self._shuffle
+        )
+        return split_orders(
+            order,
+            epoch=epoch,
+            batch_size=self.batch_size,
+            rank=self._rank,
+            world_size=self._world_size,
+            even=self._shuffle,
+            drop_last=self._drop_last,
+        )
+
+    def _packed(self, epoch: int, start: int) -> Iterator[Packed]:
+        if not self._keep:
+            yield from self._made(self._orders(epoch)[start:])
+            return
+        if self._kept is None:
+            self._kept = list(self._made(self._orders(epoch)))
+            self.close()
+        yield from self._kept[start:]
+
+    def _made(self, orders: list[Order]) -> Iterator[Packed]:
+        make = self._here if self._num_workers == 0 else self._elsewhere
+        for made in make(orders):
+            if isinstance(made, Failure):
+                _log.debug("%s", made.trace)
+                raise DataError(made.message)
+            if made is not None:
+                for fault in made.faults:
+                    self.dataset.note(fault)
+                yield made
+
+    def _here(self, orders: list[Order]) -> Iterator[Packed | Failure | None]:
+        return (self._maker[order] for order in orders)
+
+    def _elsewhere(self, orders: list[Order]) -> Iterator[Packed | Failure | None]:
+        self._plan.orders = orders
+        if self._workers is None:
+            self._workers = self._start()
+        try:
+            yield from self._workers
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            self._workers = None
+            raise DataError(
+                f"a data worker died ({str(error).splitlines()[0]}), perhaps for lack of memory; "
+                f"lower num_workers (is {self._num_workers}) or batch_size (is {self.batch_size})"
+            ) from error
+
+    def _start(self) -> "DataLoader[Any]":
+        self.dataset.fill_cache()  # before forking, so that all workers share the images
+        return DataLoader(
+            self._maker,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=self._plan,  # type: ignore[arg-type]
+            num_workers=self._num_workers,
+            collate_fn=_as_is,
+            pin_memory=self.normalise.device.type == "cuda",
+            worker_init_fn=ignore_signals,
+            persistent_workers=True,
+            generator=torch.Generator(),  # leaves the global random state alone
+        )
+
+    def _finish(self, packed: Packed) -> Batch:
+        device = self.normalise.device
+        targets: Any = [unpack(target) for target in packed.targets]
+        if targets and isinstance(targets[0], int):
+            targets = torch.tensor(targets, dtype=torch.int64, device=device)
+        else:
+            targets = [target.to(device) for target in targets]
+        if not packed.shapes:
+            return Batch(packed.images, targets)
+        return Batch(self.normalise(packed.images, packed.shapes), targets)
+
+
+class _Plan:
+    """The batches that the workers shall make next."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+
+    def __len__(self) -> int:
+        return len(self.orders)
+
+    def __iter__(self) -> Iterator[Order]:
+        return iter(self.orders)
+
+
+def _as_is(made: Any) -> Any:
+    return made
+
+
+def _check(
+    count: int,
+    batch_size: int,
+    num_workers: int,
+    pad_multiple: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    kept_shuffle: bool,
+) -> None:
+    if count == 0:
+        raise DataError("cannot load batches of an empty data set; wanted at least one image")
+    if batch_size < 1 or pad_multiple < 1 or num_workers < 0:
+        raise ConfigError(
+            f"a loader wants batch_size >= 1, pad_multiple >= 1 and num_workers >= 0, "
+            f"got {batch_size}, {pad_multiple} and {num_workers}"
+        )
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ConfigError(f"mean and std are three numbers, std above 0, got {mean} and {std}")
+    if kept_shuffle:
+        raise ConfigError("keep_batches is for loaders that do not shuffle; set shuffle: false")

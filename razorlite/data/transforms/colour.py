@@ -1,0 +1,127 @@
+"""Colour, erasing, and any other transform of torchvision."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import register, suggestion
+from razorlite.data.transforms.base import (
+    T,
+    Transform,
+    chance,
+    check_prob,
+    check_range,
+    tidy,
+)
+from razorlite.structures import Target
+
+
+@register()
+class ColourJitter(Transform):
+    """Change brightness, contrast, saturation and hue at random, in random order.
+
+    Args:
+        brightness, contrast, saturation: a factor is drawn from 1 - x to 1 + x.
+        hue: greatest turn of the colour circle, to either side, at most 0.5 (slow above 0).
+        prob: probability of changing the image at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        brightness: float = 0.2,
+        contrast: float = 0.2,
+        saturation: float = 0.2,
+        hue: float = 0.0,
+        prob: float = 1.0,
+    ) -> None:
+        if min(brightness, contrast, saturation, hue) < 0 or hue > 0.5:
+            raise ConfigError("ColourJitter takes strengths of 0 or more and a hue of at most 0.5")
+        self.prob = check_prob("ColourJitter.prob", prob)
+        self._jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        return (self._jitter(image) if chance(self.prob) else image), target
+
+
+@register()
+class RandomErasing(Transform):
+    """Blank a random rectangle of the image; boxes and labels stay.
+
+    Args:
+        prob: probability of erasing.
+        scale: least and greatest part of the image's area.
+        ratio: least and greatest ratio of the rectangle's sides.
+        value: grey level from 0 to 255.
+
+    https://arxiv.org/abs/1708.04896
+    """
+
+    def __init__(
+        self,
+        *,
+        prob: float = 0.5,
+        scale: tuple[float, float] = (0.02, 0.33),
+        ratio: tuple[float, float] = (0.3, 3.3),
+        value: int = 0,
+    ) -> None:
+        check_prob("RandomErasing.prob", prob)
+        check_range("RandomErasing.scale", scale)
+        check_range("RandomErasing.ratio", ratio)
+        self._erase = v2.RandomErasing(prob, scale, ratio, value)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        return self._erase(image), target
+
+
+@register()
+class TorchvisionTransform(Transform):
+    """Any transform of torchvision.transforms.v2 by its name, with boxes, labels and masks.
+
+    Args:
+        name: class in torchvision.transforms.v2, for instance RandomPhotometricDistort.
+        arguments: its constructor's arguments.
+
+    Raises:
+        ConfigError: torchvision has no such transform, or refuses the arguments.
+    """
+
+    def __init__(self, *, name: str, arguments: dict[str, Any] | None = None) -> None:
+        known = getattr(v2, name, None)
+        if not (isinstance(known, type) and issubclass(known, v2.Transform)):
+            hint = suggestion(name, dir(v2))
+            raise ConfigError(f"torchvision.transforms.v2 has no transform {name!r}{hint}")
+        try:
+            self._transform = known(**(arguments or {}))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"torchvision refuses the arguments of {name}: {error}") from error
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        if not isinstance(target, Target):
+            return self._transform(image), target
+        boxes = tv_tensors.BoundingBoxes(  # type: ignore[call-overload]
+            target.boxes, format="XYXY", canvas_size=tuple(image.shape[-2:])
+        )
+        sample: dict[str, Any] = {"image": tv_tensors.Image(image), "boxes": boxes}
+        if target.masks is not None:
+            sample["masks"] = tv_tensors.Mask(target.masks)
+        sample["labels"] = target.labels
+        return _unwrap(self._transform(sample), target)
+
+
+def _unwrap(sample: dict[str, Any], target: T) -> tuple[Tensor, T]:
+    assert isinstance(target, Target)
+    image = sample["image"].as_subclass(Tensor)
+    masks = sample["masks"].as_subclass(Tensor) if "masks" in sample else None
+    boxes = sample["boxes"].as_subclass(Tensor)
+    if len(boxes) != len(target):
+        raise ConfigError(
+            "a torchvision transform removed boxes; razorlite drops empty boxes itself, "
+            "so leave out SanitizeBoundingBoxes"
+        )
+    changed = replace(target, boxes=boxes, masks=masks, size=tuple(image.shape[-2:]))
+    return image, tidy(changed)

@@ -1,0 +1,247 @@
+"""Resize, flip, pad, scale and turn."""
+
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import register
+from razorlite.data.transforms.base import (
+    Size,
+    T,
+    Transform,
+    chance,
+    check_prob,
+    check_range,
+    check_size,
+    clip_boxes,
+    geometric,
+    randint,
+    tidy,
+    uniform,
+)
+from razorlite.data.transforms.crop import crop_at
+from razorlite.structures import Target
+
+Mode = Literal["bilinear", "bicubic", "nearest"]
+
+
+@register()
+class Resize(Transform):
+    """Resize the image, its boxes and masks, with antialiasing.
+
+    Give either `size`, or `short` with or without `long`.
+
+    Args:
+        size: (height, width) in pixels.
+        keep_ratio: with `size`: fit inside it and keep height : width; else stretch to it.
+        short: pixels of the shorter side; of several, one is drawn for each image.
+        long: greatest pixels of the longer side, which may make the shorter side shorter.
+        scales: factors, one of which is drawn for each image and multiplies the result.
+        mode: interpolation of the image; masks take the nearest pixel.
+
+    Raises:
+        ConfigError: neither or both of `size` and `short` are given, or a value is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int] | None = None,
+        keep_ratio: bool = True,
+        short: int | list[int] | None = None,
+        long: int | None = None,
+        scales: list[float] | None = None,
+        mode: Mode = "bilinear",
+    ) -> None:
+        self.shorts = [short] if isinstance(short, int) else list(short or [])
+        if (size is None) == (not self.shorts):
+            raise ConfigError(f"Resize takes either size or short, got size={size}, short={short}")
+        self.size = None if size is None else check_size("Resize.size", size)
+        self.scales = list(scales or [1.0])
+        if min([*self.shorts, *self.scales, 1 if long is None else long]) <= 0:
+            raise ConfigError("Resize takes short, long and scales above 0")
+        self.keep_ratio, self.long, self.mode = keep_ratio, long, InterpolationMode(mode)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        height, width = self._new_size(image.shape[-2], image.shape[-1])
+        if (height, width) == tuple(image.shape[-2:]):
+            return image, target
+        how = {"interpolation": self.mode, "antialias": True}
+        return geometric(functional.resize, image, target, for_image=how, size=[height, width])
+
+    def _new_size(self, height: int, width: int) -> Size:
+        scale = self.scales[randint(len(self.scales))] if len(self.scales) > 1 else self.scales[0]
+        if self.size is not None and not self.keep_ratio:
+            return _at_least_one(self.size[0] * scale, self.size[1] * scale)
+        factor = self._factor(height, width) * scale
+        return _at_least_one(height * factor, width * factor)
+
+    def _factor(self, height: int, width: int) -> float:
+        if self.size is not None:
+            return min(self.size[0] / height, self.size[1] / width)
+        short = self.shorts[randint(len(self.shorts))] if len(self.shorts) > 1 else self.shorts[0]
+        factor = short / min(height, width)
+        return factor if self.long is None else min(factor, self.long / max(height, width))
+
+
+@register()
+class RandomFlip(Transform):
+    """Mirror left to right and top to bottom, independently.
+
+    Args:
+        horizontal: probability of mirroring left to right.
+        vertical: probability of mirroring top to bottom.
+    """
+
+    def __init__(self, *, horizontal: float = 0.5, vertical: float = 0.0) -> None:
+        self.horizontal = check_prob("RandomFlip.horizontal", horizontal)
+        self.vertical = check_prob("RandomFlip.vertical", vertical)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        if chance(self.horizontal):
+            image, target = geometric(functional.horizontal_flip, image, target)
+        if chance(self.vertical):
+            image, target = geometric(functional.vertical_flip, image, target)
+        return image, target
+
+
+@register()
+class Pad(Transform):
+    """Add pixels at the right and bottom; boxes and `Target.size` stay as they are.
+
+    Unlike the zeros that the loader adds to make a batch, these pixels are normalised as part of
+    the image.
+
+    Args:
+        size: least (height, width) after padding.
+        multiple: pad both sides up to a multiple of this many pixels.
+        value: grey level from 0 to 255 of the added pixels.
+    """
+
+    def __init__(
+        self, *, size: tuple[int, int] | None = None, multiple: int = 1, value: int = 0
+    ) -> None:
+        if multiple < 1 or not 0 <= value <= 255:
+            raise ConfigError(f"Pad takes multiple >= 1 and value 0-255, got {multiple}, {value}")
+        self.size = (1, 1) if size is None else check_size("Pad.size", size)
+        self.multiple, self.value = multiple, value
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        before = tuple(image.shape[-2:])
+        height, width = (
+            -(-max(side, least) // self.multiple) * self.multiple
+            for side, least in zip(before, self.size, strict=True)
+        )
+        if (height, width) == before:
+            return image, target
+        added = [0, 0, width - before[1], height - before[0]]
+        padded, moved = geometric(
+            functional.pad, image, target, for_image={"fill": self.value}, padding=added
+        )
+        return padded, _with_size(moved, target)
+
+
+@register()
+class ScaleJitter(Transform):
+    """Resize by a random factor, then cut a random window of at most `size`.
+
+    Large-scale jittering, https://arxiv.org/abs/2012.07177, with `scale` (0.1, 2.0); the standard
+    kind has (0.8, 1.25). Images smaller than `size` are left to be padded in the batch.
+
+    Args:
+        size: (height, width) in pixels, which the factor multiplies; the ratio is kept.
+        scale: least and greatest factor.
+        mode: interpolation of the image.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int],
+        scale: tuple[float, float] = (0.1, 2.0),
+        mode: Mode = "bilinear",
+    ) -> None:
+        self.size = check_size("ScaleJitter.size", size)
+        self.scale = check_range("ScaleJitter.scale", scale)
+        self.mode = InterpolationMode(mode)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        height, width = image.shape[-2:]
+        factor = min(self.size[0] / height, self.size[1] / width) * uniform(*self.scale)
+        new = _at_least_one(height * factor, width * factor)
+        how = {"interpolation": self.mode, "antialias": True}
+        image, target = geometric(functional.resize, image, target, for_image=how, size=list(new))
+        window = min(self.size[0], new[0]), min(self.size[1], new[1])
+        top, left = randint(new[0] - window[0] + 1), randint(new[1] - window[1] + 1)
+        image, target = crop_at(image, target, top, left, *window)
+        return image, tidy(target)
+
+
+@register()
+class RandomAffine(Transform):
+    """Turn, shift, scale and shear; the image keeps its size.
+
+    Boxes become the upright boxes around the turned ones; those with too little left are dropped.
+
+    Args:
+        degrees: greatest angle, to either side.
+        translate: greatest shift, to either side, as a part of width and height.
+        scale: least and greatest factor.
+        shear: greatest shearing angle along x in degrees, to either side.
+        fill: grey level from 0 to 255 of uncovered pixels.
+        min_visible: least part of a box that must stay in the image.
+    """
+
+    def __init__(
+        self,
+        *,
+        degrees: float = 0.0,
+        translate: float = 0.1,
+        scale: tuple[float, float] = (0.8, 1.25),
+        shear: float = 0.0,
+        fill: int = 114,
+        min_visible: float = 0.2,
+    ) -> None:
+        self.degrees, self.translate, self.shear = degrees, translate, shear
+        self.scale = check_range("RandomAffine.scale", scale)
+        self.fill, self.min_visible = fill, check_prob("RandomAffine.min_visible", min_visible)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        height, width = image.shape[-2:]
+        shift = [uniform(-1, 1) * self.translate * side for side in (width, height)]
+        image, moved = geometric(
+            functional.affine,
+            image,
+            target,
+            for_image={"fill": [float(self.fill)] * 3, "interpolation": InterpolationMode.BILINEAR},
+            angle=uniform(-self.degrees, self.degrees),
+            translate=shift,
+            scale=uniform(*self.scale),
+            shear=[uniform(-self.shear, self.shear), 0.0],
+        )
+        return image, tidy(moved, keep=_visible_enough(moved, self.min_visible))
+
+
+def _visible_enough(target: object, least: float) -> Tensor | None:
+    if not isinstance(target, Target):
+        return None
+    whole = _areas(target.boxes)
+    return _areas(clip_boxes(target.boxes, target.size)) >= least * whole
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+
+
+def _with_size(target: T, like: T) -> T:
+    if isinstance(target, Target) and isinstance(like, Target):
+        return replace(target, size=like.size)
+    return target
+
+
+def _at_least_one(height: float, width: float) -> Size:
+    return max(1, round(height)), max(1, round(width))
