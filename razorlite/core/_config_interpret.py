@@ -21,7 +21,7 @@ from razorlite.core._config_kinds import (
     title,
     unknown_key,
 )
-from razorlite.core._config_load import Config, join_path, raise_faults
+from razorlite.core._config_load import Config, LocatedConfigError, join_path, raise_faults
 from razorlite.core._config_signature import (
     classes_of,
     describe,
@@ -36,10 +36,6 @@ from razorlite.core.registry import lookup, suggestion
 
 T = TypeVar("T")
 Thunk = Callable[[], Any]
-
-
-class LocatedConfigError(ConfigError):
-    """A ConfigError whose message already starts with file and line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,7 +330,8 @@ def _call(
     except LocatedConfigError:
         raise
     except (ConfigError, ValueError) as error:
-        raise LocatedConfigError(f"{place}: {title(target)}{error}") from error
+        reason = " ".join(str(error).split())
+        raise LocatedConfigError(f"{place}: {title(target)}{reason}") from error
 
 
 def _copy(value: Any) -> Any:

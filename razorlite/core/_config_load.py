@@ -16,6 +16,10 @@ from razorlite.core.registry import suggestion
 Key = tuple[str, ...]
 
 
+class LocatedConfigError(ConfigError):
+    """A ConfigError whose message already starts with file and line."""
+
+
 class Config:
     """A merged configuration that knows where each value was written.
 
@@ -87,7 +91,7 @@ def load(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[st
 def raise_faults(faults: Sequence[str]) -> None:
     """Raise one ConfigError with every fault on its own line, if there are any."""
     if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
+        raise LocatedConfigError("\n".join(dict.fromkeys(faults)))
 
 
 def split_path(path: str) -> Key:
