@@ -1,0 +1,25 @@
+"""Search for a good point of a space: searchers, and the study that runs them."""
+
+from razorlite.search.candidates import Candidates
+from razorlite.search.config import SearchConfig, build_study
+from razorlite.search.evolution import EvolutionSearcher
+from razorlite.search.pareto import pareto_front
+from razorlite.search.scoring import SupernetScore
+from razorlite.search.searcher import ExhaustiveSearcher, RandomSearcher, Searcher
+from razorlite.search.study import SearchError, Study
+from razorlite.search.trial import Trial
+
+__all__ = [
+    "Candidates",
+    "EvolutionSearcher",
+    "ExhaustiveSearcher",
+    "RandomSearcher",
+    "SearchConfig",
+    "SearchError",
+    "Searcher",
+    "Study",
+    "SupernetScore",
+    "Trial",
+    "build_study",
+    "pareto_front",
+]

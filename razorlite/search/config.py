@@ -1,0 +1,84 @@
+"""What a configuration says about a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from razorlite.core.config import Partial
+from razorlite.cost import Constraint, CostTable
+from razorlite.search.candidates import Candidates
+from razorlite.search.evolution import EvolutionSearcher
+from razorlite.search.searcher import Searcher
+from razorlite.search.study import Progress, Score, Study
+from razorlite.space import ChoiceSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """The `search` block.
+
+    Attributes:
+        searcher: how candidates are proposed.
+        constraints: macs and params to the most allowed, or to [least, most]: numbers, text such as
+            "300M", or percentages of the largest subnet such as "60%".
+        metric: which figure of the evaluation is the score; more is better.
+        recalibrate_batches: training batches that refresh a candidate's batch-norm statistics.
+        max_trials: stop after so many candidates; the searcher's own end by default.
+    """
+
+    searcher: Partial[Searcher] = field(
+        default_factory=lambda: Partial[Searcher](EvolutionSearcher)
+    )
+    constraints: dict[str, float | str | list[float | str | None]] = field(default_factory=dict)
+    metric: str = "AP"
+    recalibrate_batches: int = 20
+    max_trials: int | None = None
+
+
+def build_study(
+    config: SearchConfig,
+    *,
+    space: ChoiceSpace,
+    table: CostTable,
+    score: Score,
+    journal: str | Path | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    split: bool = True,
+    progress: Progress | None = None,
+) -> Study:
+    """Return the study that a configuration describes; see `Study` for the other arguments.
+
+    Args:
+        config: the `search` block.
+        space: what is searched.
+        table: costs of its points.
+        score: candidate to named figures.
+        journal: file of the trials.
+        seed: of the proposals.
+        settings: what else must be equal for a resumed study.
+        split: whether processes take different candidates.
+        progress: called with the study and each new trial.
+
+    Raises:
+        BudgetError: a constraint cannot be met; the message names the reachable range.
+        ConfigError: a setting is wrong.
+    """
+    constraint = Constraint.parse(config.constraints, table)
+    candidates = Candidates(space=space, table=table, constraint=constraint, seed=seed)
+    return Study(
+        space=space,
+        searcher=config.searcher(candidates=candidates),
+        score=score,
+        table=table,
+        constraint=constraint,
+        journal=journal,
+        metric=config.metric,
+        settings={"seed": seed, **(settings or {})},
+        max_trials=config.max_trials,
+        split=split,
+        progress=progress,
+    )

@@ -1,0 +1,155 @@
+"""Evolutionary search as in Single Path One-Shot NAS."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import register
+from razorlite.search.candidates import Candidates
+from razorlite.search.searcher import Searcher
+from razorlite.search.trial import Trial
+from razorlite.space import Subnet
+
+
+@register()
+class EvolutionSearcher(Searcher):
+    """Rounds of mutation and crossover among the best so far.
+
+    The first round is random. Each later one mutates random members of the top, crosses pairs of
+    them, and fills up with random candidates; all are new and meet the constraint.
+
+    Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        candidates: Candidates,
+        population_size: int = 50,
+        top_k: int = 10,
+        max_rounds: int = 20,
+        mutation_prob: float = 0.1,
+        num_mutation: int = 25,
+        num_crossover: int = 25,
+    ) -> None:
+        """Keep the settings; the defaults are the paper's.
+
+        Args:
+            candidates: where points come from.
+            population_size: candidates of a round.
+            top_k: how many of the best are parents.
+            max_rounds: rounds, the random one included.
+            mutation_prob: chance of each place to be drawn anew.
+            num_mutation: children of a round by mutation.
+            num_crossover: children of a round by crossover.
+
+        Raises:
+            ConfigError: a setting is out of range.
+        """
+        if min(population_size, top_k, max_rounds) < 1 or not 0 < mutation_prob <= 1:
+            raise ConfigError(
+                "EvolutionSearcher: population_size, top_k and max_rounds must be at least 1 and "
+                f"mutation_prob in (0, 1], got {population_size}, {top_k}, {max_rounds} and "
+                f"{mutation_prob}"
+            )
+        if min(num_mutation, num_crossover) < 0 or num_mutation + num_crossover > population_size:
+            raise ConfigError(
+                f"EvolutionSearcher: num_mutation {num_mutation} and num_crossover {num_crossover} "
+                f"must fit into population_size {population_size}; lower them or raise it"
+            )
+        self.candidates = candidates
+        self.population_size, self.top_k, self.max_rounds = population_size, top_k, max_rounds
+        self.mutation_prob = mutation_prob
+        self.num_mutation, self.num_crossover = num_mutation, num_crossover
+        self.settings = {
+            "type": "EvolutionSearcher",
+            "population_size": population_size,
+            "top_k": top_k,
+            "max_rounds": max_rounds,
+            "mutation_prob": mutation_prob,
+            "num_mutation": num_mutation,
+            "num_crossover": num_crossover,
+        }
+        self.round = 0
+        self._queue: deque[np.ndarray] = deque()
+        self._untold = 0
+        self._top: list[tuple[float, int, list[int]]] = []
+
+    def ask(self, count: int) -> list[Subnet]:
+        """Return 1 to `count` new candidates; none when the search is over.
+
+        A round begins when all of the one before have been told.
+        """
+        if not self._queue and not self._untold and self.round < self.max_rounds:
+            self._queue.extend(self._next_round())
+            self.round += 1
+        points = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+        self._untold += len(points)
+        return [self.candidates.space.decode(point) for point in points]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn from scored candidates; of equal scores, the earlier is the better."""
+        self._untold = max(0, self._untold - len(trials))
+        for trial in trials:
+            if trial.score is not None:
+                point = self.candidates.space.encode(trial.subnet).tolist()
+                self._top.append((-trial.score, trial.number, point))
+        self._top = sorted(self._top)[: self.top_k]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain values."""
+        return {
+            "round": self.round,
+            "untold": self._untold,
+            "queue": [point.tolist() for point in self._queue],
+            "top": [list(entry) for entry in self._top],
+            "candidates": self.candidates.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.round, self._untold = state["round"], state["untold"]
+        self._queue = deque(np.array(point) for point in state["queue"])
+        self._top = [(score, number, list(point)) for score, number, point in state["top"]]
+        self.candidates.load_state_dict(state["candidates"])
+
+    def _next_round(self) -> list[np.ndarray]:
+        children: list[np.ndarray] = []
+        if self._top:
+            children += self._children(self._mutated, self.num_mutation)
+            children += self._children(self._crossed, self.num_crossover)
+        return children + self.candidates.random(self.population_size - len(children))
+
+    def _children(self, make: Callable[[], np.ndarray], count: int) -> list[np.ndarray]:
+        """Return up to `count` children; those over budget are repaired if too few are not."""
+        found: list[np.ndarray] = []
+        refused: list[np.ndarray] = []
+        for _ in range(10 * count):
+            if len(found) == count:
+                return found
+            child = make()
+            (found if self.candidates.take(child) else refused).append(child)
+        for child in refused:
+            if len(found) == count:
+                break
+            if not self.candidates.allowed(child[None])[0]:
+                repaired = self.candidates.repaired(child)
+                found += [] if repaired is None else [repaired]
+        return found
+
+    def _parent(self) -> np.ndarray:
+        return np.array(self._top[self.candidates.rng.integers(len(self._top))][2])
+
+    def _mutated(self) -> np.ndarray:
+        parent = self._parent()
+        fresh = self.candidates.space.random_indices(self.candidates.rng, 1)[0]
+        return np.where(self.candidates.rng.random(len(parent)) < self.mutation_prob, fresh, parent)
+
+    def _crossed(self) -> np.ndarray:
+        mother, father = self._parent(), self._parent()
+        return np.where(self.candidates.rng.random(len(mother)) < 0.5, mother, father)

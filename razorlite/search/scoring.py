@@ -1,0 +1,34 @@
+"""Scoring candidates with a supernet's weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from razorlite.space import SearchSpace, Subnet, recalibrate
+
+
+class SupernetScore:
+    """Sets the supernet to a candidate, refreshes its batch-norm statistics, and evaluates it.
+
+    Args:
+        space: of the trained supernet.
+        evaluate: model to figures; in one process of several, it must see all images and talk to
+            no other process (see `Study`'s `split`).
+        batches: images (N, 3, H, W) for the statistics, from the training split, normalised; none
+            keeps the statistics as they are.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace,
+        evaluate: Callable[[nn.Module], Mapping[str, float]],
+        batches: Sequence[Tensor] = (),
+    ) -> None:
+        self.space, self.evaluate, self.batches = space, evaluate, batches
+
+    def __call__(self, subnet: Subnet) -> Mapping[str, float]:
+        """Return the candidate's figures."""
+        self.space.select(subnet)
+        recalibrate(self.space.model, self.batches)
+        return self.evaluate(self.space.model)

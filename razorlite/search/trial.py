@@ -1,0 +1,44 @@
+"""One scored candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from razorlite.space import Subnet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One candidate and what came of it.
+
+    Attributes:
+        number: its place in the order of proposals, from 0.
+        subnet: the candidate.
+        score: what the search makes large; None if the candidate failed.
+        scores: all figures that scoring gave.
+        cost: macs, params, ... ; empty without a cost table.
+        error: why it failed, in one line; None if it did not.
+        seconds: how long scoring took.
+    """
+
+    number: int
+    subnet: Subnet
+    score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None
+    seconds: float = 0.0
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the journal's line."""
+        return {
+            "trial": self.number,
+            "score": self.score,
+            "scores": dict(self.scores),
+            "cost": dict(self.cost),
+            "error": self.error,
+            "seconds": round(self.seconds, 3),
+            "choices": dict(self.subnet.choices),
+        }
