@@ -1,0 +1,177 @@
+"""COCO's figures: the published ones, by hand, and that nothing but the images matters."""
+
+import json
+
+import pytest
+import torch
+from torch import tensor
+
+from razorlite.core.errors import DataError
+from razorlite.data._records import AreaTarget
+from razorlite.evaluation import CocoMetric
+from razorlite.structures import Detections, Target
+
+PUBLISHED = {
+    "AP": 0.505,
+    "AP50": 0.697,
+    "AP75": 0.573,
+    "APs": 0.586,
+    "APm": 0.519,
+    "APl": 0.501,
+    "AR1": 0.387,
+    "AR10": 0.594,
+    "AR100": 0.595,
+    "ARs": 0.640,
+    "ARm": 0.566,
+    "ARl": 0.564,
+}
+
+
+def xyxy(entries):
+    boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float64).reshape(-1, 4)
+    return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def labels_of(entries, order):
+    return torch.tensor([order[entry["category_id"]] for entry in entries], dtype=torch.int64)
+
+
+def of_image(entries, key):
+    return [entry for entry in entries if entry["image_id"] == key]
+
+
+@pytest.fixture
+def official(test_data):
+    """Targets and detections of 100 COCO images, whose figures are published."""
+    folder = test_data / "coco_eval"
+    truth = json.loads((folder / "instances_val2014_100.json").read_text())
+    found = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
+    order = {c["id"]: i for i, c in enumerate(sorted(truth["categories"], key=lambda c: c["id"]))}
+    targets, detections = [], []
+    for key in sorted(image["id"] for image in truth["images"]):
+        mine, guesses = of_image(truth["annotations"], key), of_image(found, key)
+        targets.append(
+            AreaTarget(
+                boxes=xyxy(mine),
+                labels=labels_of(mine, order),
+                crowd=tensor([bool(entry["iscrowd"]) for entry in mine]),
+                area=torch.tensor([entry["area"] for entry in mine], dtype=torch.float64),
+            )
+        )
+        scores = torch.tensor([entry["score"] for entry in guesses], dtype=torch.float64)
+        detections.append(Detections(xyxy(guesses), scores, labels_of(guesses, order)))
+    return detections, targets
+
+
+def test_published_figures_are_reproduced(official, capfd):
+    metric = CocoMetric()
+    metric.update(*official)
+    figures = metric.compute()
+    assert {name: round(value, 3) for name, value in figures.items()} == PUBLISHED
+    assert capfd.readouterr().out == ""
+
+
+def test_without_stated_areas_only_the_figures_by_size_change(official):
+    detections, targets = official
+    metric = CocoMetric()
+    metric.update(detections, [Target(t.boxes, t.labels, t.crowd) for t in targets])
+    figures = {name: round(value, 3) for name, value in metric.compute().items()}
+    sizeless = [name for name in PUBLISHED if name[-1] not in "sml"]
+    assert [figures[name] for name in sizeless] == [PUBLISHED[name] for name in sizeless]
+    assert figures["APm"] != PUBLISHED["APm"]  # a polygon is smaller than its box
+
+
+def test_figures_do_not_change_when_the_truth_is_kept(official):
+    metric = CocoMetric()
+    metric.update(*official)
+    first = metric.compute()
+    metric.reset()
+    metric.update(*official)
+    assert metric.compute() == first
+
+
+def truth(boxes, labels, **kwargs):
+    return Target(tensor(boxes).float().reshape(-1, 4), tensor(labels).long(), **kwargs)
+
+
+def found(boxes, scores, labels):
+    return Detections(
+        tensor(boxes).float().reshape(-1, 4), tensor(scores).float(), tensor(labels).long()
+    )
+
+
+def figures(detections, targets, **kwargs):
+    metric = CocoMetric(**kwargs)
+    metric.update(detections, targets)
+    return metric.compute()
+
+
+def test_a_changed_truth_is_not_taken_from_memory():
+    metric, guess = CocoMetric(), found([[0, 0, 10, 10]], [0.9], [0])
+    metric.update([guess], [truth([[0, 0, 10, 10]], [0])])
+    assert metric.compute()["AP"] == pytest.approx(1.0)
+    metric.reset()
+    metric.update([guess], [truth([[20, 20, 30, 30]], [0])])
+    assert metric.compute()["AP"] == 0.0
+
+
+def test_one_right_and_one_missed():
+    # Of two objects one is found exactly: precision 1 up to recall 0.5, which 51 of the 101 recall
+    # points reach.
+    result = figures(
+        [found([[0, 0, 10, 10]], [0.9], [0])], [truth([[0, 0, 10, 10], [40, 0, 60, 20]], [0, 0])]
+    )
+    assert result["AP"] == pytest.approx(51 / 101)
+    assert result["AR100"] == pytest.approx(0.5)
+
+
+def test_iou_of_a_half_counts_at_the_lowest_threshold_only():
+    # 10 x 10 inside 20 x 10: IoU 0.5 reaches the first of ten thresholds.
+    result = figures([found([[0, 0, 10, 10]], [0.9], [0])], [truth([[0, 0, 20, 10]], [0])])
+    assert result["AP50"] == pytest.approx(1.0)
+    assert result["AP"] == pytest.approx(0.1)
+
+
+def test_crowds_excuse_detections_and_are_no_objects():
+    target = truth([[0, 0, 10, 10], [50, 50, 90, 90]], [0, 0], crowd=tensor([False, True]))
+    guess = found([[0, 0, 10, 10], [55, 55, 60, 60], [70, 70, 75, 75]], [0.5, 0.9, 0.8], [0, 0, 0])
+    assert figures([guess], [target])["AP"] == pytest.approx(1.0)
+    plain = truth([[0, 0, 10, 10], [50, 50, 90, 90]], [0, 0])
+    assert figures([guess], [plain])["AP"] < 0.3
+
+
+def test_no_detections_is_zero_and_no_objects_is_minus_one():
+    nothing = found([], [], [])
+    assert figures([nothing], [truth([[0, 0, 9, 9]], [0])])["AP"] == 0.0
+    assert figures([nothing], [truth([], [])])["AP"] == -1.0
+    assert figures([found([[0, 0, 9, 9]], [0.5], [0])], [truth([], [])])["AP"] == -1.0
+
+
+def test_classes_have_names():
+    target = truth([[0, 0, 10, 10], [40, 0, 60, 20]], [0, 1])
+    guess = found([[0, 0, 10, 10], [40, 0, 60, 20]], [0.9, 0.9], [0, 0])
+    result = figures([guess], [target], classes=["cell", "plate", "rare"], per_class=True)
+    assert result["AP/cell"] == pytest.approx(1.0)  # the wrong one comes after full recall
+    assert result["AP/plate"] == 0.0
+    assert result["AP/rare"] == -1.0
+    assert result["AP"] == pytest.approx(0.5)
+
+
+def test_masks_are_judged_as_masks():
+    mask = torch.zeros(1, 20, 20, dtype=torch.bool)
+    mask[:, 5:15, 5:15] = True
+    left = mask.clone()
+    left[:, :, 10:] = False  # half of the truth: IoU 0.5, in the box of the whole
+    target = Target(tensor([[5.0, 5, 15, 15]]), tensor([0]), masks=mask)
+    guess = Detections(tensor([[5.0, 5, 15, 15]]), tensor([0.9]), tensor([0]), left)
+    assert figures([guess], [target], kind="bbox")["AP"] == pytest.approx(1.0)
+    assert figures([guess], [target], kind="segm")["AP"] == pytest.approx(0.1)
+
+
+def test_misuse_is_explained():
+    with pytest.raises(DataError, match="got no images"):
+        CocoMetric().compute()
+    with pytest.raises(DataError, match="has 1 classes but met label 3"):
+        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [3])], classes=["a"])
+    with pytest.raises(DataError, match="wants masks"):
+        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [0])], kind="segm")

@@ -1,0 +1,126 @@
+"""Running a model: modes, scaling to the original image, ranks."""
+
+import os
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn, tensor
+from torch.testing import assert_close
+
+from razorlite.evaluation import Accuracy, CocoMetric, Metric, evaluate, to_original
+from razorlite.structures import Batch, Detections, Target
+
+
+class Oracle(nn.Module):
+    """Finds one box in the top left quarter of every image, and says in which mode it ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.frozen = nn.BatchNorm2d(1).eval()
+        self.modes = []
+
+    def predict(self, images):
+        self.modes.append((self.training, torch.is_grad_enabled()))
+        height, width = images.shape[-2:]
+        box = tensor([[0.0, 0.0, width / 2, height / 2]]) * self.scale
+        return [Detections(box, tensor([0.9]), tensor([0])) for _ in images]
+
+
+class Spy(Metric):
+    def update(self, predictions, targets):
+        self.items += list(zip(predictions, targets, strict=True))
+
+    def compute(self):
+        return {"count": float(len(self.need_items()))}
+
+
+def batch_of(*targets, size=(32, 64)):
+    return Batch(torch.zeros(len(targets), 3, *size), list(targets))
+
+
+def test_boxes_come_back_to_the_original_image_and_are_clipped():
+    # the image is 100 x 50 (h, w) and went in as 20 x 10
+    target = Target(torch.zeros(0, 4), tensor([]).long(), size=(20, 10), original_size=(100, 50))
+    found = Detections(
+        tensor([[1.0, 2, 5, 8], [-3, 0, 12, 30]]), tensor([0.9, 0.8]), tensor([0, 0])
+    )
+    expected = tensor([[5.0, 10, 25, 40], [0, 0, 50, 100]])
+    assert_close(to_original(found, target).boxes, expected)
+
+
+def test_masks_come_back_to_the_original_image():
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[:, :2, :2] = True
+    target = Target(torch.zeros(0, 4), tensor([]).long(), size=(4, 4), original_size=(16, 16))
+    found = Detections(torch.zeros(1, 4), tensor([0.9]), tensor([0]), mask)
+    masks = to_original(found, target).masks
+    assert masks.shape == (1, 16, 16)
+    assert masks[0, :7, :7].all()
+    assert not masks[0, 9:].any()
+
+
+def test_targets_are_scaled_like_detections():
+    target = Target(tensor([[0.0, 0, 32, 16]]), tensor([0]), size=(32, 64), original_size=(64, 128))
+    spy = Spy()
+    evaluate(Oracle(), [batch_of(target)], spy)
+    found, judged = spy.items[0]
+    assert_close(found.boxes, tensor([[0.0, 0, 64, 32]]))
+    assert_close(judged.boxes, tensor([[0.0, 0, 64, 32]]))
+    assert judged.size == (64, 128)
+
+
+def test_perfect_detector_gets_perfect_figures():
+    target = Target(tensor([[0.0, 0, 32, 16]]), tensor([0]), size=(32, 64), original_size=(48, 96))
+    figures = evaluate(Oracle(), [batch_of(target, target)], CocoMetric())
+    assert figures["AP"] == pytest.approx(1.0)
+
+
+def test_modes_are_put_back():
+    model = Oracle().train()
+    model.frozen.eval()
+    target = Target(torch.zeros(0, 4), tensor([]).long())
+    evaluate(model, [batch_of(target)], Spy())
+    assert model.modes == [(False, False)]
+    assert model.training
+    assert not model.frozen.training
+
+
+def test_modes_are_put_back_after_an_error():
+    model = Oracle().train()
+    with pytest.raises(AttributeError):
+        evaluate(model, [None], Spy())
+    assert model.training
+
+
+def test_classification_passes_tensors():
+    class Constant(nn.Module):
+        def predict(self, images):
+            return tensor([[0.1, 0.9]]).expand(len(images), 2)
+
+    batches = [Batch(torch.zeros(3, 3, 4, 4), tensor([1, 1, 0]))]
+    assert evaluate(Constant(), batches, Accuracy(topk=(1,)))["top1"] == pytest.approx(2 / 3)
+
+
+class Named(Spy):
+    """Returns the order in which it judged the images."""
+
+    def compute(self):
+        return {str(place): float(target.image_id) for place, (_, target) in enumerate(self.items)}
+
+
+def two_ranks(rank, port, results):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    mine = [Target(torch.zeros(0, 4), torch.zeros(0).long(), image_id=i) for i in range(5)][rank::2]
+    results[rank] = evaluate(Oracle(), [batch_of(*mine)], Named())
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_judge_all_images_in_order():
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(two_ranks, args=(29571 + os.getpid() % 400, results), nprocs=2)
+        everything = {str(i): float(i) for i in range(5)}
+        assert results[0] == results[1] == everything
