@@ -1,9 +1,9 @@
 """Curves of a training, a search, a trade-off and a pruning, as PNG files."""
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,9 @@ Point = tuple[float, float]
 Curve = list[Point]
 
 _LOSS = re.compile(r"loss|distill_", re.IGNORECASE)
-_METRIC = re.compile(r"(^|[/._])(m?AP|AR|top\d|acc)", re.IGNORECASE)
+_METRIC = re.compile(r"(^|[/._])(m?AP|AR|top\d|accuracy)")
+_RATE = re.compile(r"(^|/)lr($|[/._])")
+_MOST_METRICS = 6
 _COUNTS: list[tuple[float, str]] = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")]
 _COSTS: dict[str, tuple[str, list[tuple[float, str]]]] = {
     "macs": ("MACs", _COUNTS),
@@ -33,15 +35,16 @@ def plot_training(
 
     Args:
         records: lines of a metrics.jsonl; `step` is the x axis, names with "loss" or "distill_"
-            are losses, `lr` the learning rate, names like AP, AR or top1 metrics; the rest and
-            figures that are not finite are left out.
+            are losses, `lr` the learning rate, names like AP, AR or top1 metrics, of which the
+            first six are drawn; the rest and figures that are not finite are left out.
         path: the PNG file.
         title: headline.
     """
     curves = _curves(records)
     losses = {n: c for n, c in curves.items() if _LOSS.search(n)}
     metrics = {n: c for n, c in curves.items() if n not in losses and _METRIC.search(n)}
-    rates = {n: c for n, c in curves.items() if n.rpartition("/")[2] == "lr"}
+    metrics = dict(list(metrics.items())[:_MOST_METRICS])
+    rates = {n: c for n, c in curves.items() if _RATE.search(n)}
     figure = _style.new_figure(12, 4.2)
     figure.suptitle(title, fontsize=13, color=INK)
     panels = figure.subplots(1, 3, width_ratios=[1.25, 0.75, 1.25])
@@ -56,15 +59,17 @@ def plot_search(
     path: str | Path,
     *,
     metric: str = "AP",
+    round_size: int | None = None,
     title: str = "Search",
 ) -> Path:
     """Plot each trial's score by round, and the best score so far.
 
     Args:
-        trials: in the order they were scored, with `score` (None for a failed trial, which is
-            left out) and `round`, from 0.
+        trials: a search's journal, in order: `score` and `trial`, the number from 0; lines without
+            a score, such as failed trials, are left out.
         path: the PNG file.
         metric: what the score is.
+        round_size: trials a round; without it, rounds are taken from `round`, if that is there.
         title: headline.
     """
     scored = [t for t in trials if _finite(t.get("score"))]
@@ -75,15 +80,14 @@ def plot_search(
         _style.say_empty(axes, "no trial has a score yet")
         return _style.save(figure, path)
     scores = [float(t["score"]) for t in scored]
-    rounds = [int(t.get("round") or 0) for t in scored]
-    number = range(1, len(scored) + 1)
-    _shade_rounds(axes, rounds)
+    numbers = [int(t.get("trial", i)) for i, t in enumerate(scored)]
+    _shade_rounds(axes, numbers, _rounds(scored, numbers, round_size))
     size = 26 if len(scored) < 200 else 10
-    axes.scatter(number, scores, s=size, color=PALETTE[0], alpha=0.55, linewidth=0, label="trial")
-    best = list(accumulate(scores, max))
-    axes.step(number, best, where="post", color=ACCENT, linewidth=1.8, label="best so far")
-    _annotate_best(axes, scores)
-    axes.set_xlim(0.5, len(scored) + 0.5)
+    axes.scatter(numbers, scores, s=size, color=PALETTE[0], alpha=0.55, linewidth=0, label="trial")
+    best = list(itertools.accumulate(scores, max))
+    axes.step(numbers, best, where="post", color=ACCENT, linewidth=1.8, label="best so far")
+    _annotate_best(axes, numbers, scores)
+    axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
     axes.margins(y=0.12)
     _whole_numbers(axes)
     _style.legend(axes, 2)
@@ -242,40 +246,46 @@ def _plot_line(axes: "Axes", curve: Curve, name: str, color: str, smooth: bool =
 
 def _moving_mean(values: Sequence[float], width: int) -> list[float]:
     """Return means over up to `width` values on either side."""
-    sums = [0.0, *accumulate(values)]
+    sums = [0.0, *itertools.accumulate(values)]
     windows = [(max(0, i - width), min(len(values), i + width + 1)) for i in range(len(values))]
     return [(sums[end] - sums[start]) / (end - start) for start, end in windows]
 
 
-def _shade_rounds(axes: "Axes", rounds: Sequence[int]) -> None:
+def _rounds(
+    trials: Sequence[Mapping[str, Any]], numbers: Sequence[int], round_size: int | None
+) -> list[int]:
+    if round_size:
+        return [number // round_size for number in numbers]
+    return [int(trial.get("round") or 0) for trial in trials]
+
+
+def _shade_rounds(axes: "Axes", numbers: Sequence[int], rounds: Sequence[int]) -> None:
     """Shade every other round and number the rounds, as many as can be read."""
     starts = [i for i in range(len(rounds)) if i == 0 or rounds[i] != rounds[i - 1]]
     if len(starts) < 2:
         return
-    ends = [*starts[1:], len(rounds)]
+    edges = [numbers[i] - 0.5 for i in starts] + [numbers[-1] + 0.5]
     every = math.ceil(len(starts) / 12)
-    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    for index, (start, end) in enumerate(itertools.pairwise(edges)):
         if index % 2:
-            axes.axvspan(start + 0.5, end + 0.5, color="#f3f4f6", linewidth=0, zorder=0)
+            axes.axvspan(start, end, color="#f3f4f6", linewidth=0, zorder=0)
         if index % every == 0:
-            axes.text(
-                (start + end + 1) / 2,
-                1.0,
-                f"{'round ' if index == 0 else ''}{rounds[start]}",
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="bottom",
-                fontsize=7,
-                color=MUTED,
-            )
+            text = f"{'round ' if index == 0 else ''}{rounds[starts[index]]}"
+            _write_above(axes, (start + end) / 2, text)
 
 
-def _annotate_best(axes: "Axes", scores: Sequence[float]) -> None:
+def _write_above(axes: "Axes", x: float, text: str) -> None:
+    """Write small text above the axes, centred at a place on the x axis."""
+    place = axes.get_xaxis_transform()
+    axes.text(x, 1, text, transform=place, ha="center", va="bottom", fontsize=7, color=MUTED)
+
+
+def _annotate_best(axes: "Axes", numbers: Sequence[int], scores: Sequence[float]) -> None:
     best = max(range(len(scores)), key=lambda i: scores[i])
     right = best < len(scores) * 0.7
     axes.annotate(
-        f"{scores[best]:.4g} at trial {best + 1}",
-        (best + 1, scores[best]),
+        f"{scores[best]:.4g} in trial {numbers[best]}",
+        (numbers[best], scores[best]),
         xytext=(6 if right else -6, 6),
         textcoords="offset points",
         ha="left" if right else "right",

@@ -34,6 +34,14 @@ def test_searches_of_any_length_give_a_picture(tmp_path, count):
     assert is_picture(plot_search(trials(count), tmp_path / "new" / "search.png"))
 
 
+def test_rounds_are_counted_or_read(tmp_path):
+    numbered = [{"trial": i, **t} for i, t in enumerate(trials(120))]
+    bare = [{k: v for k, v in t.items() if k != "round"} for t in numbered]
+    read = plot_search(numbered, tmp_path / "a.png").read_bytes()
+    assert plot_search(bare, tmp_path / "b.png", round_size=50).read_bytes() == read
+    assert plot_search(bare, tmp_path / "c.png").read_bytes() != read
+
+
 def test_trials_without_a_score_are_left_out(tmp_path):
     scored = trials(3)
     failed = [{"round": 0, "score": None}, {"score": math.nan}, {}]
