@@ -47,14 +47,12 @@ def channel_graph(
     traced = trace(ghost, leaves)
     ledger = Ledger()
     images = torch.empty(1, 3, *shape, device="meta", dtype=_dtype(model))
-    macs = Propagator(traced, ledger, find_rule).run(images)
+    Propagator(traced, ledger, find_rule).run(images)
     _fix_shared(ghost, ledger)
     sorter = _Sorter(ledger)
     return ChannelGraph(
         groups=tuple(sorter.groups()),
         layers=tuple(sorter.layers(ghost)),
-        macs=macs,
-        params=sum(p.numel() for p in ghost.parameters()),
         unseen=_unseen(ghost, traced),
     )
 

@@ -79,7 +79,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ChannelGraph:
-    """All channel groups of a model, and what its layers cost.
+    """All channel groups of a model, and what decides the cost of its layers.
 
     Units are numbered through all groups that are not fixed, in order; `size` stands for
     everything that always stays.
@@ -87,15 +87,11 @@ class ChannelGraph:
     Attributes:
         groups: all groups, fixed ones too, in the order in which layers run.
         layers: every convolution, linear layer and norm that runs.
-        macs: multiply-accumulates of one image through the model.
-        params: parameters of the model.
         unseen: paths of modules that have parameters which the traced `forward` does not use.
     """
 
     groups: tuple[ChannelGroup, ...]
     layers: tuple[Layer, ...]
-    macs: int
-    params: int
     unseen: tuple[str, ...]
 
     @property

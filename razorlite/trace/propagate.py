@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.flop_counter import FlopCounterMode
 
 from razorlite.core.errors import ExportError
 from razorlite.trace import maps
@@ -81,8 +80,8 @@ class Propagator:
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Any] = {}
 
-    def run(self, images: Tensor) -> int:
-        """Run the whole graph; return its multiply-accumulates.
+    def run(self, images: Tensor) -> None:
+        """Run the whole graph.
 
         Args:
             images: (N, 3, H, W) on the meta device.
@@ -92,10 +91,9 @@ class Propagator:
         """
         inputs = [node for node in self.traced.graph.nodes if node.op == "placeholder"]
         self.values[inputs[0]] = images
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad():
             for node in self.traced.graph.nodes:
                 self._step(node)
-        return counter.get_total_flops() // 2
 
     def _step(self, node: fx.Node) -> None:
         if node.op == "placeholder":

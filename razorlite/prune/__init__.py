@@ -1,0 +1,32 @@
+"""Pruning: importance of channels, a budget, and real slimming to a plain model."""
+
+from razorlite.prune.budget import Budget, SlimCost
+from razorlite.prune.config import PruneConfig
+from razorlite.prune.importance import (
+    BNScaleImportance,
+    Importance,
+    L1Importance,
+    L2Importance,
+    RandomImportance,
+    WeightImportance,
+)
+from razorlite.prune.pruner import Pruner
+from razorlite.prune.schedule import polynomial_schedule
+from razorlite.prune.slim import apply, compose, mask
+
+__all__ = [
+    "BNScaleImportance",
+    "Budget",
+    "Importance",
+    "L1Importance",
+    "L2Importance",
+    "PruneConfig",
+    "Pruner",
+    "RandomImportance",
+    "SlimCost",
+    "WeightImportance",
+    "apply",
+    "compose",
+    "mask",
+    "polynomial_schedule",
+]

@@ -1,0 +1,195 @@
+"""How many units each group keeps: the levels that rounding allows, and which of them to take."""
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from razorlite.core.errors import BudgetError
+from razorlite.cost import Limit
+from razorlite.prune.budget import Counts, SlimCost
+from razorlite.trace import ChannelGroup
+
+Strategy = Literal["global", "uniform"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The sizes that one group can take.
+
+    Attributes:
+        group: the group.
+        start: number of its first unit among the units of all prunable groups.
+        order: its units, those to keep first at the front.
+        scores: their scores, in that order.
+        rungs: how many units may be kept, rising; the last is all.
+    """
+
+    group: ChannelGroup
+    start: int
+    order: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    rungs: tuple[int, ...]
+
+    def rung(self, count: float) -> int:
+        """Return the place of the highest rung that keeps at most `count` units, or 0."""
+        return max(0, int(np.searchsorted(self.rungs, count, side="right")) - 1)
+
+    def units(self, low: int, high: int) -> NDArray[np.int64]:
+        """Return the units, numbered over all groups, between two counts."""
+        return self.start + self.order[low:high]
+
+
+def ladder(
+    group: ChannelGroup, start: int, scores: NDArray[np.float64], round_to: int, min_keep: float
+) -> Ladder:
+    """Return the sizes a group can take.
+
+    Kept channels are a multiple of `round_to`, or all of them. Where units differ in size (they
+    do in groups of a concatenation), units are counted as their common divisor.
+
+    Args:
+        group: a prunable group.
+        start: number of its first unit.
+        scores: (size,) importance.
+        round_to: channels that a kept number is a multiple of.
+        min_keep: least share of the units to keep.
+    """
+    needed = _needed(group, scores)
+    order = np.lexsort((np.arange(group.size), -scores, ~needed))
+    channels = math.gcd(*group.channels)
+    step = round_to // math.gcd(round_to, channels)
+    least = max(1, math.ceil(min_keep * group.size), int(needed.sum()))
+    first = math.ceil(least / step) * step
+    rungs = (*range(first, group.size, step), group.size)
+    return Ladder(group, start, order, scores[order], rungs)
+
+
+def _needed(group: ChannelGroup, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the units without which some layer would have no channel: the best of each."""
+    needed = np.zeros(group.size, dtype=bool)
+    for member in group.members:
+        units = np.unique([i for i in member.index if i >= 0])
+        if len(units) < group.size:
+            needed[units[np.argmax(scores[units])]] = True
+    return needed
+
+
+def allocate(
+    ladders: Sequence[Ladder], cost: SlimCost, limits: Sequence[Limit], strategy: Strategy
+) -> list[int]:
+    """Return how many units each group keeps, as near to the limits as rounding allows.
+
+    "global" drops the units with the lowest scores of all; "uniform" keeps the same share of
+    every group. What rounding leaves of the budget then goes to single groups, step by step,
+    until no group can grow any more.
+
+    Raises:
+        BudgetError: the limits cannot be met; the message names the reachable range.
+    """
+    search = _Search(ladders, cost, limits)
+    search.check_reachable()
+    search.start_from(_by_score(ladders) if strategy == "global" else _by_share(ladders))
+    search.fill(_mean_score if strategy == "global" else _share_left)
+    search.check_lower_ends()
+    return [ladder.rungs[i] for ladder, i in zip(ladders, search.places, strict=True)]
+
+
+Stage = Callable[[int], list[int]]
+
+
+def _by_score(ladders: Sequence[Ladder]) -> tuple[Stage, int]:
+    thresholds = np.unique(np.concatenate([ladder.scores for ladder in ladders]))
+
+    def stage(number: int) -> list[int]:
+        scores = ((x, thresholds[number]) for x in ladders)
+        return [x.rung(int((x.scores >= threshold).sum())) for x, threshold in scores]
+
+    return stage, len(thresholds)
+
+
+def _by_share(ladders: Sequence[Ladder]) -> tuple[Stage, int]:
+    shares = np.unique([n / x.group.size for x in ladders for n in x.rungs])[::-1]
+
+    def stage(number: int) -> list[int]:
+        return [x.rung(shares[number] * x.group.size + 1e-9) for x in ladders]
+
+    return stage, len(shares)
+
+
+def _mean_score(ladder: Ladder, place: int) -> float:
+    low, high = ladder.rungs[place - 1], ladder.rungs[place]
+    return -float(ladder.scores[low:high].mean())
+
+
+def _share_left(ladder: Ladder, place: int) -> float:
+    return ladder.rungs[place - 1] / ladder.group.size
+
+
+class _Search:
+    """One allocation on its way; `places` are rungs, one for each ladder."""
+
+    def __init__(self, ladders: Sequence[Ladder], cost: SlimCost, limits: Sequence[Limit]) -> None:
+        self.ladders, self.cost, self.limits = ladders, cost, limits
+        self.places = [0] * len(ladders)
+
+    def counts(self, places: Sequence[int]) -> Counts:
+        kept = np.zeros(self.cost.inputs.shape[1] - 1, dtype=bool)
+        for ladder, place in zip(self.ladders, places, strict=True):
+            kept[ladder.units(0, ladder.rungs[place])] = True
+        return self.cost.counts(kept)
+
+    def fits(self, figures: Mapping[str, int]) -> bool:
+        return all(figures[limit.name] <= limit.high for limit in self.limits)
+
+    def check_reachable(self) -> None:
+        least = self.cost.figures(self.counts(self.places))
+        for limit in self.limits:
+            low, high = least[limit.name], self.cost.whole[limit.name]
+            if not low <= limit.high or limit.low > high:
+                raise BudgetError(
+                    f"budget {limit} cannot be met: pruning reaches {low:,} to {high:,} "
+                    f"({low / high:.1%} to 100%); lower min_keep or round_to, or ignore less"
+                )
+
+    def start_from(self, stages: tuple[Stage, int]) -> None:
+        """Take the first stage that fits; they fall, and the least of all fits."""
+        stage, number = stages
+        low, high = 0, number
+        while low < high:
+            middle = (low + high) // 2
+            fits = self.fits(self.cost.figures(self.counts(stage(middle))))
+            low, high = (low, middle) if fits else (middle + 1, high)
+        self.places = stage(low) if low < number else self.places
+
+    def fill(self, rank: Callable[[Ladder, int], float]) -> None:
+        """Let groups grow by single rungs, lowest rank first, while the limits hold."""
+        counts = self.counts(self.places)
+        queue = [(rank(x, p + 1), i) for i, (x, p) in self._growing()]
+        heapq.heapify(queue)
+        while queue:
+            i = heapq.heappop(queue)[1]
+            ladder, place = self.ladders[i], self.places[i]
+            units = ladder.units(ladder.rungs[place], ladder.rungs[place + 1])
+            grown = self.cost.added(counts, units)
+            if self.fits(self.cost.figures(grown)):
+                counts, self.places[i] = grown, place + 1
+                if place + 2 < len(ladder.rungs):
+                    heapq.heappush(queue, (rank(ladder, place + 2), i))
+
+    def _growing(self) -> list[tuple[int, tuple[Ladder, int]]]:
+        pairs = enumerate(zip(self.ladders, self.places, strict=True))
+        return [(i, (x, place)) for i, (x, place) in pairs if place + 1 < len(x.rungs)]
+
+    def check_lower_ends(self) -> None:
+        figures = self.cost.figures(self.counts(self.places))
+        for limit in self.limits:
+            if figures[limit.name] < limit.low:
+                raise BudgetError(
+                    f"budget {limit}: the nearest that can be kept below its upper end is "
+                    f"{figures[limit.name]:,}; widen the range or lower round_to"
+                )

@@ -1,0 +1,46 @@
+"""What the `prune` block of a configuration may say."""
+
+from dataclasses import dataclass, field
+
+from razorlite.core.config import Factory
+from razorlite.prune.allocation import Strategy
+from razorlite.prune.budget import Budget
+from razorlite.prune.importance import Importance, L1Importance
+from razorlite.prune.pruner import Pruner
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig:
+    """How to prune.
+
+    Attributes:
+        budget: what the slim model may cost: `{macs: 60%}`.
+        importance: which channels matter.
+        round_to: every layer keeps a multiple of this many channels, or all.
+        min_keep: least share of each group to keep.
+        allocation: global compares channels of all layers, uniform keeps the same share of each.
+        ignore: patterns of modules whose own channels all stay.
+        leaves: patterns of modules that are not looked into; what they read stays.
+        rounds: prune in so many rounds, with fine-tuning after each.
+    """
+
+    budget: Budget
+    importance: Factory[Importance] = L1Importance  # type: ignore[assignment]
+    round_to: int = 8
+    min_keep: float = 0.1
+    allocation: Strategy = "global"
+    ignore: list[str] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    rounds: int = 1
+
+    def pruner(self, budget: Budget | None = None) -> Pruner:
+        """Return the pruner, with another budget where one is given."""
+        return Pruner(
+            budget=budget or self.budget,
+            importance=self.importance(),
+            round_to=self.round_to,
+            min_keep=self.min_keep,
+            allocation=self.allocation,
+            ignore=self.ignore,
+            leaves=self.leaves,
+        )
