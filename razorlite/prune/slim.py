@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
 from razorlite.space.subnet import Subnet
-from razorlite.trace import ChannelGraph, ChannelGroup, channel_graph
+from razorlite.trace import (
+    ChannelGraph,
+    ChannelGroup,
+    Side,
+    channel_graph,
+    check_channels,
+    unit_numbers,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -39,14 +46,16 @@ def apply(
 
     Raises:
         SubnetError: the subnet does not fit the model.
-        ExportError: the model cannot be traced.
+        ExportError: the model cannot be traced, or would not fit together when slim.
     """
     graph = channel_graph(model, shape, leaves=leaves)
     slim = copy.deepcopy(model)
-    for path, side in _sides(graph, kept_units(graph, subnet)).items():
+    sides = _sides(graph, kept_units(graph, subnet))
+    for path, side in sides.items():
         if not side.whole:
             _slim_layer(slim.get_submodule(path), side)
     slim.zero_grad(set_to_none=True)
+    check_channels(slim, _kept_numbers(graph, sides), graph.size, shape, leaves)
     return slim
 
 
@@ -161,6 +170,18 @@ def _sides(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, _Sides]:
                     f"the subnet leaves layer {path!r} no channels ({name}); keep at least one"
                 )
     return {path: _Sides(side["out"], side.get("in")) for path, side in sides.items()}
+
+
+def _kept_numbers(
+    graph: ChannelGraph, sides: Mapping[str, _Sides]
+) -> dict[str, dict[Side, NDArray[np.int64]]]:
+    """Return the unit numbers of the channels that each side of each layer keeps."""
+    kept: dict[str, dict[Side, NDArray[np.int64]]] = {}
+    for path, numbers in unit_numbers(graph).items():
+        kept[path] = {"out": numbers["out"][sides[path].outputs]}
+        if "in" in numbers and sides[path].inputs is not None:
+            kept[path]["in"] = numbers["in"][sides[path].inputs]
+    return kept
 
 
 def _slim_layer(layer: Any, side: _Sides) -> None:

@@ -2,6 +2,7 @@
 
 from razorlite.trace.channels import channel_graph, channel_groups
 from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
+from razorlite.trace.verify import check_channels, unit_numbers
 
 __all__ = [
     "ChannelGraph",
@@ -11,4 +12,6 @@ __all__ = [
     "Side",
     "channel_graph",
     "channel_groups",
+    "check_channels",
+    "unit_numbers",
 ]

@@ -15,21 +15,39 @@ from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
 from razorlite.trace.propagate import Call, Rule
 
-_POINTWISE = ["relu", "relu6", "leaky_relu", "rrelu", "prelu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "elu", "celu", "selu", "softplus", "softsign", "sigmoid", "tanh", "logsigmoid", "tanhshrink", "softshrink", "hardshrink", "threshold", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "abs", "neg", "square", "sign", "round", "floor", "ceil", "trunc", "reciprocal", "erf", "sin", "cos", "clamp", "clamp_min", "clamp_max", "clip", "nan_to_num", "dropout", "alpha_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "feature_alpha_dropout", "stochastic_depth", "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "truediv", "floordiv", "pow", "rsub", "iadd", "isub", "imul", "itruediv", "maximum", "minimum", "where", "lerp", "addcmul", "addcdiv", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "logical_and", "logical_or", "logical_not", "isnan", "masked_fill", "zeros_like", "ones_like", "full_like", "fill", "zero"]
-_SAME = ["to", "float", "double", "half", "bfloat16", "type", "type_as", "bool", "int", "long", "contiguous", "clone", "detach", "cpu", "cuda"]
-_SPATIAL = ["max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "interpolate", "upsample", "pad"]
-_MOVES = ["permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "squeeze", "unsqueeze", "flatten", "flip", "repeat_interleave", "tile", "repeat", "expand_as"]
+_POINTWISE = """
+    relu relu6 leaky_relu rrelu prelu gelu silu mish hardswish hardsigmoid hardtanh elu celu
+    selu softplus softsign sigmoid tanh logsigmoid tanhshrink softshrink hardshrink threshold
+    exp exp2 expm1 log log2 log10 log1p sqrt rsqrt abs neg square sign round floor ceil trunc
+    reciprocal erf sin cos clamp clamp_min clamp_max clip nan_to_num dropout alpha_dropout
+    dropout1d dropout2d dropout3d feature_dropout feature_alpha_dropout stochastic_depth add
+    sub subtract mul multiply div divide true_divide truediv floordiv pow rsub iadd isub imul
+    itruediv maximum minimum where lerp addcmul addcdiv eq ne lt le gt ge and or logical_and
+    logical_or logical_not isnan masked_fill zeros_like ones_like full_like fill zero
+"""
+_SAME = """
+    to float double half bfloat16 type type_as bool int long contiguous clone detach cpu cuda
+"""
+_SPATIAL = """
+    max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
+    adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+    adaptive_max_pool3d interpolate upsample pad
+"""
+_MOVES = """
+    permute transpose swapaxes swapdims movedim moveaxis t squeeze unsqueeze flatten flip
+    repeat_interleave tile repeat expand_as
+"""
 _RESHAPES = {"view": 1, "reshape": 1, "unflatten": 2, "expand": 1, "broadcast_to": 1}
 _REDUCTIONS = ["mean", "sum", "amax", "amin", "max", "min", "std", "var", "logsumexp"]
 
 _FUNCTIONS: dict[str, Rule] = {
-    **dict.fromkeys(_POINTWISE, moves.pointwise),
-    **dict.fromkeys(_SPATIAL, moves.spatial),
-    **dict.fromkeys(_MOVES, moves.move),
+    **dict.fromkeys(_POINTWISE.split(), moves.pointwise),
+    **dict.fromkeys(_SPATIAL.split(), moves.spatial),
+    **dict.fromkeys(_MOVES.split(), moves.move),
     **dict.fromkeys(_REDUCTIONS, moves.reduce),
     **dict.fromkeys(["softmax", "log_softmax", "softmin"], moves.softmax),
     **dict.fromkeys(["narrow", "select", "unbind"], moves.select),
-    **dict.fromkeys(_SAME, moves.same),
+    **dict.fromkeys(_SAME.split(), moves.same),
     **dict.fromkeys(_RESHAPES, moves.reshape),
     **dict.fromkeys(["cat", "concat", "concatenate"], moves.cat),
     **dict.fromkeys(["chunk", "split", "tensor_split", "split_with_sizes"], moves.split),
