@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections import defaultdict
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
+from razorlite.evaluation._matching import match_image
 from razorlite.evaluation.metric import Metric, class_names
 from razorlite.structures import Detections, Target
 
@@ -99,6 +101,7 @@ def _pycocotools(items: list[_Pair], classes: int, kind: str) -> tuple[np.ndarra
     judge.params.catIds = list(range(classes))
     truths, found = _by_image_and_class(items)
     judge._prepare = lambda: _prepare(judge, truths, found)  # no COCO json behind it
+    judge.evaluateImg = partial(match_image, judge)
     with contextlib.redirect_stdout(io.StringIO()):
         judge.evaluate()
         judge.accumulate()

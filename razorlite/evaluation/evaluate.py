@@ -13,7 +13,9 @@ from razorlite.evaluation.metric import Metric
 from razorlite.structures import Batch, Detections, Target
 
 
-def evaluate(model: nn.Module, loader: Iterable[Batch], metric: Metric) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, loader: Iterable[Batch], metric: Metric, *, gather: bool = True
+) -> dict[str, float]:
     """Return a metric's figures of a model's predictions on all batches of a loader.
 
     The model runs in evaluation mode without gradients and is left in the mode it had. Boxes and
@@ -25,6 +27,7 @@ def evaluate(model: nn.Module, loader: Iterable[Batch], metric: Metric) -> dict[
             probabilities.
         loader: yields normalised batches, each image on one rank only.
         metric: reset first.
+        gather: with several processes, judge the images of all; otherwise this process's own.
 
     Raises:
         DataError: the loader yields no images.
@@ -34,7 +37,8 @@ def evaluate(model: nn.Module, loader: Iterable[Batch], metric: Metric) -> dict[
         for batch in loader:
             predictions = cast(Any, model).predict(batch.images)
             metric.update(*_judgeable(predictions, batch.targets))
-    metric.gather()
+    if gather:
+        metric.gather()
     return metric.compute()
 
 

@@ -1,0 +1,78 @@
+"""The fast matching against COCOeval's own, on images full of ties, crowds and ignored objects."""
+
+import contextlib
+import io
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from pycocotools.cocoeval import COCOeval
+
+from razorlite.evaluation._matching import match_image
+
+
+def boxes(rng, count, grid):
+    """Boxes on a coarse grid, so that many IoUs are equal."""
+    corners = rng.integers(0, 6, (count, 2)) * grid
+    return np.concatenate([corners, rng.integers(1, 4, (count, 2)) * grid], 1).astype(float)
+
+
+def judge_of(seed):
+    rng = np.random.default_rng(seed)
+    judge = COCOeval(iouType="bbox")
+    judge.params.imgIds, judge.params.catIds = [0], [0]
+    judge._gts, judge._dts = defaultdict(list), defaultdict(list)
+    grid = int(rng.choice([6, 20, 40]))
+    for number, box in enumerate(boxes(rng, rng.integers(0, 9), grid), start=1):
+        crowd = int(rng.random() < 0.25)
+        area = box[2] * box[3] * rng.uniform(0.5, 1)
+        entry = {"id": number, "bbox": list(box), "area": area, "iscrowd": crowd, "ignore": crowd}
+        judge._gts[0, 0].append(entry)
+    for number, box in enumerate(boxes(rng, rng.integers(0, 25), grid), start=1):
+        score = float(rng.integers(0, 4)) / 4
+        entry = {"id": number, "bbox": list(box), "area": box[2] * box[3], "score": score}
+        judge._dts[0, 0].append(entry)
+    judge.ious = {(0, 0): judge.computeIoU(0, 0)}
+    return judge
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_equals_cocoeval(seed):
+    judge = judge_of(seed)
+    for area_range in judge.params.areaRng:
+        limit = 100 if seed % 3 else 5
+        if limit < 100:  # COCOeval keeps only the best before it computes IoUs
+            judge.params.maxDets = [limit]
+            judge.ious = {(0, 0): judge.computeIoU(0, 0)}
+        expected = judge.evaluateImg(0, 0, area_range, limit)
+        got = match_image(judge, 0, 0, area_range, limit)
+        if expected is None:
+            assert got is None
+            continue
+        assert got is not None
+        assert got.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_figures_equal_cocoeval():
+    from razorlite.evaluation import coco
+
+    rng = np.random.default_rng(0)
+    items = []
+    for seed in range(60):
+        judge = judge_of(seed)
+        pair = [
+            [{**e, "label": int(rng.integers(3))} for e in part[0, 0]]
+            for part in (judge._gts, judge._dts)
+        ]
+        items.append(tuple(pair))
+    precision, recall = coco._pycocotools(items, 3, "bbox")
+    slow = COCOeval(iouType="bbox")
+    slow.params.imgIds, slow.params.catIds = list(range(60)), [0, 1, 2]
+    slow._prepare = lambda: coco._prepare(slow, *coco._by_image_and_class(items))
+    with contextlib.redirect_stdout(io.StringIO()):
+        slow.evaluate()
+        slow.accumulate()
+    np.testing.assert_array_equal(precision, slow.eval["precision"])
+    np.testing.assert_array_equal(recall, slow.eval["recall"])
