@@ -7,14 +7,13 @@ guessed from module types. Norms, activations, additions and pooling count nothi
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torchvision  # noqa: F401 brings torch.ops.torchvision
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -94,21 +93,33 @@ def params_of(*modules: nn.Module) -> int:
 
 def _count_on(device: torch.device, module: nn.Module, x: Tensor) -> dict[str, int]:
     counter = FlopCounterMode(display=False, custom_mapping=_deformable())
-    zeros = torch.zeros_like(x, device=device)
-    with torch.no_grad(), counter:
-        if device.type == "meta":
-            functional_call(module, _meta_tensors(module), (zeros,))
-        else:
-            module(zeros)
+    moved = _on_meta(module) if device.type == "meta" else nullcontext()
+    with torch.no_grad(), moved, counter:
+        module(torch.zeros_like(x, device=device))
     root = f"{type(module).__name__}."
     counts = counter.get_flop_counts().items()
     inner = {n[len(root) :]: sum(flops.values()) // 2 for n, flops in counts if n.startswith(root)}
     return {"": counter.get_total_flops() // 2, **inner}
 
 
-def _meta_tensors(module: nn.Module) -> dict[str, Tensor]:
-    tensors = dict([*module.named_parameters(), *module.named_buffers()])
-    return {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
+@contextmanager
+def _on_meta(module: nn.Module) -> Iterator[None]:
+    """Give a module parameters and buffers without values within the block."""
+    stores = [store for m in module.modules() for store in (m._parameters, m._buffers)]
+    saved = [dict(store) for store in stores]
+    twins = {
+        value: torch.empty_like(value, device="meta")
+        for store in saved
+        for value in store.values()
+        if value is not None
+    }
+    try:
+        for store in stores:
+            store.update({n: None if v is None else twins[v] for n, v in store.items()})
+        yield
+    finally:
+        for store, values in zip(stores, saved, strict=True):
+            store.update(values)
 
 
 def _deformable() -> dict[Any, Any]:

@@ -1,0 +1,170 @@
+"""The additive table and constraints on it."""
+
+import time
+
+import numpy as np
+import pytest
+from torch import nn
+
+from razorlite.core.errors import BudgetError, ConfigError, SubnetError
+from razorlite.cost import Constraint, CostTable, Limit, count, parse_amount
+from razorlite.models.backbones.searchable_shufflenet import SearchableShuffleNetV2
+from razorlite.models.necks.fpn import FPN
+from razorlite.space import ChoiceSpace, Subnet
+from tests.space.supernets import (
+    mobile_space,
+    published_space,
+    shuffle_mutator,
+    shuffle_space,
+    toy_space,
+)
+
+
+class SmallDetector(nn.Module):
+    """Backbone, FPN and one head that runs on every level."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = SearchableShuffleNetV2(width_mult=0.25, out_indices=(1, 2, 3))
+        self.neck = FPN(in_channels=self.backbone.out_channels, out_channels=16, num_outs=5)
+        self.head = nn.Conv2d(16, 9, 3, padding=1)
+
+    def forward(self, images):
+        return tuple(self.head(x) for x in self.neck(self.backbone(images)))
+
+
+def detector_space():
+    return shuffle_mutator().prepare(SmallDetector())
+
+
+@pytest.mark.parametrize("make", [shuffle_space, mobile_space, detector_space])
+def test_table_equals_a_count_of_the_exported_model(make):
+    space = make()
+    table = CostTable.build(space, (96, 160))
+    rng = np.random.default_rng(0)
+    subnets = [space.random(rng) for _ in range(4)]
+    for subnet in [*subnets, table.smallest(), table.largest()]:
+        exact = count(space.export(subnet), (96, 160))
+        assert (table(subnet).macs, table(subnet).params) == (exact.macs, exact.params)
+    bounds = table.bounds()["macs"]
+    assert bounds == (table(table.smallest()).macs, table(table.largest()).macs)
+
+
+def test_building_leaves_the_supernet():
+    space = shuffle_space()
+    space.select(space.largest())
+    names = list(space.model.state_dict())
+    CostTable.build(space, (64, 64))
+    assert space.selected == space.largest()
+    assert list(space.model.state_dict()) == names
+    assert all(not m._forward_pre_hooks for m in space.model.modules())
+    assert all(p.device.type == "cpu" for p in space.model.parameters())
+
+
+def test_tied_and_shared_places_add_up():
+    space = toy_space()
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.toy = nn.Conv2d(3, 4, 1), space.model
+
+        def forward(self, images):
+            x = self.stem(images)
+            return self.toy(self.toy(x))  # every place runs twice
+
+    from razorlite.space import SearchSpace
+
+    wrapped = SearchSpace(Wrapped())
+    table = CostTable.build(wrapped, (3, 3))
+    for point in wrapped.all_indices():
+        subnet = wrapped.decode(point)
+        exact = count(wrapped.export(subnet), (3, 3))
+        assert (table(subnet).macs, table(subnet).params) == (exact.macs, exact.params)
+
+
+def hand_table():
+    space = ChoiceSpace({"a": ("x", "y", "z"), "b": ("x", "y")})
+    shares = {"macs": [[1, 2, 9], [10, 20]], "params": [[5, 1, 3], [7, 2]]}
+    return CostTable(space, fixed={"macs": 100, "params": 1000}, shares=shares)
+
+
+def test_hand_table():
+    table = hand_table()
+    points = table.space.all_indices()
+    assert table.many(points)["macs"].tolist() == [111, 121, 112, 122, 119, 129]
+    assert table.many(points)["params"].tolist() == [1012, 1007, 1008, 1003, 1010, 1005]
+    assert table.bounds() == {"macs": (111, 129), "params": (1003, 1012)}
+    assert dict(table.largest().choices) == {"a": "z", "b": "y"}
+    assert dict(table.smallest("params").choices) == {"a": "y", "b": "y"}
+    near = table.neighbours(np.array([0, 1]))["macs"]
+    assert near[0].tolist() == [121, 122, 129]
+    assert near[1][:2].tolist() == [111, 121]
+    with pytest.raises(SubnetError):
+        table(Subnet(choices={"a": "x"}))
+    with pytest.raises(ConfigError, match="no cost named 'flops'; known are macs, params"):
+        table.largest("flops")
+
+
+def test_constraints_select_points():
+    table = hand_table()
+    figures = table.many(table.space.all_indices())
+    assert Constraint.parse({"macs": 119}, table).allows(figures).tolist() == [1, 0, 1, 0, 1, 0]
+    both = Constraint.parse({"macs": [112, 122], "params": "1.008K"}, table)
+    assert both.allows(figures).tolist() == [0, 1, 1, 1, 0, 0]
+    assert both.excess(figures)[1] == 0
+    assert both.excess(figures)[0] == pytest.approx(1 / 122 + 4 / 1008)
+    half = Constraint.parse({"macs": "90%"}, table).limits[0]  # of 129
+    assert half == Limit("macs", 0.0, pytest.approx(116.1))
+    assert Constraint.parse({"macs": [None, 120]}, table).to_dict() == {"macs": [0.0, 120]}
+    assert Constraint.parse({"macs": [120, None]}, table).to_dict() == {"macs": [120, None]}
+    assert Constraint.parse({}, table).allows(figures).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("300M", 3e8), ("1.5 g", 1.5e9), ("2e3", 2e3), ("50%", 400), (7, 7), ("3k", 3e3)],
+)
+def test_amounts(text, amount):
+    assert parse_amount(text, whole=800) == pytest.approx(amount)
+
+
+@pytest.mark.parametrize("bad", ["much", "", "-3M", -1, True, "1..2", "M", float("nan"), [1]])
+def test_wrong_amounts(bad):
+    with pytest.raises(ConfigError, match=r"constraints.macs wants") as caught:
+        Constraint.parse({"macs": bad}, hand_table())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"macs": 110}, "macs <= 110 cannot be met: reachable are 111 to 129; raise it"),
+        ({"macs": "50%"}, "reachable are 111 to 129; raise it"),
+        ({"macs": [130, None]}, "macs >= 130 cannot be met: reachable are 111 to 129; lower it"),
+        ({"params": [1011, 1004]}, r"least allowed, 1,011, is more than the most, 1,004; swap"),
+    ],
+)
+def test_impossible_budget_raises_and_names_the_range(spec, message):
+    with pytest.raises(BudgetError, match=message):
+        Constraint.parse(spec, hand_table())
+
+
+def test_unknown_cost_is_refused():
+    with pytest.raises(ConfigError, match="got 'mac'; did you mean 'macs'"):
+        Constraint.parse({"mac": 3}, hand_table())
+
+
+def test_100_000_candidates_are_checked_per_second():
+    space = published_space()
+    table = CostTable.build(space, (224, 224))
+    constraint = Constraint.parse({"macs": "300M", "params": [3.3e6, "3.6M"]}, table)
+    rng = np.random.default_rng(0)
+    best = 0.0
+    for _ in range(3):  # the best of three, so that a busy machine does not decide
+        start = time.perf_counter()
+        points = space.random_indices(rng, 100_000)
+        allowed = constraint.allows(table.many(points))
+        best = max(best, len(points) / (time.perf_counter() - start))
+    assert 0 < allowed.mean() < 1
+    assert best > 100_000

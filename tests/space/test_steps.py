@@ -1,0 +1,102 @@
+"""Supernet training steps and batch-norm recalibration."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from razorlite.space import SandwichStep, SinglePathStep, recalibrate
+from tests.space.supernets import images, shuffle_space
+
+
+def batch():
+    return SimpleNamespace(images=images(), targets=torch.tensor([1, 2]))
+
+
+def test_path_depends_on_seed_and_step_alone():
+    space = shuffle_space()
+    one, two = SinglePathStep(space, seed=5), SinglePathStep(space, seed=5)
+    for step in (0, 1, 2):
+        one.begin(step)
+    two.begin(2)
+    assert one.path == two.path
+    paths = set()
+    for step in range(20):
+        one.begin(step)
+        paths.add(tuple(one.path.choices.values()))
+    assert len(paths) == 20
+    other = SinglePathStep(space, seed=6)
+    other.begin(2)
+    assert other.path != two.path
+
+
+def test_single_path_step_equals_the_exported_models_step():
+    space = shuffle_space()
+    step = SinglePathStep(space, seed=1)
+    step.begin(7)
+    plain = space.export(step.path)
+    figures = step(space.model, batch(), lambda loss: loss.backward())
+    loss = plain.loss(**{"images": batch().images, "labels": batch().targets})["loss_cls"]
+    loss.backward()
+    assert figures["loss"] == loss.item()
+    chosen = space.chosen_weights(
+        dict(space.model.named_parameters(remove_duplicate=False)), step.path
+    )
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(parameter.grad, chosen[name].grad), name
+    on_path = set(space.active_parameters())
+    assert all(p.grad is None for p in space.model.parameters() if p not in on_path)
+
+
+def test_sandwich_adds_up_largest_smallest_and_random():
+    space = shuffle_space()
+    step = SandwichStep(space, seed=1, random_paths=1)
+    step.begin(3)
+    assert [step.paths[0], step.paths[1]] == [space.largest(), space.smallest()]
+    losses = []
+    step(space.model, batch(), lambda loss: losses.append(loss.item()))
+    expected = []
+    for path in step.paths:
+        space.select(path)
+        expected.append(space.model.loss(batch().images, batch().targets)["loss_cls"].item())
+    assert_close(losses, expected)
+    assert len(losses) == 3
+
+
+def test_recalibration_takes_the_mean_over_batches():
+    # one norm on the images: statistics are the mean of the batches' means and variances
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5)).train()
+    model[0].running_mean.fill_(9)
+    batches = [torch.randn(4, 3, 5, 5) * 2 + 1 for _ in range(3)]
+    assert recalibrate(model, batches) == 3
+    assert_close(model[0].running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
+    assert_close(model[0].running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0))
+    assert model[0].momentum == 0.1
+    assert model[0].training
+    assert model[1].training
+
+
+def test_recalibration_touches_the_active_path_alone_and_repeats():
+    space = shuffle_space()
+    space.model.eval()
+    state = {n: v.clone() for n, v in space.model.state_dict().items()}
+    subnet = space.random(np.random.default_rng(0))
+    space.select(subnet)
+    recalibrate(space.model, [images(), images(3)])
+    after = space.model.state_dict()
+    changed = {name for name in state if not torch.equal(state[name], after[name])}
+    active = {f"backbone.{n}" for n, _ in space.export(subnet).backbone.named_buffers()}
+    assert set(space.chosen_weights({n: n for n in changed}, subnet)) == active
+    assert not any(m.training for m in space.model.modules())
+    once = {n: v.clone() for n, v in after.items()}
+    recalibrate(space.model, [images(), images(3)])
+    assert all(torch.equal(once[n], v) for n, v in space.model.state_dict().items())
+
+
+def test_no_batches_change_nothing():
+    space = shuffle_space()
+    state = {n: v.clone() for n, v in space.model.state_dict().items()}
+    assert recalibrate(space.model, []) == 0
+    assert all(torch.equal(state[n], v) for n, v in space.model.state_dict().items())
