@@ -1,0 +1,329 @@
+"""The study: its loop, journal, resuming, failures and processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from razorlite.core.config import Partial
+from razorlite.core.errors import BudgetError, ConfigError, RunFolderError
+from razorlite.core.journal import Journal
+from razorlite.cost import CostTable
+from razorlite.search import (
+    EvolutionSearcher,
+    ExhaustiveSearcher,
+    RandomSearcher,
+    SearchConfig,
+    Searcher,
+    SearchError,
+    Study,
+    SupernetScore,
+    build_study,
+)
+from tests.search.contract import candidates, score, small_space, small_table
+from tests.space.supernets import images, shuffle_space
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("study_script.py")
+
+
+def make_study(journal=None, *, fails=lambda subnet: False, seed=1, constraint=None, **kwargs):
+    found = candidates(seed=seed, constraint=constraint)
+
+    def figures(subnet):
+        if fails(subnet):
+            raise RuntimeError("two\nlines")
+        return {"AP": score(found.space, subnet)}
+
+    defaults = {"searcher": RandomSearcher(candidates=found, max_trials=30), "score": figures}
+    return Study(
+        space=found.space,
+        table=found.table,
+        constraint=found.constraint,
+        journal=journal,
+        metric="AP",
+        **{**defaults, **kwargs},
+    )
+
+
+def outcome(study):
+    return [(t.number, dict(t.subnet.choices), t.score, t.error) for t in study.trials]
+
+
+def test_best_is_the_highest_score_and_carries_its_figures():
+    found = candidates(places=4)
+    study = make_study(searcher=ExhaustiveSearcher(candidates=found))
+    study.space, study.table = found.space, found.table
+    study._score = lambda subnet: score(found.space, subnet)
+    study.metric = "score"
+    best = study.run()
+    assert len(study.trials) == 81
+    assert set(best.subnet.choices.values()) == {"b"}
+    assert best.score == 0
+    assert dict(best.subnet.cost) == {"macs": 10 + 2 * (1 + 2 + 3 + 4)}
+    assert dict(best.subnet.scores) == {"score": 0}
+    front = study.front()
+    assert [trial.score for trial in front] == [-4, -3, -2, -1, 0]
+    assert front[0].cost["macs"] == 10 + 10
+
+
+def test_journal_holds_every_trial(tmp_path):
+    study = make_study(tmp_path / "journal.jsonl")
+    best = study.run()
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert lines[0]["searcher"] == {"type": "RandomSearcher", "max_trials": 30}
+    assert [line["trial"] for line in lines[1:]] == list(range(30))
+    winner = lines[1 + best.number]
+    assert winner["score"] == max(line["score"] for line in lines[1:])
+    assert winner["choices"] == dict(best.subnet.choices)
+    assert winner["cost"] == {
+        "macs": study.table.many(study.space.encode(best.subnet)[None])["macs"][0]
+    }
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 17, 31])
+@pytest.mark.parametrize("torn", ["", '{"trial": 17, "score'])
+def test_resumed_study_equals_uninterrupted(tmp_path, kept, torn):
+    whole = make_study(tmp_path / "whole.jsonl")
+    whole.run()
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    part = tmp_path / "part.jsonl"
+    part.write_text("".join(lines[:kept]) + torn)
+    calls = []
+    study = make_study(part)
+    inner = study._score
+    study._score = lambda subnet: calls.append(1) or inner(subnet)
+    best = study.run(resume=True)
+    assert outcome(study) == outcome(whole)
+    assert best.number == whole.best.number
+    assert len(calls) == 31 - max(kept, 1)
+    assert records(part) == records(tmp_path / "whole.jsonl")
+
+
+def records(path):
+    return [{**record, "seconds": 0} for record in Journal(path).read()]
+
+
+def test_existing_journal_is_not_written_over(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    make_study(path).run()
+    before = path.read_bytes()
+    with pytest.raises(RunFolderError, match="holds a search of 30 trials; resume it, or choose"):
+        make_study(path).run()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"constraint": {"macs": 60}}, "constraint was {}, now {'macs': .*60"),
+        ({"settings": {"checkpoint": "b.pt"}}, "settings was {}, now {'checkpoint': 'b.pt'}"),
+        ({"searcher": RandomSearcher(candidates=candidates(), max_trials=9)}, "searcher was"),
+    ],
+)
+def test_resuming_another_search_is_refused(tmp_path, change, message):
+    path = tmp_path / "journal.jsonl"
+    make_study(path).run()
+    before = path.read_bytes()
+    with pytest.raises(RunFolderError, match=message) as caught:
+        make_study(path, **change).run(resume=True)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_resuming_with_other_proposals_or_space_is_refused(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    make_study(path, seed=1).run()
+    with pytest.raises(RunFolderError, match="trial 0 is not what this search proposes"):
+        make_study(path, seed=2).run(resume=True)
+    other = candidates(places=5)
+    study = make_study(path, searcher=RandomSearcher(candidates=other, max_trials=30))
+    study.space = other.space
+    with pytest.raises(RunFolderError, match="space was"):
+        study.run(resume=True)
+
+
+def test_failing_candidates_are_recorded_and_the_search_goes_on(tmp_path):
+    fails = lambda subnet: subnet.choices["place_0"] == "a"  # noqa: E731
+    study = make_study(tmp_path / "journal.jsonl", fails=fails)
+    best = study.run()
+    failed = [trial for trial in study.trials if trial.score is None]
+    assert 0 < len(failed) < 30
+    assert {trial.error for trial in failed} == {"RuntimeError: two lines"}
+    assert best.subnet.choices["place_0"] != "a"
+    again = make_study(tmp_path / "journal.jsonl", fails=fails)
+    again.run(resume=True)
+    assert outcome(again) == outcome(study)
+
+
+def test_score_that_is_not_finite_fails_its_candidate():
+    study = make_study(score=lambda subnet: {"AP": float("nan")}, max_failures=3)
+    with pytest.raises(SearchError, match=r"all of the first 3 .* failed; the first: AP is nan"):
+        study.run()
+
+
+def test_all_failing_is_one_clear_error():
+    study = make_study(fails=lambda subnet: True)
+    with pytest.raises(SearchError, match=r"first 10 candidates failed; .*RuntimeError: two lines"):
+        study.run()
+    assert len(study.trials) == 10
+
+
+def test_missing_metric_is_a_config_error():
+    study = make_study(score=lambda subnet: {"AP50": 1.0, "top1": 2.0})
+    with pytest.raises(
+        ConfigError, match=r"'AP' is not among the figures AP50, top1; did you mean"
+    ):
+        study.run()
+
+
+def test_budget_of_trials_and_progress():
+    seen = []
+    study = make_study(max_trials=7, progress=lambda study, trial: seen.append(trial.number))
+    study.run()
+    assert seen == list(range(7))
+
+
+class Careless(Searcher):
+    """Proposes the same points again and some over budget."""
+
+    def __init__(self, space):
+        self.settings = {"type": "Careless"}
+        self.points = [space.decode([c] * 6) for c in (0, 2, 0, 1, 1)]
+        self.told = []
+
+    def ask(self, count):
+        return [self.points.pop(0) for _ in range(min(count, len(self.points)))]
+
+    def tell(self, trials):
+        self.told += [(t.number, t.score, t.error) for t in trials]
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_the_study_itself_sees_to_duplicates_and_feasibility():
+    calls = []
+
+    def figures(subnet):
+        calls.append(subnet)
+        return {"AP": float(len(calls))}
+
+    searcher = Careless(small_space())
+    study = make_study(searcher=searcher, score=figures, constraint={"macs": 60})
+    study.run()
+    beyond = "beyond the constraint macs <= 60"
+    assert searcher.told == [
+        (0, 1.0, None),
+        (1, None, beyond),
+        (2, 1.0, None),
+        (3, 2.0, None),
+        (4, 2.0, None),
+    ]
+    assert len(calls) == 2
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def run_script(journal, seconds=0.0, prefix=(sys.executable,)):
+    command = [*prefix, str(SCRIPT), str(journal), str(seconds)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an uninterrupted process finds."""
+    return run_script(tmp_path_factory.mktemp("whole") / "journal.jsonl")
+
+
+def test_killed_study_resumes_to_the_same_end(whole, tmp_path):
+    assert any(trial["error"] for trial in whole["trials"])
+    journal = tmp_path / "killed.jsonl"
+    command = [sys.executable, str(SCRIPT), str(journal), "0.05"]
+    process = subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and lines_in(journal) < 14:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 14 <= lines_in(journal) < 41
+    assert run_script(journal) == whole
+
+
+def lines_in(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_two_processes_find_what_one_finds(whole, tmp_path):
+    prefix = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2")
+    prefix += ("--master-port=29631",)
+    assert run_script(tmp_path / "two.jsonl", prefix=prefix) == whole
+    assert len(records(tmp_path / "two.jsonl")) == 1 + len(whole["trials"])
+
+
+def test_config_builds_a_study_and_checks_its_budget():
+    space = small_space()
+    config = SearchConfig(
+        searcher=Partial(EvolutionSearcher, {"max_rounds": 2}), constraints={"macs": "50%"}
+    )
+    kwargs = {"space": space, "table": small_table(space), "score": lambda s: {"AP": 1.0}}
+    study = build_study(config, **kwargs)
+    assert study.run().cost["macs"] <= 47
+    assert len(study.trials) == 100
+    impossible = SearchConfig(constraints={"macs": 30})
+    with pytest.raises(BudgetError, match="reachable are 31 to 94"):
+        build_study(impossible, **kwargs)
+
+
+def test_supernet_scores_refresh_the_statistics_of_the_path():
+    space = shuffle_space()
+    batches = [images(4), images(4) * 2]
+
+    def evaluate(model):
+        model.eval()
+        with torch.no_grad():
+            return {"AP": float(model(images()).float().var())}
+
+    scorer = SupernetScore(space=space, evaluate=evaluate, batches=batches)
+    rng = np.random.default_rng(0)
+    subnets = [space.random(rng) for _ in range(2)]
+    first = [scorer(subnet)["AP"] for subnet in subnets]
+    # whatever was scored in between, a candidate scores the same
+    assert [scorer(subnet)["AP"] for subnet in reversed(subnets)] == first[::-1]
+    stale = SupernetScore(space=space, evaluate=evaluate)
+    space.model.load_state_dict(shuffle_space().model.state_dict())
+    assert stale(subnets[0])["AP"] != first[0]
+
+
+def test_whole_search_of_a_supernet():
+    space = shuffle_space()
+    table = CostTable.build(space, (64, 64))
+    config = SearchConfig(
+        searcher=Partial(RandomSearcher, {"max_trials": 4}),
+        constraints={"macs": ["60%", "90%"]},
+        metric="negative",
+    )
+
+    def evaluate(model):
+        return {"negative": -model(images()).abs().mean().item()}
+
+    scorer = SupernetScore(space=space, evaluate=evaluate, batches=[images()])
+    best = build_study(config, space=space, table=table, score=scorer).run()
+    largest = table.bounds()["macs"][1]
+    assert 0.6 * largest <= best.cost["macs"] <= 0.9 * largest
