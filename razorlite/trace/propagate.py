@@ -125,9 +125,6 @@ class Propagator:
     def _call(self, node: fx.Node) -> None:
         call = self._prepare(node)
         self.values[node] = self.labels[node] = call.out
-        if node.target is operator.setitem:
-            for labels in call.maps():
-                self.ledger.fix(maps.numbers(labels), f"written to at set places by {call.where}")
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(call.out)):
             return
         labels = self.find_rule(call)(call, self.ledger)
