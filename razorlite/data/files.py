@@ -71,11 +71,11 @@ def need_folder(path: Path, what: str) -> Path:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest of `known`, else the first few of them."""
+    """Return "; did you mean 'x' or 'y'?" for the nearest of `known`, else the first few."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"; did you mean {' or '.join(map(repr, close))}?"
     shown = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
     return f"; there is {shown}" if known else ""
 

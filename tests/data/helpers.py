@@ -1,0 +1,106 @@
+"""Small data sets written to disk, and what several tests ask of targets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from razorlite.structures import Target
+
+
+def noise(size, mode="RGB", seed=0):
+    """An image of random pixels, (height, width)."""
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, bands), dtype=np.uint8)
+    return Image.fromarray(pixels.squeeze() if bands == 1 else pixels, mode)
+
+
+def save_image(path, size=(40, 60), seed=0, **kwargs):
+    """Write a random RGB image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise(size, seed=seed).save(path, **kwargs)
+    return path
+
+
+def cut_off(path):
+    """Leave only the first half of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def coco(folder: Path, boxes, *, images=2, extra_images=(), extra=(), size=(40, 60)):
+    """Write a COCO set: boxes are (image id, x, y, w, h), category 7 is "cat", 3 is "dog"."""
+    for index in range(1, images + 1):
+        save_image(folder / "images" / f"{index}.jpg", size, seed=index)
+    tree = {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "height": size[0], "width": size[1]}
+            for i in range(1, images + 1)
+        ]
+        + list(extra_images),
+        "annotations": [
+            {"id": n, "image_id": key, "category_id": 7, "bbox": list(box), "iscrowd": 0}
+            for n, (key, *box) in enumerate(boxes, start=1)
+        ]
+        + list(extra),
+        "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
+    }
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(tree))
+    return {"annotation": str(path), "images": str(folder / "images")}
+
+
+def voc(root: Path, images, *, split="ImageSets/Main/train.txt", size=(40, 60), folders=None):
+    """Write a VOC set: {name: [(class, xmin, ymin, xmax, ymax, difficult), …]}."""
+    folders = folders or ("JPEGImages", "Annotations")
+    for seed, (name, objects) in enumerate(images.items()):
+        save_image(root / folders[0] / f"{name}.jpg", size, seed=seed)
+        write_xml(root / folders[1] / f"{name}.xml", objects, size)
+    (root / split).parent.mkdir(parents=True, exist_ok=True)
+    (root / split).write_text("".join(f"{name}\n" for name in images))
+    return {"root": str(root), "split": split}
+
+
+def write_xml(path, objects, size):
+    """Write one annotation file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [f"<size><width>{size[1]}</width><height>{size[0]}</height></size>"] if size else []
+    for name, *box, difficult in objects:
+        sides = "".join(
+            f"<{s}>{v}</{s}>" for s, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+        )
+        parts.append(
+            f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+            f"<bndbox>{sides}</bndbox></object>"
+        )
+    path.write_text(f"<annotation>{''.join(parts)}</annotation>")
+
+
+def kinds(dataset):
+    """The sorts of faults a data set met, sorted."""
+    return sorted(fault.kind for fault in dataset.faults)
+
+
+def target(boxes, labels=None, size=(20, 30), masks=None, **kwargs):
+    """A target of given boxes, label 0 each by default."""
+    boxes = torch.tensor(boxes).float().reshape(-1, 4)
+    labels = torch.zeros(len(boxes)).long() if labels is None else torch.tensor(labels)
+    return Target(
+        boxes,
+        labels,
+        torch.zeros(len(boxes)).bool(),
+        masks,
+        size=size,
+        original_size=size,
+        **kwargs,
+    )
+
+
+def box_masks(boxes, size):
+    """Masks that fill integer boxes."""
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = True
+    return masks
