@@ -8,7 +8,7 @@ from torch import Tensor
 from razorlite.ops.boxes import clip
 
 _MAX_LOG_RATIO = abs(math.log(16 / 1000))
-_MIN_SIDE = 1e-6  # a box without width would have the logarithm of 0
+_MIN_SIDE = 1e-6  # a box without width would have the logarithm of 0, and divide by it
 
 
 def boxes_to_deltas(
@@ -32,8 +32,8 @@ def boxes_to_deltas(
     """
     centre, size = _centre_and_size(anchors)
     goal, goal_size = _centre_and_size(boxes)
-    shift = (goal - centre) / size
-    stretch = (goal_size.clamp(min=_MIN_SIDE) / size).log()
+    size, goal_size = size.clamp(min=_MIN_SIDE), goal_size.clamp(min=_MIN_SIDE)
+    shift, stretch = (goal - centre) / size, (goal_size / size).log()
     deltas = torch.cat((shift, stretch), -1)
     return (deltas - deltas.new_tensor(means)) / deltas.new_tensor(stds)
 

@@ -15,17 +15,21 @@ def top_candidates(
     Args:
         logits: (A * C, H, W), sigmoid logits, anchors outermost.
         classes: C.
-        score_thr: entries must have a higher sigmoid score.
+        score_thr: entries must have a higher sigmoid score; 0 keeps all.
         limit: how many to return at most.
 
     Returns:
         (K,) scores, best first; (K,) labels; (K,) anchor numbers; (K,) cell numbers, row by row.
     """
     flat = logits.reshape(-1)
-    kept = (flat > _logit(score_thr)).nonzero().squeeze(1)
-    values, order = flat[kept].topk(min(limit, len(kept)))
+    if score_thr > 0:
+        kept = (flat > _logit(score_thr)).nonzero().squeeze(1)
+        values, order = flat[kept].topk(min(limit, len(kept)))
+        order = kept[order]
+    else:
+        values, order = flat.topk(min(limit, len(flat)))
     cells = logits[0].numel()
-    channel, cell = kept[order] // cells, kept[order] % cells
+    channel, cell = order // cells, order % cells
     return values.float().sigmoid(), channel % classes, channel // classes, cell
 
 
@@ -45,6 +49,4 @@ def suppress(
 
 
 def _logit(score: float) -> float:
-    if score <= 0:
-        return float("-inf")
     return float(torch.logit(torch.tensor(score, dtype=torch.float64)))

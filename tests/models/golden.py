@@ -1,6 +1,7 @@
 """Golden figures: outputs of reference detectors whose weights are drawn from tensor names."""
 
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ from torch import Tensor, nn
 
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.detectors.single_stage import FCOS, RetinaNet
+from razorlite.models.detectors.two_stage import FasterRCNN, MaskRCNN
 from razorlite.models.heads.fcos_head import FCOSHead
+from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
+from razorlite.models.heads.roi_head import StandardRoIHead
+from razorlite.models.heads.rpn_head import RPNHead
 from razorlite.models.necks.fpn import FPN
+from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Target
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
@@ -51,6 +57,7 @@ def fill(model: nn.Module, known: dict[str, np.ndarray]) -> None:
             state[key.removeprefix("state.")].copy_(torch.from_numpy(value).float())
 
 
+@cache
 def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     noise = np.asarray(rng.standard_normal(shape)).astype(np.float32)
@@ -78,11 +85,19 @@ def targets(known: dict[str, np.ndarray]) -> list[Target]:
         Target(
             boxes=torch.from_numpy(known[f"gt.{i}.boxes"]),
             labels=torch.from_numpy(known[f"gt.{i}.labels"]),
+            masks=_full_boxes(known[f"gt.{i}.boxes"]),
             size=(192, 256),
             original_size=(192, 256),
         )
         for i in range(2)
     ]
+
+
+def _full_boxes(boxes: np.ndarray) -> Tensor:
+    masks = torch.zeros(len(boxes), 192, 256, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int), strict=True):
+        mask[y1:y2, x1:x2] = True
+    return masks
 
 
 def map_errors(maps: dict[str, Tensor], known: dict[str, np.ndarray]) -> dict[str, float]:
@@ -115,10 +130,10 @@ def raw_maps(raw: tuple[tuple[Tensor, ...], ...], prefix: str = "raw") -> dict[s
 
 
 def recorded_losses(known: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return the losses, those given per level summed."""
+    """Return the losses, those given per level summed; accuracy is not one."""
     losses: dict[str, float] = {}
     for key, value in known.items():
-        if key.startswith("loss."):
+        if key.startswith("loss.") and key != "loss.acc":
             name = key.split(".")[1]
             losses[name] = losses.get(name, 0.0) + float(value.sum())
     return losses
@@ -166,4 +181,41 @@ def fcos_r50() -> FCOS:
             relu_before_extra_convs=True,
         ),
         bbox_head=FCOSHead(num_classes=4, in_channels=256),
+    )
+
+
+def _pyramid() -> dict[str, nn.Module]:
+    return {
+        "backbone": ResNet(depth=50, frozen_stages=1, norm_eval=True),
+        "neck": FPN(in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5),
+    }
+
+
+def every_candidate(proposals: bool) -> RandomSampler:
+    """Return the sampler that keeps all, as the figures were made."""
+    return RandomSampler(num=10**6, pos_fraction=1.0, add_gt_as_proposals=proposals)
+
+
+def faster_rcnn_r50() -> FasterRCNN:
+    """The reference's Faster R-CNN with 4 classes."""
+    return FasterRCNN(
+        rpn_head=RPNHead(in_channels=256, sampler=every_candidate(False)),
+        roi_head=StandardRoIHead(
+            bbox_head=Shared2FCBBoxHead(num_classes=4, in_channels=256),
+            sampler=every_candidate(True),
+        ),
+        **_pyramid(),
+    )
+
+
+def mask_rcnn_r50() -> MaskRCNN:
+    """The reference's Mask R-CNN with 4 classes."""
+    return MaskRCNN(
+        rpn_head=RPNHead(in_channels=256, sampler=every_candidate(False)),
+        roi_head=StandardRoIHead(
+            bbox_head=Shared2FCBBoxHead(num_classes=4, in_channels=256),
+            mask_head=FCNMaskHead(num_classes=4, in_channels=256),
+            sampler=every_candidate(True),
+        ),
+        **_pyramid(),
     )

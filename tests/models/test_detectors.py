@@ -10,12 +10,17 @@ from torch.testing import assert_close
 from razorlite.core.errors import ConfigError
 from razorlite.models.backbones.shufflenet import ShuffleNetV2
 from razorlite.models.detectors.single_stage import FCOS, Detector, RetinaNet
+from razorlite.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
 from razorlite.models.heads.fcos_head import FCOSHead, centerness_of
+from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
+from razorlite.models.heads.roi_head import RoIHead, StandardRoIHead
+from razorlite.models.heads.rpn_head import RPNHead
 from razorlite.models.necks.fpn import FPN
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.losses import GIoULoss, IoULoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
+from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Target
 
 SIZE = (96, 128)
@@ -67,7 +72,41 @@ def _retinanet_giou() -> RetinaNet:
     return _retinanet(loss_bbox=GIoULoss())
 
 
-BUILDERS = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou]
+def _two_stage(roi_head: RoIHead, detector: type[TwoStageDetector]) -> TwoStageDetector:
+    rpn = RPNHead(
+        in_channels=16,
+        feat_channels=16,
+        anchor_generator=AnchorGenerator(strides=(8, 16, 32), scales=(4,)),
+        sampler=RandomSampler(num=10**6, pos_fraction=1.0),
+        train_proposals=PostProcess(nms_pre=60, iou_threshold=0.7, max_per_img=80),
+        test_proposals=PostProcess(nms_pre=60, iou_threshold=0.7, max_per_img=40),
+    )
+    return detector(rpn_head=rpn, roi_head=roi_head, **_parts())
+
+
+def _box_head(**options: bool) -> Shared2FCBBoxHead:
+    return Shared2FCBBoxHead(num_classes=3, in_channels=16, fc_out_channels=32, **options)
+
+
+_SECOND_STAGE = {
+    "strides": (8, 16, 32),
+    "sampler": RandomSampler(num=10**6, pos_fraction=1.0, add_gt_as_proposals=True),
+}
+
+
+def _faster_rcnn() -> FasterRCNN:
+    return _two_stage(StandardRoIHead(bbox_head=_box_head(), **_SECOND_STAGE), FasterRCNN)
+
+
+def _mask_rcnn() -> MaskRCNN:
+    masks = FCNMaskHead(num_classes=3, in_channels=16, num_convs=1, conv_out_channels=16)
+    return _two_stage(
+        StandardRoIHead(bbox_head=_box_head(), mask_head=masks, **_SECOND_STAGE), MaskRCNN
+    )
+
+
+ONE_STAGE = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou]
+BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn]
 
 
 @pytest.fixture(params=BUILDERS, ids=lambda build: build.__name__.strip("_"))
@@ -76,12 +115,26 @@ def build(request: pytest.FixtureRequest) -> Callable[[], Detector]:
 
 
 def _target(*boxes: tuple[float, ...], crowd: bool = False, size=SIZE) -> Target:
+    corners = tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     return Target(
-        boxes=tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        boxes=corners,
+        masks=_filled(corners),
         labels=torch.arange(len(boxes)) % 3,
         crowd=torch.full((len(boxes),), crowd),
         size=size,
     )
+
+
+def _filled(boxes: Tensor) -> Tensor:
+    masks = torch.zeros(len(boxes), *SIZE, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y1:y2, x1:x2] = True
+    return masks
+
+
+def _keep(model: Detector, **settings: float) -> None:
+    head = model.roi_head if isinstance(model, TwoStageDetector) else model.bbox_head
+    head.post_process = PostProcess(**settings)
 
 
 USUAL = [_target((10, 10, 60, 70), (30, 20, 110, 90)), _target((5, 40, 50, 90))]
@@ -140,6 +193,7 @@ def test_crowd_does_not_count(build):
         boxes=torch.cat((USUAL[0].boxes, crowd.boxes)),
         labels=torch.cat((USUAL[0].labels, crowd.labels)),
         crowd=torch.cat((USUAL[0].crowd, crowd.crowd)),
+        masks=torch.cat((USUAL[0].masks, crowd.masks)),
         size=SIZE,
     )
     assert_close(model.loss(images, [mixed, USUAL[1]]), model.loss(images, USUAL))
@@ -147,8 +201,11 @@ def test_crowd_does_not_count(build):
 
 def test_predictions_are_sound(build):
     model = build().eval()
-    model.bbox_head.post_process = PostProcess(score_thr=0.0, max_per_img=20, nms_pre=100)
-    for detections in model.predict(_images(), sizes=[SIZE, (50, 60)]):
+    _keep(model, score_thr=0.0, max_per_img=20, nms_pre=100)
+    for detections, size in zip(
+        model.predict(_images(), sizes=[SIZE, (50, 60)]), [SIZE, (50, 60)], strict=True
+    ):
+        assert detections.masks is None or detections.masks.shape == (len(detections), *size)
         assert 0 < len(detections) <= 20
         assert (detections.scores.diff() <= 0).all()
         assert (detections.boxes[:, 2:] > detections.boxes[:, :2]).all()
@@ -158,10 +215,11 @@ def test_predictions_are_sound(build):
 
 def test_no_prediction_above_the_threshold(build):
     model = build().eval()
-    model.bbox_head.post_process = PostProcess(score_thr=1.0)
+    _keep(model, score_thr=1.0)
     assert [len(d) for d in model.predict(_images())] == [0, 0]
 
 
+@pytest.mark.parametrize("build", ONE_STAGE)
 def test_learns_one_image(build):
     torch.manual_seed(1)
     model, images = build().train(), _images(1)

@@ -1,4 +1,4 @@
-"""RetinaNet and FCOS give the reference's figures, and stop doing so when a part is wrong."""
+"""Detectors give the reference's figures, and stop doing so when a part is wrong."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,8 @@ from torch import nn
 
 from tests.models import golden
 
-NAMES = ["retinanet_r50", "fcos_r50"]
+ONE_STAGE = ["retinanet_r50", "fcos_r50"]
+NAMES = [*ONE_STAGE, "faster_rcnn_r50", "mask_rcnn_r50"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -33,7 +34,7 @@ def test_names_and_shapes(name):
 def test_maps(case):
     model, known = case
     errors = _map_errors(model, known)
-    assert len(errors) == sum(key.startswith(("feat.", "raw.")) for key in _names(known))
+    assert len(errors) == sum(key.startswith(("feat.", "raw.", "rpn.")) for key in _names(known))
     assert max(errors.values()) < golden.MAP_TOLERANCE
 
 
@@ -41,6 +42,9 @@ def test_detections(case):
     model, known = case
     for i, detections in enumerate(model.predict(golden.image())):
         assert golden.unmatched(detections, known, i) == []
+        if detections.masks is not None:
+            areas = detections.masks[:20].sum((1, 2)).tolist()
+            assert areas == pytest.approx(known[f"pred.{i}.mask_area"], rel=0.01, abs=2)
 
 
 def test_losses(case):
@@ -48,9 +52,8 @@ def test_losses(case):
     losses = model.train().loss(golden.image(), golden.targets(known))
     model.eval()
     want = golden.recorded_losses(known)
-    assert {k: v.item() for k, v in losses.items()} == pytest.approx(
-        want, rel=golden.LOSS_TOLERANCE
-    )
+    got = {k: v.item() for k, v in losses.items()}
+    assert got == pytest.approx(want, rel=golden.LOSS_TOLERANCE)
 
 
 def _leave_out_a_block(model: Any) -> None:
@@ -83,7 +86,7 @@ def _one_weight_a_percent_off(model: Any) -> None:
     model.backbone.layer3[3].conv2.weight.mul_(1.01)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_STAGE)
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -104,7 +107,7 @@ def test_maps_leave_the_tolerance_when_a_part_is_wrong(name: str, spoil: Callabl
     assert max(_map_errors(model, known).values()) > 2 * golden.MAP_TOLERANCE
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_STAGE)
 def test_losses_leave_the_tolerance_when_a_box_moves(name):
     known = golden.figures(name)
     model = getattr(golden, name)()
@@ -116,10 +119,41 @@ def test_losses_leave_the_tolerance_when_a_box_moves(name):
     assert losses["loss_bbox"].item() != pytest.approx(want, rel=golden.LOSS_TOLERANCE)
 
 
+def _swapped_layers(model: Any) -> None:
+    first, second = model.roi_head.bbox_head.fc_cls, model.roi_head.bbox_head.fc_reg
+    first.weight[:4], second.weight[:4] = second.weight[:4].clone(), first.weight[:4].clone()
+
+
+def _regions_from_the_next_level(model: Any) -> None:
+    model.roi_head.finest_scale = 28.0
+
+
+def _mask_convolution_without_activation(model: Any) -> None:
+    model.roi_head.mask_head.convs[2].activate = None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_swapped_layers, _regions_from_the_next_level, _mask_convolution_without_activation],
+)
+@torch.no_grad()
+def test_second_stage_leaves_the_figures_when_a_part_is_wrong(spoil: Callable[[Any], None]):
+    known = golden.figures("mask_rcnn_r50")
+    model = golden.mask_rcnn_r50()
+    golden.fill(model, known)
+    spoil(model.eval())
+    got = {k: v.item() for k, v in model.loss(golden.image(), golden.targets(known)).items()}
+    want = golden.recorded_losses(known)
+    assert any(got[k] != pytest.approx(want[k], rel=2 * golden.LOSS_TOLERANCE) for k in want)
+
+
 def _map_errors(model: Any, known: dict[str, Any]) -> dict[str, float]:
     features = model.features(golden.image())
-    maps = {**golden.feature_maps(features), **golden.raw_maps(model.bbox_head(features))}
-    return golden.map_errors(maps, known)
+    if hasattr(model, "rpn_head"):
+        raw = golden.raw_maps(model.rpn_head(features), "rpn")
+    else:
+        raw = golden.raw_maps(model.bbox_head(features))
+    return golden.map_errors({**golden.feature_maps(features), **raw}, known)
 
 
 def _names(known: dict[str, Any]) -> set[str]:

@@ -1,34 +1,19 @@
 """The head of RetinaNet."""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from razorlite.core.registry import register
-from razorlite.models.heads.dense import (
-    DenseHead,
-    Maps,
-    Size,
-    join_levels,
-    labels_of,
-    map_shapes,
-    mean_over_ranks,
-    pad_targets,
-    tower,
-)
+from razorlite.models.heads.anchor_head import AnchorHead, Four
+from razorlite.models.heads.dense import Maps, tower
 from razorlite.models.layers import Norm, init_convs, prior_bias
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.losses import FocalLoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
-from razorlite.ops.assigning import IGNORED
-from razorlite.ops.coding import boxes_to_deltas, deltas_to_boxes
-from razorlite.structures import Target
-
-Four = tuple[float, float, float, float]
 
 
 @register()
-class RetinaHead(DenseHead):
+class RetinaHead(AnchorHead):
     """Two towers over every level: classes and box deltas of each anchor.
 
     https://arxiv.org/abs/1708.02002
@@ -86,42 +71,3 @@ class RetinaHead(DenseHead):
         logits = tuple(self.retina_cls(self.cls_convs(x)) for x in maps)
         deltas = tuple(self.retina_reg(self.reg_convs(x)) for x in maps)
         return logits, deltas
-
-    def priors(self, logits: Maps) -> list[Tensor]:
-        """Return (H * W * A, 4) anchors per level."""
-        return self.anchors.grids(map_shapes(logits), logits[0])
-
-    def decode(self, priors: Tensor, codes: Tensor) -> Tensor:
-        """Return (N, 4) boxes of N anchors and deltas."""
-        return deltas_to_boxes(priors, codes, self.target_means, self.target_stds)
-
-    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
-        """Return `loss_cls` and `loss_bbox` over the number of object anchors of all processes."""
-        targets = [t.without_crowd() for t in targets]
-        boxes, known, _ = pad_targets(targets)
-        assigned = self._assign(raw[0], targets, size)
-        count = mean_over_ranks((assigned >= 0).sum(1).clamp(min=1).sum())
-        labels = labels_of(assigned, known, self.num_classes)
-        logits = join_levels(raw[0], self.num_classes)
-        loss_cls = self.loss_cls(logits.flatten(0, 1), labels.flatten(), count)
-        image, row = (assigned >= 0).nonzero(as_tuple=True)
-        deltas = join_levels(raw[1], 4)[image, row]
-        anchors = torch.cat(self.priors(raw[0]))[row]
-        loss_bbox = self._box_loss(anchors, deltas, boxes[image, assigned[image, row]], count)
-        return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
-
-    def _assign(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
-        """Return (B, P) assignments; anchors that begin in an image's padding are ignored."""
-        anchors = torch.cat(self.priors(logits))
-        assigned = torch.stack([self.assigner(anchors, t.boxes) for t in targets])
-        for row, target in zip(assigned, targets, strict=True):
-            if target.size not in (size, (0, 0)):
-                inside = self.anchors.inside(map_shapes(logits), target.size)
-                row[~inside.to(row.device)] = IGNORED
-        return assigned
-
-    def _box_loss(self, anchors: Tensor, deltas: Tensor, boxes: Tensor, count: Tensor) -> Tensor:
-        if self.loss_bbox.decoded:
-            return self.loss_bbox(self.decode(anchors, deltas.float()), boxes, count)
-        goal = boxes_to_deltas(anchors, boxes, self.target_means, self.target_stds)
-        return self.loss_bbox(deltas, goal, count)

@@ -9,7 +9,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
 from razorlite.models.layers import ConvModule, Norm
 
-ExtraConvs = Literal["on_input", "on_lateral", "on_output"]
+ExtraConvs = Literal[False, "on_input", "on_lateral", "on_output"]
 
 
 @register()
@@ -26,7 +26,7 @@ class FPN(nn.Module):
         out_channels: int,
         num_outs: int,
         start_level: int = 0,
-        add_extra_convs: Literal[False] | ExtraConvs = False,
+        add_extra_convs: ExtraConvs = False,
         relu_before_extra_convs: bool = False,
         norm: Norm | None = None,
         norm_on_lateral: bool = True,

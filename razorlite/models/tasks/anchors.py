@@ -17,6 +17,7 @@ class AnchorGenerator:
     Attributes:
         strides: image pixels per cell of each level.
         per_cell: anchors of one cell.
+        base: per level (per_cell, 4) boxes around a cell's corner.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class AnchorGenerator:
         assert scales is not None
         self.strides = tuple(strides)
         self.per_cell = len(scales) * len(ratios)
-        self._base = [base_anchors(stride, scales, ratios) for stride in strides]
+        self.base = [base_anchors(stride, scales, ratios) for stride in strides]
 
     def grids(self, shapes: Shapes, like: Tensor) -> list[Tensor]:
         """Return per level (H * W * A, 4) anchors in pixels, cells row by row, then anchors.
@@ -61,7 +62,7 @@ class AnchorGenerator:
             shapes: (H, W) of each level's map.
             like: the anchors come to this tensor's device.
         """
-        levels = zip(self._base, shapes, self.strides, strict=True)
+        levels = zip(self.base, shapes, self.strides, strict=True)
         return [grid_anchors(base.to(like.device), shape, stride) for base, shape, stride in levels]
 
     def inside(self, shapes: Shapes, image: tuple[int, int]) -> Tensor:

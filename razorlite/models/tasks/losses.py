@@ -162,3 +162,20 @@ class CrossEntropy(nn.Module):
         )
         total = each.sum() if weight is None else torch.dot(each, weight)
         return self.loss_weight * total / avg_factor
+
+
+@register()
+class ObjectnessLoss(nn.Module):
+    """Binary cross entropy of one logit per row with "is an object"."""
+
+    def __init__(self, *, loss_weight: float = 1.0) -> None:
+        """Build the loss."""
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, labels: Tensor, avg_factor: AvgFactor) -> Tensor:
+        """Take (N, 1) logits and (N,) labels: 0 object, 1 background, negative does not count."""
+        used = (labels >= 0).nonzero().squeeze(1)
+        chosen, objects = logits[used, 0].float(), (labels[used] == 0).float()
+        total = F.binary_cross_entropy_with_logits(chosen, objects, reduction="sum")
+        return self.loss_weight * total / avg_factor

@@ -1,0 +1,98 @@
+"""Detectors that first propose regions, then look at each."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from razorlite.core.registry import register
+from razorlite.models.detectors.single_stage import Detector
+from razorlite.models.heads.roi_head import RoIHead
+from razorlite.models.heads.rpn_head import RPNHead
+from razorlite.structures import Detections, Target
+
+fx.wrap("repeat_size")  # a list as long as the batch; tracing keeps it as one call
+
+
+def repeat_size(images: Tensor) -> list[tuple[int, int]]:
+    """Return (height, width) of the batch's images once for each."""
+    return [(images.shape[-2], images.shape[-1])] * len(images)
+
+
+@register()
+class TwoStageDetector(Detector):
+    """A backbone, a neck, a head that proposes and a head over the proposals."""
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        rpn_head: RPNHead,
+        roi_head: RoIHead,
+        neck: nn.Module | None = None,
+    ) -> None:
+        """Take the built parts.
+
+        Args:
+            backbone: images to a tuple of maps.
+            rpn_head: maps to proposals.
+            roi_head: proposals to detections.
+            neck: maps to maps.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.rpn_head = rpn_head
+        self.roi_head = roi_head
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the heads see."""
+        maps = self.backbone(images)
+        return maps if self.neck is None else self.neck(maps)
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+        """Return the RPN's logits and deltas per level, then what the RoI head gives.
+
+        That is class logits (R, C + 1) and deltas (R, 4 * k) of all images' proposals, and mask
+        logits if there are masks, each in a tuple of one.
+        """
+        maps = self.features(images)
+        raw = self.rpn_head(maps)
+        settings = self.rpn_head.test_proposals
+        proposals = self.rpn_head.propose(raw, repeat_size(images), settings)
+        return *raw, *self.roi_head.raw(maps, proposals)
+
+    def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Return the losses of both stages."""
+        targets = [t.without_crowd() for t in targets]
+        maps, whole = self.features(images), repeat_size(images)
+        raw = self.rpn_head(maps)
+        losses = self.rpn_head.loss(raw, targets, whole[0])
+        sizes = [w if t.size == (0, 0) else t.size for t, w in zip(targets, whole, strict=True)]
+        proposals = self.rpn_head.propose(raw, sizes, self.rpn_head.train_proposals)
+        return losses | self.roi_head.loss(maps, proposals, targets)
+
+    @torch.no_grad()
+    def predict(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Detections]:
+        """Return the detections of each image, in pixels of `images`; masks cover its size."""
+        maps, sizes = self.features(images), list(sizes or repeat_size(images))
+        settings = self.rpn_head.test_proposals
+        proposals = self.rpn_head.propose(self.rpn_head(maps), sizes, settings)
+        return self.roi_head.predict(maps, proposals, sizes)
+
+
+@register()
+class FasterRCNN(TwoStageDetector):
+    """With `StandardRoIHead`: https://arxiv.org/abs/1506.01497."""
+
+
+@register()
+class MaskRCNN(TwoStageDetector):
+    """With a `StandardRoIHead` that has a mask head: https://arxiv.org/abs/1703.06870."""
+
+
+@register()
+class CascadeRCNN(TwoStageDetector):
+    """With `CascadeRoIHead`: https://arxiv.org/abs/1712.00726."""

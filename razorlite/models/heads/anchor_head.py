@@ -1,0 +1,88 @@
+"""What heads that refine anchor boxes share."""
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.models.heads.dense import (
+    DenseHead,
+    Maps,
+    Size,
+    join_levels,
+    labels_of,
+    map_shapes,
+    mean_over_ranks,
+    pad_targets,
+)
+from razorlite.models.tasks.anchors import AnchorGenerator
+from razorlite.models.tasks.assigners import MaxIoUAssigner
+from razorlite.ops.assigning import IGNORED
+from razorlite.ops.coding import boxes_to_deltas, deltas_to_boxes
+from razorlite.structures import Target
+
+Four = tuple[float, float, float, float]
+
+
+class AnchorHead(DenseHead):
+    """Base of heads with class logits and box deltas per anchor.
+
+    Sub-classes set these before training:
+        anchors: the boxes of every cell.
+        assigner: which anchor learns which object.
+        target_means, target_stds: how deltas are scaled.
+        loss_cls: takes logits, labels and a divisor; negative labels do not count.
+        loss_bbox: on deltas, or on boxes if it says `decoded`.
+    """
+
+    anchors: AnchorGenerator
+    assigner: MaxIoUAssigner
+    target_means: Four = (0.0, 0.0, 0.0, 0.0)
+    target_stds: Four = (1.0, 1.0, 1.0, 1.0)
+    loss_cls: nn.Module
+    loss_bbox: nn.Module
+
+    def priors(self, logits: Maps) -> list[Tensor]:
+        """Return (H * W * A, 4) anchors per level."""
+        return self.anchors.grids(map_shapes(logits), logits[0])
+
+    def decode(self, priors: Tensor, codes: Tensor) -> Tensor:
+        """Return (N, 4) boxes of N anchors and deltas."""
+        return deltas_to_boxes(priors, codes, self.target_means, self.target_stds)
+
+    def sample(self, assigned: Tensor) -> Tensor:
+        """Return (B, P) assignments of which some may have become IGNORED; all stay here."""
+        return assigned
+
+    def divisor(self, assigned: Tensor) -> Tensor:
+        """Return what losses are divided by: object anchors, at least one per image."""
+        return (assigned >= 0).sum(1).clamp(min=1).sum()
+
+    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+        """Return `loss_cls` and `loss_bbox`, over the mean of `divisor` of all processes."""
+        targets = [t.without_crowd() for t in targets]
+        boxes, known, _ = pad_targets(targets)
+        assigned = self.sample(self.assign(raw[0], targets, size))
+        count = mean_over_ranks(self.divisor(assigned))
+        labels = labels_of(assigned, known, self.num_classes)
+        logits = join_levels(raw[0], self.num_classes)
+        loss_cls = self.loss_cls(logits.flatten(0, 1), labels.flatten(), count)
+        image, row = (assigned >= 0).nonzero(as_tuple=True)
+        deltas = join_levels(raw[1], 4)[image, row]
+        anchors = torch.cat(self.priors(raw[0]))[row]
+        loss_bbox = self._box_loss(anchors, deltas, boxes[image, assigned[image, row]], count)
+        return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
+
+    def assign(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
+        """Return (B, P) assignments; anchors that begin in an image's padding are IGNORED."""
+        anchors = torch.cat(self.priors(logits))
+        assigned = torch.stack([self.assigner(anchors, t.boxes) for t in targets])
+        for row, target in zip(assigned, targets, strict=True):
+            if target.size not in (size, (0, 0)):
+                inside = self.anchors.inside(map_shapes(logits), target.size)
+                row[~inside.to(row.device)] = IGNORED
+        return assigned
+
+    def _box_loss(self, anchors: Tensor, deltas: Tensor, boxes: Tensor, count: Tensor) -> Tensor:
+        if self.loss_bbox.decoded:
+            return self.loss_bbox(self.decode(anchors, deltas.float()), boxes, count)
+        goal = boxes_to_deltas(anchors, boxes, self.target_means, self.target_stds)
+        return self.loss_bbox(deltas, goal, count)

@@ -1,0 +1,254 @@
+"""The second stage: proposals are sampled, pooled, classified, refined and masked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from razorlite.core.errors import DataError
+from razorlite.core.registry import register
+from razorlite.models.heads.dense import Maps, Size
+from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
+from razorlite.models.tasks.assigners import MaxIoUAssigner
+from razorlite.models.tasks.postprocess import PostProcess
+from razorlite.models.tasks.samplers import RandomSampler
+from razorlite.ops.assigning import BACKGROUND
+from razorlite.ops.boxes import clip
+from razorlite.ops.regions import crop_masks, paste_masks, pool_regions
+from razorlite.structures import Detections, Target
+
+fx.wrap("pool_regions")  # what it reads depends on the boxes; tracing keeps it as one call
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The proposals of one image that a step learns from, objects first.
+
+    Attributes:
+        boxes: (S, 4) pixels.
+        labels: (S,) int64, the number of classes for background.
+        objects: (K,) int64, the target's object of each of the first K.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    objects: Tensor
+
+
+class RoIHead(nn.Module):
+    """Base of second stages: how they pool and sample.
+
+    Attributes:
+        strides: image pixels per cell of the levels that regions are pooled from.
+        finest_scale: side in pixels up to twice which boxes come from the finest level.
+        post_process: what to keep of the detections.
+    """
+
+    strides: tuple[int, ...]
+    finest_scale: float
+    post_process: PostProcess
+
+    def raw(self, maps: Maps, boxes: list[Tensor]) -> tuple[Maps, ...]:
+        """Return what the heads give for boxes of each image, for tracing and counting."""
+        raise NotImplementedError
+
+    def loss(self, maps: Maps, proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Return named scalars to be summed; targets are without crowd."""
+        raise NotImplementedError
+
+    def predict(
+        self, maps: Maps, proposals: list[Tensor], sizes: Sequence[Size]
+    ) -> list[Detections]:
+        """Return the detections of each image of (height, width) = size."""
+        raise NotImplementedError
+
+    def pool(self, maps: Maps, boxes: list[Tensor], output_size: int) -> Tensor:
+        """Return (R, C, output_size, output_size) of all images' boxes."""
+        used = maps[: len(self.strides)]
+        return pool_regions(used, boxes, self.strides, output_size, self.finest_scale)
+
+
+@register()
+class StandardRoIHead(RoIHead):
+    """One refinement of the proposals, and masks if there is a mask head."""
+
+    def __init__(
+        self,
+        *,
+        bbox_head: Shared2FCBBoxHead,
+        mask_head: FCNMaskHead | None = None,
+        strides: tuple[int, ...] = (4, 8, 16, 32),
+        finest_scale: float = 56.0,
+        assigner: MaxIoUAssigner | None = None,
+        sampler: RandomSampler | None = None,
+        post_process: PostProcess | None = None,
+    ) -> None:
+        """Take the built heads.
+
+        Args:
+            bbox_head: classes and boxes of regions.
+            mask_head: masks of regions; needs targets with masks.
+            strides: image pixels per cell of the levels to pool from.
+            finest_scale: side in pixels up to twice which boxes come from the finest level.
+            assigner: a proposal is an object from IoU 0.5 on by default.
+            sampler: 512 proposals per image, up to a quarter objects, by default.
+            post_process: what to keep of the detections.
+        """
+        super().__init__()
+        self.bbox_head, self.mask_head = bbox_head, mask_head
+        self.strides, self.finest_scale = tuple(strides), finest_scale
+        self.assigner = assigner or assign_from(0.5, match_low_quality=mask_head is not None)
+        self.sampler = sampler or default_sampler()
+        self.post_process = post_process or PostProcess(min_bbox_size=-1.0)
+
+    def raw(self, maps: Maps, boxes: list[Tensor]) -> tuple[Maps, ...]:
+        """Return class logits and deltas, and mask logits, of all boxes: tuples of one."""
+        pooled = self.pool(maps, boxes, self.bbox_head.roi_feat_size)
+        kinds = [(part,) for part in self.bbox_head(pooled)]
+        if self.mask_head is not None:
+            regions = self.pool(maps, boxes, self.mask_head.roi_feat_size)
+            kinds.append((self.mask_head(regions),))
+        return tuple(kinds)
+
+    def loss(self, maps: Maps, proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        """Return `loss_cls`, `loss_bbox` and with a mask head `loss_mask`."""
+        samples = [
+            sample(self.assigner, self.sampler, p, t, self.bbox_head.num_classes)
+            for p, t in zip(proposals, targets, strict=True)
+        ]
+        pooled = self.pool(maps, [s.boxes for s in samples], self.bbox_head.roi_feat_size)
+        logits, deltas = self.bbox_head(pooled)
+        losses = self.bbox_head.loss(logits, deltas, *joined(samples, targets))
+        return losses | self._mask_loss(maps, samples, targets)
+
+    def predict(
+        self, maps: Maps, proposals: list[Tensor], sizes: Sequence[Size]
+    ) -> list[Detections]:
+        """Return the detections of each image, with masks if there is a mask head."""
+        pooled = self.pool(maps, proposals, self.bbox_head.roi_feat_size)
+        logits, deltas = self.bbox_head(pooled)
+        counts = [len(p) for p in proposals]
+        parts = zip(
+            proposals, logits.float().softmax(1).split(counts), deltas.split(counts), strict=True
+        )
+        found = [
+            finish(self.bbox_head, self.post_process, *part, size)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        return (
+            found if self.mask_head is None else add_masks(self, self.mask_head, maps, found, sizes)
+        )
+
+    def _mask_loss(
+        self, maps: Maps, samples: list[Samples], targets: list[Target]
+    ) -> dict[str, Tensor]:
+        if self.mask_head is None:
+            return {}
+        return mask_loss(self, self.mask_head, maps, samples, targets)
+
+
+def assign_from(threshold: float, match_low_quality: bool = False) -> MaxIoUAssigner:
+    """Return an assigner with one threshold between background and objects."""
+    return MaxIoUAssigner(
+        pos_iou_thr=threshold,
+        neg_iou_thr=threshold,
+        min_pos_iou=threshold,
+        match_low_quality=match_low_quality,
+    )
+
+
+def default_sampler() -> RandomSampler:
+    """Return the usual sampler of proposals."""
+    return RandomSampler(num=512, pos_fraction=0.25, add_gt_as_proposals=True)
+
+
+def sample(
+    assigner: MaxIoUAssigner,
+    sampler: RandomSampler,
+    proposals: Tensor,
+    target: Target,
+    num_classes: int,
+) -> Samples:
+    """Return the proposals of one image to learn from."""
+    assigned = assigner(proposals, target.boxes)
+    if sampler.add_gt_as_proposals:
+        own = torch.arange(len(target), device=assigned.device)
+        assigned = torch.cat((own, assigned))
+        proposals = torch.cat((target.boxes.to(proposals), proposals))
+    assigned = sampler(assigned)
+    objects = (assigned >= 0).nonzero().squeeze(1)
+    others = (assigned == BACKGROUND).nonzero().squeeze(1)
+    labels = target.labels[assigned[objects]]
+    background = labels.new_full((len(others),), num_classes)
+    boxes = proposals[torch.cat((objects, others))]
+    return Samples(boxes, torch.cat((labels, background)), assigned[objects])
+
+
+def joined(samples: list[Samples], targets: list[Target]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all images' boxes (R, 4), labels (R,) and the boxes of their objects (R, 4)."""
+    goals = []
+    for part, target in zip(samples, targets, strict=True):
+        goal = torch.zeros_like(part.boxes)
+        goal[: len(part.objects)] = target.boxes[part.objects].to(goal)
+        goals.append(goal)
+    boxes, labels = [s.boxes for s in samples], [s.labels for s in samples]
+    return torch.cat(boxes), torch.cat(labels), torch.cat(goals)
+
+
+def finish(
+    head: Shared2FCBBoxHead,
+    settings: PostProcess,
+    proposals: Tensor,
+    scores: Tensor,
+    deltas: Tensor,
+    size: Size,
+) -> Detections:
+    """Return the detections of one image from (R, C + 1) scores and (R, 4 * k) deltas."""
+    rows, labels = (scores[:, :-1] > settings.score_thr).nonzero(as_tuple=True)
+    boxes = head.decode(proposals[rows], head.deltas_of(deltas, rows, labels))
+    return settings.finish(clip(boxes, size), scores[rows, labels], labels)
+
+
+def mask_loss(
+    owner: RoIHead,
+    head: FCNMaskHead,
+    maps: Maps,
+    samples: list[Samples],
+    targets: list[Target],
+) -> dict[str, Tensor]:
+    """Return `loss_mask` of the sampled objects."""
+    boxes = [s.boxes[: len(s.objects)] for s in samples]
+    labels = torch.cat([s.labels[: len(s.objects)] for s in samples])
+    logits = head(owner.pool(maps, boxes, head.roi_feat_size))
+    goals = [
+        crop_masks(_masks_of(t), s.objects, b, logits.shape[-1])
+        for t, s, b in zip(targets, samples, boxes, strict=True)
+    ]
+    return head.loss(logits, labels, torch.cat(goals))
+
+
+def _masks_of(target: Target) -> Tensor:
+    if target.masks is None:
+        raise DataError(
+            f"image {target.image_id} has no masks to learn from; load them with the data set, "
+            "or leave mask_head out"
+        )
+    return target.masks
+
+
+def add_masks(
+    owner: RoIHead,
+    head: FCNMaskHead,
+    maps: Maps,
+    found: list[Detections],
+    sizes: Sequence[Size],
+) -> list[Detections]:
+    """Return the detections with masks over their images."""
+    logits = head(owner.pool(maps, [d.boxes for d in found], head.roi_feat_size))
+    result = []
+    for d, part, size in zip(found, logits.split([len(d) for d in found]), sizes, strict=True):
+        own = part[torch.arange(len(d), device=part.device), d.labels].float().sigmoid()
+        masks = paste_masks(own, d.boxes, size, head.mask_thr)
+        result.append(Detections(d.boxes, d.scores, d.labels, masks))
+    return result

@@ -1,0 +1,73 @@
+"""From a region proposal network's maps to the regions worth a look."""
+
+import torch
+from torch import Tensor
+
+from razorlite.ops.anchors import grid_anchors
+from razorlite.ops.boxes import clip
+from razorlite.ops.coding import deltas_to_boxes
+from razorlite.ops.nms import suppress, top_candidates
+
+Four = tuple[float, float, float, float]
+Size = tuple[int, int]
+
+
+@torch.no_grad()
+def propose_regions(
+    logits: tuple[Tensor, ...],
+    deltas: tuple[Tensor, ...],
+    base: list[Tensor],
+    strides: tuple[int, ...],
+    means: Four,
+    stds: Four,
+    sizes: list[Size],
+    per_level: int,
+    iou_threshold: float,
+    limit: int,
+    min_size: float,
+) -> list[Tensor]:
+    """Return per image (K, 4) boxes in pixels, best first.
+
+    Tensors without data ("meta") give `limit` boxes per image, so that costs can be counted.
+
+    Args:
+        logits: (N, A, H, W) objectness per level.
+        deltas: (N, A * 4, H, W) per level.
+        base: (A, 4) anchors around a cell's corner per level.
+        strides: image pixels per cell of each level.
+        means: of the deltas.
+        stds: of the deltas.
+        sizes: (height, width) to clip to, one per image.
+        per_level: best boxes of each level that go on.
+        iou_threshold: of the suppression within each level.
+        limit: boxes per image at most.
+        min_size: pixels that width and height must exceed.
+    """
+    if logits[0].is_meta:
+        return [logits[0].new_empty((limit, 4)) for _ in sizes]
+    anchors = [
+        grid_anchors(b.to(x.device), (x.shape[-2], x.shape[-1]), stride)
+        for b, x, stride in zip(base, logits, strides, strict=True)
+    ]
+    result = []
+    for i, size in enumerate(sizes):
+        rows = [
+            _best_of_level(x[i], d[i], a, means, stds, per_level)
+            for x, d, a in zip(logits, deltas, anchors, strict=True)
+        ]
+        boxes = clip(torch.cat([row[0] for row in rows]), size)
+        scores = torch.cat([row[1] for row in rows])
+        level = torch.cat([torch.full_like(r[1], k, dtype=torch.long) for k, r in enumerate(rows)])
+        large = ((boxes[:, 2:] - boxes[:, :2]) > min_size).all(1).nonzero().squeeze(1)
+        kept = suppress(boxes[large], scores[large], level[large], iou_threshold, limit)
+        result.append(boxes[large[kept]])
+    return result
+
+
+def _best_of_level(
+    logits: Tensor, deltas: Tensor, anchors: Tensor, means: Four, stds: Four, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Return (K, 4) boxes and (K,) scores of one level of one image, best first."""
+    scores, _, anchor, cell = top_candidates(logits, 1, 0.0, limit)
+    codes = deltas.reshape(len(logits), 4, -1)[anchor, :, cell].float()
+    return deltas_to_boxes(anchors[cell * len(logits) + anchor], codes, means, stds), scores

@@ -1,0 +1,93 @@
+"""Maps of boxes: pooled from a pyramid, and masks pasted back."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+_LARGEST_PASTE = 2**24  # pixels of all masks held at a time as float
+
+
+def pool_regions(
+    maps: tuple[Tensor, ...],
+    boxes: list[Tensor],
+    strides: tuple[int, ...],
+    output_size: int,
+    finest_scale: float = 56.0,
+) -> Tensor:
+    """Return (R, C, output_size, output_size) features of all boxes, image by image.
+
+    Args:
+        maps: (N, C, H, W) per level.
+        boxes: per image (R_i, 4) in pixels.
+        strides: image pixels per cell of each level.
+        output_size: cells per side.
+        finest_scale: boxes of this side and smaller than twice it come from the finest level;
+            each doubling goes a level up.
+
+    FPN, https://arxiv.org/abs/1612.03144, eq. 1; RoIAlign, https://arxiv.org/abs/1703.06870.
+    """
+    joined = torch.cat(boxes)
+    if joined.is_meta:
+        return maps[0].new_empty((len(joined), maps[0].shape[1], output_size, output_size))
+    counts = torch.tensor([len(b) for b in boxes], device=joined.device)
+    image = torch.arange(len(boxes), device=joined.device).repeat_interleave(counts)
+    regions = torch.cat((image[:, None].to(joined), joined), 1)
+    level = region_levels(joined, len(strides), finest_scale)
+    order = level.argsort(stable=True)
+    parts = [
+        roi_align(m, regions[level == i], output_size, 1 / stride, 0, aligned=True)
+        for i, (m, stride) in enumerate(zip(maps, strides, strict=False))
+    ]
+    return torch.cat(parts)[order.argsort()]
+
+
+def region_levels(boxes: Tensor, levels: int, finest_scale: float = 56.0) -> Tensor:
+    """Return the (R,) int64 pyramid level that (R, 4) boxes are pooled from."""
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    return (side / finest_scale + 1e-6).log2().floor().clamp(0, levels - 1).long()
+
+
+def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, output_size: int) -> Tensor:
+    """Return (R, S, S) float, 0 or 1: masks inside boxes, resized by averaging.
+
+    Args:
+        masks: (N, H, W) bool.
+        index: (R,) int64, the mask of each box.
+        boxes: (R, 4) pixels.
+        output_size: S.
+    """
+    regions = torch.cat((index[:, None].to(boxes), boxes), 1)
+    cropped = roi_align(masks[:, None].to(boxes), regions, output_size, 1.0, 0, aligned=True)
+    return (cropped[:, 0] >= 0.5).to(boxes)
+
+
+def paste_masks(
+    masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
+) -> Tensor:
+    """Return (N, H, W) bool: masks stretched over their boxes, where they reach the threshold.
+
+    Stretching is bilinear and zero outside, as `grid_sample` does it; rows and columns are
+    stretched one after the other, which costs a small part of it.
+
+    Args:
+        masks: (N, S, S) float.
+        boxes: (N, 4) pixels.
+        size: (H, W) of the image.
+        threshold: value from which on a pixel belongs to the object.
+    """
+    height, width = size
+    count = max(1, _LARGEST_PASTE // (height * width))
+    pasted = [
+        _stretch(b[:, 1], b[:, 3], height, m) @ m @ _stretch(b[:, 0], b[:, 2], width, m).mT
+        >= threshold
+        for m, b in zip(masks.float().split(count), boxes.float().split(count), strict=True)
+    ]
+    return torch.cat(pasted) if pasted else masks.new_zeros((0, *size), dtype=torch.bool)
+
+
+def _stretch(start: Tensor, end: Tensor, pixels: int, masks: Tensor) -> Tensor:
+    """Return (N, pixels, S) weights with which S cells from start to end make up each pixel."""
+    cells = masks.shape[-1]
+    centres = torch.arange(pixels, device=start.device) + 0.5
+    along = (centres - start[:, None]) / (end - start).clamp(min=1e-6)[:, None] * cells - 0.5
+    return (1 - (along[..., None] - torch.arange(cells, device=start.device)).abs()).clamp_(min=0)
