@@ -105,7 +105,7 @@ def _count_on(device: torch.device, module: nn.Module, x: Tensor) -> dict[str, i
 @contextmanager
 def _on_meta(module: nn.Module) -> Iterator[None]:
     """Give a module parameters and buffers without values within the block."""
-    stores = [store for m in module.modules() for store in (m._parameters, m._buffers)]
+    stores: list[Any] = [store for m in module.modules() for store in (m._parameters, m._buffers)]
     saved = [dict(store) for store in stores]
     twins = {
         value: torch.empty_like(value, device="meta")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +12,34 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.cost.count import Cost, count_calls
-from razorlite.space import ChoiceSpace, Mutable, SearchSpace, Subnet
+
+
+class Points(Protocol):
+    """What a table needs to know of a space: `razorlite.space.ChoiceSpace` has it."""
+
+    choices: dict[str, tuple[str, ...]]
+    counts: np.ndarray
+
+    def encode(self, subnet: Any) -> np.ndarray:
+        """Return a point as (M,) indices."""
+
+    def decode(self, indices: np.ndarray) -> Any:
+        """Return the point of (M,) indices."""
+
+    def resolve(self, subnet: Any) -> Any:
+        """Return a point with its keys and names checked."""
+
+
+class Supernet(Points, Protocol):
+    """What building a table needs: `razorlite.space.SearchSpace` has it.
+
+    Attributes:
+        model: the supernet.
+        mutables: module path to a module with `choices`, `selected` and `space_id`.
+    """
+
+    model: nn.Module
+    mutables: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,7 +70,7 @@ class CostTable:
 
     def __init__(
         self,
-        space: ChoiceSpace,
+        space: Points,
         *,
         fixed: Mapping[str, int],
         shares: Mapping[str, Sequence[Sequence[int]]],
@@ -52,7 +80,7 @@ class CostTable:
         self._figures = {name: Figure(fixed[name], _padded(shares[name])) for name in fixed}
 
     @classmethod
-    def build(cls, space: SearchSpace, shape: tuple[int, int] = (224, 224)) -> CostTable:
+    def build(cls, space: Supernet, shape: tuple[int, int] = (224, 224)) -> CostTable:
         """Count every choice in its place, once.
 
         The supernet runs once on shapes alone, each choice once on the shapes it meets there. Exact
@@ -68,7 +96,7 @@ class CostTable:
             for path, mutable in space.mutables.items()
         }
         chosen = sum(macs[path][mutable.selected] for path, mutable in space.mutables.items())
-        shared = _fixed_parameters(space.model)
+        shared = _fixed_parameters(space)
         params = {
             path: {name: _own_params(op, shared) for name, op in mutable.choices.items()}
             for path, mutable in space.mutables.items()
@@ -79,7 +107,7 @@ class CostTable:
             shares={"macs": _by_place(space, macs), "params": _by_place(space, params)},
         )
 
-    def __call__(self, subnet: Subnet) -> Cost:
+    def __call__(self, subnet: Any) -> Cost:
         """Return the cost of a point, without a module table.
 
         Raises:
@@ -112,11 +140,11 @@ class CostTable:
         """Return the least and the greatest of each kind of cost, each reached by some point."""
         return {name: self._bounds(figure) for name, figure in self._figures.items()}
 
-    def smallest(self, name: str = "macs") -> Subnet:
+    def smallest(self, name: str = "macs") -> Any:
         """Return a point with the least of one kind of cost."""
         return self.space.decode(self._masked(self._figure(name), 2**62).argmin(axis=1))
 
-    def largest(self, name: str = "macs") -> Subnet:
+    def largest(self, name: str = "macs") -> Any:
         """Return a point with the most of one kind of cost."""
         return self.space.decode(self._masked(self._figure(name), -1).argmax(axis=1))
 
@@ -135,11 +163,11 @@ class CostTable:
         return np.where(used, figure.shares, unused)
 
 
-def _inputs_of(space: SearchSpace, images: Tensor) -> tuple[int, dict[str, list[Tensor]]]:
+def _inputs_of(space: Supernet, images: Tensor) -> tuple[int, dict[str, list[Tensor]]]:
     """Run the supernet; return all of its path's MACs, and what each mutable is called with."""
     inputs: dict[str, list[Tensor]] = {path: [] for path in space.mutables}
 
-    def watch(path: str, mutable: Mutable) -> torch.utils.hooks.RemovableHandle:
+    def watch(path: str, mutable: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             inputs[path].append(torch.empty_like(args[0], device="meta"))
 
@@ -157,12 +185,13 @@ def _macs(operation: nn.Module, inputs: list[Tensor]) -> int:
     return sum(count_calls(operation, x)[""] for x in inputs)
 
 
-def _fixed_parameters(model: nn.Module) -> set[nn.Parameter]:
+def _fixed_parameters(space: Supernet) -> set[nn.Parameter]:
     """Return the parameters outside of all mutables."""
-    todo, found = [model], set[nn.Parameter]()
+    places = set(space.mutables.values())
+    todo, found = [space.model], set[nn.Parameter]()
     while todo:
         module = todo.pop()
-        if not isinstance(module, Mutable):
+        if module not in places:
             found.update(module.parameters(recurse=False))
             todo += module.children()
     return found
@@ -172,7 +201,7 @@ def _own_params(operation: nn.Module, shared: set[nn.Parameter]) -> int:
     return sum(p.numel() for p in operation.parameters() if p not in shared)
 
 
-def _by_place(space: SearchSpace, values: dict[str, dict[str, int]]) -> list[list[int]]:
+def _by_place(space: Supernet, values: dict[str, dict[str, int]]) -> list[list[int]]:
     """Add up places of one space id; order as the space's choices."""
     totals = {place: dict.fromkeys(names, 0) for place, names in space.choices.items()}
     for path, mutable in space.mutables.items():

@@ -1,6 +1,7 @@
 """A place in a model where one of several operations runs."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ class Mutable(nn.Module):
     Args:
         choices: name of each operation to its module.
         space_id: name of this place in the search space.
+        kwargs: what the place gave all of them (in_channels, stride, ...), for the fingerprint.
 
     Attributes:
         choices: the operations, in the order given.
@@ -19,10 +21,16 @@ class Mutable(nn.Module):
 
     choices: nn.ModuleDict
 
-    def __init__(self, *, choices: Mapping[str, nn.Module], space_id: str) -> None:
+    def __init__(
+        self,
+        *,
+        choices: Mapping[str, nn.Module],
+        space_id: str,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.choices = nn.ModuleDict(choices)
-        self.space_id = space_id
+        self.space_id, self.kwargs = space_id, dict(kwargs or {})
         self.selected = next(iter(choices))
 
     @property

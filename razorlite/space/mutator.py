@@ -1,9 +1,6 @@
 """Turns a model with placeholders into a supernet."""
 
-import json
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any
 
 from torch import nn
 
@@ -59,12 +56,12 @@ class Mutator:
         """
         places = [(n, m) for n, m in model.named_modules() if isinstance(m, Placeholder)]
         self._check(model, [place for _, place in places])
-        built = [(name, place, self._build(name, place)) for name, place in places]
-        for name, _, mutable in built:
+        built = [(name, self._build(name, place)) for name, place in places]
+        for name, mutable in built:
             parent, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(parent), attribute, mutable)
         model.train(model.training)
-        return SearchSpace(model, fingerprint=_fingerprint([(p, m) for _, p, m in built]))
+        return SearchSpace(model)
 
     def _build(self, name: str, place: Placeholder) -> Mutable:
         options = self.placeholder_mapping[place.group].choices
@@ -74,7 +71,7 @@ class Mutator:
                 operations[choice] = build(**place.kwargs)
             except TypeError as error:
                 raise ConfigError(f"mutator: {choice!r} does not fit {name}: {error}") from error
-        return Mutable(choices=operations, space_id=place.space_id)
+        return Mutable(choices=operations, space_id=place.space_id, kwargs=place.kwargs)
 
     def _check(self, model: nn.Module, places: list[Placeholder]) -> None:
         if not places:
@@ -93,17 +90,3 @@ class Mutator:
                 f"mutator: placeholder_mapping names {group!r}, but the model's groups are "
                 f"{sorted(groups)}{suggestion(group, groups)}"
             )
-
-
-def _fingerprint(places: list[tuple[Placeholder, Mutable]]) -> str:
-    """Hash what may be chosen: places, their arguments, and the choices' weights' shapes."""
-    described = [
-        [place.space_id, place.kwargs, {n: _shapes(op) for n, op in mutable.choices.items()}]
-        for place, mutable in places
-    ]
-    text = json.dumps(described, sort_keys=True, default=str)
-    return sha256(text.encode()).hexdigest()[:16]
-
-
-def _shapes(module: nn.Module) -> dict[str, Any]:
-    return {name: list(value.shape) for name, value in module.state_dict().items()}

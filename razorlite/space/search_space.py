@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -79,22 +79,22 @@ class SearchSpace(ChoiceSpace):
     """The choices of one supernet.
 
     Args:
-        model: a model with `Mutable`s; it is kept, not copied.
-        fingerprint: names the space in files; made from the choices by default.
+        model: a model with `Mutable`s, as `Mutator.prepare` leaves it; kept, not copied.
 
     Attributes:
         model: the supernet.
         mutables: module path to mutable.
+        fingerprint: made from places, their arguments, and the shapes of their choices' weights.
     """
 
-    def __init__(self, model: nn.Module, *, fingerprint: str = "") -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.mutables = mutables(model)
         self._places: dict[str, list[Mutable]] = {}
         for mutable in self.mutables.values():
             self._places.setdefault(mutable.space_id, []).append(mutable)
         choices = {place: _common_choices(place, group) for place, group in self._places.items()}
-        super().__init__(choices, fingerprint=fingerprint)
+        super().__init__(choices, fingerprint=_fingerprint(self.mutables.values()))
 
     @property
     def selected(self) -> Subnet:
@@ -216,5 +216,19 @@ def _common_choices(place: str, group: Sequence[Mutable]) -> tuple[str, ...]:
     return options.pop()
 
 
-def _hash(choices: Mapping[str, Sequence[str]]) -> str:
-    return sha256(json.dumps(choices).encode()).hexdigest()[:16]
+def _fingerprint(places: Iterable[Mutable]) -> str:
+    return _hash(
+        [
+            [place.space_id, place.kwargs, {n: _shapes(op) for n, op in place.choices.items()}]
+            for place in places
+        ]
+    )
+
+
+def _shapes(module: nn.Module) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in module.state_dict().items()}
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from razorlite.core.errors import CheckpointError, ConfigError, SubnetError
-from razorlite.space import Choices, Mutable, Mutator, Placeholder, Subnet
+from razorlite.space import Choices, Mutable, Mutator, Placeholder, SearchSpace, Subnet
 from tests.space.supernets import (
     Toy,
     images,
@@ -121,6 +121,8 @@ def test_largest_and_smallest_by_weights():
 
 
 def test_fingerprint_tells_spaces_apart():
+    space = shuffle_space()
+    assert SearchSpace(space.model).fingerprint == space.fingerprint
     assert shuffle_space().fingerprint == shuffle_space(classes=3).fingerprint
     assert shuffle_space().fingerprint != shuffle_space(width_mult=0.25).fingerprint
     assert shuffle_space().fingerprint != mobile_space().fingerprint
