@@ -204,10 +204,28 @@ class TestAffine:
         _, result = double(picture(), target([[13, 7, 18, 12]]))
         assert_close(result.boxes, tensor([[11.0, 4, 21, 14]]))
 
-    def test_hidden_objects_are_dropped(self):
-        shift = RandomAffine(translate=5.0, scale=(1, 1), min_visible=0.9)
-        counts = [len(shift(picture(), target([[2, 3, 7, 11]]))[1]) for _ in range(20)]
-        assert min(counts) == 0
+    @pytest.mark.parametrize("min_visible", [0.0, 0.5])
+    def test_objects_that_leave_are_clipped_or_dropped(self, min_visible):
+        # 4 wide at the left border of an image 30 wide, shifted by up to 3, by up to 2 in height
+        shift = RandomAffine(translate=0.1, scale=(1, 1), min_visible=min_visible)
+        widths = []
+        for _ in range(200):
+            boxes = shift(picture(), target([[0, 2, 4, 18]]))[1].boxes
+            widths += (boxes[:, 2] - boxes[:, 0]).tolist()
+            assert (boxes >= 0).all()
+        assert max(widths) == pytest.approx(4)
+        assert (min(widths) < 1.6) == (min_visible == 0)
+        assert min(widths) >= (1 if min_visible == 0 else 1.4)
+
+    def test_turned_boxes_hold_their_pixels(self):
+        image = torch.zeros(3, 60, 60, dtype=torch.uint8)
+        image[:, 20:35, 15:45] = 255
+        turn = RandomAffine(degrees=90, shear=20, translate=0, scale=(0.7, 1), fill=0)
+        for _ in range(20):
+            turned, result = turn(image, target([[15, 20, 45, 35]], size=(60, 60)))
+            ys, xs = torch.nonzero(turned[0] > 127, as_tuple=True)
+            painted = tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+            assert (painted - result.boxes[0]).abs().max() <= 2
 
 
 class TestColour:

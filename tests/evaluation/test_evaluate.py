@@ -114,6 +114,8 @@ def two_ranks(rank, port, results):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     mine = [Target(torch.zeros(0, 4), torch.zeros(0).long(), image_id=i) for i in range(5)][rank::2]
+    alone = evaluate(Oracle(), [batch_of(*mine)], Named(), gather=False)
+    assert list(alone.values()) == [float(t.image_id) for t in mine]
     results[rank] = evaluate(Oracle(), [batch_of(*mine)], Named())
     torch.distributed.destroy_process_group()
 

@@ -1,9 +1,10 @@
 """Resize, flip, pad, scale and turn."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
@@ -212,25 +213,30 @@ class RandomAffine(Transform):
 
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
         height, width = image.shape[-2:]
-        shift = [uniform(-1, 1) * self.translate * side for side in (width, height)]
-        image, moved = geometric(
-            functional.affine,
-            image,
-            target,
-            for_image={"fill": [float(self.fill)] * 3, "interpolation": InterpolationMode.BILINEAR},
-            angle=uniform(-self.degrees, self.degrees),
-            translate=shift,
-            scale=uniform(*self.scale),
-            shear=[uniform(-self.shear, self.shear), 0.0],
-        )
-        return image, tidy(moved, keep=_visible_enough(moved, self.min_visible))
+        how = {
+            "angle": uniform(-self.degrees, self.degrees),
+            "translate": [uniform(-1, 1) * self.translate * side for side in (width, height)],
+            "scale": uniform(*self.scale),
+            "shear": [uniform(-self.shear, self.shear), 0.0],
+        }
+        fill = {"fill": [float(self.fill)] * 3, "interpolation": InterpolationMode.BILINEAR}
+        changed, moved = geometric(functional.affine, image, target, for_image=fill, **how)
+        if not (isinstance(target, Target) and isinstance(moved, Target)):
+            return changed, target
+        moved = replace(moved, boxes=_affine_boxes(target.boxes, (height, width), how))
+        inside = _areas(clip_boxes(moved.boxes, moved.size))
+        return changed, cast(T, tidy(moved, keep=inside >= self.min_visible * _areas(moved.boxes)))
 
 
-def _visible_enough(target: object, least: float) -> Tensor | None:
-    if not isinstance(target, Target):
-        return None
-    whole = _areas(target.boxes)
-    return _areas(clip_boxes(target.boxes, target.size)) >= least * whole
+def _affine_boxes(boxes: Tensor, size: Size, how: dict[str, Any]) -> Tensor:
+    """Return the upright boxes around the changed ones, reaching beyond the image where they do.
+
+    torchvision clips to the canvas, so the boxes are put in the middle of one that is larger.
+    """
+    margin = 8 * max(size)
+    canvas = (size[0] + 2 * margin, size[1] + 2 * margin)
+    placed = tv_tensors.BoundingBoxes(boxes + margin, format="XYXY", canvas_size=canvas)  # type: ignore[call-overload]
+    return functional.affine(placed, **how).as_subclass(Tensor) - margin
 
 
 def _areas(boxes: Tensor) -> Tensor:
