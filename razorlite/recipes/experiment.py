@@ -7,18 +7,67 @@ from typing import Any, Literal
 
 from torch import nn
 
-from razorlite import data, evaluation, models
+from razorlite import evaluation, models
 from razorlite.core import config as core_config
 from razorlite.core.config import Config, Factory
-from razorlite.distill.config import DistillerConfig
+from razorlite.core.errors import ConfigError
+from razorlite.data import IMAGENET_MEAN, IMAGENET_STD, Dataset, Transform
+from razorlite.distill import DistillerConfig
 from razorlite.engine.config import TrainConfig
-from razorlite.evaluation import Metric
+from razorlite.evaluation.metric import Metric
 from razorlite.prune.config import PruneConfig
-from razorlite.recipes.data import DataConfig
 from razorlite.search.config import SearchConfig
 from razorlite.space import Mutator
 
-_REGISTERING = (data, evaluation, models)  # importing them fills the table of type names
+_REGISTERING = (evaluation, models)  # importing them fills the table of type names
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """Images of one split and how batches are made of them.
+
+    Attributes:
+        dataset: the images and what they show.
+        transforms: what is done with each, in order.
+        batch_size: images in a batch of one process.
+        num_workers: processes that read ahead; 0 reads in the training process.
+    """
+
+    dataset: Factory[Dataset]
+    transforms: list[Transform] = field(default_factory=list)
+    batch_size: int = 8
+    num_workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The splits, and what all of them share.
+
+    Attributes:
+        train: what weights are trained on.
+        val: what training is watched on, and the best checkpoint chosen by.
+        test: what figures are reported on.
+        search: what a search scores on; by default images held out of `train`.
+        holdout: share of `train` that a supernet does not train on, where `search` is not given.
+        mean: of the red, green and blue channel on the scale 0 to 255 (blue, green, red: "bgr").
+        std: likewise.
+        channels: order of the colour channels that the model wants.
+        pad_multiple: sides of a batch are padded to multiples of it, in pixels.
+    """
+
+    train: LoaderConfig | None = None
+    val: LoaderConfig | None = None
+    test: LoaderConfig | None = None
+    search: LoaderConfig | None = None
+    holdout: float = 0.2
+    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
+    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+    channels: Literal["rgb", "bgr"] = "rgb"
+    pad_multiple: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 < self.holdout < 1:
+            raise ConfigError(f"data.holdout is above 0 and below 1, got {self.holdout}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +84,8 @@ class Experiment:
         distiller: a teacher and what to learn from it.
         search: searcher, constraints and how candidates are scored.
         prune: importance, budget and rounding.
-        load_from: checkpoint whose weights the model starts from.
+        load_from: checkpoint whose weights the model starts from; of a supernet, where `subnet`
+            is given, the chosen path's.
         shape: (height, width) in pixels of the input that costs are stated for.
         seed: seeds every random choice.
         device: where to run; auto takes a GPU if there is one.
@@ -47,7 +97,7 @@ class Experiment:
     data: DataConfig | None = None
     metric: Factory[Metric] | None = None
     train: TrainConfig | None = None
-    mutator: Factory[Mutator] | None = None
+    mutator: Mutator | None = None
     subnet: str | None = None
     distiller: DistillerConfig | None = None
     search: SearchConfig | None = None
@@ -60,15 +110,29 @@ class Experiment:
     custom_imports: list[str] = field(default_factory=list)
 
 
-def load_config(
-    config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()
-) -> Config:
+ConfigLike = str | Path | Mapping[str, Any] | Config
+
+
+def load_config(config: ConfigLike, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration and check the whole of it against the constructors it names.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        overrides: "a.b=value" each, as after --set.
 
     Raises:
         ConfigError: every fault found, one a line, each with file and line.
     """
-    if not isinstance(config, Config):
-        config = core_config.load(config, overrides)
-    core_config.check(config, Experiment)
-    return config
+    loaded = core_config.load(config, overrides)
+    core_config.check(loaded, Experiment)
+    return loaded
+
+
+def read(config: ConfigLike, overrides: Sequence[str] = ()) -> tuple[Config, Experiment]:
+    """Return a checked configuration and its typed form.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    loaded = core_config.load(config, overrides)
+    return loaded, core_config.build(loaded, Experiment)

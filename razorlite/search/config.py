@@ -27,6 +27,7 @@ class SearchConfig:
         metric: which figure of the evaluation is the score; more is better.
         recalibrate_batches: training batches that refresh a candidate's batch-norm statistics.
         max_trials: stop after so many candidates; the searcher's own end by default.
+        allow_test_split: let candidates be scored on images that test figures are reported on.
     """
 
     searcher: Partial[Searcher] = field(
@@ -36,6 +37,7 @@ class SearchConfig:
     metric: str = "AP"
     recalibrate_batches: int = 20
     max_trials: int | None = None
+    allow_test_split: bool = False
 
 
 def build_study(

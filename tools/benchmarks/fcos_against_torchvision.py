@@ -11,8 +11,6 @@ COCO metric.
 takes a little over twice the given seconds and prints one JSON line for each detector.
 """
 
-import argparse
-import json
 import math
 import sys
 import time
@@ -31,8 +29,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from razorlite import recipes  # noqa: E402
-from razorlite.evaluation import evaluate  # noqa: E402
 from razorlite.structures import Batch, Detections  # noqa: E402
 
 CONFIG = ROOT / "configs/fcos/fcos_shufflenetv2_bccd.yaml"

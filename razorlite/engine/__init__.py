@@ -1,0 +1,1 @@
+"""Training: the runner, checkpoints, optimisers, schedules, processes."""

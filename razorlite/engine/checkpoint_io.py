@@ -1,0 +1,146 @@
+"""Checkpoints: written whole or not at all, read without executing anything in them."""
+
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from razorlite.core.errors import CheckpointError, RunFolderError
+from razorlite.core.files import atomic_write, explain_write_errors
+from razorlite.core.registry import suggestion
+
+FORMAT = 1
+
+
+def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint; a failure leaves the file of that name as it was.
+
+    Raises:
+        RunFolderError: the disk is full, the folder read-only, ….
+    """
+    with atomic_write(path) as file:
+        try:
+            torch.save({"format": FORMAT, **content}, file)
+        except RuntimeError as error:  # PyTorch's zip writer hides the system's error
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise RunFolderError(
+                f"cannot write {path}: {_first_line(error)}; free some space or choose another "
+                f"folder"
+            ) from error
+
+
+def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a file of tensors and plain values.
+
+    Args:
+        path: a local file, or a URL (kept in PyTorch's download cache).
+        device: where tensors go.
+
+    Raises:
+        CheckpointError: no such file, truncated, damaged, not a checkpoint, or one that holds
+            objects whose loading would execute code.
+    """
+    path = _local(path)
+    if not path.is_file():
+        raise CheckpointError(_absent(path))
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_unpicklable(path, str(error))) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+        raise CheckpointError(_damaged(path, error)) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, no checkpoint; name a file with a state dict"
+        )
+    return dict(content)
+
+
+def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that training can go on from.
+
+    Raises:
+        CheckpointError: it cannot be read, holds weights only, or is of a newer format.
+    """
+    content = read_checkpoint(path)
+    if content.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {content['format']}, this version reads {FORMAT}; "
+            f"update razorlite"
+        )
+    missing = [key for key in ("model", "optimizer", "progress", "rng") if key not in content]
+    if missing:
+        raise CheckpointError(
+            f"{path} holds no {' and no '.join(missing)}, so training cannot go on from it; "
+            f"resume from last.pt, or start a new run from these weights with load_from"
+        )
+    return content
+
+
+def keep_copy(source: Path, copy: Path, *, pattern: str, keep: int) -> None:
+    """Give a file a second name, and remove the oldest files of a pattern beyond `keep`.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+    """
+    with explain_write_errors(copy):
+        copy.unlink(missing_ok=True)
+        try:
+            os.link(source, copy)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, copy)
+        for old in sorted(copy.parent.glob(pattern))[:-keep]:
+            old.unlink()
+
+
+def _local(path: str | Path) -> Path:
+    """Return the path, or where a URL's download lies."""
+    if not str(path).startswith(("http://", "https://")):
+        return Path(path)
+    target = Path(torch.hub.get_dir()) / "checkpoints" / str(path).rpartition("/")[2]
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(str(path), str(target), progress=False)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot download {path} ({error}); fetch it yourself and give the file's path"
+            ) from error
+    return target
+
+
+def _absent(path: Path) -> str:
+    if path.is_dir():
+        inside = path / "checkpoints" / "last.pt"
+        hint = f"name {inside}" if inside.exists() else "name a file in it"
+        return f"{path} is a folder, not a checkpoint; {hint}"
+    folder = path.parent
+    others = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+    return f"no checkpoint {path}{suggestion(path.name, others) or '; check the path'}"
+
+
+def _unpicklable(path: Path, reason: str) -> str:
+    if "invalid load key" in reason or "pickle data was truncated" in reason:
+        return _damaged(path, reason.splitlines()[-1] if "\n" in reason else reason)
+    return (
+        f"{path} holds more than tensors and plain values, so loading it could execute code: "
+        f"refused; if you trust it, convert it where it was made: "
+        f"torch.save({{'state_dict': torch.load(file)['state_dict']}}, new_file)"
+    )
+
+
+def _damaged(path: Path, error: Any) -> str:
+    return (
+        f"{path} is truncated, damaged or no PyTorch checkpoint ({path.stat().st_size} bytes; "
+        f"{_first_line(error)}); use another checkpoint or fetch the file again"
+    )
+
+
+def _first_line(error: Any) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120]

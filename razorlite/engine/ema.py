@@ -1,0 +1,134 @@
+"""An exponential moving average of the weights, to evaluate and to ship."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """How fast the average forgets.
+
+    Attributes:
+        decay: weight of the old average in an update, once warmed up.
+        warmup_steps: the decay rises as decay * (1 - exp(-step / warmup_steps)); 0 for none.
+    """
+
+    decay: float = 0.9998
+    warmup_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ConfigError(f"ema.decay must lie in [0, 1), got {self.decay}")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"ema.warmup_steps must be at least 0, got {self.warmup_steps}")
+
+
+class Ema:
+    """A second set of weights that follows a model's.
+
+    An update moves the parameters that were trained in the step and the floating buffers of their
+    modules (batch-norm statistics); so a supernet pays for the active path only. All other buffers
+    are copied when the average is used.
+
+    Args:
+        model: the model to follow; its tensors are held by reference, so it must stay on its
+            device and keep its parameters.
+        config: decay and warm-up.
+    """
+
+    def __init__(self, *, model: nn.Module, config: EmaConfig) -> None:
+        self.config = config
+        self.updates = 0
+        self._live = _unique(model)
+        self._average = {name: tensor.detach().clone() for name, tensor in self._live.items()}
+        self._followers, self._copied = self._assign(model)
+
+    def decay(self) -> float:
+        """Return the decay of the coming update."""
+        if not self.config.warmup_steps:
+            return self.config.decay
+        return self.config.decay * (1 - math.exp(-(self.updates + 1) / self.config.warmup_steps))
+
+    @torch.no_grad()
+    def update(self, trained: Collection[Tensor]) -> None:
+        """Move the average towards the weights that a step has trained."""
+        weight = 1 - self.decay()
+        self.updates += 1
+        pairs = [pair for p in trained for pair in self._followers.get(p, ())]
+        if pairs:
+            averages, sources = zip(*pairs, strict=True)
+            torch._foreach_lerp_(averages, sources, weight)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Put the average into the model for the time of a `with` block."""
+        for name in self._copied:
+            self._average[name].copy_(self._live[name].detach())
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def buffers(self) -> list[Tensor]:
+        """Return the averaged floating buffers."""
+        return [
+            self._average[name]
+            for name, live in self._live.items()
+            if not isinstance(live, nn.Parameter) and live.is_floating_point()
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average (by reference) and the number of updates."""
+        return {"updates": self.updates, "average": dict(self._average)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            CheckpointError: the state belongs to another model.
+        """
+        if state["average"].keys() != self._average.keys():
+            raise CheckpointError(
+                "the checkpoint's EMA is of another model; resume with the one it was trained with"
+            )
+        self.updates = state["updates"]
+        for name, tensor in state["average"].items():
+            self._average[name].copy_(tensor)
+
+    def _swap(self) -> None:
+        for name, live in self._live.items():
+            average = self._average[name]
+            live.data, average.data = average.data, live.data
+
+    def _assign(self, model: nn.Module) -> tuple[dict[Tensor, list[Any]], list[str]]:
+        """Return which averages follow each parameter, and what is only copied."""
+        names = {tensor: name for name, tensor in self._live.items()}
+        followers: dict[Tensor, list[Any]] = {}
+        for module in model.modules():
+            own = [p for p in module.parameters(recurse=False) if p in names]
+            for parameter in own:
+                followers.setdefault(parameter, [(self._average[names[parameter]], parameter)])
+            buffers = [
+                b for b in module.buffers(recurse=False) if b in names and b.is_floating_point()
+            ]
+            if own:
+                followers[own[0]] += [(self._average[names.pop(b)], b) for b in buffers]
+        return followers, [n for b, n in names.items() if b not in followers]
+
+
+def _unique(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of the state dict by name, shared ones once."""
+    seen: dict[Tensor, str] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor):
+            seen.setdefault(tensor, name)
+    return {name: tensor for tensor, name in seen.items()}

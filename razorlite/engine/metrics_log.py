@@ -1,0 +1,112 @@
+"""metrics.jsonl: a line per logged step and per evaluation."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from razorlite.core.distributed import gather_objects, is_main
+from razorlite.core.files import write_text_atomic
+from razorlite.core.journal import Journal
+from razorlite.engine.hooks import Hook
+
+
+class Window:
+    """Running sums of the figures since the last logged line; part of checkpoints."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Start a new window."""
+        self._sums: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
+        self.images, self.seconds = 0, 0.0
+
+    def add(self, figures: Mapping[str, Any], images: int, seconds: float) -> None:
+        """Add one step's figures (numbers or 0-dim tensors), images and seconds."""
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self.images += images
+        self.seconds += seconds
+
+    def means(self) -> dict[str, float]:
+        """Return the means over steps and ranks; all ranks must call it."""
+        everywhere = gather_objects((self.state_dict()["sums"], self._counts))
+        names = dict.fromkeys(name for sums, _ in everywhere for name in sums)
+        return {
+            name: sum(sums.get(name, 0.0) for sums, _ in everywhere)
+            / sum(counts.get(name, 0) for _, counts in everywhere)
+            for name in names
+        }
+
+    def images_per_second(self) -> float:
+        """Return the throughput of all ranks together; all ranks must call it."""
+        return sum(gather_objects(self.images)) / max(self.seconds, 1e-9)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums as plain numbers."""
+        sums = {name: float(value) for name, value in self._sums.items()}
+        return {
+            "sums": sums,
+            "counts": dict(self._counts),
+            "images": self.images,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self.images, self.seconds = state["images"], state["seconds"]
+
+
+class MetricsLog(Hook):
+    """Appends each line to metrics.jsonl; a resumed run first drops the lines past its step."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._journal = Journal(self.path)
+
+    def start(self, runner: Any) -> None:
+        """Drop what an interrupted run wrote after its last checkpoint."""
+        if is_main() and self.path.exists():
+            cut_after(self.path, runner.step_number)
+
+    def line(self, runner: Any, line: Mapping[str, Any]) -> None:
+        """Append a line."""
+        if is_main():
+            self._journal.append({key: _plain(value) for key, value in line.items()})
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Drop the lines of a metrics.jsonl past a step.
+
+    Raises:
+        RunFolderError: the file is damaged or cannot be written.
+    """
+    kept = [line for line in Journal(path).read() if line.get("step", 0) <= step]
+    write_text_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+
+def memory_mb(device: torch.device) -> float:
+    """Return the peak memory in MiB: of the GPU, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN: a figure that is not finite is written as null."""
+    if isinstance(value, float):
+        return round(value, 8) if math.isfinite(value) else None
+    return value

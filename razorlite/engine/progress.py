@@ -1,0 +1,89 @@
+"""What a run shows: a live bar in a terminal, plain lines elsewhere."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from razorlite.core.distributed import is_main
+from razorlite.engine.hooks import Hook
+
+_HIDDEN = ("kind", "step", "epoch", "seconds", "eval_seconds", "memory_mb", "lr")
+
+
+class ProgressDisplay(Hook):
+    """Prints train and evaluation lines, with a live bar and ETA where output is a terminal.
+
+    Args:
+        console: where to print; standard output by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._bar: Progress | None = None
+
+    def start(self, runner: Any) -> None:
+        """Open the bar."""
+        if is_main() and self._console.is_terminal:
+            columns = (
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+            )
+            self._bar = Progress(BarColumn(), *columns, console=self._console)
+            self._task = self._bar.add_task(
+                "", total=runner.total_steps, completed=runner.step_number
+            )
+            self._bar.start()
+
+    def after_step(self, runner: Any, figures: Mapping[str, Any]) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=runner.step_number)
+
+    def line(self, runner: Any, line: Mapping[str, Any]) -> None:
+        """Show a line: evaluations always as text, training beside the bar if there is one."""
+        if not is_main():
+            return
+        if self._bar is not None and line["kind"] == "train":
+            self._bar.update(self._task, description=_figures(line))
+        else:
+            self._console.print(describe(line, runner.total_steps, eta(runner)), markup=False)
+
+    def end(self, runner: Any) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def eta(runner: Any) -> str:
+    """Return the training time left as h:mm:ss, by the mean pace of this process."""
+    done = runner.step_number - runner.first_step
+    if done <= 0:
+        return "?"
+    left = (
+        (runner.seconds - runner.first_seconds) / done * (runner.total_steps - runner.step_number)
+    )
+    if runner.max_seconds is not None:
+        left = min(left, runner.max_seconds - runner.seconds)
+    minutes, seconds = divmod(max(0, math.ceil(left)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+def describe(line: Mapping[str, Any], total: int, left: str) -> str:
+    """Return a line of metrics.jsonl as text."""
+    head = f"step {line['step']}/{total} epoch {line['epoch']}"
+    if line["kind"] == "eval":
+        return f"{head}  evaluation: {_figures(line)}"
+    return f"{head}  {_figures(line)}  lr {line['lr']:.3g}  eta {left}"
+
+
+def _figures(line: Mapping[str, Any]) -> str:
+    figures = {k: v for k, v in line.items() if k not in _HIDDEN}
+    shown = {k.replace("images_per_second", "images/s"): v for k, v in figures.items()}
+    return "  ".join(
+        f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float)
+    )

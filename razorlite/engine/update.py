@@ -1,0 +1,134 @@
+"""From losses to new weights: precision, accumulation, exchange, clipping, optimiser, EMA."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from razorlite.core.errors import ConfigError, TrainingError
+from razorlite.engine.ema import Ema
+from razorlite.engine.exchange import agree, average_gradients
+from razorlite.engine.optim import only_active
+
+Amp = Literal["bf16", "fp16"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Update:
+    """One optimiser step: `backward` for each batch, then `prepare` and `apply`.
+
+    Exchange, clipping, the optimiser and the EMA touch only parameters that have a gradient.
+
+    Args:
+        optimizer: what moves the weights.
+        device: where the model is.
+        amp: precision of the forward pass; None for float32.
+        clip_grad_norm: largest norm of all gradients together; None for no limit.
+        ema: an average to move along.
+
+    Raises:
+        ConfigError: the device cannot compute in this precision.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        amp: Amp | None = None,
+        clip_grad_norm: float | None = None,
+        ema: Ema | None = None,
+    ) -> None:
+        if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ConfigError("amp: bf16 is not supported by this GPU; set amp: fp16 or amp: null")
+        self.optimizer, self.ema = optimizer, ema
+        self._device, self._amp, self._clip = device, amp, clip_grad_norm
+        self._scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._divisor = 1
+        self._losses: list[Tensor] = []
+
+    def begin(self, batches: int) -> None:
+        """Start a step whose loss is the mean over `batches` calls of the training step."""
+        self._divisor = batches
+        self._losses = []
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the training step computes."""
+        if self._amp is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, _DTYPES[self._amp])
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss's gradients.
+
+        Raises:
+            TrainingError: nothing that requires a gradient has led to the loss.
+        """
+        if not loss.requires_grad:
+            raise TrainingError("the loss depends on no trainable parameter; unfreeze some")
+        self._losses.append(loss.detach())
+        loss = loss / self._divisor if self._divisor > 1 else loss
+        with torch.autocast(self._device.type, enabled=False):
+            self._scaler.scale(loss).backward()
+
+    def prepare(self, figures: Mapping[str, float], stop: bool) -> tuple[bool, bool]:
+        """Exchange gradients.
+
+        Args:
+            figures: what the training step returned.
+            stop: whether this process was asked to stop.
+
+        Returns:
+            Whether all losses are finite, and whether any process was asked to stop; the same on
+            all ranks.
+
+        Raises:
+            TrainingError: no parameter has a gradient.
+        """
+        finite = all(math.isfinite(value) for value in figures.values()) and bool(
+            torch.stack([loss.float() for loss in self._losses]).isfinite().all()
+            if self._losses
+            else True
+        )
+        self._active, (bad, stop) = agree(self._parameters, [not finite, stop])
+        if not self._active:
+            raise TrainingError("the training step gave no parameter a gradient; call backward")
+        if not bad:
+            average_gradients(self._active)
+        return not bad, stop
+
+    def apply(self) -> dict[str, Tensor]:
+        """Move the weights and drop the gradients.
+
+        Returns:
+            `grad_norm` before clipping, where there is clipping; still on the device.
+        """
+        with only_active(self.optimizer):
+            figures = self._clip_gradients()
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        for parameter in self._active:
+            parameter.grad = None
+        if self.ema is not None:
+            self.ema.update(self._active)
+        return figures
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the loss scale."""
+        return self._scaler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the loss scale; a state without one leaves it at its start."""
+        if state and self._scaler.is_enabled():
+            self._scaler.load_state_dict(dict(state))
+
+    def _clip_gradients(self) -> dict[str, Tensor]:
+        if self._clip is None:
+            return {}
+        self._scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._active, self._clip)
+        return {"grad_norm": norm.detach().double()}

@@ -1,0 +1,117 @@
+"""From a configuration to a model: plain, a supernet, an exported or a slimmed subnet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from razorlite.core.errors import SubnetError
+from razorlite.engine.checkpoint import LoadReport, load_weights, read_state_dict
+from razorlite.prune import apply
+from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.space import SearchSpace, Subnet
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model and where it comes from.
+
+    Attributes:
+        model: plain, or a supernet.
+        space: of the supernet that the model is, or was exported from.
+        subnet: what the model was exported or slimmed to.
+    """
+
+    model: nn.Module
+    space: SearchSpace | None = None
+    subnet: Subnet | None = None
+
+    @property
+    def is_supernet(self) -> bool:
+        """Return whether paths are still to be chosen."""
+        return self.space is not None and self.subnet is None
+
+
+def build_model(config: ConfigLike, overrides: Sequence[str] = ()) -> nn.Module:
+    """Return the model that a configuration describes.
+
+    A `mutator` block makes it a supernet; with `subnet` it is a plain model again.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        overrides: "a.b=value" each.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        SubnetError: the subnet file is malformed or does not belong to the model.
+    """
+    return build(read(config, overrides)[1]).model
+
+
+def build(experiment: Experiment, subnet: str | Path | None = None) -> Built:
+    """Build an experiment's model.
+
+    Args:
+        experiment: the configuration.
+        subnet: a subnet file instead of the configuration's.
+
+    Raises:
+        SubnetError: the subnet file is malformed or does not belong to the model.
+    """
+    model = experiment.model()
+    space = None if experiment.mutator is None else experiment.mutator.prepare(model)
+    path = subnet or experiment.subnet
+    if path is None:
+        return Built(model, space)
+    chosen = _read_subnet(path, space)
+    if space is not None:
+        model = space.export(chosen)
+    if chosen.channels:
+        model = slimmed(model, chosen, experiment, path)
+    return Built(model, space, chosen)
+
+
+def slimmed(
+    model: nn.Module, subnet: Subnet, experiment: Experiment, path: str | Path
+) -> nn.Module:
+    """Return the model with only the channels that a subnet file keeps.
+
+    Raises:
+        SubnetError: the subnet is of another model.
+    """
+    leaves = experiment.prune.leaves if experiment.prune else ()
+    try:
+        return apply(model, subnet, shape=experiment.shape, leaves=leaves)
+    except SubnetError as error:
+        raise SubnetError(f"{path}: {error}") from error
+
+
+def load_into(built: Built, path: str | Path, *, strict: bool = True) -> LoadReport:
+    """Load a checkpoint; of a supernet's, a subnet takes the weights of its path.
+
+    Raises:
+        CheckpointError: the file cannot be read or is of another model.
+    """
+    if built.space is None or built.subnet is None or not is_supernet_checkpoint(path):
+        return load_weights(built.model, path, strict=strict)
+    names = {name: name for name in built.space.model.state_dict()}
+    plain = {old: new for new, old in built.space.chosen_weights(names, built.subnet).items()}  # type: ignore[arg-type]
+    return load_weights(built.model, path, strict=strict, key_map=plain.get)  # type: ignore[arg-type]
+
+
+def is_supernet_checkpoint(path: str | Path) -> bool:
+    """Return whether a checkpoint holds choices."""
+    return any(".choices." in key for key in read_state_dict(path))
+
+
+def _read_subnet(path: str | Path, space: SearchSpace | None) -> Subnet:
+    subnet = Subnet.load(path)
+    if space is not None:
+        return Subnet.load(path, space)
+    if subnet.choices:
+        raise SubnetError(
+            f"{path} chooses operations, but the configuration has no `mutator`; use the "
+            f"supernet's configuration, or a subnet file that pruning wrote"
+        )
+    return subnet

@@ -1,0 +1,158 @@
+"""What a model costs and how good it is: the commands `cost` and `test`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from razorlite.core.distributed import is_main
+from razorlite.core.errors import ConfigError
+from razorlite.cost import Cost, CostTable, count, thop_profile
+from razorlite.engine.launch import session
+from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_into
+from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.splits import Splits
+from razorlite.space import recalibrate
+
+_DEPTH = 2  # of the modules that the table lists; --json has all
+
+
+def cost(
+    config: ConfigLike,
+    subnet: str | Path | None = None,
+    shape: tuple[int, int] | None = None,
+    overrides: Sequence[str] = (),
+    as_json: bool = False,
+) -> dict[str, Any]:
+    """Count what a configuration's model costs for one image.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        subnet: a subnet file: count the exported or slimmed model.
+        shape: (height, width) in pixels; the configuration's `shape` by default.
+        overrides: "a.b=value" each.
+        as_json: print nothing.
+
+    Returns:
+        `params` and `macs` (multiply-adds of convolutions and matrix products), `shape`, `modules`
+        and thop's figures; of a supernet, the largest subnet's, and the `range` of all subnets.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        SubnetError: the subnet file is malformed or of another model.
+    """
+    _, experiment = read(config, overrides)
+    built = build(experiment, subnet)
+    shape = shape or experiment.shape
+    figures = _figures(built, shape)
+    if not as_json and is_main():
+        _print(figures, Console())
+    return figures
+
+
+def test(
+    config: ConfigLike,
+    checkpoint: str | Path,
+    subnet: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    as_json: bool = False,
+) -> dict[str, float]:
+    """Measure a checkpoint on the configuration's test images.
+
+    A supernet's checkpoint together with a subnet file is measured on the weights of that path,
+    after refreshing its batch-norm statistics.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        checkpoint: weights of the configuration's model.
+        subnet: a subnet file instead of the configuration's.
+        overrides: "a.b=value" each.
+        as_json: print nothing.
+
+    Returns:
+        The metric's figures, `macs` and `params`.
+
+    Raises:
+        ConfigError: the configuration is wrong, or a supernet is given without a subnet.
+        CheckpointError: the checkpoint cannot be read or is of another model.
+        DataError: the images cannot be read.
+    """
+    _, experiment = read(config, overrides)
+    with session(experiment.device, experiment.seed) as device:
+        built = build(experiment, subnet)
+        if built.is_supernet:
+            raise ConfigError("the configuration is a supernet; name a path of it by --subnet")
+        load_into(built, checkpoint)
+        splits = Splits(experiment, device)
+        model = built.model.to(device)
+        if built.space is not None and is_supernet_checkpoint(checkpoint):
+            recalibrate(model, splits.calibration(_batches(experiment)))
+        figures = splits.evaluate(model, splits.test, "test")
+    whole = count(model.cpu(), experiment.shape)
+    result = {**figures, "macs": whole.macs, "params": whole.params}
+    if not as_json and is_main():
+        _print_scores(result, len(splits.test), Console())
+    return result
+
+
+def _batches(experiment: Experiment) -> int:
+    return experiment.search.recalibrate_batches if experiment.search else 20
+
+
+def _figures(built: Built, shape: tuple[int, int]) -> dict[str, Any]:
+    if not built.is_supernet:
+        whole = count(built.model, shape)
+        return {**_plain(whole, shape), **_thop(built, shape)}
+    assert built.space is not None
+    table = CostTable.build(built.space, shape)
+    built.space.select(table.largest())
+    largest = built.space.export(table.largest())
+    bounds = {name: list(ends) for name, ends in table.bounds().items()}
+    return {**_plain(count(largest, shape), shape), "range": bounds, "subnets": built.space.size}
+
+
+def _plain(whole: Cost, shape: tuple[int, int]) -> dict[str, Any]:
+    return {**whole.to_dict(), "shape": list(shape)}
+
+
+def _thop(built: Built, shape: tuple[int, int]) -> dict[str, Any]:
+    profile = thop_profile(built.model, shape)
+    return {"thop": {"macs": profile.macs, "params": profile.params}}
+
+
+def _print(figures: dict[str, Any], console: Console) -> None:
+    height, width = figures["shape"]
+    table = Table(title=f"One image of {height} x {width}", title_justify="left")
+    table.add_column("module")
+    table.add_column("MACs", justify="right")
+    table.add_column("parameters", justify="right")
+    shown = {n: c for n, c in figures["modules"].items() if n and n.count(".") < _DEPTH}
+    for name, own in shown.items():
+        table.add_row(name, f"{own['macs']:,}", f"{own['params']:,}")
+    console.print(table)
+    if "range" in figures:
+        _print_range(figures, console)
+    console.print(f"parameters  {figures['params']:,}\nMACs        {figures['macs']:,}")
+    if "thop" in figures:
+        thop = figures["thop"]
+        console.print(
+            f"thop says   {thop['macs']:,} MACs, {thop['params']:,} parameters (it also counts "
+            f"norms and leaves out functional calls; budgets use the exact count)"
+        )
+
+
+def _print_range(figures: dict[str, Any], console: Console) -> None:
+    console.print(f"a supernet of {figures['subnets']:,} subnets; what follows is the largest")
+    for name, (low, high) in figures["range"].items():
+        console.print(f"{name} from {low:,} to {high:,}")
+
+
+def _print_scores(figures: dict[str, float], images: int, console: Console) -> None:
+    table = Table(title=f"On {images} test images", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
+    console.print(table)

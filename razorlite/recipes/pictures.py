@@ -1,0 +1,79 @@
+"""Pictures that commands leave in the run folder."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from razorlite.core.journal import Journal
+from razorlite.data import Dataset
+from razorlite.evaluation.evaluate import eval_mode, to_original
+from razorlite.recipes.splits import Splits
+from razorlite.search import Study
+from razorlite.structures import Target
+from razorlite.visual import draw_detections, draw_grid, plot_pareto, plot_search, plot_training
+
+
+def training_pictures(folder: Path, title: str) -> Path:
+    """Plot the losses, the learning rate and the metrics of a run folder's metrics.jsonl."""
+    lines = Journal(folder / "metrics.jsonl").read()
+    return plot_training(lines, folder / "pictures" / "training.png", title=title)
+
+
+def search_pictures(study: Study, folder: Path) -> tuple[Path, Path]:
+    """Plot a search's progress, and its trials' scores against MACs with the Pareto front."""
+    scored = [t for t in study.trials if t.score is not None]
+    size = getattr(study.searcher, "population_size", None)
+    progress = plot_search(
+        [t.to_record() for t in study.trials],
+        folder / "pictures" / "search.png",
+        metric=study.metric,
+        round_size=size,
+    )
+    best = study.best
+    front = plot_pareto(
+        [(t.cost["macs"], float(t.score or 0)) for t in scored],
+        folder / "pictures" / "pareto.png",
+        chosen=(best.cost["macs"], float(best.score or 0)),
+        metric=study.metric,
+    )
+    return progress, front
+
+
+@torch.no_grad()
+def sample_detections(
+    model: nn.Module, splits: Splits, dataset: Dataset, part: str, path: Path, images: int = 6
+) -> Path | None:
+    """Draw a detector's findings and the truth on some images; None for a classifier.
+
+    Args:
+        model: on the splits' device.
+        splits: how images are read.
+        dataset: where images come from, spread evenly over it.
+        part: split whose transforms are used.
+        path: the PNG file.
+        images: how many.
+    """
+    count = min(images, len(dataset))
+    some = dataset.subset([i * len(dataset) // count for i in range(count)])
+    if not isinstance(some[0][1], Target):
+        return None
+    loader = splits.eval_loader(some, part, alone=True)
+    tiles = []
+    with eval_mode(model):
+        found = [
+            to_original(detections, target)
+            for batch in loader
+            for detections, target in zip(
+                model.predict(batch.images),
+                batch.targets,
+                strict=True,  # type: ignore[operator]
+            )
+        ]
+    for index, detections in enumerate(found):
+        image, target = some[index]
+        tiles.append(
+            draw_detections(image, detections, target, classes=dataset.classes, legend=index == 0)
+        )
+    draw_grid(tiles, path=path)
+    return path

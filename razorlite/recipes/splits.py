@@ -1,0 +1,154 @@
+"""The images of an experiment: which split is used for what, and loaders over them."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.errors import ConfigError, DataError
+from razorlite.data import Dataset, Loader, build_loader, split_holdout
+from razorlite.evaluation import evaluate
+from razorlite.evaluation.metric import Metric
+from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
+
+
+class Splits:
+    """Data sets and loaders of an experiment, each built when first asked for.
+
+    Args:
+        experiment: the configuration.
+        device: where batches go.
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self.experiment, self.device = experiment, device
+
+    @cached_property
+    def data(self) -> DataConfig:
+        """The `data` block."""
+        if self.experiment.data is None:
+            raise ConfigError("the configuration has no `data` block; add one, or use it as _base_")
+        return self.experiment.data
+
+    @cached_property
+    def holds_out(self) -> bool:
+        """Whether the search's images are taken out of the training images."""
+        supernet = self.experiment.mutator is not None and self.experiment.subnet is None
+        return supernet and self.data.search is None
+
+    @cached_property
+    def train(self) -> Dataset:
+        """What weights are trained on."""
+        return self._parts[0]
+
+    @cached_property
+    def search(self) -> Dataset:
+        """What a search scores on."""
+        return self._parts[1] if self.data.search is None else self.data.search.dataset()
+
+    @cached_property
+    def val(self) -> Dataset | None:
+        """What training is watched on."""
+        if self.data.val is not None:
+            return self.data.val.dataset()
+        return self.search if self.holds_out else None
+
+    @cached_property
+    def test(self) -> Dataset:
+        """What figures are reported on."""
+        return self._config("test").dataset()
+
+    @cached_property
+    def _parts(self) -> tuple[Dataset, Dataset]:
+        whole = self._config("train").dataset()
+        if not self.holds_out:
+            return whole, whole.subset([])
+        kept, held = split_holdout(whole, self.data.holdout)
+        return whole.subset(kept), whole.subset(held)
+
+    def train_loader(self) -> Loader:
+        """Return shuffled, transformed batches; a last one that is not full is left out."""
+        config = self._config("train")
+        full = len(self.train) >= config.batch_size
+        return self._loader(self.train, config, shuffle=True, drop_last=full)
+
+    def eval_loader(self, dataset: Dataset, part: str, *, alone: bool = False) -> Loader:
+        """Return batches in order.
+
+        Args:
+            dataset: what to load.
+            part: split whose transforms are used; "search" falls back to val's or test's.
+            alone: give this process all images, whatever the number of processes; batches are made
+                once and kept.
+        """
+        own = {"rank": 0, "world_size": 1, "keep_batches": True} if alone else {}
+        return self._loader(dataset, self._config(part), shuffle=False, **own)
+
+    def calibration(self, batches: int) -> list[Tensor]:
+        """Return images of some fixed training batches, as they look in evaluation."""
+        size = self._config("train").batch_size
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        some = self.train.subset(order[: batches * size].tolist())
+        config = self._config("search")
+        whole = LoaderConfig(
+            dataset=config.dataset, transforms=config.transforms, batch_size=size, num_workers=0
+        )
+        loader = self._loader(some, whole, shuffle=False, rank=0, world_size=1)
+        return [batch.images for batch in loader]
+
+    def metric(self, dataset: Dataset) -> Metric:
+        """Return the configured metric for a data set's classes.
+
+        Raises:
+            ConfigError: there is no `metric` block.
+        """
+        if self.experiment.metric is None:
+            raise ConfigError("the configuration has no `metric`; add metric: {type: CocoMetric}")
+        metric = self.experiment.metric()
+        if hasattr(metric, "classes") and metric.classes is None:
+            metric.classes = list(dataset.classes)
+        return metric
+
+    def evaluate(self, model: nn.Module, dataset: Dataset, part: str) -> dict[str, float]:
+        """Return the metric's figures of a model on a data set."""
+        return evaluate(model, self.eval_loader(dataset, part), self.metric(dataset))
+
+    def check_search_split(self, forced: bool) -> None:
+        """Refuse to score a search on images whose figures are reported.
+
+        Raises:
+            DataError: splits overlap and it is not forced; names an image.
+        """
+        if self.data.test is None or forced:
+            return
+        shared = sorted(set(self.search.keys) & set(self.test.keys))
+        if shared:
+            raise DataError(
+                f"the search would score on {len(shared)} of the {len(self.search)} images that "
+                f"test figures are reported on (such as {shared[0]}), which makes those figures "
+                f"worthless; set data.search to other images, or search.allow_test_split=true"
+            )
+
+    def _config(self, part: str) -> LoaderConfig:
+        config = getattr(self.data, part)
+        if config is None and part in ("search", "val"):
+            config = self.data.val or self.data.test or self.data.train
+        if config is None:
+            raise ConfigError(f"the configuration has no data.{part}; add it")
+        return config
+
+    def _loader(self, dataset: Dataset, config: LoaderConfig, **settings: object) -> Loader:
+        data = self.data
+        return build_loader(
+            dataset,
+            transforms=config.transforms,
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            seed=self.experiment.seed,
+            mean=data.mean,
+            std=data.std,
+            channels=data.channels,
+            pad_multiple=data.pad_multiple,
+            device=self.device,
+            **settings,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,164 @@
+"""The command `train`: a model, a supernet, a chosen subnet or a distilled student."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from razorlite.core.errors import ConfigError
+from razorlite.distill import DistilledStep, Distiller
+from razorlite.engine.launch import session
+from razorlite.engine.run_folder import on_main, prepare_run_folder
+from razorlite.engine.runner import Runner
+from razorlite.engine.steps import Step, plain_step
+from razorlite.evaluation import evaluate
+from razorlite.recipes.building import Built, build, load_into
+from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.folders import run_folder
+from razorlite.recipes.pictures import sample_detections, training_pictures
+from razorlite.recipes.splits import Splits
+from razorlite.space import SearchSpace, SinglePathStep, recalibrate
+
+_log = logging.getLogger("razorlite")
+_CALIBRATION_BATCHES = 10
+
+
+def train(
+    config: ConfigLike,
+    work_dir: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+) -> dict[str, float]:
+    """Train what a configuration describes.
+
+    A `mutator` block without `subnet` trains a supernet, one random path a step; `subnet` trains
+    the exported model; `distiller` adds a teacher. The run folder gets config.yaml, metrics.jsonl,
+    checkpoints/last.pt and best.pt, and pictures.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        work_dir: run folder; the configuration's or work_dirs/<its name> by default.
+        overrides: "a.b=value" each.
+        resume: go on with the run in the run folder, exactly where it stopped.
+
+    Returns:
+        The figures of the last evaluation.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        DataError: images or annotations cannot be used.
+        CheckpointError: a checkpoint cannot be read or is of another model.
+        RunFolderError: the run folder holds another run, or cannot be written.
+        TrainingError: a loss is not finite.
+        Interrupted: SIGINT or SIGTERM; the state is saved.
+    """
+    merged, experiment = read(config, overrides)
+    with session(experiment.device, experiment.seed) as device:
+        built = build(experiment)
+        if experiment.load_from and not resume:
+            load_into(built, experiment.load_from)
+        splits = Splits(experiment, device)
+        runner = build_runner(
+            experiment, built, splits, run_folder(merged, experiment, work_dir), device
+        )
+        prepare_run_folder(runner.folder, resume=resume, config_text=merged.dump())
+        figures = runner.run(resume=resume)
+        draw(built, splits, runner.folder, merged.name)
+    return figures
+
+
+def build_runner(
+    experiment: Experiment, built: Built, splits: Splits, folder: Path, device: torch.device
+) -> Runner:
+    """Return the runner that trains a model as an experiment says.
+
+    Raises:
+        ConfigError: there is no `train` block.
+        CheckpointError: the teacher's checkpoint cannot be read.
+    """
+    if experiment.train is None:
+        raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
+    model = built.model.to(device)
+    return Runner(
+        model=model,
+        step=_step(experiment, built, device),
+        loader=splits.train_loader(),
+        config=experiment.train,
+        folder=folder,
+        evaluate=_evaluate(built, splits),
+        meta={
+            "model": experiment.model.type,
+            "subnet": dict(built.subnet.choices) if built.subnet else None,
+        },
+    )
+
+
+def draw(built: Built, splits: Splits, folder: Path, name: str) -> None:
+    """Leave the run's curves, and detections on some of its validation images."""
+    on_main(lambda: training_pictures(folder, name))
+    if splits.val is not None and not built.is_supernet:
+        path = folder / "pictures" / "detections.png"
+        val = splits.val
+        on_main(lambda: sample_detections(built.model, splits, val, "val", path))
+
+
+def _step(experiment: Experiment, built: Built, device: torch.device) -> Step:
+    step: Step = plain_step
+    if built.is_supernet:
+        assert built.space is not None
+        step = SinglePathStep(built.space, seed=experiment.seed)
+    if experiment.distiller is None:
+        return step
+    settings = experiment.distiller
+    distiller = Distiller(
+        teacher=_teacher(experiment), pairs=settings.pairs, seed=experiment.seed
+    ).to(device)
+    return DistilledStep(
+        distiller=distiller,
+        base_step=step,
+        start_step=settings.start_step,
+        stop_step=settings.stop_step,
+        warmup_steps=settings.warmup_steps,
+    )
+
+
+def _teacher(experiment: Experiment) -> nn.Module:
+    """Return the distiller's teacher with its weights."""
+    assert experiment.distiller is not None
+    settings = experiment.distiller.teacher
+    _, theirs = read(settings.config)
+    built = build(theirs, settings.subnet)
+    if built.is_supernet:
+        raise ConfigError(
+            f"distiller.teacher.config {settings.config} is a supernet; name a path of it by "
+            f"distiller.teacher.subnet"
+        )
+    load_into(built, settings.checkpoint)
+    return built.model
+
+
+def _evaluate(built: Built, splits: Splits) -> Any:
+    """Return how training is watched; None where there is nothing to watch it on."""
+    dataset = splits.val
+    if dataset is None:
+        return None
+    loader, metric = splits.eval_loader(dataset, "val"), splits.metric(dataset)
+    if not built.is_supernet:
+        return partial(evaluate, loader=loader, metric=metric)
+    assert built.space is not None
+    return partial(
+        _judge_largest, built.space, splits.calibration(_CALIBRATION_BATCHES), loader, metric
+    )
+
+
+def _judge_largest(
+    space: SearchSpace, batches: Sequence[torch.Tensor], loader: Any, metric: Any, model: nn.Module
+) -> dict[str, float]:
+    """Judge a supernet by its largest path, its batch-norm statistics refreshed."""
+    space.select(space.largest())
+    recalibrate(model, batches)
+    return evaluate(model, loader, metric)
