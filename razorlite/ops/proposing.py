@@ -71,3 +71,30 @@ def _best_of_level(
     scores, _, anchor, cell = top_candidates(logits, 1, 0.0, limit)
     codes = deltas.reshape(len(logits), 4, -1)[anchor, :, cell].float()
     return deltas_to_boxes(anchors[cell * len(logits) + anchor], codes, means, stds), scores
+
+
+@torch.no_grad()
+def refine_regions(
+    boxes: list[Tensor],
+    deltas: Tensor,
+    labels: Tensor,
+    means: Four,
+    stds: Four,
+    sizes: list[Size],
+) -> list[Tensor]:
+    """Return per image (K, 4) boxes in pixels, moved by what a head says and clipped.
+
+    Args:
+        boxes: per image (K, 4) in pixels.
+        deltas: (R, 4 * k) of all images' boxes; k is 1 or the number of classes.
+        labels: (R,) int64, whose deltas to use if there are several.
+        means: of the deltas.
+        stds: of the deltas.
+        sizes: (height, width) to clip to, one per image.
+    """
+    per_class = deltas.float().unflatten(1, (-1, 4))
+    index = (labels if per_class.shape[1] > 1 else torch.zeros_like(labels))[:, None, None]
+    chosen = per_class.gather(1, index.expand(-1, 1, 4))[:, 0]
+    moved = deltas_to_boxes(torch.cat(boxes), chosen, means, stds)
+    parts = moved.split([len(b) for b in boxes])
+    return [clip(part, size) for part, size in zip(parts, sizes, strict=True)]

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.detectors.single_stage import FCOS, RetinaNet
-from razorlite.models.detectors.two_stage import FasterRCNN, MaskRCNN
+from razorlite.models.detectors.two_stage import CascadeRCNN, FasterRCNN, MaskRCNN
+from razorlite.models.heads.cascade_roi_head import CascadeRoIHead
 from razorlite.models.heads.fcos_head import FCOSHead
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
 from razorlite.models.heads.roi_head import StandardRoIHead
 from razorlite.models.heads.rpn_head import RPNHead
 from razorlite.models.necks.fpn import FPN
+from razorlite.models.necks.pafpn import PAFPN
+from razorlite.models.tasks.losses import SmoothL1Loss
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Target
 
@@ -184,10 +187,11 @@ def fcos_r50() -> FCOS:
     )
 
 
-def _pyramid() -> dict[str, nn.Module]:
+def _pyramid(neck: type[FPN] = FPN, **backbone: Any) -> dict[str, nn.Module]:
+    options = {"depth": 50, "frozen_stages": 1, "norm_eval": True, **backbone}
     return {
-        "backbone": ResNet(depth=50, frozen_stages=1, norm_eval=True),
-        "neck": FPN(in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5),
+        "backbone": ResNet(**options),
+        "neck": neck(in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5),
     }
 
 
@@ -196,7 +200,7 @@ def every_candidate(proposals: bool) -> RandomSampler:
     return RandomSampler(num=10**6, pos_fraction=1.0, add_gt_as_proposals=proposals)
 
 
-def faster_rcnn_r50() -> FasterRCNN:
+def faster_rcnn_r50(**pyramid: Any) -> FasterRCNN:
     """The reference's Faster R-CNN with 4 classes."""
     return FasterRCNN(
         rpn_head=RPNHead(in_channels=256, sampler=every_candidate(False)),
@@ -204,6 +208,40 @@ def faster_rcnn_r50() -> FasterRCNN:
             bbox_head=Shared2FCBBoxHead(num_classes=4, in_channels=256),
             sampler=every_candidate(True),
         ),
+        **_pyramid(**pyramid),
+    )
+
+
+def faster_rcnn_r50_pafpn() -> FasterRCNN:
+    """Faster R-CNN with path aggregation."""
+    return faster_rcnn_r50(neck=PAFPN)
+
+
+def faster_rcnn_x101() -> FasterRCNN:
+    """Faster R-CNN on ResNeXt-101 32x4d."""
+    return faster_rcnn_r50(depth=101, groups=32, base_width=4)
+
+
+def cascade_rcnn_r50() -> CascadeRCNN:
+    """The reference's Cascade R-CNN with 4 classes."""
+    stds = [(0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067)]
+    heads = [
+        Shared2FCBBoxHead(
+            num_classes=4,
+            in_channels=256,
+            reg_class_agnostic=True,
+            target_stds=std,
+            loss_bbox=SmoothL1Loss(beta=1.0),
+        )
+        for std in stds
+    ]
+    return CascadeRCNN(
+        rpn_head=RPNHead(
+            in_channels=256,
+            sampler=every_candidate(False),
+            loss_bbox=SmoothL1Loss(beta=1 / 9),
+        ),
+        roi_head=CascadeRoIHead(bbox_head=heads, sampler=every_candidate(True)),
         **_pyramid(),
     )
 

@@ -10,7 +10,13 @@ from torch.testing import assert_close
 from razorlite.core.errors import ConfigError
 from razorlite.models.backbones.shufflenet import ShuffleNetV2
 from razorlite.models.detectors.single_stage import FCOS, Detector, RetinaNet
-from razorlite.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
+from razorlite.models.detectors.two_stage import (
+    CascadeRCNN,
+    FasterRCNN,
+    MaskRCNN,
+    TwoStageDetector,
+)
+from razorlite.models.heads.cascade_roi_head import CascadeRoIHead
 from razorlite.models.heads.fcos_head import FCOSHead, centerness_of
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
@@ -90,7 +96,7 @@ def _box_head(**options: bool) -> Shared2FCBBoxHead:
 
 _SECOND_STAGE = {
     "strides": (8, 16, 32),
-    "sampler": RandomSampler(num=10**6, pos_fraction=1.0, add_gt_as_proposals=True),
+    "sampler": RandomSampler(num=100, pos_fraction=1.0, add_gt_as_proposals=True),
 }
 
 
@@ -105,8 +111,16 @@ def _mask_rcnn() -> MaskRCNN:
     )
 
 
+def _cascade() -> CascadeRCNN:
+    heads = [_box_head(reg_class_agnostic=i > 0) for i in range(3)]
+    options = {"num_classes": 3, "in_channels": 16, "conv_out_channels": 8}
+    masks = [FCNMaskHead(num_convs=0, **options) for _ in heads]
+    head = CascadeRoIHead(bbox_head=heads, mask_head=masks, **_SECOND_STAGE)
+    return _two_stage(head, CascadeRCNN)
+
+
 ONE_STAGE = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou]
-BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn]
+BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn, _cascade]
 
 
 @pytest.fixture(params=BUILDERS, ids=lambda build: build.__name__.strip("_"))
@@ -313,3 +327,43 @@ def test_default_ranges_are_the_published_ones():
 def test_wrong_arguments_name_what_is_wanted(make, words):
     with pytest.raises(ConfigError, match=words):
         make()
+
+
+def test_cascade_of_one_stage_is_the_standard_head():
+    standard = _faster_rcnn().eval()
+    stage = CascadeRoIHead(
+        bbox_head=[_box_head()],
+        stage_loss_weights=(1.0,),
+        assigner=[standard.roi_head.assigner],
+        **_SECOND_STAGE,
+    )
+    stage.bbox_head[0].load_state_dict(standard.roi_head.bbox_head.state_dict())
+    cascade = CascadeRCNN(
+        backbone=standard.backbone,
+        neck=standard.neck,
+        rpn_head=standard.rpn_head,
+        roi_head=stage,
+    ).eval()
+    images = _images()
+    losses = {k.removeprefix("s0."): v for k, v in cascade.loss(images, USUAL).items()}
+    assert_close(losses, standard.loss(images, USUAL))
+    for ours, theirs in zip(cascade.predict(images), standard.predict(images), strict=True):
+        assert_close(ours.boxes, theirs.boxes)
+
+
+def test_cascade_refines_before_the_next_stage():
+    model = _cascade().eval()
+    head, boxes = model.roi_head, [tensor([[10.0, 10, 50, 40]])] * 2
+    for stage in head.bbox_head:
+        stage.fc_reg.weight.data.zero_()
+        stage.fc_reg.bias.data.zero_()
+        stage.fc_reg.bias.data[0::4] = 1.0  # dx of 1 standard deviation, 0.1 widths
+    *_, last = head._stages(model.features(_images()), boxes, [SIZE, (96, 55)])
+    # two moves by 0.1 * 40 pixels; the second image ends at 55, which narrows its box to 41
+    assert_close(last[0], tensor([[18.0, 10, 58, 40]]))
+    assert_close(last[1], tensor([[18.0, 10, 55, 40]]))
+
+
+def test_heads_of_a_cascade_must_match():
+    with pytest.raises(ConfigError, match="each of its 2 bbox_heads; got 3, 3 and 0"):
+        CascadeRoIHead(bbox_head=[_box_head(), _box_head()])

@@ -5,6 +5,7 @@ from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError
 from razorlite.models.necks.fpn import FPN
+from razorlite.models.necks.pafpn import PAFPN
 
 CHANNELS = [4, 6, 8]
 
@@ -63,3 +64,15 @@ def test_norm_is_named_and_replaces_the_bias():
 def test_too_few_outputs_are_refused():
     with pytest.raises(ConfigError, match=r"num_outs.*3 maps.*got 2"):
         FPN(in_channels=CHANNELS, out_channels=5, num_outs=2)
+
+
+def test_path_aggregation_by_hand():
+    neck, maps = PAFPN(in_channels=CHANNELS, out_channels=5, num_outs=4), _maps()
+    inner = FPN.forward(neck, maps)
+    middle = inner[1] + neck.downsample_convs[0](inner[0])
+    top = inner[2] + neck.downsample_convs[1](middle)
+    outs = neck(maps)
+    assert_close(outs[0], inner[0])
+    assert_close(outs[1], neck.pafpn_convs[0](middle))
+    assert_close(outs[2], neck.pafpn_convs[1](top))
+    assert_close(outs[3], outs[2][:, :, ::2, ::2])

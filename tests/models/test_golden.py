@@ -22,7 +22,13 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
     return model.eval(), known
 
 
-@pytest.mark.parametrize("name", [*NAMES, "retinanet_r18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *NAMES,
+        *("retinanet_r18", "faster_rcnn_r50_pafpn", "faster_rcnn_x101", "cascade_rcnn_r50"),
+    ],
+)
 def test_names_and_shapes(name):
     with torch.device("meta"):
         model = golden.retinanet_r50(18) if name == "retinanet_r18" else getattr(golden, name)()

@@ -54,13 +54,14 @@ class TwoStageDetector(Detector):
         """Return the RPN's logits and deltas per level, then what the RoI head gives.
 
         That is class logits (R, C + 1) and deltas (R, 4 * k) of all images' proposals, and mask
-        logits if there are masks, each in a tuple of one.
+        logits if there are masks, each in a tuple over the stages.
         """
         maps = self.features(images)
         raw = self.rpn_head(maps)
         settings = self.rpn_head.test_proposals
-        proposals = self.rpn_head.propose(raw, repeat_size(images), settings)
-        return *raw, *self.roi_head.raw(maps, proposals)
+        sizes = repeat_size(images)
+        proposals = self.rpn_head.propose(raw, sizes, settings)
+        return *raw, *self.roi_head.raw(maps, proposals, sizes)
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the losses of both stages."""
@@ -70,7 +71,7 @@ class TwoStageDetector(Detector):
         losses = self.rpn_head.loss(raw, targets, whole[0])
         sizes = [w if t.size == (0, 0) else t.size for t, w in zip(targets, whole, strict=True)]
         proposals = self.rpn_head.propose(raw, sizes, self.rpn_head.train_proposals)
-        return losses | self.roi_head.loss(maps, proposals, targets)
+        return losses | self.roi_head.loss(maps, proposals, targets, sizes)
 
     @torch.no_grad()
     def predict(

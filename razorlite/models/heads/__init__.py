@@ -1,6 +1,7 @@
 """Heads: from feature maps to boxes or classes."""
 
 from razorlite.models.heads import (
+    cascade_roi_head,
     fcos_head,
     linear_head,
     region_heads,
@@ -9,4 +10,12 @@ from razorlite.models.heads import (
     rpn_head,
 )
 
-__all__ = ["fcos_head", "linear_head", "region_heads", "retina_head", "roi_head", "rpn_head"]
+__all__ = [
+    "cascade_roi_head",
+    "fcos_head",
+    "linear_head",
+    "region_heads",
+    "retina_head",
+    "roi_head",
+    "rpn_head",
+]

@@ -29,11 +29,13 @@ class Samples:
         boxes: (S, 4) pixels.
         labels: (S,) int64, the number of classes for background.
         objects: (K,) int64, the target's object of each of the first K.
+        added: (S,) bool, which boxes are the objects' own.
     """
 
     boxes: Tensor
     labels: Tensor
     objects: Tensor
+    added: Tensor
 
 
 class RoIHead(nn.Module):
@@ -49,11 +51,17 @@ class RoIHead(nn.Module):
     finest_scale: float
     post_process: PostProcess
 
-    def raw(self, maps: Maps, boxes: list[Tensor]) -> tuple[Maps, ...]:
+    def raw(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Maps, ...]:
         """Return what the heads give for boxes of each image, for tracing and counting."""
         raise NotImplementedError
 
-    def loss(self, maps: Maps, proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    def loss(
+        self,
+        maps: Maps,
+        proposals: list[Tensor],
+        targets: list[Target],
+        sizes: list[Size],
+    ) -> dict[str, Tensor]:
         """Return named scalars to be summed; targets are without crowd."""
         raise NotImplementedError
 
@@ -102,7 +110,7 @@ class StandardRoIHead(RoIHead):
         self.sampler = sampler or default_sampler()
         self.post_process = post_process or PostProcess(min_bbox_size=-1.0)
 
-    def raw(self, maps: Maps, boxes: list[Tensor]) -> tuple[Maps, ...]:
+    def raw(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Maps, ...]:
         """Return class logits and deltas, and mask logits, of all boxes: tuples of one."""
         pooled = self.pool(maps, boxes, self.bbox_head.roi_feat_size)
         kinds = [(part,) for part in self.bbox_head(pooled)]
@@ -111,7 +119,13 @@ class StandardRoIHead(RoIHead):
             kinds.append((self.mask_head(regions),))
         return tuple(kinds)
 
-    def loss(self, maps: Maps, proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    def loss(
+        self,
+        maps: Maps,
+        proposals: list[Tensor],
+        targets: list[Target],
+        sizes: list[Size],
+    ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_bbox` and with a mask head `loss_mask`."""
         samples = [
             sample(self.assigner, self.sampler, p, t, self.bbox_head.num_classes)
@@ -137,7 +151,9 @@ class StandardRoIHead(RoIHead):
             for part, size in zip(parts, sizes, strict=True)
         ]
         return (
-            found if self.mask_head is None else add_masks(self, self.mask_head, maps, found, sizes)
+            found
+            if self.mask_head is None
+            else add_masks(self, [self.mask_head], maps, found, sizes)
         )
 
     def _mask_loss(
@@ -172,17 +188,16 @@ def sample(
 ) -> Samples:
     """Return the proposals of one image to learn from."""
     assigned = assigner(proposals, target.boxes)
-    if sampler.add_gt_as_proposals:
-        own = torch.arange(len(target), device=assigned.device)
-        assigned = torch.cat((own, assigned))
-        proposals = torch.cat((target.boxes.to(proposals), proposals))
-    assigned = sampler(assigned)
+    own = torch.arange(len(target) if sampler.add_gt_as_proposals else 0, device=assigned.device)
+    proposals = torch.cat((target.boxes[own].to(proposals), proposals))
+    assigned = sampler(torch.cat((own, assigned)))
     objects = (assigned >= 0).nonzero().squeeze(1)
     others = (assigned == BACKGROUND).nonzero().squeeze(1)
     labels = target.labels[assigned[objects]]
     background = labels.new_full((len(others),), num_classes)
-    boxes = proposals[torch.cat((objects, others))]
-    return Samples(boxes, torch.cat((labels, background)), assigned[objects])
+    rows = torch.cat((objects, others))
+    labels = torch.cat((labels, background))
+    return Samples(proposals[rows], labels, assigned[objects], rows < len(own))
 
 
 def joined(samples: list[Samples], targets: list[Target]) -> tuple[Tensor, Tensor, Tensor]:
@@ -239,16 +254,17 @@ def _masks_of(target: Target) -> Tensor:
 
 def add_masks(
     owner: RoIHead,
-    head: FCNMaskHead,
+    heads: Sequence[FCNMaskHead],
     maps: Maps,
     found: list[Detections],
     sizes: Sequence[Size],
 ) -> list[Detections]:
-    """Return the detections with masks over their images."""
-    logits = head(owner.pool(maps, [d.boxes for d in found], head.roi_feat_size))
+    """Return the detections with masks over their images; several heads' are averaged."""
+    regions = owner.pool(maps, [d.boxes for d in found], heads[0].roi_feat_size)
+    chances = torch.stack([head(regions).float().sigmoid() for head in heads]).mean(0)
     result = []
-    for d, part, size in zip(found, logits.split([len(d) for d in found]), sizes, strict=True):
-        own = part[torch.arange(len(d), device=part.device), d.labels].float().sigmoid()
-        masks = paste_masks(own, d.boxes, size, head.mask_thr)
+    for d, part, size in zip(found, chances.split([len(d) for d in found]), sizes, strict=True):
+        own = part[torch.arange(len(d), device=part.device), d.labels]
+        masks = paste_masks(own, d.boxes, size, heads[0].mask_thr)
         result.append(Detections(d.boxes, d.scores, d.labels, masks))
     return result

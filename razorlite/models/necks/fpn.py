@@ -66,7 +66,7 @@ class FPN(nn.Module):
         for i in range(num_outs - len(used) if add_extra_convs else 0):
             source = used[-1] if i == 0 and add_extra_convs == "on_input" else out_channels
             self.fpn_convs.append(_output(source, out_channels, 2, norm))
-        _init_weights(self)
+        self.init_weights()
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Map a tuple of (N, C_i, H_i, W_i) to `num_outs` of (N, out_channels, H, W)."""
@@ -76,6 +76,14 @@ class FPN(nn.Module):
         )
         outs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
         return tuple(self.extend(outs, used[-1], laterals[-1]))
+
+    def init_weights(self) -> None:
+        """Draw all weights anew: Xavier's uniform distribution, biases 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Return the laterals with every coarser one added to the next finer one."""
@@ -103,11 +111,3 @@ def _output(in_channels: int, out_channels: int, stride: int, norm: Norm | None)
     return ConvModule(
         in_channels, out_channels, 3, stride=stride, padding=1, norm=norm, activation=None
     )
-
-
-def _init_weights(neck: nn.Module) -> None:
-    for module in neck.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
