@@ -1,7 +1,6 @@
 """What happens inside a loader's workers: which items, their randomness, one padded batch."""
 
 import random
-import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -198,12 +197,6 @@ def unpack(packed: Any) -> Any:
     kind, values = packed
     tensors = {k: torch.from_numpy(v) for k, v in values.items() if isinstance(v, np.ndarray)}
     return kind(**{**values, **tensors})
-
-
-def ignore_signals(_worker: int) -> None:
-    """Leave stopping to the main process, which finishes its step first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _pack(target: Any, canvas: tuple[int, int]) -> Any:

@@ -1,12 +1,12 @@
 """Batches for training and testing: parallel, exact on resume, split over ranks."""
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from razorlite.core import distributed
 from razorlite.core.errors import ConfigError, DataError
@@ -16,10 +16,10 @@ from razorlite.data._batches import (
     Order,
     Packed,
     global_order,
-    ignore_signals,
     split_orders,
     unpack,
 )
+from razorlite.data._workers import Crew
 from razorlite.data.dataset import Dataset
 from razorlite.structures import Batch
 
@@ -153,8 +153,8 @@ class Loader:
         self._keep = keep_batches
         self._position = (0, 0)
         self._length = len(self._orders(0))
-        self._plan = _Plan()
-        self._workers: DataLoader[Any] | None = None
+        self._crew = Crew(maker, num_workers, pin=normalise.device.type == "cuda")
+        weakref.finalize(self, self._crew.stop)  # also when the interpreter ends
 
     def __len__(self) -> int:
         """Batches of this rank in an epoch."""
@@ -175,10 +175,7 @@ class Loader:
 
     def close(self) -> None:
         """Stop the worker processes; iterating again starts new ones."""
-        workers, self._workers = self._workers, None
-        iterator = getattr(workers, "_iterator", None)
-        if iterator is not None:
-            iterator._shutdown_workers()
+        self._crew.stop()
 
     def _orders(self, epoch: int) -> list[Order]:
         order = global_order(
@@ -204,8 +201,7 @@ class Loader:
         yield from self._kept[start:]
 
     def _made(self, orders: list[Order]) -> Iterator[Packed]:
-        make = self._here if self._num_workers == 0 else self._elsewhere
-        for made in make(orders):
+        for made in self._here(orders) if self._num_workers == 0 else self._crew.make(orders):
             if isinstance(made, Failure):
                 _log.debug("%s", made.trace)
                 raise DataError(made.message)
@@ -217,35 +213,6 @@ class Loader:
     def _here(self, orders: list[Order]) -> Iterator[Packed | Failure | None]:
         return (self._maker[order] for order in orders)
 
-    def _elsewhere(self, orders: list[Order]) -> Iterator[Packed | Failure | None]:
-        self._plan.orders = orders
-        if self._workers is None:
-            self._workers = self._start()
-        try:
-            yield from self._workers
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            self._workers = None
-            raise DataError(
-                f"a data worker died ({str(error).splitlines()[0]}), perhaps for lack of memory; "
-                f"lower num_workers (is {self._num_workers}) or batch_size (is {self.batch_size})"
-            ) from error
-
-    def _start(self) -> "DataLoader[Any]":
-        self.dataset.fill_cache()  # before forking, so that all workers share the images
-        return DataLoader(
-            self._maker,  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=self._plan,  # type: ignore[arg-type]
-            num_workers=self._num_workers,
-            collate_fn=_as_is,
-            pin_memory=self.normalise.device.type == "cuda",
-            worker_init_fn=ignore_signals,
-            persistent_workers=True,
-            generator=torch.Generator(),  # leaves the global random state alone
-        )
-
     def _finish(self, packed: Packed) -> Batch:
         device = self.normalise.device
         targets: Any = [unpack(target) for target in packed.targets]
@@ -256,23 +223,6 @@ class Loader:
         if not packed.shapes:
             return Batch(packed.images, targets)
         return Batch(self.normalise(packed.images, packed.shapes), targets)
-
-
-class _Plan:
-    """The batches that the workers shall make next."""
-
-    def __init__(self) -> None:
-        self.orders: list[Order] = []
-
-    def __len__(self) -> int:
-        return len(self.orders)
-
-    def __iter__(self) -> Iterator[Order]:
-        return iter(self.orders)
-
-
-def _as_is(made: Any) -> Any:
-    return made
 
 
 def _check(

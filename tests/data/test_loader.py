@@ -1,8 +1,11 @@
 """Loaders: nothing but (seed, epoch, index) decides what an item looks like."""
 
+import contextlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -270,7 +273,7 @@ def test_workers_leave_stopping_to_the_main_process():
 def test_closing_ends_the_workers():
     loader = wild(num_workers=2)
     list(loader)
-    workers = loader._workers._iterator._workers
+    workers = loader._crew._loader._iterator._workers
     loader.close()
     for _ in range(50):
         if not any(worker.is_alive() for worker in workers):
@@ -316,3 +319,38 @@ def test_transforms_see_targets_and_may_drop_all_objects():
     (batch,) = build_loader(shapes(2), transforms=[drop], batch_size=2)
     assert [len(one) for one in batch.targets] == [0, 0]
     assert batch.targets[0].boxes.shape == target([]).boxes.shape
+
+
+SCRIPT = """
+import sys
+from razorlite.data import ShapesDataset, build_loader
+loader = build_loader(ShapesDataset(num_images=400), batch_size=2, num_workers=2)
+next(iter(loader))
+try:
+    print("ready", flush=True)
+    while True:
+        for batch in loader:
+            sum(range(100000))
+except KeyboardInterrupt:
+    next(iter(loader))
+    print("stopped", flush=True)
+    sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_ctrl_c_reaches_only_the_main_process_and_leaves_nothing_behind():
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert output == "stopped\n"
+    assert process.returncode == 3
