@@ -31,7 +31,8 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
     if not isinstance(call.out, Tensor):
         return fixed(call, ledger)
     shape = call.out.shape
-    operands = [x[(None,) * (len(shape) - x.dim())] for x in call.maps() if x.numel() > 1]
+    labelled = [x for x in call.maps() if x.numel() > 1 or bool((x >= 0).all())]
+    operands = [x[(None,) * (len(shape) - x.dim())] for x in labelled]
     carrying = {d for x in operands for d in maps.varying(x)}
     meeting = []
     for x in operands:

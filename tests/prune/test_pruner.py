@@ -1,0 +1,244 @@
+"""Budgets, rounding and allocation."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from razorlite.core.config import build, load
+from razorlite.core.errors import BudgetError, ConfigError
+from razorlite.cost import count
+from razorlite.prune import (
+    Budget,
+    L1Importance,
+    PruneConfig,
+    Pruner,
+    RandomImportance,
+    SlimCost,
+    apply,
+    polynomial_schedule,
+)
+from razorlite.space.subnet import Subnet
+from razorlite.trace import channel_graph
+from tests.trace.zoo import Net, conv, network
+
+SHAPE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return network("resnet18")
+
+
+def plan(model, shape=SHAPE, **kwargs):
+    kwargs = {"budget": Budget(macs="50%"), **kwargs}
+    return Pruner(**kwargs).plan(model, shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "allocation"),
+    [
+        ("shufflenet_v2_x1_0", {"macs": "60%"}, "global"),
+        ("mobilenet_v2", {"params": "75%"}, "uniform"),
+        ("fcos_resnet18", {"macs": "40%"}, "uniform"),
+        ("retinanet_resnet18", {"params": "50%"}, "global"),
+        ("spos_mobilenet", {"macs": "75%"}, "global"),
+    ],
+)
+def test_budget_is_met_and_cost_is_exact(name, budget, allocation):
+    model = network(name)
+    subnet = plan(model, budget=Budget(**budget), allocation=allocation)
+    slim, whole = count(apply(model, subnet, shape=SHAPE), SHAPE), count(model, SHAPE)
+    assert subnet.cost == {"macs": slim.macs, "params": slim.params}
+    (kind, share) = next(iter(budget.items()))
+    limit = getattr(whole, kind) * int(share[:-1]) / 100
+    assert limit * 0.98 <= getattr(slim, kind) <= limit
+
+
+def test_cost_of_any_kept_units_equals_a_count():
+    model = network("fcos_resnet18")
+    graph = channel_graph(model, SHAPE)
+    cost = SlimCost(model, graph, SHAPE)
+    generator = torch.Generator().manual_seed(0)
+    for keep in (0.2, 0.9):
+        kept = (torch.rand(graph.size, generator=generator) < keep).numpy()
+        channels, start = {}, 0
+        for group in graph.prunable:
+            kept[start] = True
+            part = kept[start : start + group.size]
+            channels[group.name] = tuple(i for i in range(group.size) if part[i])
+            start += group.size
+        slim = count(apply(model, Subnet(channels=channels), shape=SHAPE), SHAPE)
+        assert cost.figures(cost.counts(kept)) == {"macs": slim.macs, "params": slim.params}
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_no_group_can_grow_within_the_budget(allocation, resnet):
+    subnet = plan(resnet, allocation=allocation)
+    limit = count(resnet, SHAPE).macs * 0.5
+    groups = channel_graph(resnet, SHAPE).prunable
+    cost = SlimCost(resnet, channel_graph(resnet, SHAPE), SHAPE)
+    kept = torch.cat(
+        [torch.isin(torch.arange(g.size), torch.tensor(subnet.channels[g.name])) for g in groups]
+    ).numpy()
+    counts, start = cost.counts(kept), 0
+    assert cost.figures(counts)["macs"] <= limit
+    for group in groups:
+        dropped = [start + i for i in range(group.size) if not kept[start + i]]
+        if dropped:
+            assert cost.figures(cost.added(counts, dropped[:8]))["macs"] > limit
+        start += group.size
+
+
+@pytest.mark.parametrize("round_to", [1, 4, 16])
+def test_kept_channels_are_rounded(round_to):
+    model = network("fcos_resnet18")  # its group norms hold 2 channels a group
+    slim = apply(model, plan(model, round_to=round_to), shape=SHAPE)
+    for (name, old), new in zip(model.named_modules(), slim.modules(), strict=True):
+        if isinstance(old, nn.Conv2d) and new.out_channels != old.out_channels:
+            assert new.out_channels % round_to == 0, name
+
+
+def test_uniform_keeps_the_same_share_of_each_group(resnet):
+    subnet = plan(resnet, allocation="uniform", round_to=1)
+    sizes = {g.name: g.size for g in channel_graph(resnet, SHAPE).prunable}
+    shares = [len(kept) / sizes[name] for name, kept in subnet.channels.items()]
+    assert max(shares) - min(shares) < 1.5 / min(sizes.values())
+
+
+def test_least_share_is_kept(resnet):
+    subnet = plan(resnet, budget=Budget(macs="40%"), min_keep=0.5, round_to=1)
+    sizes = {g.name: g.size for g in channel_graph(resnet, SHAPE).prunable}
+    assert all(len(kept) >= sizes[name] / 2 for name, kept in subnet.channels.items())
+
+
+def test_least_important_channels_go():
+    model = nn.Sequential(conv(3, 4, bias=False), nn.ReLU(), conv(4, 1))
+    with torch.no_grad():
+        for i, value in enumerate([0.5, 3.0, 0.1, 2.0]):
+            model[0].weight[i] = value
+    assert plan(model, (8, 8), round_to=1).channels == {"0": (1, 3)}
+
+
+def test_ignored_modules_keep_their_channels():
+    model = network("fcos_resnet18")
+    subnet = plan(model, budget=Budget(macs="70%"), ignore=["neck.*", "backbone.layer1*"])
+    slim = apply(model, subnet, shape=SHAPE)
+    for name, layer in slim.named_modules():
+        if name.startswith(("neck", "backbone.layer1")) and isinstance(layer, nn.Conv2d):
+            assert layer.out_channels == model.get_submodule(name).out_channels
+    assert slim.bbox_head.cls_convs[0].conv.out_channels < 64
+
+
+def test_allocation_is_as_good_as_trying_everything():
+    model = nn.Sequential(conv(3, 6, 3), nn.ReLU(), conv(6, 8, 3), nn.ReLU(), conv(8, 1))
+    whole = count(model, (8, 8)).macs
+    cost = SlimCost(model, channel_graph(model, (8, 8)), (8, 8))
+    figures = plan(model, (8, 8), round_to=1).cost["macs"]
+
+    def macs(a, b):
+        kept = torch.tensor([i < a for i in range(6)] + [i < b for i in range(8)]).numpy()
+        return cost.figures(cost.counts(kept))["macs"]
+
+    below = [m for a, b in itertools.product(range(1, 7), range(1, 9)) if (m := macs(a, b))]
+    best = max(m for m in below if m <= whole / 2)
+    assert best * 0.8 <= figures <= best
+
+
+def test_both_limits_hold(resnet):
+    subnet = plan(resnet, budget=Budget(macs="70%", params="30%"))
+    whole = count(resnet, SHAPE)
+    assert subnet.cost["macs"] <= 0.7 * whole.macs
+    assert subnet.cost["params"] <= 0.3 * whole.params
+
+
+def test_amounts_as_numbers_text_and_ranges(resnet):
+    whole = count(resnet, SHAPE).macs
+    assert plan(resnet, budget=Budget(macs=whole // 2)).cost["macs"] <= whole // 2
+    assert plan(resnet, budget=Budget(params="5M")).cost["params"] <= 5e6
+    low = plan(resnet, budget=Budget(macs=["45%", "50%"])).cost["macs"]
+    assert 0.45 * whole <= low <= 0.5 * whole
+    everything = plan(resnet, budget=Budget(macs="100%"))
+    assert everything.cost["macs"] == whole
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"macs": 1000}, r"budget macs <= 1,000 cannot be met: pruning reaches [\d,]+ to [\d,]+"),
+        ({"params": "1%"}, r"lower min_keep or round_to, or ignore less"),
+        ({"macs": ["80%", "20%"]}, "is above the most"),
+        ({"macs": ["49.9999%", "50%"]}, "nearest that can be kept"),
+        ({"params": ["200%", None]}, "above the most"),
+    ],
+)
+def test_impossible_budget_names_the_reachable_range(budget, message, resnet):
+    with pytest.raises(BudgetError, match=message) as caught:
+        plan(resnet, budget=Budget(**budget))
+    assert "\n" not in str(caught.value)
+
+
+def test_named_range_is_the_reachable_one(resnet):
+    with pytest.raises(BudgetError) as caught:
+        plan(resnet, budget=Budget(macs=1))
+    low = int(str(caught.value).split("reaches ")[1].split(" to ")[0].replace(",", ""))
+    assert plan(resnet, budget=Budget(macs=low)).cost["macs"] == low
+    with pytest.raises(BudgetError):
+        plan(resnet, budget=Budget(macs=low - 1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": Budget()}, "limits nothing"),
+        ({"budget": Budget(macs="lots")}, "budget.macs wants"),
+        ({"budget": Budget(macs=[1, 2, 3])}, "the most allowed or"),
+        ({"round_to": 0}, "round_to >= 1"),
+        ({"min_keep": 2.0}, "min_keep in 0 to 1"),
+        ({"allocation": "gloabl"}, "global or uniform"),
+        ({"ignore": ["layr1.*"]}, r"no module matches 'layr1\.\*'; did you mean"),
+    ],
+)
+def test_wrong_settings_are_one_line(settings, message, resnet):
+    with pytest.raises(ConfigError, match=message):
+        plan(resnet, **settings)
+
+
+def test_model_without_prunable_channels():
+    with pytest.raises(BudgetError, match="nothing to prune"):
+        plan(nn.Sequential(conv(3, 4)), (8, 8))
+
+
+def test_modules_outside_forward_are_warned_of():
+    model = Net(lambda m, x: m.b(m.a(x)), a=conv(3, 8), b=conv(8, 4), aside=conv(4, 4))
+    with pytest.warns(UserWarning, match="1 modules are not used by forward \\(aside\\)"):
+        plan(model, (8, 8), round_to=1)
+
+
+def test_plan_is_reproducible(resnet):
+    first = plan(resnet, importance=RandomImportance(seed=3))
+    assert first == plan(resnet, importance=RandomImportance(seed=3))
+    assert first.channels != plan(resnet, importance=RandomImportance(seed=4)).channels
+
+
+def test_block_of_a_configuration(tmp_path):
+    path = tmp_path / "prune.yaml"
+    path.write_text(
+        "budget: {macs: 60%, params: [1M, 90%]}\n"
+        "importance: {type: L1Importance, sides: both}\n"
+        "round_to: 4\nignore: ['fc']\n"
+    )
+    config = build(load(path), PruneConfig)
+    pruner = config.pruner()
+    assert isinstance(pruner.importance, L1Importance)
+    assert pruner.importance.sides == ("in", "out")
+    assert (pruner.round_to, pruner.ignore, pruner.min_keep) == (4, ("fc",), 0.1)
+    path.write_text("budget: {macs: 60%}\n")
+    assert isinstance(build(load(path), PruneConfig).pruner().importance, L1Importance)
+
+
+def test_schedule_falls_to_the_end():
+    # 0.5 + 0.5 * (1 - i / 2) ** 3
+    assert polynomial_schedule(final=0.5, rounds=2) == [0.5625, 0.5]
+    assert polynomial_schedule(final=0.4, rounds=3, power=1) == pytest.approx([0.8, 0.6, 0.4])
