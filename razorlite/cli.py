@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.
     """
     args = _parser().parse_args(argv)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s")
     try:
         args.run(args)
         sys.stdout.flush()

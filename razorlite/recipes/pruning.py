@@ -17,6 +17,7 @@ from razorlite.recipes.building import Built, build, load_into
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.training import build_runner, draw
 from razorlite.space import Subnet
 from razorlite.trace import channel_groups
 from razorlite.visual import plot_channels
