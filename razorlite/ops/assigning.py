@@ -13,6 +13,8 @@ from razorlite.ops.boxes import area, pairwise_iou
 BACKGROUND = -1
 IGNORED = -2
 
+_INSIDE = 0.01  # pixels by which a centre must lie inside an object
+
 
 def assign_by_iou(
     anchors: Tensor,
@@ -108,3 +110,47 @@ def _fold(function: Callable[[Tensor, Tensor], Tensor], parts: tuple[Tensor, ...
     for part in parts[1:]:
         result = function(result, part)
     return result
+
+
+def assign_by_statistics(
+    anchors: Tensor, counts: list[int], boxes: Tensor, topk: int = 9
+) -> Tensor:
+    """Give each object its nearest anchors that overlap it more than usual.
+
+    Candidates are the `topk` anchors of every level whose centres are nearest to the object's.
+    Those count whose IoU reaches the candidates' mean plus standard deviation and whose centre
+    lies inside the object. An anchor of several objects goes to the one it overlaps most.
+
+    Args:
+        anchors: (A, 4) pixels, level after level.
+        counts: anchors of each level.
+        boxes: (N, 4) objects in pixels.
+        topk: candidates per level.
+
+    Returns:
+        (A,) int64, an object's index or BACKGROUND.
+
+    ATSS, https://arxiv.org/abs/1912.02424, algorithm 1.
+    """
+    if len(boxes) == 0:
+        return anchors.new_full((len(anchors),), BACKGROUND, dtype=torch.long)
+    overlaps = pairwise_iou(boxes, anchors)
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    near = _nearest(centres, counts, (boxes[:, :2] + boxes[:, 2:]) / 2, topk)
+    candidates = overlaps.gather(1, near)
+    threshold = candidates.mean(1) + candidates.std(1)
+    sides = torch.cat((centres[near] - boxes[:, None, :2], boxes[:, None, 2:] - centres[near]), -1)
+    good = (candidates >= threshold[:, None]) & (sides.amin(-1) > _INSIDE)
+    score = torch.full_like(overlaps, -1).scatter_(1, near, torch.where(good, candidates, -1))
+    best, index = score.max(0)
+    return torch.where(best >= 0, index, BACKGROUND)
+
+
+def _nearest(centres: Tensor, counts: list[int], goals: Tensor, topk: int) -> Tensor:
+    """Return (N, K) indices of the anchors nearest to each of N goals, `topk` per level."""
+    distances = (goals[:, None] - centres[None]).square().sum(-1).sqrt()
+    start, rows = 0, []
+    for part in distances.split(counts, 1):
+        rows.append(part.topk(min(topk, part.shape[1]), 1, largest=False).indices + start)
+        start += part.shape[1]
+    return torch.cat(rows, 1)

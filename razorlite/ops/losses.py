@@ -65,3 +65,40 @@ def smooth_l1(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
     if beta == 0:
         return (pred - target).abs()
     return F.smooth_l1_loss(pred, target, reduction="none", beta=beta)
+
+
+def quality_focal_loss_sum(
+    logits: Tensor, labels: Tensor, quality: Tensor, beta: float = 2.0
+) -> Tensor:
+    """Return the focal loss towards a quality in [0, 1] instead of 1, summed.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) int64: the class, C for background, negative to leave the row out.
+        quality: (K,) what the objects' own classes should score, in the rows' order.
+        beta: how fast the weight of well classified entries falls.
+
+    GFL, https://arxiv.org/abs/2006.04388, eq. 1.
+    """
+    background = sigmoid_focal_loss_sum(logits, labels, alpha=0.0, gamma=beta)
+    rows = ((labels >= 0) & (labels < logits.shape[1])).nonzero().squeeze(1)
+    own = logits[rows, labels[rows]].float()
+    entropy = F.binary_cross_entropy_with_logits(own, quality, reduction="none")
+    return background + (entropy * (quality - own.sigmoid()).abs().pow(beta)).sum()
+
+
+def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the (N,) cross entropies with the two integers around each target.
+
+    Args:
+        logits: (N, n + 1) over the integers 0 to n.
+        target: (N,) in [0, n).
+
+    GFL, https://arxiv.org/abs/2006.04388, eq. 2.
+    """
+    low = target.long()
+    share = target - low
+    chances = logits.float().log_softmax(1)
+    below = chances.gather(1, low[:, None])[:, 0]
+    above = chances.gather(1, low[:, None] + 1)[:, 0]
+    return -(below * (1 - share) + above * share)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.models.backbones.resnet import ResNet
-from razorlite.models.detectors.single_stage import FCOS, RetinaNet
+from razorlite.models.detectors.single_stage import ATSS, FCOS, GFL, RetinaNet
 from razorlite.models.detectors.two_stage import CascadeRCNN, FasterRCNN, MaskRCNN
+from razorlite.models.heads.atss_head import ATSSHead
 from razorlite.models.heads.cascade_roi_head import CascadeRoIHead
 from razorlite.models.heads.fcos_head import FCOSHead
+from razorlite.models.heads.gfl_head import GFLHead
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
 from razorlite.models.heads.roi_head import StandardRoIHead
@@ -185,6 +187,29 @@ def fcos_r50() -> FCOS:
         ),
         bbox_head=FCOSHead(num_classes=4, in_channels=256),
     )
+
+
+def atss_r50() -> ATSS:
+    """The reference's ATSS with 4 classes."""
+    return ATSS(bbox_head=ATSSHead(num_classes=4, in_channels=256), **_dense_pyramid())
+
+
+def gfl_r50() -> GFL:
+    """The reference's GFL with 4 classes."""
+    return GFL(bbox_head=GFLHead(num_classes=4, in_channels=256), **_dense_pyramid())
+
+
+def _dense_pyramid() -> dict[str, nn.Module]:
+    return {
+        "backbone": ResNet(depth=50, frozen_stages=1, norm_eval=True),
+        "neck": FPN(
+            in_channels=[256, 512, 1024, 2048],
+            out_channels=256,
+            start_level=1,
+            add_extra_convs="on_output",
+            num_outs=5,
+        ),
+    }
 
 
 def _pyramid(neck: type[FPN] = FPN, **backbone: Any) -> dict[str, nn.Module]:

@@ -9,15 +9,19 @@ from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError
 from razorlite.models.backbones.shufflenet import ShuffleNetV2
-from razorlite.models.detectors.single_stage import FCOS, Detector, RetinaNet
+from razorlite.models.detectors.single_stage import ATSS, FCOS, GFL, Detector, RetinaNet
 from razorlite.models.detectors.two_stage import (
     CascadeRCNN,
     FasterRCNN,
     MaskRCNN,
     TwoStageDetector,
 )
+from razorlite.models.heads.anchor_head import AnchorHead
+from razorlite.models.heads.atss_head import ATSSHead
 from razorlite.models.heads.cascade_roi_head import CascadeRoIHead
-from razorlite.models.heads.fcos_head import FCOSHead, centerness_of
+from razorlite.models.heads.dense import centerness_of
+from razorlite.models.heads.fcos_head import FCOSHead
+from razorlite.models.heads.gfl_head import GFLHead
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
 from razorlite.models.heads.roi_head import RoIHead, StandardRoIHead
@@ -119,7 +123,29 @@ def _cascade() -> CascadeRCNN:
     return _two_stage(head, CascadeRCNN)
 
 
-ONE_STAGE = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou]
+def _squares() -> AnchorGenerator:
+    return AnchorGenerator(strides=(8, 16, 32), ratios=(1.0,), scales=(4.0,))
+
+
+def _small_head(head: type[AnchorHead]) -> AnchorHead:
+    return head(
+        num_classes=3,
+        in_channels=16,
+        feat_channels=16,
+        stacked_convs=1,
+        anchor_generator=_squares(),
+    )
+
+
+def _atss() -> ATSS:
+    return ATSS(bbox_head=_small_head(ATSSHead), **_parts())
+
+
+def _gfl() -> GFL:
+    return GFL(bbox_head=_small_head(GFLHead), **_parts())
+
+
+ONE_STAGE = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou, _atss, _gfl]
 BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn, _cascade]
 
 

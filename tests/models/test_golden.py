@@ -27,6 +27,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
     [
         *NAMES,
         *("retinanet_r18", "faster_rcnn_r50_pafpn", "faster_rcnn_x101", "cascade_rcnn_r50"),
+        *("atss_r50", "gfl_r50"),
     ],
 )
 def test_names_and_shapes(name):

@@ -1,7 +1,14 @@
 import torch
 from torch import tensor
 
-from razorlite.ops.assigning import BACKGROUND, IGNORED, assign_by_iou, assign_by_region
+from razorlite.ops.anchors import base_anchors, grid_anchors
+from razorlite.ops.assigning import (
+    BACKGROUND,
+    IGNORED,
+    assign_by_iou,
+    assign_by_region,
+    assign_by_statistics,
+)
 from razorlite.ops.boxes import area, pairwise_iou
 
 
@@ -91,3 +98,33 @@ def test_region_assignment_without_objects():
     )
     assert got.shape == (3, 5)
     assert (got == BACKGROUND).all()
+
+
+def test_statistics_assignment_equals_a_loop():
+    counts = [400, 100, 25]
+    grids = [grid_anchors(base_anchors(s, (4.0,), (1.0,)), (160 // s,) * 2, s) for s in (8, 16, 32)]
+    anchors, boxes = torch.cat(grids), _random(6, 60)
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    overlaps = pairwise_iou(boxes, anchors)
+    want, best = [BACKGROUND] * 525, [-1.0] * 525
+    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        goal, near, start = tensor([(x1 + x2) / 2, (y1 + y2) / 2]), [], 0
+        for count in counts:
+            distance = (centres[start : start + count] - goal).norm(dim=1)
+            near += [start + j for j in distance.argsort()[:9].tolist()]
+            start += count
+        own = overlaps[i, near]
+        for j in near:
+            x, y = centres[j].tolist()
+            inside = min(x - x1, y - y1, x2 - x, y2 - y) > 0.01
+            if inside and overlaps[i, j] >= own.mean() + own.std() and overlaps[i, j] > best[j]:
+                want[j], best[j] = i, overlaps[i, j].item()
+    got = assign_by_statistics(anchors, counts, boxes, 9)
+    assert got.tolist() == want
+    assert (got >= 0).sum() > 5
+
+
+def test_statistics_assignment_without_objects_or_with_few_anchors():
+    anchors = _random(4)
+    assert assign_by_statistics(anchors, [3, 1], torch.zeros(0, 4)).tolist() == [BACKGROUND] * 4
+    assert len(assign_by_statistics(anchors, [3, 1], _random(2))) == 4

@@ -7,7 +7,12 @@ from torch import tensor
 from torch.testing import assert_close
 from torchvision.ops import sigmoid_focal_loss
 
-from razorlite.ops.losses import sigmoid_focal_loss_sum, smooth_l1
+from razorlite.ops.losses import (
+    distribution_focal_loss,
+    quality_focal_loss_sum,
+    sigmoid_focal_loss_sum,
+    smooth_l1,
+)
 
 
 def test_focal_loss_by_hand():
@@ -62,3 +67,26 @@ def test_smooth_l1_by_hand():
     # |0.5| < beta: 0.5 * 0.25 / 1; |3| above: 3 - 0.5
     assert_close(smooth_l1(tensor([0.5, 3.0]), torch.zeros(2)), tensor([0.125, 2.5]))
     assert_close(smooth_l1(tensor([0.5, -3.0]), torch.zeros(2), beta=0), tensor([0.5, 3.0]))
+
+
+def test_quality_focal_loss_by_hand():
+    # background entry at p = 0.5: ln 2 * 0.5^2; own entry: ln 2 * |0.9 - 0.5|^2
+    loss = quality_focal_loss_sum(torch.zeros(3, 2), tensor([1, 2, -1]), tensor([0.9]))
+    assert_close(loss, tensor((3 * 0.25 + 0.16) * math.log(2)))
+
+
+def test_quality_focal_loss_with_quality_one_is_the_focal_loss_of_objects():
+    logits, labels = torch.randn(20, 4, requires_grad=True), torch.randint(0, 5, (20,))
+    quality = torch.ones(int((labels < 4).sum()))
+    both = quality_focal_loss_sum(logits, labels, quality)
+    assert_close(both, 2 * sigmoid_focal_loss_sum(logits, labels, alpha=0.5))
+    (got,) = torch.autograd.grad(both, logits)
+    (want,) = torch.autograd.grad(2 * sigmoid_focal_loss_sum(logits, labels, alpha=0.5), logits)
+    assert_close(got, want)
+
+
+def test_distribution_focal_loss_by_hand():
+    # 1.25 lies between 1 (weight 0.75) and 2 (weight 0.25)
+    chances = tensor([[0.1, 0.6, 0.3]])
+    want = -(0.75 * math.log(0.6) + 0.25 * math.log(0.3))
+    assert_close(distribution_focal_loss(chances.log(), tensor([1.25])), tensor([want]))

@@ -87,5 +87,15 @@ class FCOS(SingleStageDetector):
     """With `FCOSHead`: https://arxiv.org/abs/1904.01355."""
 
 
+@register()
+class ATSS(SingleStageDetector):
+    """With `ATSSHead`: https://arxiv.org/abs/1912.02424."""
+
+
+@register()
+class GFL(SingleStageDetector):
+    """With `GFLHead`: https://arxiv.org/abs/2006.04388."""
+
+
 def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[-2], images.shape[-1]

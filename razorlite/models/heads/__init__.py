@@ -1,8 +1,10 @@
 """Heads: from feature maps to boxes or classes."""
 
 from razorlite.models.heads import (
+    atss_head,
     cascade_roi_head,
     fcos_head,
+    gfl_head,
     linear_head,
     region_heads,
     retina_head,
@@ -11,8 +13,10 @@ from razorlite.models.heads import (
 )
 
 __all__ = [
+    "atss_head",
     "cascade_roi_head",
     "fcos_head",
+    "gfl_head",
     "linear_head",
     "region_heads",
     "retina_head",

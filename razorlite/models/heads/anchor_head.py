@@ -73,13 +73,23 @@ class AnchorHead(DenseHead):
 
     def assign(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
         """Return (B, P) assignments; anchors that begin in an image's padding are IGNORED."""
-        anchors = torch.cat(self.priors(logits))
-        assigned = torch.stack([self.assigner(anchors, t.boxes) for t in targets])
-        for row, target in zip(assigned, targets, strict=True):
-            if target.size not in (size, (0, 0)):
-                inside = self.anchors.inside(map_shapes(logits), target.size)
-                row[~inside.to(row.device)] = IGNORED
-        return assigned
+        grids = self.anchors.grids(map_shapes(logits), logits[0])
+        anchors, counts = torch.cat(grids), [len(g) for g in grids]
+        rows = []
+        for target in targets:
+            if target.size in (size, (0, 0)):
+                rows.append(self.assign_one(anchors, target.boxes, counts))
+                continue
+            inside = self.anchors.inside(map_shapes(logits), target.size).to(anchors.device)
+            row = torch.full_like(inside, IGNORED, dtype=torch.long)
+            kept = [int(part.sum()) for part in inside.split(counts)]
+            row[inside] = self.assign_one(anchors[inside], target.boxes, kept)
+            rows.append(row)
+        return torch.stack(rows)
+
+    def assign_one(self, anchors: Tensor, boxes: Tensor, counts: list[int]) -> Tensor:
+        """Return (A,) assignments of one image's anchors, of which each level has so many."""
+        return self.assigner(anchors, boxes)
 
     def _box_loss(self, anchors: Tensor, deltas: Tensor, boxes: Tensor, count: Tensor) -> Tensor:
         if self.loss_bbox.decoded:

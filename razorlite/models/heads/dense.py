@@ -123,6 +123,17 @@ def labels_of(assigned: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return torch.where(assigned >= 0, labels.gather(-1, assigned.clamp(min=0)), background)
 
 
+def centerness_of(distances: Tensor) -> Tensor:
+    """Return the (N,) centre-ness of (N, 4) left, top, right, bottom distances.
+
+    1 in the middle of a box, 0 on its sides. https://arxiv.org/abs/1904.01355, eq. 3.
+    """
+    left, top, right, bottom = distances.unbind(-1)
+    across = torch.minimum(left, right) / torch.maximum(left, right)
+    down = torch.minimum(top, bottom) / torch.maximum(top, bottom)
+    return (across * down).sqrt()
+
+
 def mean_over_ranks(count: Tensor, least: float = 1.0) -> Tensor:
     """Return what to divide a loss by, averaged over processes, at least `least`."""
     return all_reduce_mean(count.float()).clamp(min=least)

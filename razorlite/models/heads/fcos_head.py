@@ -11,6 +11,7 @@ from razorlite.models.heads.dense import (
     DenseHead,
     Maps,
     Size,
+    centerness_of,
     join_levels,
     labels_of,
     map_shapes,
@@ -183,17 +184,6 @@ class FCOSHead(DenseHead):
                 f"FCOSHead.loss_bbox must compare boxes, got {type(self.loss_bbox).__name__}; "
                 "use IoULoss or GIoULoss"
             )
-
-
-def centerness_of(distances: Tensor) -> Tensor:
-    """Return the (N,) centre-ness of (N, 4) left, top, right, bottom distances.
-
-    1 in the middle of a box, 0 on its sides. https://arxiv.org/abs/1904.01355, eq. 3.
-    """
-    left, top, right, bottom = distances.unbind(-1)
-    across = torch.minimum(left, right) / torch.maximum(left, right)
-    down = torch.minimum(top, bottom) / torch.maximum(top, bottom)
-    return (across * down).sqrt()
 
 
 def _around(distances: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from razorlite.core.registry import register
-from razorlite.ops.assigning import assign_by_iou
+from razorlite.ops.assigning import assign_by_iou, assign_by_statistics
 
 
 @register()
@@ -32,3 +32,16 @@ class MaxIoUAssigner:
             self.min_pos_iou,
             self.match_low_quality,
         )
+
+
+@register()
+class ATSSAssigner:
+    """Gives each object its nearest anchors that overlap it more than usual."""
+
+    def __init__(self, *, topk: int = 9) -> None:
+        """See `razorlite.ops.assigning.assign_by_statistics`."""
+        self.topk = topk
+
+    def __call__(self, anchors: Tensor, boxes: Tensor, counts: list[int]) -> Tensor:
+        """Return (A,) int64 for (A, 4) anchors of which each level has so many."""
+        return assign_by_statistics(anchors, counts, boxes, self.topk)

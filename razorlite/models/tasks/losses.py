@@ -179,3 +179,38 @@ class ObjectnessLoss(nn.Module):
         chosen, objects = logits[used, 0].float(), (labels[used] == 0).float()
         total = F.binary_cross_entropy_with_logits(chosen, objects, reduction="sum")
         return self.loss_weight * total / avg_factor
+
+
+@register()
+class QualityFocalLoss(nn.Module):
+    """Focal loss towards the quality of a box, https://arxiv.org/abs/2006.04388."""
+
+    def __init__(self, *, beta: float = 2.0, loss_weight: float = 1.0) -> None:
+        """See `razorlite.ops.losses.quality_focal_loss_sum`."""
+        super().__init__()
+        self.beta, self.loss_weight = beta, loss_weight
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, quality: Tensor, avg_factor: AvgFactor
+    ) -> Tensor:
+        """Take (N, C) logits, (N,) labels and the (K,) qualities of the object rows."""
+        total = losses.quality_focal_loss_sum(logits, labels, quality, self.beta)
+        return self.loss_weight * total / avg_factor
+
+
+@register()
+class DistributionFocalLoss(nn.Module):
+    """Cross entropy with the integers around a distance, https://arxiv.org/abs/2006.04388."""
+
+    def __init__(self, *, loss_weight: float = 0.25) -> None:
+        """Build the loss."""
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(
+        self, logits: Tensor, targets: Tensor, avg_factor: AvgFactor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Take (N, n + 1) logits, (N,) targets in [0, n) and (N,) weights or none."""
+        each = losses.distribution_focal_loss(logits, targets)
+        total = each.sum() if weight is None else torch.dot(each, weight)
+        return self.loss_weight * total / avg_factor
