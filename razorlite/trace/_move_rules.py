@@ -30,6 +30,8 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
     """Arithmetic place by place, with broadcasting: what meets stays together."""
     if not isinstance(call.out, Tensor):
         return fixed(call, ledger)
+    if _has_computed_numbers(call):
+        return fixed(call, ledger, "reckoned with a size by")
     shape = call.out.shape
     labelled = [x for x in call.maps() if x.numel() > 1 or bool((x >= 0).all())]
     operands = [x[(None,) * (len(shape) - x.dim())] for x in labelled]
@@ -41,6 +43,13 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
         else:
             meeting.append(x.expand(shape))
     return _agree(meeting, ledger, call.where) if meeting else maps.blank(shape)
+
+
+def _has_computed_numbers(call: Call) -> bool:
+    """Tell whether a number comes from the graph: it may be a count of channels."""
+    written = [*call.node.args, *call.node.kwargs.values()]
+    pairs = zip(written, [*call.args, *call.kwargs.values()], strict=True)
+    return any(isinstance(node, fx.Node) and not isinstance(x, Tensor) for node, x in pairs)
 
 
 def spatial(call: Call, ledger: Ledger) -> Any:
@@ -237,6 +246,5 @@ def _agree(parts: Sequence[Tensor], ledger: Ledger, where: str) -> Tensor:
     shape, result = parts[0].shape, maps.compact(parts[0])
     for part in parts[1:]:
         small = maps.compact(part)
-        ledger.match(result.numpy(), small.numpy(), where)
-        result = torch.maximum(result, small)
+        result = torch.from_numpy(ledger.meet(result.numpy(), small.numpy(), where))
     return maps.settle(result.expand(shape))

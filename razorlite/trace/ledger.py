@@ -63,6 +63,11 @@ class Ledger:
         for a, b in pairs[:, known].T.tolist():
             self._union(a, b)
 
+    def meet(self, first: Labels, second: Labels, where: str) -> Labels:
+        """Tie two arrays place by place; return the numbers of what they become."""
+        self.match(first, second, where)
+        return np.maximum(first, second)
+
     def tie(self, rows: Labels, where: str) -> None:
         """Tie all numbers of each row of an (R, K) array."""
         for column in range(1, rows.shape[1]):

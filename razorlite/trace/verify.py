@@ -85,6 +85,12 @@ class _Expectation(Ledger):
         if not np.array_equal(first, second):
             raise ExportError(_other_channels(where))
 
+    def meet(self, first: Labels, second: Labels, where: str) -> Labels:
+        first, second = self._known(first), self._known(second)
+        if first.size == second.size == 1:  # perhaps one channel that was used for many
+            return np.minimum(first, second)
+        return super().meet(first, second, where)
+
     def tie(self, rows: Labels, where: str) -> None:
         return
 

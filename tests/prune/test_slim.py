@@ -141,6 +141,49 @@ MODELS = {
         up=conv(4, 8),
         b=conv(8, 2),
     ),
+    "one gate for all": lambda: Net(
+        lambda m, x: m.b(m.a(x) * m.g(m.a(x)).sigmoid()), a=conv(3, 8), g=conv(8, 1), b=conv(8, 2)
+    ),
+    "three of four chunks": lambda: Net(
+        lambda m, x: m.b(torch.cat(m.a(x).chunk(4, 1)[1:], 1)), a=conv(3, 12), b=conv(9, 2)
+    ),
+    "first half": lambda: Net(
+        lambda m, x: m.b(m.a(x)[:, : m.a(x).size(1) // 2]), a=conv(3, 8), b=conv(4, 2)
+    ),
+    "space to depth": lambda: Net(
+        lambda m, x: m.b(torch.cat([m.a(x)[..., ::2, ::2], m.a(x)[..., 1::2, 1::2]], 1)),
+        a=conv(3, 6),
+        b=conv(12, 2),
+    ),
+    "repeated and flipped": lambda: Net(
+        lambda m, x: m.b(m.a(x).repeat(1, 2, 1, 1).flip(1)), a=conv(3, 6), b=conv(12, 2)
+    ),
+    "depthwise over a cat": lambda: Net(
+        lambda m, x: m.b(m.d(torch.cat([m.a(x), m.c(x)], 1))),
+        a=conv(3, 4),
+        c=conv(3, 6),
+        d=conv(10, 10, 3, groups=10),
+        b=conv(10, 2),
+    ),
+    "group norm over a cat": lambda: Net(
+        lambda m, x: m.b(m.n(torch.cat([m.a(x), m.c(x)], 1))),
+        a=conv(3, 4),
+        c=conv(3, 8),
+        n=nn.GroupNorm(6, 12),
+        b=conv(12, 2),
+    ),
+    "where": lambda: Net(
+        lambda m, x: m.b(torch.where(m.a(x) > 0, m.a(x), m.c(x))),
+        a=conv(3, 6),
+        c=conv(3, 6),
+        b=conv(6, 2),
+    ),
+    "tokens": lambda: Net(
+        lambda m, x: m.o(m.i(m.a(x).flatten(2).transpose(1, 2)).relu()),
+        a=conv(3, 6),
+        i=nn.Linear(6, 8),
+        o=nn.Linear(8, 2),
+    ),
     **{f"shuffle by {how}": lambda how=how: shuffled(how) for how in ("view", "module")},
 }
 

@@ -177,6 +177,9 @@ FIXED = {
     "a roll": (lambda m, x: m.b(m.a(x).roll(1, 1)), "roll"),
     "rows as channels": (lambda m, x: m.d(m.a(x).transpose(1, 2)), "another dimension"),
     "one for many": (lambda m, x: m.b(m.a(x) * m.one(x)), ""),
+    "the number of channels": (lambda m, x: m.b(m.a(x) / m.a(x).shape[1]), "reckoned with"),
+    "a pad of channels": (lambda m, x: m.d(F.pad(m.a(x), (0, 0, 0, 0, 2, 2))), "pad"),
+    "a layer norm": (lambda m, x: m.b(F.layer_norm(m.a(x), (4, 8, 8))), "layer_norm"),
     "the functional form": (lambda m, x: m.b(F.conv2d(m.a(x), m.b.weight)), "conv2d"),
 }
 
