@@ -239,6 +239,28 @@ def test_crowd_does_not_count(build):
     assert_close(model.loss(images, [mixed, USUAL[1]]), model.loss(images, USUAL))
 
 
+def test_mean_loss_of_two_processes_is_that_of_the_joined_batch(build, monkeypatch):
+    model, images = build().eval(), _images()
+    joined = model.loss(images, USUAL)
+    counts: dict[int, list[Tensor]] = {0: [], 1: []}
+
+    def losses_of(rank: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        monkeypatch.setattr("razorlite.models.heads.dense.all_reduce_mean", reduce)
+        return model.loss(images[rank : rank + 1], USUAL[rank : rank + 1])
+
+    def noting(rank: int) -> Callable[[Tensor], Tensor]:
+        return lambda count: counts[rank].append(count) or count
+
+    for rank in (0, 1):
+        losses_of(rank, noting(rank))
+    assert any(a != b for a, b in zip(counts[0], counts[1], strict=True))
+    totals = [(a + b) / 2 for a, b in zip(counts[0], counts[1], strict=True)]
+    monkeypatch.setattr("razorlite.models.heads.dense.world_size", lambda: 2)
+    queue = [*totals, *totals]
+    first, second = (losses_of(rank, lambda _: queue.pop(0)) for rank in (0, 1))
+    assert_close({k: (first[k] + second[k]) / 2 for k in first}, joined)
+
+
 def test_predictions_are_sound(build):
     model = build().eval()
     _keep(model, score_thr=0.0, max_per_img=20, nms_pre=100)
@@ -259,7 +281,7 @@ def test_no_prediction_above_the_threshold(build):
     assert [len(d) for d in model.predict(_images())] == [0, 0]
 
 
-@pytest.mark.parametrize("build", ONE_STAGE)
+@pytest.mark.parametrize("build", [_fcos_modern, _retinanet, _atss, _gfl])
 def test_learns_one_image(build):
     torch.manual_seed(1)
     model, images = build().train(), _images(1)

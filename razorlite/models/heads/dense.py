@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from razorlite.core.distributed import all_reduce_mean
+from razorlite.core.distributed import all_reduce_mean, world_size
 from razorlite.models.layers import ConvModule, Norm
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.boxes import clip
@@ -135,5 +135,9 @@ def centerness_of(distances: Tensor) -> Tensor:
 
 
 def mean_over_ranks(count: Tensor, least: float = 1.0) -> Tensor:
-    """Return what to divide a loss by, averaged over processes, at least `least`."""
-    return all_reduce_mean(count.float()).clamp(min=least)
+    """Return what to divide a loss by: the mean over processes.
+
+    All processes together count at least `least`, so that the mean of their losses is the loss of
+    the joined batch.
+    """
+    return all_reduce_mean(count.float()).clamp(min=least / world_size())
