@@ -13,6 +13,7 @@ takes a little over twice the given seconds and prints one JSON line for each de
 
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,3 +97,42 @@ def train_torchvision(loader: Any, size: tuple[int, int], seconds: float, lr: fl
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
         images += len(batch)
+
+
+def run_torchvision(seconds: float, lr: float) -> dict[str, Any]:
+    """Train and judge torchvision's detector."""
+    _, experiment = read(CONFIG)
+    splits = Splits(experiment, torch.device("cpu"))
+    torch.manual_seed(0)
+    model, images = train_torchvision(splits.train_loader(), experiment.shape, seconds, lr)
+    return {"images": images, **splits.evaluate(model, splits.test, "test")}
+
+
+def run_ours(seconds: float) -> dict[str, Any]:
+    """Train and judge our detector."""
+    with tempfile.TemporaryDirectory() as folder:
+        limits = [f"train.max_seconds={seconds}", "train.max_epochs=1000", "train.eval_every=null"]
+        recipes.train(CONFIG, folder, [*limits, "train.save_every=1000"])
+        lines = Journal(Path(folder) / "metrics.jsonl").read()
+        rates = [line["images_per_second"] for line in lines if line["kind"] == "train"]
+        figures = recipes.test(CONFIG, Path(folder) / "checkpoints" / "last.pt", as_json=True)
+    return {"images": round(seconds * sum(rates) / len(rates)), **figures}
+
+
+def main() -> None:
+    """Run both and print a JSON line for each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600, help="training time of each")
+    parser.add_argument("--lr", type=float, default=1e-3, help="torchvision's learning rate")
+    args = parser.parse_args()
+    results = {
+        "torchvision": run_torchvision(args.seconds, args.lr),
+        "razorlite": run_ours(args.seconds),
+    }
+    for name, result in results.items():
+        shown = {key: result[key] for key in ("images", "AP", "AP50")}
+        print(json.dumps({"detector": name, "seconds": args.seconds, **shown}))
+
+
+if __name__ == "__main__":
+    main()
