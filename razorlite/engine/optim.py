@@ -13,7 +13,7 @@ from torch import nn
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.core.registry import register, suggestion
 
-NORMS = (
+NORMS: tuple[type[nn.Module], ...] = (
     nn.modules.batchnorm._NormBase,
     nn.GroupNorm,
     nn.LayerNorm,
@@ -120,8 +120,9 @@ def build_param_groups(
 
 def parameters_of_step(step: Any) -> dict[str, nn.Parameter]:
     """Return what a step trains beside the model, named `step.…`."""
-    if hasattr(step, "named_parameters"):
-        return {f"step.{name}": parameter for name, parameter in step.named_parameters()}
+    named = getattr(step, "named_parameters", None)
+    if named is not None:
+        return {f"step.{name}": parameter for name, parameter in named()}
     extra = step.parameters() if hasattr(step, "parameters") else ()
     return {f"step.{i}": parameter for i, parameter in enumerate(extra)}
 

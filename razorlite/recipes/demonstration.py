@@ -171,8 +171,8 @@ def _report(folder: Path, rows: Sequence[dict[str, Any]], seconds: float) -> Pat
     return write_report(
         folder / "report.html",
         title="razorlite demo: from a supernet to a small detector",
-        summary="One supernet was trained on drawn shapes. Its best subnet within 80 to 88 % of the "
-        "largest one's MACs was searched, retrained, distilled and pruned.",
+        summary="One supernet was trained on drawn shapes. Its best subnet within 80 to 88 % of "
+        "the largest one's MACs was searched, retrained, distilled and pruned.",
         rows=rows,
         figures=figures,
         notes=[

@@ -65,7 +65,7 @@ def sample_detections(
             to_original(detections, target)
             for batch in loader
             for detections, target in zip(
-                model.predict(batch.images),
+                model.predict(batch.images),  # type: ignore[operator]
                 batch.targets,
                 strict=True,  # type: ignore[operator]
             )

@@ -11,6 +11,8 @@ COCO metric.
 takes a little over twice the given seconds and prints one JSON line for each detector.
 """
 
+import argparse
+import json
 import math
 import sys
 import tempfile
@@ -30,6 +32,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from razorlite import recipes  # noqa: E402
+from razorlite.core.journal import Journal  # noqa: E402
+from razorlite.recipes.experiment import read  # noqa: E402
+from razorlite.recipes.splits import Splits  # noqa: E402
 from razorlite.structures import Batch, Detections  # noqa: E402
 
 CONFIG = ROOT / "configs/fcos/fcos_shufflenetv2_bccd.yaml"
