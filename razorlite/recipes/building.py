@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from razorlite.core.errors import SubnetError
@@ -85,6 +86,11 @@ def slimmed(
         return apply(model, subnet, shape=experiment.shape, leaves=leaves)
     except SubnetError as error:
         raise SubnetError(f"{path}: {error}") from error
+
+
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to a device, laid out as the loaders lay out images."""
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def load_into(built: Built, path: str | Path, *, strict: bool = True) -> LoadReport:

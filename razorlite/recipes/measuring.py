@@ -11,7 +11,7 @@ from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
 from razorlite.cost import Cost, CostTable, count, thop_profile
 from razorlite.engine.launch import session
-from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_into
+from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_into, place
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
 from razorlite.space import recalibrate
@@ -86,7 +86,7 @@ def test(
             raise ConfigError("the configuration is a supernet; name a path of it by --subnet")
         load_into(built, checkpoint)
         splits = Splits(experiment, device)
-        model = built.model.to(device)
+        model = place(built.model, device)
         if built.space is not None and is_supernet_checkpoint(checkpoint):
             recalibrate(model, splits.calibration(_batches(experiment)))
         figures = splits.evaluate(model, splits.test, "test")

@@ -14,7 +14,7 @@ from razorlite.engine.checkpoint import load_weights
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import on_main, prepare_run_folder
 from razorlite.evaluation import evaluate
-from razorlite.recipes.building import build
+from razorlite.recipes.building import build, place
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pictures import search_pictures
@@ -87,7 +87,7 @@ def supernet_score(
     space: SearchSpace, splits: Splits, recalibrate_batches: int, device: torch.device
 ) -> SupernetScore:
     """Return what scores candidates on the search's images."""
-    space.model.to(device)
+    place(space.model, device)
     loader = splits.eval_loader(splits.search, "search", alone=True)
     metric = splits.metric(splits.search)
     return SupernetScore(

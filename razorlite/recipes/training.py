@@ -16,7 +16,7 @@ from razorlite.engine.run_folder import on_main, prepare_run_folder
 from razorlite.engine.runner import Runner
 from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
-from razorlite.recipes.building import Built, build, load_into
+from razorlite.recipes.building import Built, build, load_into, place
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pictures import sample_detections, training_pictures
@@ -82,7 +82,7 @@ def build_runner(
     """
     if experiment.train is None:
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
-    model = built.model.to(device)
+    model = place(built.model, device)
     return Runner(
         model=model,
         step=_step(experiment, built, device),
@@ -115,7 +115,7 @@ def _step(experiment: Experiment, built: Built, device: torch.device) -> Step:
         return step
     settings = experiment.distiller
     distiller = Distiller(
-        teacher=_teacher(experiment), pairs=settings.pairs, seed=experiment.seed
+        teacher=_teacher(experiment, device), pairs=settings.pairs, seed=experiment.seed
     ).to(device)
     return DistilledStep(
         distiller=distiller,
@@ -126,7 +126,7 @@ def _step(experiment: Experiment, built: Built, device: torch.device) -> Step:
     )
 
 
-def _teacher(experiment: Experiment) -> nn.Module:
+def _teacher(experiment: Experiment, device: torch.device) -> nn.Module:
     """Return the distiller's teacher with its weights."""
     assert experiment.distiller is not None
     settings = experiment.distiller.teacher
@@ -138,7 +138,7 @@ def _teacher(experiment: Experiment) -> nn.Module:
             f"distiller.teacher.subnet"
         )
     load_into(built, settings.checkpoint)
-    return built.model
+    return place(built.model, device)
 
 
 def _evaluate(built: Built, splits: Splits) -> Any:
