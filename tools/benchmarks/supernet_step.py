@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--side", type=int, default=224, help="of the images, in pixels")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -67,7 +68,7 @@ def main() -> None:
     path_step = SinglePathStep(space, seed=0)
     supernet = Side(space.model)
     labels = torch.randint(1000, (args.batch_size,))
-    batch = Batch(torch.randn(args.batch_size, 3, 224, 224), labels)
+    batch = Batch(torch.randn(args.batch_size, 3, args.side, args.side), labels)
     rounds, plains = [], {}
     for number in range(-PATHS, args.rounds):  # first each path once untimed: momentum buffers
         path_step.begin(number % PATHS)
