@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RazorliteError, OSError) as error:
         if os.environ.get("RAZORLITE_TRACEBACK"):
             raise
-        return _complain(_message(error), 2)
+        return _complain(_message(error), getattr(error, "exit_code", 2))
     return 0
 
 

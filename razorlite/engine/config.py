@@ -11,6 +11,18 @@ from razorlite.engine.ema import EmaConfig
 from razorlite.engine.optim import ParamOptions
 from razorlite.engine.schedules import Schedule
 
+_LEAST = {
+    "max_epochs": 1,
+    "max_steps": 1,
+    "accumulate": 1,
+    "eval_every": 1,
+    "save_every": 1,
+    "log_every": 1,
+    "keep": 0,
+    "max_seconds": 0,
+    "clip_grad_norm": 0,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -32,7 +44,7 @@ class TrainConfig:
         ema: average of the weights, which is evaluated and shipped.
         amp: precision of the forward pass; float32 by default.
         eval_every: evaluate so often; at the end only by default.
-        save_every: save last.pt so often; as often as evaluating by default.
+        save_every: save last.pt so often; by default as often as evaluating, or after each epoch.
         keep: further checkpoints to keep beside last.pt and best.pt.
         best_metric: figure by which best.pt is chosen, more is better; by default the first one.
         log_every: steps between lines of metrics.jsonl.
@@ -62,22 +74,32 @@ class TrainConfig:
                 f"train takes exactly one of max_epochs and max_steps, got {self.max_epochs} and "
                 f"{self.max_steps}"
             )
-        for name in (
-            "max_epochs",
-            "max_steps",
-            "accumulate",
-            "eval_every",
-            "save_every",
-            "log_every",
-        ):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"train.{name} must be at least 1, got {value}")
+            if value is not None and value < least:
+                raise ConfigError(f"train.{name} must be at least {least}, got {value}")
 
-    def total_steps(self, epoch_steps: int) -> int:
-        """Return the optimiser steps of the whole run, given those of an epoch."""
-        return self.max_steps or (self.max_epochs or 0) * epoch_steps
+    def total_steps(self, batches: int) -> int:
+        """Return the optimiser steps of the whole run, given the batches of an epoch."""
+        return self.max_steps or max(1, (self.max_epochs or 0) * batches // self.accumulate)
 
-    def every(self, count: int | None, epoch_steps: int) -> int | None:
-        """Return an interval in steps."""
-        return count if count is None or self.max_steps else count * epoch_steps
+    def epochs(self, step: int, batches: int) -> int:
+        """Return the epochs that are complete after some steps."""
+        return step * self.accumulate // batches
+
+    def evaluates_after(self, step: int, batches: int) -> bool:
+        """Return whether an evaluation is due after some steps, besides the one at the end."""
+        return self.eval_every is not None and self._ends(self.eval_every, step, batches)
+
+    def saves_after(self, step: int, batches: int) -> bool:
+        """Return whether last.pt is due after some steps, besides the one at the end."""
+        every = self.save_every or self.eval_every
+        if every is not None:
+            return self._ends(every, step, batches)
+        return self.epochs(step, batches) > self.epochs(step - 1, batches)
+
+    def _ends(self, every: int, step: int, batches: int) -> bool:
+        """Return whether an interval of epochs, or of steps, ends with a step."""
+        if self.max_steps:
+            return step % every == 0
+        return self.epochs(step, batches) // every > self.epochs(step - 1, batches) // every

@@ -78,6 +78,10 @@ class Ema:
         finally:
             self._swap()
 
+    def tensors(self) -> list[Tensor]:
+        """Return all averages."""
+        return list(self._average.values())
+
     def buffers(self) -> list[Tensor]:
         """Return the averaged floating buffers."""
         return [

@@ -40,13 +40,13 @@ class Schedule(ABC):
     """A learning-rate factor at each step of a run."""
 
     @abstractmethod
-    def factor(self, step: int, total: int, epoch_steps: int = 1) -> float:
+    def factor(self, step: int, total: int, epoch_steps: float = 1) -> float:
         """Return the factor.
 
         Args:
             step: steps done before this one, 0 to total - 1.
             total: steps of the whole run.
-            epoch_steps: steps in an epoch, for milestones in epochs.
+            epoch_steps: steps in an epoch, for milestones in epochs; need not be whole.
         """
 
 
@@ -68,11 +68,11 @@ class _WarmedUp(Schedule):
         if not 0 <= self.warmup_factor <= 1:
             raise ConfigError(f"warmup_factor must lie in [0, 1], got {self.warmup_factor}")
 
-    def factor(self, step: int, total: int, epoch_steps: int = 1) -> float:
+    def factor(self, step: int, total: int, epoch_steps: float = 1) -> float:
         warmup = linear_warmup(step, self.warmup_steps, self.warmup_factor)
         return warmup * self.main(step, total, epoch_steps)
 
-    def main(self, step: int, total: int, epoch_steps: int) -> float:
+    def main(self, step: int, total: int, epoch_steps: float) -> float:
         """Return the factor without the warm-up's."""
         return 1.0
 
@@ -98,7 +98,7 @@ class Cosine(_WarmedUp):
 
     min_factor: float = 0.0
 
-    def main(self, step: int, total: int, epoch_steps: int) -> float:
+    def main(self, step: int, total: int, epoch_steps: float) -> float:
         return cosine(self.progress(step, total), self.min_factor)
 
 
@@ -120,7 +120,7 @@ class FlatCosine(_WarmedUp):
         if not 0 <= self.flat < 1:
             raise ConfigError(f"flat must lie in [0, 1), got {self.flat}")
 
-    def main(self, step: int, total: int, epoch_steps: int) -> float:
+    def main(self, step: int, total: int, epoch_steps: float) -> float:
         start = max(self.flat * total, self.warmup_steps)
         return cosine(max(0.0, step - start) / max(1.0, total - start), self.min_factor)
 
@@ -138,7 +138,7 @@ class Poly(_WarmedUp):
     power: float = 1.0
     min_factor: float = 0.0
 
-    def main(self, step: int, total: int, epoch_steps: int) -> float:
+    def main(self, step: int, total: int, epoch_steps: float) -> float:
         return poly(self.progress(step, total), self.power, self.min_factor)
 
 
@@ -162,7 +162,7 @@ class MultiStep(_WarmedUp):
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ConfigError(f"milestones must rise, got {list(self.milestones)}")
 
-    def main(self, step: int, total: int, epoch_steps: int) -> float:
+    def main(self, step: int, total: int, epoch_steps: float) -> float:
         scale = epoch_steps if self.unit == "epoch" else 1
         return multi_step(step, [m * scale for m in self.milestones], self.gamma)
 
@@ -188,7 +188,7 @@ class OneCycle(Schedule):
         if not 0 < self.rise < 1:
             raise ConfigError(f"rise must lie in (0, 1), got {self.rise}")
 
-    def factor(self, step: int, total: int, epoch_steps: int = 1) -> float:
+    def factor(self, step: int, total: int, epoch_steps: float = 1) -> float:
         top = self.rise * total
         if step < top:
             return cosine(1 - step / top, self.start_factor)

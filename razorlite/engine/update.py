@@ -1,24 +1,25 @@
 """From losses to new weights: precision, accumulation, exchange, clipping, optimiser, EMA."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError, TrainingError
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import agree, average_gradients
 from razorlite.engine.optim import only_active
+from razorlite.engine.steps import Step
 
 Amp = Literal["bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Update:
-    """One optimiser step: `backward` for each batch, then `prepare` and `apply`.
+    """One optimiser step: `gradients` of some batches, then `prepare` and `apply`.
 
     Exchange, clipping, the optimiser and the EMA touch only parameters that have a gradient.
 
@@ -45,22 +46,37 @@ class Update:
         if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ConfigError("amp: bf16 is not supported by this GPU; set amp: fp16 or amp: null")
         self.optimizer, self.ema = optimizer, ema
-        self._device, self._amp, self._clip = device, amp, clip_grad_norm
+        self.device, self._amp, self._clip = device, amp, clip_grad_norm
         self._scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._divisor = 1
         self._losses: list[Tensor] = []
 
-    def begin(self, batches: int) -> None:
-        """Start a step whose loss is the mean over `batches` calls of the training step."""
-        self._divisor = batches
-        self._losses = []
+    def gradients(
+        self, step: Step, model: nn.Module, batches: Iterator[Any], count: int = 1
+    ) -> tuple[dict[str, float], int]:
+        """Add up the gradients of `count` batches, so that they are those of the mean loss.
+
+        Returns:
+            The training step's figures, means over the batches, and the number of images.
+        """
+        self._divisor, self._losses = count, []
+        means: dict[str, float] = {}
+        images = 0
+        for _ in range(count):
+            batch = next(batches)
+            images += len(batch)
+            with self.autocast():
+                figures = step(model, batch, self.backward)
+            for name, value in figures.items():
+                means[name] = means.get(name, 0.0) + value / count
+        return means, images
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the training step computes."""
         if self._amp is None:
             return nullcontext()
-        return torch.autocast(self._device.type, _DTYPES[self._amp])
+        return torch.autocast(self.device.type, _DTYPES[self._amp])
 
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradients.
@@ -70,16 +86,16 @@ class Update:
         """
         if not loss.requires_grad:
             raise TrainingError("the loss depends on no trainable parameter; unfreeze some")
-        self._losses.append(loss.detach())
+        self._losses.append(loss.detach().float())
         loss = loss / self._divisor if self._divisor > 1 else loss
-        with torch.autocast(self._device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False):
             self._scaler.scale(loss).backward()
 
     def prepare(self, figures: Mapping[str, float], stop: bool) -> tuple[bool, bool]:
         """Exchange gradients.
 
         Args:
-            figures: what the training step returned.
+            figures: what `gradients` returned.
             stop: whether this process was asked to stop.
 
         Returns:
@@ -89,11 +105,8 @@ class Update:
         Raises:
             TrainingError: no parameter has a gradient.
         """
-        finite = all(math.isfinite(value) for value in figures.values()) and bool(
-            torch.stack([loss.float() for loss in self._losses]).isfinite().all()
-            if self._losses
-            else True
-        )
+        losses = torch.stack(self._losses).isfinite().all() if self._losses else True
+        finite = all(math.isfinite(value) for value in figures.values()) and bool(losses)
         self._active, (bad, stop) = agree(self._parameters, [not finite, stop])
         if not self._active:
             raise TrainingError("the training step gave no parameter a gradient; call backward")
