@@ -368,6 +368,29 @@ class TestResume:
         assert lines(tmp_path) == lines(whole)
         assert_same(everything(tmp_path), everything(whole))
 
+    def test_best_score_is_remembered(self, tmp_path):
+        scores = iter([0.9, 0.1])
+        settings = {"eval_every": 2, "evaluate": lambda model: {"AP": next(scores)}}
+        with pytest.raises(Killed):
+            make_runner(tmp_path, hooks=[At(5, kill)], **settings).run()
+        scores = iter([0.5, 0.6, 0.7])
+        make_runner(tmp_path, **settings).run(resume=True)
+        best = read_checkpoint(tmp_path / "checkpoints/best.pt")
+        assert best["meta"] == {"step": 2, "AP": 0.9}
+
+    def test_loss_scale_is_remembered(self, tmp_path):
+        # losses that overflow half precision at the scaler's first scales, so that it moves
+        def step(model, batch, backward):
+            return plain_step(model, Batch(batch.images, batch.targets * 300), backward)
+
+        settings = {"step": step, "amp": "fp16", "save_every": 2}
+        make_runner(tmp_path / "a", **settings).run()
+        with pytest.raises(Killed):
+            make_runner(tmp_path / "b", hooks=[At(5, kill)], **settings).run()
+        make_runner(tmp_path / "b", **settings).run(resume=True)
+        assert_same(everything(tmp_path / "b"), everything(tmp_path / "a"))
+        assert 0 < everything(tmp_path / "a")["update"]["scale"] < 65536
+
     def test_finished_run_returns_its_figures(self, tmp_path):
         figures = full_runner(tmp_path).run()
         before = lines(tmp_path)

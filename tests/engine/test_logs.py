@@ -1,0 +1,202 @@
+"""metrics.jsonl, plain progress lines, event files, random states and the run folder."""
+
+import io
+import json
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from razorlite.core.errors import ConfigError, RunFolderError
+from razorlite.core.journal import Journal
+from razorlite.engine.metrics_log import MetricsLog, Window, cut_after, memory_mb
+from razorlite.engine.progress import ProgressDisplay, eta
+from razorlite.engine.random_state import (
+    kept_random_state,
+    random_state,
+    seed_everything,
+    set_random_state,
+)
+from razorlite.engine.run_folder import changes, prepare_run_folder
+from tests.engine.toys import make_runner
+
+LINE = {
+    "kind": "train",
+    "step": 20,
+    "epoch": 1,
+    "loss": 0.123456,
+    "lr": 0.001,
+    "images_per_second": 31.4159,
+    "seconds": 12.0,
+    "memory_mb": 100.0,
+}
+
+
+class TestWindow:
+    def test_means_are_over_the_steps_that_had_the_figure(self):
+        window = Window()
+        window.add({"loss": 1.0, "distill": 4.0}, images=8, seconds=0.5)
+        window.add({"loss": torch.tensor(2.0, dtype=torch.float64)}, images=4, seconds=1.5)
+        assert window.means() == {"loss": 1.5, "distill": 4.0}
+        assert window.images_per_second() == 6.0
+
+    def test_state(self):
+        window, other = Window(), Window()
+        window.add({"loss": 1.0}, images=8, seconds=0.5)
+        other.load_state_dict(json.loads(json.dumps(window.state_dict())))
+        other.add({"loss": 4.0}, images=8, seconds=0.5)
+        assert other.means() == {"loss": 2.5}
+        assert window.means() == {"loss": 1.0}
+
+
+class TestMetricsLog:
+    def test_resumed_run_drops_what_came_after_its_checkpoint(self, tmp_path):
+        path = tmp_path / "metrics.jsonl"
+        steps = [10, 20, 20, 30]
+        path.write_text("".join(json.dumps({"step": s}) + "\n" for s in steps) + '{"step": 40, "lo')
+        log = MetricsLog(path)
+        log.start(SimpleNamespace(step_number=20))
+        log.line(None, {"step": 30, "loss": 0.1 + 0.2, "AP": float("nan"), "kind": "eval"})
+        assert [line["step"] for line in Journal(path).read()] == [10, 20, 20, 30]
+        assert path.read_text().splitlines()[-1] == (
+            '{"step": 30, "loss": 0.3, "AP": null, "kind": "eval"}'
+        )
+
+    def test_damaged_file_is_named_and_left(self, tmp_path):
+        path = tmp_path / "metrics.jsonl"
+        path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+        with pytest.raises(RunFolderError, match=r"metrics.jsonl:2: not a JSON object"):
+            cut_after(path, 1)
+        assert "nonsense" in path.read_text()
+
+    def test_memory_is_positive(self):
+        assert memory_mb(torch.device("cpu")) > 10
+
+
+class TestProgress:
+    def shown(self, lines, runner, **console):
+        text = io.StringIO()
+        display = ProgressDisplay(Console(file=text, width=200, soft_wrap=True, **console))
+        display.start(runner)
+        for line in lines:
+            display.after_step(runner, {})
+            display.line(runner, line)
+        display.end(runner)
+        return text.getvalue()
+
+    @pytest.fixture
+    def runner(self):
+        return SimpleNamespace(
+            step_number=20,
+            first_step=0,
+            total_steps=320,
+            seconds=12.0,
+            first_seconds=0.0,
+            max_seconds=None,
+        )
+
+    def test_plain_lines_where_there_is_no_terminal(self, runner):
+        evaluation = {"kind": "eval", "step": 20, "epoch": 1, "AP": 0.5, "eval_seconds": 3.0}
+        assert self.shown([LINE, evaluation], runner) == (
+            "step 20/320 epoch 1  loss 0.1235  images/s 31.42  lr 0.001  eta 0:03:00\n"
+            "step 20/320 epoch 1  evaluation: AP 0.5\n"
+        )
+
+    def test_live_bar_in_a_terminal(self, runner):
+        text = self.shown([LINE], runner, force_terminal=True)
+        assert "20/320" in text
+        assert "loss 0.1235" in text
+        assert "\x1b[" in text
+
+    def test_eta_by_hand(self, runner):
+        assert eta(runner) == "0:03:00"  # 300 steps of 0.6 s
+        runner.first_step, runner.first_seconds = 10, 11.0
+        assert eta(runner) == "0:00:30"  # 300 steps of 0.1 s
+        runner.max_seconds = 15.0
+        assert eta(runner) == "0:00:03"
+        runner.first_step = 20
+        assert eta(runner) == "?"
+
+
+def test_tensorboard_gets_every_figure(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    evaluate = lambda model: {"AP": 0.25}  # noqa: E731
+    make_runner(tmp_path, tensorboard=True, log_every=5, evaluate=evaluate).run()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "train/lr", "eval/AP"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("train/loss")] == [5, 10]
+    assert [event.value for event in events.Scalars("eval/AP")] == [0.25]
+
+
+def test_absent_tensorboard_is_told(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match=r"pip install 'razorlite\[tensorboard\]'"):
+        make_runner(tmp_path, tensorboard=True)
+
+
+class TestRandomState:
+    def draw(self):
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    def test_restored_through_a_file(self, tmp_path):
+        seed_everything(3)
+        np.random.randn()  # leaves a second normal number in the generator's state
+        torch.save(random_state(), tmp_path / "a.pt")
+        wanted = (*self.draw(), np.random.randn())
+        set_random_state(torch.load(tmp_path / "a.pt", weights_only=True))
+        assert (*self.draw(), np.random.randn()) == wanted
+
+    def test_kept_over_a_block_that_fails(self):
+        seed_everything(4)
+        wanted = self.draw()
+        seed_everything(4)
+        with pytest.raises(ZeroDivisionError), kept_random_state():
+            self.draw()[0] / 0
+        assert self.draw() == wanted
+
+    def test_ranks_draw_differently(self):
+        seed_everything(5, rank=0)
+        first = self.draw()
+        seed_everything(5, rank=1)
+        assert all(a != b for a, b in zip(first, self.draw(), strict=True))
+
+
+class TestRunFolder:
+    def test_results_are_not_written_over(self, tmp_path):
+        make_runner(tmp_path).run()
+        with pytest.raises(RunFolderError, match=r"already holds a run \(checkpoints/last.pt\)"):
+            prepare_run_folder(tmp_path, resume=False, config_text="seed: 1\n")
+        assert not (tmp_path / "config.yaml").exists()
+
+    def test_lines_of_a_run_without_results_are_dropped(self, tmp_path):
+        (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+        prepare_run_folder(tmp_path, resume=False, config_text="seed: 1\n")
+        assert not (tmp_path / "metrics.jsonl").exists()
+        assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
+
+    def test_changes_of_a_resumed_run_are_told(self, tmp_path, caplog):
+        prepare_run_folder(tmp_path, resume=False, config_text="a: {b: 1, c: 2}\n")
+        prepare_run_folder(tmp_path, resume=True, config_text="a: {b: 3}\nd: [1]\n")
+        told = [record.getMessage() for record in caplog.records]
+        assert told[0] == "resuming with a changed configuration: a.b: 1 -> 3"
+        assert len(told) == 3
+
+    def test_changes_by_hand(self):
+        assert changes("a: {b: 1, c: 2}\n", "a: {b: 3}\nd: [1]\n") == [
+            "a.b: 1 -> 3",
+            "a.c: 2 -> absent",
+            "d: absent -> [1]",
+        ]
+
+    def test_folder_that_cannot_be_made(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RunFolderError, match="cannot write"):
+            prepare_run_folder(tmp_path / "file" / "run", resume=False, config_text="")

@@ -1,0 +1,199 @@
+"""The average of weights, clipping and accumulation, by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from razorlite.core.errors import CheckpointError, ConfigError, TrainingError
+from razorlite.engine.ema import Ema, EmaConfig
+from razorlite.engine.steps import figures_of, plain_step
+from razorlite.engine.update import Update
+from razorlite.structures import Batch
+from tests.engine.toys import Toy, assert_same, weights
+
+
+def one_weight(value=1.0):
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(value)
+    return layer
+
+
+class TestEma:
+    def average_of(self, ema, layer):
+        with ema.swapped():
+            return layer.weight.item()
+
+    def test_average_by_hand(self):
+        layer = one_weight(1.0)
+        ema = Ema(model=layer, config=EmaConfig(decay=0.75, warmup_steps=0))
+        for value in (2.0, 4.0):
+            layer.weight.data.fill_(value)
+            ema.update([layer.weight])
+        # 1 -> 0.75 * 1 + 0.25 * 2 = 1.25 -> 0.75 * 1.25 + 0.25 * 4 = 1.9375
+        assert self.average_of(ema, layer) == 1.9375
+        assert layer.weight.item() == 4.0
+
+    def test_warmup_by_hand(self):
+        layer = one_weight()
+        ema = Ema(model=layer, config=EmaConfig(decay=0.5, warmup_steps=2))
+        assert ema.decay() == pytest.approx(0.5 * (1 - math.exp(-1 / 2)))
+        ema.update([layer.weight])
+        assert ema.decay() == pytest.approx(0.5 * (1 - math.exp(-2 / 2)))
+
+    def test_only_trained_parameters_and_their_statistics_move(self):
+        model = Toy(norm=True)
+        ema = Ema(model=model, config=EmaConfig(decay=0.0, warmup_steps=0))
+        start = weights(model)
+        for tensor in model.state_dict().values():
+            tensor.add_(1)
+        ema.update([model.norm.weight])
+        with ema.swapped():
+            average = weights(model)
+        moved = {name for name in start if not torch.equal(average[name], start[name])}
+        # the count is no average: it is that of the model
+        counts = {"norm.num_batches_tracked"}
+        assert moved == {"norm.weight", "norm.running_mean", "norm.running_var"} | counts
+
+    def test_swapping_twice_changes_nothing(self):
+        model = Toy(norm=True)
+        ema = Ema(model=model, config=EmaConfig(decay=0.5, warmup_steps=0))
+        model.first.weight.data.add_(1)
+        ema.update([model.first.weight])
+        before = weights(model)
+        with pytest.raises(ZeroDivisionError), ema.swapped():
+            raise ZeroDivisionError
+        assert_same(weights(model), before)
+
+    def test_tied_weights_stay_tied(self):
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        model[1].weight = model[0].weight
+        ema = Ema(model=model, config=EmaConfig(decay=0.5, warmup_steps=0))
+        model[0].weight.data.fill_(3.0)
+        ema.update([model[0].weight])
+        with ema.swapped():
+            assert model[1].weight is model[0].weight
+            assert not torch.equal(model[0].weight, torch.full((2, 2), 3.0))
+
+    def test_state_of_another_model_is_refused(self):
+        config = EmaConfig()
+        state = Ema(model=Toy(norm=True), config=config).state_dict()
+        with pytest.raises(CheckpointError, match="EMA is of another model"):
+            Ema(model=Toy(), config=config).load_state_dict(state)
+
+    @pytest.mark.parametrize("settings", [{"decay": 1.0}, {"decay": -0.1}, {"warmup_steps": -1}])
+    def test_wrong_settings(self, settings):
+        with pytest.raises(ConfigError, match=f"ema.{next(iter(settings))} must"):
+            EmaConfig(**settings)
+
+
+def make_update(model, *, lr=1.0, **settings):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    return Update(optimizer=optimizer, device=torch.device("cpu"), **settings)
+
+
+def one_step(update, step, model, batches):
+    figures, images = update.gradients(step, model, iter(batches), len(batches))
+    assert update.prepare(figures, False) == (True, False)
+    return {**figures, **update.apply()}, images
+
+
+class TestUpdate:
+    def test_clipping_by_hand(self):
+        model = nn.Linear(2, 1, bias=False)
+        model.weight.data.zero_()
+
+        def step(model, batch, backward):
+            loss = model(batch.images).sum()
+            backward(loss)
+            return {"loss": loss.item()}
+
+        update = make_update(model, clip_grad_norm=2.5)
+        batch = Batch(torch.tensor([[3.0, 4.0]]), torch.zeros(1))
+        figures, _ = one_step(update, step, model, [batch])
+        # the gradient (3, 4) has norm 5 and is halved
+        assert figures["grad_norm"] == 5.0
+        torch.testing.assert_close(model.weight, torch.tensor([[-1.5, -2.0]]))
+        assert model.weight.grad is None
+
+    @pytest.mark.parametrize("amp", [None, "bf16", "fp16"])
+    def test_accumulation_equals_the_joined_batch(self, amp):
+        images, targets = torch.randn(6, 3), torch.randn(6)
+        models = [Toy(), Toy()]
+        models[1].load_state_dict(models[0].state_dict())
+        parts = [Batch(images[i : i + 2], targets[i : i + 2]) for i in (0, 2, 4)]
+        results = []
+        for model, batches in zip(models, [parts, [Batch(images, targets)]], strict=True):
+            update = make_update(model, amp=amp, clip_grad_norm=0.1)
+            results.append(one_step(update, plain_step, model, batches))
+        tolerance = 1e-5 if amp is None else 2e-2
+        for name, value in results[0][0].items():
+            assert float(value) == pytest.approx(float(results[1][0][name]), rel=tolerance)
+        assert results[0][1] == results[1][1] == 6
+        torch.testing.assert_close(
+            models[0].state_dict(), models[1].state_dict(), rtol=tolerance, atol=tolerance
+        )
+
+    def test_several_calls_of_backward_add_up(self):
+        model = one_weight(0.0)
+
+        def step(model, batch, backward):
+            for factor in (1.0, 2.0):
+                backward(factor * model(batch.images).sum())
+            return {}
+
+        one_step(make_update(model), step, model, [Batch(torch.ones(1, 1), torch.zeros(1))])
+        assert model.weight.item() == -3.0
+
+    def test_half_precision_skips_a_step_that_overflows(self):
+        model = one_weight(1.0)
+        update = make_update(model, amp="fp16")
+
+        def step(model, batch, backward):
+            loss = model(batch.images).float().sum() * 1e38  # times the scale: infinite
+            backward(loss)
+            return {"loss": 1.0}
+
+        one_step(update, step, model, [Batch(torch.ones(1, 1), torch.zeros(1))])
+        assert model.weight.item() == 1.0
+        assert update.state_dict()["scale"] == 32768.0
+
+    @pytest.mark.parametrize("where", ["figure", "loss"])
+    def test_losses_that_are_not_finite_are_told(self, where):
+        model = one_weight()
+        update = make_update(model)
+
+        def step(model, batch, backward):
+            loss = model(batch.images).sum()
+            backward(loss * math.inf if where == "loss" else loss)
+            return {"loss": math.nan if where == "figure" else 1.0}
+
+        batches = iter([Batch(torch.ones(1, 1), torch.zeros(1))])
+        figures, _ = update.gradients(step, model, batches)
+        assert update.prepare(figures, True) == (False, True)
+
+    def test_loss_without_gradient_is_told(self):
+        model = one_weight()
+        with pytest.raises(TrainingError, match="depends on no trainable parameter"):
+            make_update(model).backward(torch.zeros(()))
+
+    def test_only_parameters_with_a_gradient_are_averaged(self):
+        model = nn.Sequential(one_weight(), one_weight())
+        ema = Ema(model=model, config=EmaConfig(decay=0.5, warmup_steps=0))
+        update = make_update(model, ema=ema)
+
+        def step(model, batch, backward):
+            backward(model[0](batch.images).sum())
+            return {}
+
+        model[1].weight.data.fill_(9.0)  # passive: the average must not follow
+        one_step(update, step, model, [Batch(torch.ones(1, 1), torch.zeros(1))])
+        with ema.swapped():
+            assert [layer.weight.item() for layer in model] == [0.5, 1.0]
+
+
+def test_figures_are_named_numbers():
+    losses = {"loss_cls": torch.tensor(1.5), "loss_box": torch.tensor(0.5)}
+    found = figures_of(losses, torch.tensor(2.0))
+    assert found == {"loss": 2.0, "loss_cls": 1.5, "loss_box": 0.5}
