@@ -57,3 +57,14 @@ def _overlap_and_union(first: Tensor, second: Tensor, eps: float) -> tuple[Tenso
     width, height = (high - low).clamp(min=0).unbind(-1)
     overlap = width * height
     return overlap, (area(first) + area(second) - overlap).clamp(min=eps)
+
+
+def centres_to_corners(boxes: Tensor) -> Tensor:
+    """Return (..., 4) boxes given as centre x, centre y, width, height by their corners."""
+    half = boxes[..., 2:] / 2
+    return torch.cat((boxes[..., :2] - half, boxes[..., :2] + half), -1)
+
+
+def corners_to_centres(boxes: Tensor) -> Tensor:
+    """Return centre x, centre y, width, height of (..., 4) boxes."""
+    return torch.cat(((boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]), -1)

@@ -34,7 +34,7 @@ def top_candidates(
 
 
 def suppress(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, limit: int
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float | None, limit: int
 ) -> Tensor:
     """Return the indices that survive non-maximum suppression within each class, best first.
 
@@ -42,9 +42,12 @@ def suppress(
         boxes: (N, 4) pixels.
         scores: (N,).
         labels: (N,) int64.
-        iou_threshold: a box is dropped if a better one of its class overlaps it more.
+        iou_threshold: a box is dropped if a better one of its class overlaps it more; None drops
+            none.
         limit: how many to return at most.
     """
+    if iou_threshold is None:
+        return scores.argsort(descending=True, stable=True)[:limit]
     return batched_nms(boxes.float(), scores.float(), labels, iou_threshold)[:limit]
 
 

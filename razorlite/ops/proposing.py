@@ -22,7 +22,7 @@ def propose_regions(
     stds: Four,
     sizes: list[Size],
     per_level: int,
-    iou_threshold: float,
+    iou_threshold: float | None,
     limit: int,
     min_size: float,
 ) -> list[Tensor]:

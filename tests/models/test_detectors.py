@@ -32,6 +32,7 @@ from razorlite.models.tasks.losses import GIoULoss, IoULoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Target
+from tests.models.test_detr import small_detr
 
 SIZE = (96, 128)
 
@@ -146,7 +147,7 @@ def _gfl() -> GFL:
 
 
 ONE_STAGE = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou, _atss, _gfl]
-BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn, _cascade]
+BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn, _cascade, small_detr]
 
 
 @pytest.fixture(params=BUILDERS, ids=lambda build: build.__name__.strip("_"))

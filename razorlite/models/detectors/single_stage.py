@@ -1,6 +1,7 @@
 """Detectors with one head over all cells."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class Detector(nn.Module):
     `train()` and can be traced by torch.fx.
     """
 
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Return kinds of raw maps, each a tuple over the levels."""
         raise NotImplementedError
 

@@ -3,6 +3,7 @@
 from razorlite.models.heads import (
     atss_head,
     cascade_roi_head,
+    detr_head,
     fcos_head,
     gfl_head,
     linear_head,
@@ -15,6 +16,7 @@ from razorlite.models.heads import (
 __all__ = [
     "atss_head",
     "cascade_roi_head",
+    "detr_head",
     "fcos_head",
     "gfl_head",
     "linear_head",

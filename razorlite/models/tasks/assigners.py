@@ -1,9 +1,11 @@
 """Assigners that a configuration can name."""
 
+import torch
 from torch import Tensor
 
 from razorlite.core.registry import register
 from razorlite.ops.assigning import assign_by_iou, assign_by_statistics
+from razorlite.ops.matching import match, match_costs
 
 
 @register()
@@ -45,3 +47,28 @@ class ATSSAssigner:
     def __call__(self, anchors: Tensor, boxes: Tensor, counts: list[int]) -> Tensor:
         """Return (A,) int64 for (A, 4) anchors of which each level has so many."""
         return assign_by_statistics(anchors, counts, boxes, self.topk)
+
+
+@register()
+class HungarianAssigner:
+    """Gives every object to one query, all together at the least cost."""
+
+    def __init__(
+        self, *, class_cost: float = 1.0, bbox_cost: float = 5.0, giou_cost: float = 2.0
+    ) -> None:
+        """Weigh the costs; see `razorlite.ops.matching.match_costs`."""
+        self.weights = (class_cost, bbox_cost, giou_cost)
+
+    @torch.no_grad()
+    def __call__(
+        self, logits: Tensor, boxes: Tensor, labels: Tensor, objects: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the matched queries and, in the same order, their objects, (K,) int64 each.
+
+        Args:
+            logits: (Q, C + 1), "no object" last.
+            boxes: (Q, 4) cx, cy, w, h in parts of the image.
+            labels: (N,) int64.
+            objects: (N, 4) cx, cy, w, h in parts of the image.
+        """
+        return match(match_costs(logits.softmax(-1), boxes, labels, objects, self.weights))

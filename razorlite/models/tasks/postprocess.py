@@ -15,14 +15,14 @@ class PostProcess:
     Attributes:
         score_thr: candidates must score higher.
         nms_pre: best candidates of each level that go on.
-        iou_threshold: of non-maximum suppression within a class.
+        iou_threshold: of non-maximum suppression within a class; None suppresses nothing.
         max_per_img: detections per image at most.
         min_bbox_size: pixels that width and height must exceed.
     """
 
     score_thr: float = 0.05
     nms_pre: int = 1000
-    iou_threshold: float = 0.5
+    iou_threshold: float | None = 0.5
     max_per_img: int = 100
     min_bbox_size: float = 0.0
 

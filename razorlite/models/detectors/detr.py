@@ -1,0 +1,116 @@
+"""A detector that predicts a set."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.registry import register
+from razorlite.models.detectors.single_stage import Detector
+from razorlite.models.heads.detr_head import DETRHead
+from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
+from razorlite.structures import Detections, Target
+
+Size = tuple[int, int]
+
+
+@register()
+class DETR(Detector):
+    """Backbone, transformer and a head over a fixed number of learnt queries.
+
+    https://arxiv.org/abs/2005.12872
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        neck: nn.Module,
+        bbox_head: DETRHead,
+        encoder: DetrEncoder | None = None,
+        decoder: DetrDecoder | None = None,
+        num_queries: int = 100,
+    ) -> None:
+        """Take the built parts.
+
+        Args:
+            backbone: images to a tuple of maps.
+            neck: maps to maps, the last of which has the encoder's channels.
+            bbox_head: the decoder's queries to classes and boxes.
+            encoder: over all cells of the last map; the published one by default.
+            decoder: over the queries; the published one by default.
+            num_queries: detections per image at most.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+        self.encoder = encoder or DetrEncoder()
+        self.decoder = decoder or DetrDecoder()
+        self.query_embedding = nn.Embedding(num_queries, self.encoder.embed_dims)
+        self.positions = SinePositions(self.encoder.embed_dims)
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the transformer sees."""
+        return self.neck(self.backbone(images))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (L, N, Q, C + 1) logits and (L, N, Q, 4) boxes of all decoder layers.
+
+        Boxes are cx, cy, w, h in parts of the image; images have no padding here.
+        """
+        x = self.features(images)[-1]
+        return self.decode(x, torch.ones_like(x[:, 0]), None)
+
+    def decode(self, x: Tensor, inside: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, for a (N, D, H, W) map.
+
+        Args:
+            x: the neck's last map.
+            inside: (N, H, W), 1 inside the image and 0 in its padding.
+            ignored: (N, H * W) bool, true for padding; None without padding.
+        """
+        pos = self.positions(inside.float()).to(x.dtype).flatten(2).transpose(1, 2)
+        memory = self.encoder(x.flatten(2).transpose(1, 2), pos, ignored)
+        queries = self.query_embedding.weight[None].expand(x.shape[0], -1, -1)
+        return self.bbox_head(self.decoder(queries, memory, pos, ignored))
+
+    def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Return the head's losses of every decoder layer."""
+        whole = _size(images)
+        sizes = [whole if t.size == (0, 0) else t.size for t in targets]
+        return self.bbox_head.loss(self._raw(images, sizes), targets, sizes)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, sizes: Sequence[Size] | None = None) -> list[Detections]:
+        """Return the detections of each image, in pixels of `images`."""
+        sizes = list(sizes or [_size(images)] * len(images))
+        return self.bbox_head.predict(self._raw(images, sizes), sizes)
+
+    def _raw(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, with the padding beyond `sizes` left out of sight."""
+        whole = _size(images)
+        if all(size == whole for size in sizes):
+            return self(images)
+        x = self.features(images)[-1]
+        inside = inside_cells((x.shape[-2], x.shape[-1]), whole, sizes).to(x.device)
+        return self.decode(x, inside, ~inside.flatten(1))
+
+
+def inside_cells(cells: Size, whole: Size, sizes: Sequence[Size]) -> Tensor:
+    """Return (N, H, W) bool: which cells of padded maps begin inside their image.
+
+    Args:
+        cells: (H, W) of the map.
+        whole: (height, width) of the batch's images in pixels.
+        sizes: per image (height, width) without padding.
+    """
+    down = torch.arange(cells[0]) * whole[0] // cells[0]
+    across = torch.arange(cells[1]) * whole[1] // cells[1]
+    rows = torch.stack([down < height for height, _ in sizes])
+    columns = torch.stack([across < width for _, width in sizes])
+    return rows[:, :, None] & columns[:, None]
+
+
+def _size(images: Tensor) -> Size:
+    return images.shape[-2], images.shape[-1]
