@@ -1,7 +1,7 @@
 """Weights for a backbone: torchvision's by name, a file, or a URL."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,22 @@ _WRAPPERS = ("state_dict", "model")
 _PREFIXES = ("module.", "backbone.")
 
 
-def load_pretrained(backbone: nn.Module, source: str) -> None:
+def load_pretrained(backbone: nn.Module, source: str, *, optional: Collection[str] = ()) -> None:
     """Fill a backbone from pretrained weights; a classifier's last layer is left out.
 
     Args:
         backbone: a module with the names of its torchvision original.
         source: a torchvision weights name (`ResNet50_Weights.IMAGENET1K_V1`,
             `torchvision://resnet50` for the newest), a path, or an http(s) URL.
+        optional: names of tensors that the weights may lack.
 
     Raises:
         CheckpointError: the weights cannot be had, or a tensor is missing or has another shape.
     """
     weights = read_weights(source)
     wanted = backbone.state_dict()
-    faults = [fault for name in wanted if (fault := _fault(name, wanted, weights))]
+    known = [name for name in wanted if name in weights or name not in optional]
+    faults = [fault for name in known if (fault := _fault(name, wanted, weights))]
     if faults:
         raise CheckpointError(
             f"pretrained weights {source!r} do not fit {type(backbone).__name__}: "

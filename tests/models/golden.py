@@ -271,7 +271,7 @@ def cascade_rcnn_r50() -> CascadeRCNN:
     )
 
 
-def mask_rcnn_r50() -> MaskRCNN:
+def mask_rcnn_r50(**pyramid: Any) -> MaskRCNN:
     """The reference's Mask R-CNN with 4 classes."""
     return MaskRCNN(
         rpn_head=RPNHead(in_channels=256, sampler=every_candidate(False)),
@@ -280,5 +280,5 @@ def mask_rcnn_r50() -> MaskRCNN:
             mask_head=FCNMaskHead(num_classes=4, in_channels=256),
             sampler=every_candidate(True),
         ),
-        **_pyramid(),
+        **_pyramid(**pyramid),
     )

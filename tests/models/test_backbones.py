@@ -77,7 +77,7 @@ def test_dilation_keeps_the_map_large():
 def test_frozen_stages_neither_learn_nor_track(build):
     options = {"depth": 18} if build is ResNet else {"width": 0.5}
     backbone = build(**options, frozen_stages=1).train()
-    still = [*backbone.stem(), backbone.stages()[0]]
+    still = [*backbone.stem_modules(), backbone.stages()[0]]
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     sum(m.sum() for m in backbone(torch.randn(2, 3, 64, 64))).backward()
     assert all(p.grad is None for module in still for p in module.parameters())

@@ -23,7 +23,7 @@ class Backbone(nn.Module):
         """Map (N, 3, H, W) images to feature maps, finest first."""
         raise NotImplementedError
 
-    def stem(self) -> list[nn.Module]:
+    def stem_modules(self) -> list[nn.Module]:
         """Return the modules before the first stage."""
         raise NotImplementedError
 
@@ -35,7 +35,7 @@ class Backbone(nn.Module):
         """Switch between training and evaluation; what is frozen stays as it is."""
         super().train(mode)
         if self.frozen_stages >= 0:
-            freeze([*self.stem(), *self.stages()[: self.frozen_stages]])
+            freeze([*self.stem_modules(), *self.stages()[: self.frozen_stages]])
         if self.norm_eval:
             freeze_norm_statistics(self)
         return self

@@ -7,88 +7,23 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
+from razorlite.models.backbones.resnet_blocks import (
+    BasicBlock,
+    Block,
+    BlockOptions,
+    Bottleneck,
+    PluginConfig,
+    Style,
+    added_tensors,
+    build_stage,
+)
+from razorlite.models.deformable import DeformableConv2d, DeformConfig
 from razorlite.models.layers import check_indices
+from razorlite.models.plugins import Plugin
 from razorlite.models.pretrained import load_pretrained
 
 Depth = Literal[18, 34, 50, 101, 152]
-Style = Literal["pytorch", "caffe"]
 
-
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut."""
-
-    expansion = 1
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        channels: int,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-        base_width: int = 64,
-        style: Style = "pytorch",
-    ) -> None:
-        """Build the block; `groups`, `base_width` and `style` mean nothing here."""
-        super().__init__()
-        self.conv1 = _conv3x3(in_channels, channels, stride, dilation)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = _conv3x3(channels, channels)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, channels, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
-
-
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut.
-
-    The stride is in the 3 x 3 convolution in "pytorch" style, in the first 1 x 1 in "caffe"
-    style. With `groups` this is the block of ResNeXt, https://arxiv.org/abs/1611.05431.
-    """
-
-    expansion = 4
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        channels: int,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-        base_width: int = 64,
-        style: Style = "pytorch",
-    ) -> None:
-        """Build the block; the 3 x 3 convolution has channels * base_width / 64 * groups."""
-        super().__init__()
-        width = int(channels * base_width / 64) * groups
-        out_channels = channels * self.expansion
-        first, second = (1, stride) if style == "pytorch" else (stride, 1)
-        self.conv1 = nn.Conv2d(in_channels, width, 1, first, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _conv3x3(width, width, second, dilation, groups)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, out_channels, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, 4 * channels, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
-
-
-Block = type[BasicBlock] | type[Bottleneck]
 
 _LAYOUTS: dict[int, tuple[Block, tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -120,6 +55,11 @@ class ResNet(Backbone):
         norm_eval: bool = False,
         norm_frozen: bool = False,
         zero_init_residual: bool = True,
+        deep_stem: bool = False,
+        avg_down: bool = False,
+        with_cp: bool = False,
+        deform: DeformConfig | None = None,
+        plugins: list[PluginConfig] | None = None,
         pretrained: str | None = None,
     ) -> None:
         """Build the network.
@@ -136,7 +76,15 @@ class ResNet(Backbone):
             norm_eval: keep the batch norms' statistics while training.
             norm_frozen: keep the batch norms' weights and biases, too.
             zero_init_residual: start every block as its shortcut.
-            pretrained: torchvision name, path or URL of weights.
+            deep_stem: begin with three 3 x 3 convolutions instead of one 7 x 7 (with `avg_down`:
+                ResNet-D, https://arxiv.org/abs/1812.01187).
+            avg_down: average in front of shortcuts that shrink the map, instead of a stride in
+                them.
+            with_cp: save memory in training: keep only the blocks' inputs, compute the rest again.
+            deform: stages with deformable 3 x 3 convolutions (bottleneck depths only).
+            plugins: what is put behind convolutions of blocks (bottleneck depths only).
+            pretrained: torchvision name, path or URL of weights; they may lack what plugins and
+                offsets need.
 
         Raises:
             ConfigError: an argument is out of range.
@@ -144,30 +92,45 @@ class ResNet(Backbone):
         """
         super().__init__()
         _check(depth, out_indices, strides, dilations, groups)
+        _check_extensions(depth, deform, plugins or [])
         block, counts = _LAYOUTS[depth]
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
+        self.deep_stem = deep_stem
+        if deep_stem:
+            self.stem = _deep_stem()
+        else:
+            self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+            self.bn1 = nn.BatchNorm2d(64)
+            self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         in_channels, widths = 64, []
         for i in range(max(out_indices) + 1):
-            options = {"dilation": dilations[i], "groups": groups, "base_width": base_width}
-            stage = _stage(block, counts[i], in_channels, 64 * 2**i, strides[i], style, options)
+            options = BlockOptions(
+                dilation=dilations[i],
+                groups=groups,
+                base_width=base_width,
+                style=style,
+                avg_down=avg_down,
+                with_cp=with_cp,
+                deform=deform if deform and deform.stages[i] else None,
+                plugins=tuple(p for p in plugins or [] if p.stages[i]),
+            )
+            stage = build_stage(block, counts[i], in_channels, 64 * 2**i, strides[i], options)
             self.add_module(f"layer{i + 1}", stage)
             in_channels = 64 * 2**i * block.expansion
             widths.append(in_channels)
         self.out_channels = tuple(widths[i] for i in out_indices)
         _init_weights(self, zero_init_residual)
         if pretrained:
-            load_pretrained(self, pretrained)
+            load_pretrained(self, pretrained, optional=added_tensors(self.state_dict(), self))
         if norm_frozen:
             _freeze_norms(self)
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map (N, 3, H, W) images to feature maps, finest first."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.stem(images) if self.deep_stem else self.relu(self.bn1(self.conv1(images)))
+        x = self.maxpool(x)
         maps = []
         for i, stage in enumerate(self.stages()):
             x = stage(x)
@@ -175,50 +138,13 @@ class ResNet(Backbone):
                 maps.append(x)
         return tuple(maps)
 
-    def stem(self) -> list[nn.Module]:
+    def stem_modules(self) -> list[nn.Module]:
         """Return the modules before the first stage."""
-        return [self.conv1, self.bn1]
+        return [self.stem] if self.deep_stem else [self.conv1, self.bn1]
 
     def stages(self) -> list[nn.Module]:
         """Return the stages in order, up to the last one that is returned."""
         return [getattr(self, f"layer{i + 1}") for i in range(max(self.out_indices) + 1)]
-
-
-def _conv3x3(
-    in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> nn.Conv2d:
-    return nn.Conv2d(
-        in_channels, out_channels, 3, stride, dilation, dilation, groups=groups, bias=False
-    )
-
-
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
-    conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-
-
-def _stage(
-    block: Block,
-    count: int,
-    in_channels: int,
-    channels: int,
-    stride: int,
-    style: Style,
-    options: dict[str, int],
-) -> nn.Sequential:
-    blocks = [
-        block(
-            in_channels=in_channels if i == 0 else channels * block.expansion,
-            channels=channels,
-            stride=stride if i == 0 else 1,
-            style=style,
-            **options,
-        )
-        for i in range(count)
-    ]
-    return nn.Sequential(*blocks)
 
 
 def _init_weights(network: nn.Module, zero_residual: bool) -> None:
@@ -229,6 +155,17 @@ def _init_weights(network: nn.Module, zero_residual: bool) -> None:
             nn.init.zeros_(module.bn3.weight)
         elif zero_residual and isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
+    for module in network.modules():
+        if isinstance(module, Plugin | DeformableConv2d):
+            module.init_weights()
+
+
+def _deep_stem() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for in_channels, out_channels, stride in ((3, 32, 2), (32, 32, 1), (32, 64, 1)):
+        layers.append(nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False))
+        layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 def _freeze_norms(network: nn.Module) -> None:
@@ -253,3 +190,16 @@ def _check(
         )
     if groups > 1 and _LAYOUTS[depth][0] is BasicBlock:
         raise ConfigError(f"ResNet.groups needs a depth of 50 or more, got depth {depth}")
+
+
+def _check_extensions(depth: int, deform: DeformConfig | None, plugins: list[PluginConfig]) -> None:
+    stages = [p.stages for p in plugins] + ([deform.stages] if deform else [])
+    if stages and _LAYOUTS[depth][0] is BasicBlock:
+        raise ConfigError(
+            f"ResNet.plugins and ResNet.deform need a depth of 50 or more, got depth {depth}"
+        )
+    for given in stages:
+        if len(given) != 4:
+            raise ConfigError(
+                f"ResNet.plugins and ResNet.deform take stages of 4 truth values, got {given}"
+            )

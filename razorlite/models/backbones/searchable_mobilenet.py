@@ -81,7 +81,7 @@ class SearchableMobileNetV2(Backbone):
                 maps.append(x)
         return tuple(maps)
 
-    def stem(self) -> list[nn.Module]:
+    def stem_modules(self) -> list[nn.Module]:
         """Return the modules before the first stage."""
         return [self.conv1]
 

@@ -105,7 +105,7 @@ class ShuffleNetV2(Backbone):
                 maps.append(x)
         return tuple(maps)
 
-    def stem(self) -> list[nn.Module]:
+    def stem_modules(self) -> list[nn.Module]:
         """Return the modules before the first stage."""
         return [self.conv1]
 
