@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from razorlite.core.errors import SubnetError
+from razorlite.core.errors import ConfigError, SubnetError
 from razorlite.engine.checkpoint import LoadReport, load_weights, read_state_dict
 from razorlite.prune import apply
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.space import SearchSpace, Subnet
+from razorlite.space.placeholder import Placeholder
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,16 @@ def build(experiment: Experiment, subnet: str | Path | None = None) -> Built:
         subnet: a subnet file instead of the configuration's.
 
     Raises:
+        ConfigError: the model has placeholders, and there is no mutator.
         SubnetError: the subnet file is malformed or does not belong to the model.
     """
     model = experiment.model()
     space = None if experiment.mutator is None else experiment.mutator.prepare(model)
+    if any(isinstance(module, Placeholder) for module in model.modules()):
+        raise ConfigError(
+            "the model has placeholders and the configuration no `mutator`; take one from "
+            "configs/_base_/spaces by _base_"
+        )
     path = subnet or experiment.subnet
     if path is None:
         return Built(model, space)
