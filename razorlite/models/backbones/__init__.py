@@ -2,16 +2,22 @@
 
 from razorlite.models.backbones import (
     choice_blocks,
+    mobilenet,
     resnet,
     searchable_mobilenet,
     searchable_shufflenet,
     shufflenet,
+    torchvision_backbone,
+    vit,
 )
 
 __all__ = [
     "choice_blocks",
+    "mobilenet",
     "resnet",
     "searchable_mobilenet",
     "searchable_shufflenet",
     "shufflenet",
+    "torchvision_backbone",
+    "vit",
 ]
