@@ -53,6 +53,7 @@ class Runner:
         batches: in an epoch of this process.
         seconds: training time so far, over all sittings; without evaluation.
         first_step, first_seconds: both at the start of this sitting.
+        lr: learning rate of the last step, of the first parameter group.
         best: score of best.pt.
         figures: of the last evaluation.
         settled: whether the last step's line, evaluation and checkpoint are done.
@@ -81,7 +82,7 @@ class Runner:
         self.total_steps = config.total_steps(self.batches)
         self.max_seconds = config.max_seconds
         self.step_number = self.first_step = 0
-        self.seconds = self.first_seconds = 0.0
+        self.seconds = self.first_seconds = self.lr = 0.0
         self.best: float | None = None
         self.figures: dict[str, float] = {}
         self.settled, self.window, self._evaluate = True, Window(), evaluate
@@ -178,6 +179,7 @@ class Runner:
         factor = self.schedule.factor(int(position), self.total_steps, epoch_steps)
         for group in self.update.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+        self.lr = self.update.optimizer.param_groups[0]["lr"]
 
     def _count(self, figures: Mapping[str, Any], images: int, seconds: float) -> None:
         """Add a step to the sums; where time counts, by the slowest process's clock."""
@@ -207,7 +209,7 @@ class Runner:
         line = {
             **self._place("train"),
             **self.window.means(),
-            "lr": self.update.optimizer.param_groups[0]["lr"],
+            "lr": self.lr,
             "images_per_second": self.window.images_per_second(),
             "seconds": self.seconds,
             "memory_mb": memory_mb(self.device),

@@ -123,6 +123,7 @@ def _progress(runner: Runner) -> dict[str, Any]:
         "step": runner.step_number,
         "total": runner.total_steps,
         "seconds": runner.seconds,
+        "lr": runner.lr,
         "best": runner.best,
         "figures": runner.figures,
         "settled": runner.settled,
@@ -135,7 +136,7 @@ def _progress(runner: Runner) -> dict[str, Any]:
 def _take_progress(runner: Runner, progress: Mapping[str, Any]) -> None:
     runner.step_number, runner.seconds = progress["step"], progress["seconds"]
     runner.best, runner.figures = progress["best"], dict(progress["figures"])
-    runner.settled = progress["settled"]
+    runner.lr, runner.settled = progress["lr"], progress["settled"]
     runner.window.load_state_dict(progress["window"])
 
 

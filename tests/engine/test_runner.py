@@ -308,6 +308,7 @@ FULL = {
     "clip_grad_norm": 0.5,
     "eval_every": 1,
     "log_every": 2,
+    "schedule": Poly,
     "step": noisy_step,
     "evaluate": distance,
 }
