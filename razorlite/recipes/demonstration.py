@@ -27,7 +27,7 @@ _NOTES = {
     "largest": "the space's largest subnet: what there is to gain from",
     "random": "a random subnet within the same budget: what searching has to beat",
     "searched": "the search's choice, retrained like the two above",
-    "distilled": "the same subnet, retrained with the largest subnet as its teacher",
+    "distilled": "the same subnet, trained on with the largest subnet as its teacher",
     "pruned": "the distilled subnet after removing its least important channels, fine-tuned",
 }
 
@@ -76,7 +76,7 @@ def demo(work_dir: str | Path | None = None) -> list[dict[str, Any]]:
     say("3/5  retraining: largest, random and searched subnet")
     contestants = [_retrained(name, folder, weights) for name in ("largest", "random", "searched")]
     say("4/5  distillation: the searched subnet learns from the largest")
-    contestants.append(_distilled(folder, weights, contestants[0]))
+    contestants.append(_distilled(folder, student=contestants[2], teacher=contestants[0]))
     say("5/5  pruning: fewer channels, then fine-tuning")
     contestants.append(_pruned(folder, contestants[-1]))
     rows = _measure(contestants)
@@ -117,17 +117,16 @@ def _retrained(name: str, folder: Path, weights: Path) -> Contestant:
     return Contestant(name, "demo/subnet", subnet, folder / name / "checkpoints" / "last.pt")
 
 
-def _distilled(folder: Path, weights: Path, teacher: Contestant) -> Contestant:
-    subnet = folder / "searched.yaml"
+def _distilled(folder: Path, *, student: Contestant, teacher: Contestant) -> Contestant:
     overrides = [
-        f"subnet={subnet}",
-        f"load_from={weights}",
+        f"subnet={student.subnet}",
+        f"load_from={student.checkpoint}",
         f"distiller.teacher.checkpoint={teacher.checkpoint}",
         f"distiller.teacher.subnet={teacher.subnet}",
     ]
     train("demo/distill", folder / "distilled", overrides)
     checkpoint = folder / "distilled" / "checkpoints" / "last.pt"
-    return Contestant("distilled", "demo/subnet", subnet, checkpoint)
+    return Contestant("distilled", "demo/subnet", student.subnet, checkpoint)
 
 
 def _pruned(folder: Path, before: Contestant) -> Contestant:

@@ -416,3 +416,22 @@ def test_cascade_refines_before_the_next_stage():
 def test_heads_of_a_cascade_must_match():
     with pytest.raises(ConfigError, match="each of its 2 bbox_heads; got 3, 3 and 0"):
         CascadeRoIHead(bbox_head=[_box_head(), _box_head()])
+
+
+def test_fcos_levels_with_norms_of_their_own_share_the_convolutions():
+    head = FCOSHead(
+        num_classes=2,
+        in_channels=8,
+        feat_channels=8,
+        strides=(8, 16),
+        norm="BN",
+        norm_per_level=True,
+    )
+    fine, coarse = head.cls_convs[0][0], head.cls_convs[1][0]
+    assert fine.conv is coarse.conv
+    assert fine.bn is not coarse.bn
+    maps = (torch.randn(4, 8, 8, 8), 5 + 3 * torch.randn(4, 8, 4, 4))
+    for _ in range(200):  # long enough for the running statistics to settle
+        trained = head(maps)
+    for seen, expected in zip(head.eval()(maps)[0], trained[0], strict=True):
+        assert_close(seen, expected, rtol=0.05, atol=0.01)

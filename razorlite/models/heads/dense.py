@@ -90,6 +90,33 @@ def tower(
     )
 
 
+def towers(
+    in_channels: int,
+    channels: int,
+    count: int,
+    norm: Norm | None,
+    bias: bool | None = None,
+    levels: int | None = None,
+) -> nn.Sequential | nn.ModuleList:
+    """Return a tower for all levels, or one for each of `levels` that share the convolutions.
+
+    Norms that are not shared: RTMDet, https://arxiv.org/abs/2212.07784, section 3.4.
+    """
+    first = tower(in_channels, channels, count, norm, bias)
+    if levels is None:
+        return first
+    others = [tower(in_channels, channels, count, norm, bias) for _ in range(levels - 1)]
+    for other in others:
+        for mine, shared in zip(other, first, strict=True):
+            mine.conv = shared.conv
+    return nn.ModuleList([first, *others])
+
+
+def tower_of(built: nn.Sequential | nn.ModuleList, level: int) -> nn.Module:
+    """Return a level's tower of what `towers` built."""
+    return built[level] if isinstance(built, nn.ModuleList) else built
+
+
 def map_shapes(maps: Maps) -> list[Size]:
     """Return (H, W) of each map."""
     return [(m.shape[-2], m.shape[-1]) for m in maps]

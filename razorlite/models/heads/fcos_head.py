@@ -17,7 +17,8 @@ from razorlite.models.heads.dense import (
     map_shapes,
     mean_over_ranks,
     pad_targets,
-    tower,
+    tower_of,
+    towers,
 )
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
 from razorlite.models.tasks.losses import BinaryCrossEntropy, FocalLoss, IoULoss
@@ -46,6 +47,7 @@ class FCOSHead(DenseHead):
         feat_channels: int = 256,
         stacked_convs: int = 4,
         norm: Norm | None = "GN",
+        norm_per_level: bool = False,
         conv_bias: bool | None = None,
         strides: tuple[int, ...] = (8, 16, 32, 64, 128),
         regress_ranges: list[tuple[float, float]] | None = None,
@@ -67,6 +69,8 @@ class FCOSHead(DenseHead):
             feat_channels: channels inside the towers.
             stacked_convs: convolutions of each tower.
             norm: kind of normalisation in the towers.
+            norm_per_level: share only the convolutions between levels and give each level norms
+                of its own. Batch norm needs it: one level's statistics do not fit another's.
             conv_bias: whether the towers' convolutions have one; by default only without a norm.
             strides: image pixels per cell of each level.
             regress_ranges: per level, the longest side distance in pixels that it takes, from
@@ -95,8 +99,9 @@ class FCOSHead(DenseHead):
         self.loss_centerness = loss_centerness or BinaryCrossEntropy()
         self.post_process = post_process or PostProcess()
         self._check()
-        self.cls_convs = tower(in_channels, feat_channels, stacked_convs, norm, conv_bias)
-        self.reg_convs = tower(in_channels, feat_channels, stacked_convs, norm, conv_bias)
+        levels = len(self.strides) if norm_per_level else None
+        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, conv_bias, levels)
+        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, conv_bias, levels)
         width = feat_channels if stacked_convs else in_channels
         self.conv_cls = nn.Conv2d(width, num_classes, 3, padding=1)
         self.conv_reg = nn.Conv2d(width, 4, 3, padding=1)
@@ -110,20 +115,18 @@ class FCOSHead(DenseHead):
 
         Each is a tuple over the levels; distances are left, top, right, bottom in pixels.
         """
-        levels = [
-            self._level(x, scale, stride)
-            for x, scale, stride in zip(maps, self.scales, self.strides, strict=True)
-        ]
+        levels = [self._level(x, level) for level, x in enumerate(maps)]
         logits, distances, centerness = zip(*levels, strict=True)
         return logits, distances, centerness
 
-    def _level(self, x: Tensor, scale: nn.Module, stride: int) -> tuple[Tensor, Tensor, Tensor]:
-        by_class, by_box = self.cls_convs(x), self.reg_convs(x)
+    def _level(self, x: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
+        by_class = tower_of(self.cls_convs, level)(x)
+        by_box = tower_of(self.reg_convs, level)(x)
         centerness = self.conv_centerness(by_box if self.centerness_on_reg else by_class)
-        distances = scale(self.conv_reg(by_box)).float()
+        distances = self.scales[level](self.conv_reg(by_box)).float()
         distances = distances.exp() if self.bbox_activation == "exp" else distances.relu()
         if self.norm_on_bbox:
-            distances = distances * stride
+            distances = distances * self.strides[level]
         return self.conv_cls(by_class), distances, centerness
 
     def priors(self, logits: Maps) -> list[Tensor]:
