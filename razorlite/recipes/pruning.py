@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from razorlite.core.config import Config, load
+from razorlite.core.config import load
 from razorlite.core.errors import ConfigError
 from razorlite.cost import count
 from razorlite.engine.checkpoint_io import save_checkpoint
@@ -73,7 +73,7 @@ def prune(
             kept, built = _shrink(built, kept, settings, budget, experiment)
             on_main(partial(_write, kept, sizes, folder))
             where = folder if last else folder / f"round_{number}"
-            scores = _tune(built, splits, experiment, where, final)
+            scores = _tune(built, splits, experiment, where)
         origin = {**kept.origin, "checkpoint": str(checkpoint)}
         kept = kept.with_figures(scores=scores, origin=origin)
         on_main(partial(_write, kept, sizes, folder))
@@ -129,9 +129,7 @@ def _shrink(
     return whole, replace(built, model=slim)
 
 
-def _tune(
-    built: Built, splits: Splits, experiment: Experiment, folder: Path, config: Config
-) -> dict[str, float]:
+def _tune(built: Built, splits: Splits, experiment: Experiment, folder: Path) -> dict[str, float]:
     """Fine-tune as the `train` block says, or save the slim model as it is."""
     if experiment.train is None:
         content = {"model": built.model.state_dict()}
@@ -139,7 +137,7 @@ def _tune(
         return {}
     runner = build_runner(experiment, built, splits, folder, splits.device)
     figures = runner.run()
-    draw(built, splits, folder, config.name)
+    draw(built, splits, folder)
     return figures
 
 

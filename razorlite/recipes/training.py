@@ -67,7 +67,7 @@ def train(
         )
         prepare_run_folder(runner.folder, resume=resume, config_text=merged.dump())
         figures = runner.run(resume=resume)
-        draw(built, splits, runner.folder, merged.name)
+        draw(built, splits, runner.folder)
     return figures
 
 
@@ -97,9 +97,9 @@ def build_runner(
     )
 
 
-def draw(built: Built, splits: Splits, folder: Path, name: str) -> None:
+def draw(built: Built, splits: Splits, folder: Path) -> None:
     """Leave the run's curves, and detections on some of its validation images."""
-    on_main(lambda: training_pictures(folder, name))
+    on_main(lambda: training_pictures(folder, folder.name))
     if splits.val is not None and not built.is_supernet:
         path = folder / "pictures" / "detections.png"
         val = splits.val
