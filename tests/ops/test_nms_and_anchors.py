@@ -3,7 +3,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from razorlite.ops.anchors import base_anchors, grid_anchors, grid_points
-from razorlite.ops.nms import suppress, top_candidates
+from razorlite.ops.nms import soft_suppress, suppress, top_candidates
 
 
 def test_base_anchors_keep_their_area_and_go_through_scales_first():
@@ -47,3 +47,31 @@ def test_suppression_is_within_a_class():
 def test_nothing_to_suppress():
     none = torch.zeros(0)
     assert len(suppress(torch.zeros(0, 4), none, none.long(), 0.5, 10)) == 0
+
+
+SOFT = tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [20, 0, 30, 10], [0, 0, 10, 10]])
+
+
+def test_soft_suppression_by_hand():
+    scores, labels = tensor([0.9, 0.8, 0.5, 0.7]), tensor([0, 0, 0, 1])
+    kept, left = soft_suppress(SOFT, scores, labels, 0.3, 10)
+    # the second box overlaps the first by 1/2; the fourth is of another class
+    assert kept.tolist() == [0, 3, 2, 1]
+    assert_close(left, tensor([0.9, 0.7, 0.5, 0.4]))
+    kept, left = soft_suppress(SOFT, scores, labels, 0.3, 10, gaussian=True, sigma=0.5)
+    assert kept.tolist() == [0, 3, 2, 1]
+    assert_close(left[3], 0.8 * torch.exp(tensor(-0.25 / 0.5)))
+
+
+def test_soft_suppression_leaves_small_overlaps_and_stops_at_its_limits():
+    scores, labels = tensor([0.9, 0.8, 0.5, 0.7]), tensor([0, 0, 0, 1])
+    assert_close(soft_suppress(SOFT, scores, labels, 0.6, 10)[1], scores.sort(descending=True)[0])
+    assert soft_suppress(SOFT, scores, labels, 0.3, 2)[0].tolist() == [0, 3]
+    assert soft_suppress(SOFT, scores, labels, 0.3, 9, min_score=0.45)[0].tolist() == [0, 3, 2]
+    assert len(soft_suppress(SOFT[:0], scores[:0], labels[:0], 0.3, 9)[0]) == 0
+
+
+def test_soft_suppression_of_equal_boxes_drops_them():
+    boxes = tensor([[0.0, 0, 4, 4]]).repeat(3, 1)
+    kept, left = soft_suppress(boxes, tensor([0.5, 0.6, 0.4]), torch.zeros(3).long(), 0.5, 9)
+    assert (kept.tolist(), left.tolist()) == ([1], [tensor(0.6).item()])

@@ -99,8 +99,10 @@ class CascadeRoIHead(RoIHead):
         losses = {}
         for i, weight in enumerate(self.stage_loss_weights):
             samples = [
-                sample(self.assigner[i], self.sampler, p, t, self.bbox_heads[i].num_classes)
-                for p, t in zip(proposals, targets, strict=True)
+                sample(
+                    self.assigner[i], self.sampler, p, t, self.judge(self.bbox_heads[i], maps, n)
+                )
+                for n, (p, t) in enumerate(zip(proposals, targets, strict=True))
             ]
             own, proposals = self._stage_loss(i, maps, samples, targets, sizes)
             losses.update({f"s{i}.{name}": value * weight for name, value in own.items()})

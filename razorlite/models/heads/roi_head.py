@@ -1,14 +1,15 @@
 """The second stage: proposals are sampled, pooled, classified, refined and masked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
-from razorlite.models.heads.dense import Maps, Size
+from razorlite.models.heads.dense import Maps, Size, labels_of
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.postprocess import PostProcess
@@ -36,6 +37,26 @@ class Samples:
     labels: Tensor
     objects: Tensor
     added: Tensor
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How hard a box head finds the regions of one image.
+
+    Attributes:
+        head: the head that learns.
+        pool: boxes of the image to (R, C, S, S) features.
+    """
+
+    head: Shared2FCBBoxHead
+    pool: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def losses(self, boxes: Tensor, assigned: Tensor, labels: Tensor) -> Tensor:
+        """Return the (R,) cross entropies of (R, 4) boxes with their assigned objects' labels."""
+        logits, _ = self.head(self.pool(boxes))
+        wanted = labels_of(assigned, labels, self.head.num_classes).clamp(min=0)
+        return F.cross_entropy(logits.float(), wanted, reduction="none")
 
 
 class RoIHead(nn.Module):
@@ -75,6 +96,11 @@ class RoIHead(nn.Module):
         """Return (R, C, output_size, output_size) of all images' boxes."""
         used = maps[: len(self.strides)]
         return pool_regions(used, boxes, self.strides, output_size, self.finest_scale)
+
+    def judge(self, head: Shared2FCBBoxHead, maps: Maps, image: int) -> Judge:
+        """Return what tells how hard `head` finds the regions of one image of the batch."""
+        own = tuple(m[image : image + 1] for m in maps)
+        return Judge(head, lambda boxes: self.pool(own, [boxes], head.roi_feat_size))
 
 
 @register()
@@ -128,8 +154,8 @@ class StandardRoIHead(RoIHead):
     ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_bbox` and with a mask head `loss_mask`."""
         samples = [
-            sample(self.assigner, self.sampler, p, t, self.bbox_head.num_classes)
-            for p, t in zip(proposals, targets, strict=True)
+            sample(self.assigner, self.sampler, p, t, self.judge(self.bbox_head, maps, i))
+            for i, (p, t) in enumerate(zip(proposals, targets, strict=True))
         ]
         pooled = self.pool(maps, [s.boxes for s in samples], self.bbox_head.roi_feat_size)
         logits, deltas = self.bbox_head(pooled)
@@ -184,17 +210,21 @@ def sample(
     sampler: RandomSampler,
     proposals: Tensor,
     target: Target,
-    num_classes: int,
+    judge: Judge,
 ) -> Samples:
     """Return the proposals of one image to learn from."""
     assigned = assigner(proposals, target.boxes)
     own = torch.arange(len(target) if sampler.add_gt_as_proposals else 0, device=assigned.device)
     proposals = torch.cat((target.boxes[own].to(proposals), proposals))
-    assigned = sampler(torch.cat((own, assigned)))
+    assigned = torch.cat((own, assigned))
+    if sampler.by_loss:
+        assigned = sampler(assigned, judge.losses(proposals, assigned, target.labels))
+    else:
+        assigned = sampler(assigned)
     objects = (assigned >= 0).nonzero().squeeze(1)
     others = (assigned == BACKGROUND).nonzero().squeeze(1)
     labels = target.labels[assigned[objects]]
-    background = labels.new_full((len(others),), num_classes)
+    background = labels.new_full((len(others),), judge.head.num_classes)
     rows = torch.cat((objects, others))
     labels = torch.cat((labels, background))
     return Samples(proposals[rows], labels, assigned[objects], rows < len(own))

@@ -1,10 +1,11 @@
 """What is kept of a head's candidates."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from razorlite.ops.nms import suppress
+from razorlite.ops.nms import soft_suppress, suppress
 from razorlite.structures import Detections
 
 
@@ -18,6 +19,9 @@ class PostProcess:
         iou_threshold: of non-maximum suppression within a class; None suppresses nothing.
         max_per_img: detections per image at most.
         min_bbox_size: pixels that width and height must exceed.
+        soft_nms: let scores fall with the overlap instead of dropping boxes, and how.
+        soft_nms_sigma: how slowly they fall, for "gaussian".
+        soft_nms_min_score: boxes whose score falls below it are dropped.
     """
 
     score_thr: float = 0.05
@@ -25,6 +29,9 @@ class PostProcess:
     iou_threshold: float | None = 0.5
     max_per_img: int = 100
     min_bbox_size: float = 0.0
+    soft_nms: Literal["linear", "gaussian"] | None = None
+    soft_nms_sigma: float = 0.5
+    soft_nms_min_score: float = 1e-3
 
     def finish(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Detections:
         """Return the detections of one image, best first.
@@ -37,5 +44,17 @@ class PostProcess:
         sides = boxes[:, 2:] - boxes[:, :2]
         large = (sides > self.min_bbox_size).all(1)
         boxes, scores, labels = boxes[large], scores[large], labels[large]
+        if self.soft_nms:
+            kept, scores = soft_suppress(
+                boxes,
+                scores,
+                labels,
+                0.5 if self.iou_threshold is None else self.iou_threshold,
+                self.max_per_img,
+                gaussian=self.soft_nms == "gaussian",
+                sigma=self.soft_nms_sigma,
+                min_score=self.soft_nms_min_score,
+            )
+            return Detections(boxes[kept], scores, labels[kept])
         kept = suppress(boxes, scores, labels, self.iou_threshold, self.max_per_img)
         return Detections(boxes[kept], scores[kept], labels[kept])
