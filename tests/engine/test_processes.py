@@ -1,0 +1,237 @@
+"""Two processes: joined gradients, equal weights and averages, stopping and failing together."""
+
+import multiprocessing
+import os
+import signal
+import traceback
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from razorlite.core.errors import CheckpointError, RunFolderError, TrainingError
+from razorlite.engine.checkpoint import read_checkpoint
+from razorlite.engine.ema import EmaConfig
+from razorlite.engine.exchange import agree, average_gradients, average_tensors
+from razorlite.engine.hooks import Hook
+from razorlite.engine.interrupt import Interrupted
+from razorlite.engine.run_folder import on_main
+from razorlite.engine.steps import plain_step
+from razorlite.structures import Batch
+from tests.engine.toys import Toy, ToyLoader, assert_same, make_runner, sgd, weights
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["tests.engine.test_processes", "torch._dynamo"])
+
+
+def both(work, folder, *arguments):
+    """Return what `work(rank, folder, *arguments)` returns on two processes of one group."""
+    queue = _SERVER.Queue()
+    folder.mkdir(exist_ok=True)
+    members = [
+        _SERVER.Process(target=_member, args=(rank, queue, work, folder, arguments))
+        for rank in (0, 1)
+    ]
+    for member in members:
+        member.start()
+    found = dict(queue.get(timeout=60) for _ in members)
+    for member in members:
+        member.join(timeout=60)
+    assert not [text for text in found.values() if isinstance(text, str)], found
+    return [found[0][0], found[1][0]]
+
+
+def _member(rank, queue, work, folder, arguments):
+    torch.set_num_threads(1)
+    store = f"file://{folder / f'store-{work.__name__}'}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    try:
+        queue.put((rank, [_plain(work(rank, folder, *arguments))]))
+        dist.barrier()
+    except BaseException:
+        queue.put((rank, traceback.format_exc()))
+    dist.destroy_process_group()
+
+
+def _plain(result):
+    """Tensors travel as lists: nothing is shared with a process that ends."""
+    if isinstance(result, dict):
+        return {key: _plain(value) for key, value in result.items()}
+    return result.tolist() if isinstance(result, torch.Tensor) else result
+
+
+class Shard(ToyLoader):
+    """Every second item of the batches."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self.rank = rank
+
+    def batch(self, epoch, index):
+        whole = super().batch(epoch, index)
+        return Batch(whole.images[self.rank :: 2], whole.targets[self.rank :: 2])
+
+    def __iter__(self):
+        epoch, start = self.position
+        for index in range(start, self.batches):
+            yield self.batch(epoch, index)
+
+
+SETTINGS = {
+    "optimizer": sgd,
+    "ema": EmaConfig(decay=0.5, warmup_steps=0),
+    "clip_grad_norm": 0.5,
+    "accumulate": 2,
+    "max_steps": 4,
+}
+
+
+def train(rank, folder):
+    seen = []
+
+    def evaluate(model):
+        seen.append(weights(model))
+        return {"AP": 1.0}
+
+    runner = make_runner(
+        folder, loader=Shard(rank), seed=rank, norm=True, evaluate=evaluate, **SETTINGS
+    )
+    runner.run()
+    return {"weights": weights(runner.model), "average": seen[-1]}
+
+
+def train_without_norm(rank, folder):
+    runner = make_runner(folder, loader=Shard(rank), seed=rank, **SETTINGS)
+    runner.run()
+    return weights(runner.model)
+
+
+def test_ranks_end_with_the_same_weights_and_average(tmp_path):
+    # they start from different ones, as their seeds differ
+    first, second = both(train, tmp_path)
+    assert first == second
+    content = read_checkpoint(tmp_path / "checkpoints/last.pt")
+    assert _plain(dict(content["model"])) == first["average"]
+    assert _plain(content["ema"]["average"]) == first["weights"]
+    assert first["average"] != first["weights"]
+
+
+def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
+    found, _ = both(train_without_norm, tmp_path / "two")
+    runner = make_runner(tmp_path / "one", **SETTINGS)
+    runner.run()
+    found = {name: torch.tensor(value) for name, value in found.items()}
+    torch.testing.assert_close(found, weights(runner.model), rtol=1e-5, atol=1e-6)
+
+
+def exchange(rank, folder):
+    model = Toy()
+    model.first.weight.data.zero_()
+    if rank == 1:
+        model.first.weight.grad = torch.full((4, 3), 6.0)
+    model.last.bias.grad = torch.full((1,), 2.0 + 2 * rank)
+    active, flags = agree(list(model.parameters()), [rank == 1, False])
+    average_gradients(active)
+    mixed = [torch.full((2,), float(rank)), torch.full((1,), rank, dtype=torch.float64)]
+    average_tensors(mixed)
+    names = [n for n, p in model.named_parameters() if any(p is a for a in active)]
+    means = [float(model.first.weight.grad.mean()), float(model.last.bias.grad)]
+    return {"names": names, "flags": flags, "means": means, "mixed": [m.tolist() for m in mixed]}
+
+
+def test_gradients_of_any_rank_count_on_all(tmp_path):
+    first, second = both(exchange, tmp_path)
+    assert first == second
+    assert first == {
+        "names": ["first.weight", "last.bias"],
+        "flags": [True, False],
+        "means": [3.0, 3.0],
+        "mixed": [[0.5, 0.5], [0.5]],
+    }
+
+
+class Stop(Hook):
+    """Sends one rank a signal."""
+
+    def after_step(self, runner, figures):
+        if dist.get_rank() == 1 and runner.step_number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def told(kind, work):
+    with pytest.raises(kind) as caught:
+        work()
+    return str(caught.value)
+
+
+def fail(rank, folder):
+    def step(model, batch, backward):
+        figures = plain_step(model, batch, backward)
+        seen.append(rank)
+        return {"loss": float("nan")} if rank == 1 and len(seen) == 4 else figures
+
+    seen = []
+    stopped = make_runner(folder / "stopped", hooks=[Stop()], loader=Shard(rank))
+    broken = make_runner(folder / "broken", step=step, loader=Shard(rank))
+
+    def refuse():
+        raise RunFolderError("the disk is full")
+
+    return {
+        "stopped": told(Interrupted, stopped.run),
+        "broken": told(TrainingError, broken.run),
+        "refused": told(RunFolderError, lambda: on_main(refuse)),
+    }
+
+
+def test_ranks_stop_and_fail_together(tmp_path):
+    first, second = both(fail, tmp_path)
+    for message in (first, second):
+        assert message["stopped"].startswith("stopped after step 4 of 10")
+        assert message["broken"].startswith("the loss of step 4 is not finite")
+        assert message["refused"] == "the disk is full"
+    assert "(on another process)" in first["broken"]
+    assert "(loss)" in second["broken"]
+    with pytest.raises(CheckpointError, match="trained by 2 processes, now there are 1"):
+        make_runner(tmp_path / "stopped").run(resume=True)
+
+
+def resume(rank, folder):
+    settings = {"loader": Shard(rank), "norm": True, "step": noisy, **SETTINGS, "max_steps": 8}
+    told(Interrupted, make_runner(folder / "cut", hooks=[Stop()], seed=rank, **settings).run)
+    ends = []
+    for name in ("cut", "whole"):
+        runner = make_runner(folder / name, seed=rank, **settings)
+        runner.run(resume=name == "cut")
+        ends.append(weights(runner.model))
+    parameters = [{k: v for k, v in end.items() if "running" not in k} for end in ends]
+    assert_same(*parameters)
+    torch.testing.assert_close(*ends)
+    return parameters[0]
+
+
+def noisy(model, batch, backward):
+    """Each rank draws noise of its own."""
+    return plain_step(model, Batch(batch.images + torch.randn(()), batch.targets), backward)
+
+
+def test_resumed_ranks_go_on_with_their_own_random_states(tmp_path):
+    first, second = both(resume, tmp_path)
+    assert first == second
+
+
+def late(rank, folder):
+    class Slow(Hook):
+        def after_step(self, runner, figures):
+            # clocks differ between the ranks, the end must not
+            runner.seconds += 1.0
+
+    settings = {"max_steps": 1000, "max_seconds": 5.0, "hooks": [Slow()]}
+    runner = make_runner(folder, loader=Shard(rank), **settings)
+    runner.run()
+    return runner.step_number
+
+
+def test_ranks_run_out_of_time_together(tmp_path):
+    first, second = both(late, tmp_path)
+    assert first == second == 5

@@ -1,0 +1,90 @@
+"""Two processes under torchrun do what one does."""
+
+import pytest
+import torch
+
+from razorlite.core.journal import Journal
+from tests.recipes.runs import detector, last, lines, run, split, torchrun, write
+
+# A step of two processes with 4 images each is one of 8, but for batch norm, whose statistics are
+# those of a process's own images: they are frozen.
+FROZEN = {"type": "ShuffleNetV2", "width": 0.5, "out_indices": [1, 2], "norm_eval": True}
+TRAIN = {
+    "max_steps": 3,
+    "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9},
+    "clip_grad_norm": 5.0,
+    "ema": {"decay": 0.5, "warmup_steps": 0},
+    "log_every": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders of the same training by one process and by two."""
+    folder = tmp_path_factory.mktemp("trained")
+    for processes in (1, 2):
+        config = detector({"train": TRAIN, "mutator": None})
+        config["model"]["backbone"] = FROZEN
+        config["model"]["neck"]["in_channels"] = [96, 192]
+        config["model"]["bbox_head"]["norm"] = None
+        batch_size = 8 // processes
+        config["data"] = {"train": split(19, 0, batch_size), "val": split(7, 1, 2)}
+        path = write(config, folder, f"{processes}.yaml")
+        words = ("train", path)
+        if processes == 1:
+            run(*words, folder=folder / "1")
+        else:
+            torchrun(*words, "--work-dir", folder / "2")
+    return folder / "1", folder / "2"
+
+
+def test_training_agrees_with_one_process_on_the_joined_batch(trained):
+    one, two = (last(folder) for folder in trained)
+    for part in ("model", ("ema", "average")):
+        first, second = (state(content, part) for content in (one, two))
+        assert first.keys() == second.keys()
+        worst = max(float((first[k].double() - second[k].double()).abs().max()) for k in first)
+        assert worst < 1e-5
+    assert len(two["rng"]) == 2
+
+
+def state(content, part):
+    return content[part] if isinstance(part, str) else content[part[0]][part[1]]
+
+
+def test_the_weights_have_moved(trained):
+    content = last(trained[0])
+    shipped, trained_weights = content["model"], content["ema"]["average"]
+    assert not torch.equal(
+        shipped["bbox_head.conv_cls.weight"], trained_weights["bbox_head.conv_cls.weight"]
+    )
+
+
+def test_lines_are_those_of_the_joined_batch(trained):
+    one, two = (lines(folder) for folder in trained)
+    assert len(one) == len(two) == 4
+    for first, second in zip(one, two, strict=True):
+        assert first.pop("kind") == second.pop("kind")
+        assert second == pytest.approx(first, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_search_finds_the_same_trials_and_winner(tmp_path):
+    searcher = {"type": "EvolutionSearcher", "population_size": 4, "top_k": 2, "max_rounds": 2}
+    search = {
+        "searcher": {**searcher, "num_mutation": 2, "num_crossover": 2},
+        "constraints": {"macs": "90%"},
+        "recalibrate_batches": 1,
+    }
+    short = {"max_steps": 2, "optimizer": {"type": "AdamW", "lr": 1e-3}}
+    config = write(detector({"train": short, "search": search}), tmp_path)
+    run("train", config, folder=tmp_path / "supernet")
+    words = ("search", config, tmp_path / "supernet/checkpoints/last.pt")
+    run(*words, folder=tmp_path / "1")
+    torchrun(*words, "--work-dir", tmp_path / "2")
+    journals = [Journal(tmp_path / name / "journal.jsonl").read() for name in "12"]
+    trials = [[{**line, "seconds": 0} for line in journal] for journal in journals]
+    assert trials[0] == trials[1]
+    assert len(trials[0]) == 9
+    subnets = [(tmp_path / name / "subnet.yaml").read_text() for name in "12"]
+    assert subnets[0] == subnets[1]
