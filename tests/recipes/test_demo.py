@@ -1,9 +1,12 @@
 """The demo as a newcomer runs it."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from razorlite import recipes
 from razorlite.core.errors import RunFolderError
@@ -11,7 +14,17 @@ from razorlite.core.errors import RunFolderError
 NOISE = 0.06  # AP between two runs of this length
 
 
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """Train on as many threads as a user would."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("all_cores")
 def test_demo_compares_five_models_in_one_report(tmp_path: Path):
     folder = tmp_path / "demo"
     rows = {row["name"]: row for row in recipes.demo(folder)}
