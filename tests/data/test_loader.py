@@ -341,7 +341,7 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_ctrl_c_reaches_only_the_main_process_and_leaves_nothing_behind():
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, "-W", "ignore", "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
