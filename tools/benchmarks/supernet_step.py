@@ -45,8 +45,7 @@ class Side:
     def step(self, step, batch: Batch) -> tuple[float, float]:
         """Take one training step; return milliseconds in all and in exchange and optimiser."""
         start = time.perf_counter()
-        self.update.begin(1)
-        figures = step(self.model, batch, self.update.backward)
+        figures, _ = self.update.gradients(step, self.model, iter([batch]))
         middle = time.perf_counter()
         self.update.prepare(figures, stop=False)
         self.update.apply()
