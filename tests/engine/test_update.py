@@ -101,21 +101,37 @@ def one_step(update, step, model, batches):
 
 class TestUpdate:
     def test_clipping_by_hand(self):
-        model = nn.Linear(2, 1, bias=False)
-        model.weight.data.zero_()
+        model = nn.Sequential(one_weight(0.0), one_weight(0.0))
 
         def step(model, batch, backward):
-            loss = model(batch.images).sum()
+            loss = model[0](batch.images[:, :1]).sum() + model[1](batch.images[:, 1:]).sum()
             backward(loss)
             return {"loss": loss.item()}
 
         update = make_update(model, clip_grad_norm=2.5)
         batch = Batch(torch.tensor([[3.0, 4.0]]), torch.zeros(1))
         figures, _ = one_step(update, step, model, [batch])
-        # the gradient (3, 4) has norm 5 and is halved
+        # the gradients 3 and 4 have norm 5 together and are halved
         assert figures["grad_norm"] == 5.0
-        torch.testing.assert_close(model.weight, torch.tensor([[-1.5, -2.0]]))
-        assert model.weight.grad is None
+        assert [layer.weight.item() for layer in model] == pytest.approx([-1.5, -2.0])
+        assert model[0].weight.grad is None
+
+    def test_the_optimizer_walks_the_active_path_alone(self):
+        walked = []
+
+        class Noting(torch.optim.SGD):
+            def step(self, closure=None):
+                walked.append([id(p) for group in self.param_groups for p in group["params"]])
+
+        def step(model, batch, backward):
+            backward(model[len(walked)](batch.images).sum())
+            return {}
+
+        model = nn.Sequential(one_weight(), one_weight())
+        update = Update(optimizer=Noting(model.parameters(), lr=0.1), device=torch.device("cpu"))
+        for _ in range(2):
+            one_step(update, step, model, [Batch(torch.ones(1, 1), torch.zeros(1))])
+        assert walked == [[id(layer.weight)] for layer in model]
 
     @pytest.mark.parametrize("amp", [None, "bf16", "fp16"])
     def test_accumulation_equals_the_joined_batch(self, amp):
