@@ -59,12 +59,12 @@ def train(
     merged, experiment = read(config, overrides)
     with session(experiment.device, experiment.seed) as device:
         built = build(experiment)
-        if experiment.load_from and not resume:
+        folder = run_folder(merged, experiment, work_dir)
+        started = resume and (folder / "checkpoints" / "last.pt").exists()
+        if experiment.load_from and not started:
             load_into(built, experiment.load_from)
         splits = Splits(experiment, device)
-        runner = build_runner(
-            experiment, built, splits, run_folder(merged, experiment, work_dir), device
-        )
+        runner = build_runner(experiment, built, splits, folder, device)
         prepare_run_folder(runner.folder, resume=resume, config_text=merged.dump())
         figures = runner.run(resume=resume)
         draw(built, splits, runner.folder)
