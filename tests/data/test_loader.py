@@ -341,8 +341,8 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_ctrl_c_reaches_only_the_main_process_and_leaves_nothing_behind():
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, text=True,
+        [sys.executable, "-W", "ignore", "-c", SCRIPT], text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
