@@ -19,7 +19,7 @@ Start with:
   razorlite demo            the whole pipeline on drawn shapes, in minutes, with a report
   razorlite config list     the configurations that come with razorlite
 """
-_SET = "change one value of the configuration, for instance --set train.epochs=12; repeatable"
+_SET = "change values of the configuration, for instance --set train.max_epochs=12 data.holdout=0.1"
 _CONFIG = "YAML file, or the name of a shipped one (razorlite config list)"
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `razorlite`; those of this process by default. With the environment
             variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(_one_value_each(sys.argv[1:] if argv is None else argv))
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s")
     try:
@@ -52,6 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(_message(error), getattr(error, "exit_code", 2))
     return 0
+
+
+def _one_value_each(words: Sequence[str]) -> list[str]:
+    """Repeat --set before each of several values that follow one, wherever the command has it."""
+    spread: list[str] = []
+    for word in words:
+        more = len(spread) > 1 and spread[-2] == "--set" and "=" in word and word[0] != "-"
+        spread += ["--set", word] if more else [word]
+    return spread
 
 
 def _complain(message: str, code: int) -> int:
@@ -196,7 +205,7 @@ def _add_demo(commands: Any) -> None:
 
 def _add_config(commands: Any) -> None:
     about = "list, show and check configurations"
-    examples = "  razorlite config check my_detector.yaml --set train.epochs=12"
+    examples = "  razorlite config check my_detector.yaml --set train.max_epochs=12"
     parser = _command(commands, "config", _config_list, about, examples)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _command(
@@ -224,7 +233,7 @@ def _add_work_dir(parser: argparse.ArgumentParser) -> None:
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=_SET
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE …", help=_SET
     )
 
 

@@ -78,6 +78,12 @@ class TestArguments:
                 {"work_dir": "d", "overrides": ["a=1", "b.c=[2]"], "resume": True},
             ),
             (
+                "train --set a=1 b.c=[2] --work-dir d=e c.yaml",
+                "train",
+                ("c.yaml",),
+                {"work_dir": "d=e", "overrides": ["a=1", "b.c=[2]"], "resume": False},
+            ),
+            (
                 "test c.yaml k.pt --subnet s.yaml",
                 "test",
                 ("c.yaml", "k.pt"),

@@ -66,7 +66,7 @@ class Window:
 
 
 class MetricsLog(Hook):
-    """Appends each line to metrics.jsonl; a resumed run first drops the lines past its step."""
+    """Appends each line to metrics.jsonl; a resumed run first drops what it will write again."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -75,7 +75,8 @@ class MetricsLog(Hook):
     def start(self, runner: Any) -> None:
         """Drop what an interrupted run wrote after its last checkpoint."""
         if is_main() and self.path.exists():
-            cut_after(self.path, runner.step_number)
+            logged = runner.step_number if runner.settled else runner.step_number - 1
+            cut_after(self.path, logged)
 
     def line(self, runner: Any, line: Mapping[str, Any]) -> None:
         """Append a line."""
@@ -106,7 +107,7 @@ def memory_mb(device: torch.device) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN: a figure that is not finite is written as null."""
+    """Return a figure to 8 digits; JSON knows no NaN: one that is not finite is null."""
     if isinstance(value, float):
-        return round(value, 8) if math.isfinite(value) else None
+        return float(f"{value:.8g}") if math.isfinite(value) else None
     return value

@@ -127,25 +127,32 @@ def parameters_of_step(step: Any) -> dict[str, nn.Parameter]:
     return {f"step.{i}": parameter for i, parameter in enumerate(extra)}
 
 
-def active_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Return the parameters that have a gradient."""
-    return [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+class ActiveGroups:
+    """Shows an optimiser only some of its parameters for a while.
 
+    A supernet's step then costs what its active path costs: nothing walks the other paths.
 
-@contextmanager
-def only_active(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Let the optimiser see only parameters that have a gradient, for the time of a block.
-
-    A supernet's step then costs what its active path costs.
+    Args:
+        optimizer: whose groups to thin out; it gets no further groups later.
     """
-    kept = [group["params"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["params"] = [p for p in group["params"] if p.grad is not None]
-    try:
-        yield
-    finally:
-        for group, params in zip(optimizer.param_groups, kept, strict=True):
-            group["params"] = params
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._groups = optimizer.param_groups
+        self._home = {p: i for i, group in enumerate(self._groups) for p in group["params"]}
+
+    @contextmanager
+    def only(self, active: Iterable[nn.Parameter]) -> Iterator[None]:
+        """Let the optimiser see these parameters alone, for the time of a block."""
+        kept = [group["params"] for group in self._groups]
+        for group in self._groups:
+            group["params"] = []
+        for parameter in active:
+            self._groups[self._home[parameter]]["params"].append(parameter)
+        try:
+            yield
+        finally:
+            for group, params in zip(self._groups, kept, strict=True):
+                group["params"] = params
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError, TrainingError
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import agree, average_gradients
-from razorlite.engine.optim import only_active
+from razorlite.engine.optim import ActiveGroups
 from razorlite.engine.steps import Step
 
 Amp = Literal["bf16", "fp16"]
@@ -48,6 +48,7 @@ class Update:
         self.optimizer, self.ema = optimizer, ema
         self.device, self._amp, self._clip = device, amp, clip_grad_norm
         self._scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+        self._groups = ActiveGroups(optimizer)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._divisor = 1
         self._losses: list[Tensor] = []
@@ -120,7 +121,7 @@ class Update:
         Returns:
             `grad_norm` before clipping, where there is clipping; still on the device.
         """
-        with only_active(self.optimizer):
+        with self._groups.only(self._active):
             figures = self._clip_gradients()
             self._scaler.step(self.optimizer)
             self._scaler.update()

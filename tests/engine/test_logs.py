@@ -58,7 +58,7 @@ class TestMetricsLog:
         steps = [10, 20, 20, 30]
         path.write_text("".join(json.dumps({"step": s}) + "\n" for s in steps) + '{"step": 40, "lo')
         log = MetricsLog(path)
-        log.start(SimpleNamespace(step_number=20))
+        log.start(SimpleNamespace(step_number=20, settled=True))
         log.line(None, {"step": 30, "loss": 0.1 + 0.2, "AP": float("nan"), "kind": "eval"})
         assert [line["step"] for line in Journal(path).read()] == [10, 20, 20, 30]
         assert path.read_text().splitlines()[-1] == (

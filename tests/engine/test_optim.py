@@ -7,12 +7,12 @@ from torch import nn
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.engine.optim import (
     OPTIMIZERS,
+    ActiveGroups,
     ParamOptions,
     ParamRule,
     build_optimizer,
     build_param_groups,
     load_optimizer,
-    only_active,
     parameters_of_step,
 )
 
@@ -120,7 +120,7 @@ def test_every_optimizer_of_torch_takes_the_groups():
             assert not torch.equal(model.weight, before), name
 
 
-class TestOnlyActive:
+class TestActiveGroups:
     def test_the_optimizer_walks_active_parameters_alone(self):
         seen = []
 
@@ -133,7 +133,7 @@ class TestOnlyActive:
         optimizer = build_optimizer(lambda g: Noting(g, lr=0.1), model)
         whole = [list(group["params"]) for group in optimizer.param_groups]
         model[1](torch.ones(1, 2, 3, 3)).sum().backward()
-        with only_active(optimizer):
+        with ActiveGroups(optimizer).only(model[1].parameters()):
             optimizer.step()
         assert {id(p) for p in seen} == {id(p) for p in model[1].parameters()}
         after = [group["params"] for group in optimizer.param_groups]
@@ -141,7 +141,7 @@ class TestOnlyActive:
 
     def test_groups_come_back_after_an_error(self):
         optimizer = build_optimizer(lambda g: torch.optim.SGD(g, lr=0.1), network())
-        with pytest.raises(ZeroDivisionError), only_active(optimizer):
+        with pytest.raises(ZeroDivisionError), ActiveGroups(optimizer).only([]):
             raise ZeroDivisionError
         assert sum(len(group["params"]) for group in optimizer.param_groups) == 8
 
@@ -149,12 +149,13 @@ class TestOnlyActive:
         model = network()
         optimizer = build_optimizer(lambda g: torch.optim.AdamW(g, lr=0.1), model)
         model(torch.ones(2, 1, 3, 3)).sum().backward()
-        with only_active(optimizer):
+        groups = ActiveGroups(optimizer)
+        with groups.only(model.parameters()):
             optimizer.step()
         model.zero_grad()
         before = [p.clone() for p in model[0].parameters()]
         model[1](torch.ones(1, 2, 3, 3)).sum().backward()
-        with only_active(optimizer):
+        with groups.only(model[1].parameters()):
             optimizer.step()
         assert all(torch.equal(a, b) for a, b in zip(before, model[0].parameters(), strict=True))
         assert optimizer.state[model[0][0].weight]["step"] == 1

@@ -350,6 +350,15 @@ class TestResume:
         assert_same(*best)
         assert figures == everything(whole)["progress"]["figures"]
 
+    def test_killed_after_going_on_from_a_signal(self, whole, tmp_path):
+        with pytest.raises(Interrupted):  # after step 5, which is logged and judged when resumed
+            full_runner(tmp_path, hooks=[At(4, interrupt)]).run()
+        with pytest.raises(Killed):
+            full_runner(tmp_path, hooks=[At(6, kill)], save_every=3).run(resume=True)
+        full_runner(tmp_path).run(resume=True)
+        assert lines(tmp_path) == lines(whole)
+        assert_same(everything(tmp_path), everything(whole))
+
     def test_killed_between_an_evaluation_and_its_checkpoint(self, whole, tmp_path, monkeypatch):
         runner = full_runner(tmp_path)
         save, calls = state.save, []
