@@ -48,7 +48,7 @@ def test_coco_configs_are_complete(name):
     assert experiment.train is not None
     assert experiment.data is not None
     assert None not in (experiment.data.train, experiment.data.val, experiment.data.test)
-    masks = "mask_rcnn" in name
+    masks = "mask_rcnn" in name or "-ins_" in name
     for split in (experiment.data.train, experiment.data.val, experiment.data.test):
         assert split.dataset.kwargs.get("masks", False) == masks
     head = getattr(model, "bbox_head", None) or model.roi_head.bbox_head

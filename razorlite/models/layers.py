@@ -29,9 +29,9 @@ def build_norm(kind: Norm, channels: int) -> nn.Module:
 
 
 def build_activation(kind: Activation) -> nn.Module:
-    """Return an activation; in place where the layer can."""
+    """Return an activation; in place where the gradient does not need the input."""
     layer = _ACTIVATIONS[kind]
-    return layer() if kind == "HSigmoid" else layer(inplace=True)
+    return layer(inplace=True) if kind in ("ReLU", "LeakyReLU") else layer()
 
 
 class ConvModule(nn.Module):

@@ -102,3 +102,19 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     below = chances.gather(1, low[:, None])[:, 0]
     above = chances.gather(1, low[:, None] + 1)[:, 0]
     return -(below * (1 - share) + above * share)
+
+
+def dice_loss(logits: Tensor, target: Tensor, eps: float = 5e-6) -> Tensor:
+    """Return the (N,) losses 1 - 2 sum(p t) / (sum(p^2) + sum(t^2)) with p = sigmoid(logits).
+
+    Args:
+        logits: (N, ...).
+        target: (N, ...), 0 or 1.
+        eps: added to both sums of squares.
+
+    V-Net, https://arxiv.org/abs/1606.04797, section 3.
+    """
+    chance, target = logits.float().sigmoid().flatten(1), target.float().flatten(1)
+    both = (chance * target).sum(1)
+    squares = chance.square().sum(1) + target.square().sum(1) + 2 * eps
+    return 1 - 2 * both / squares

@@ -8,8 +8,17 @@ from torch import Tensor, fx, nn, tensor
 from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError
+from razorlite.models.backbones.cspnext import CSPNeXt
 from razorlite.models.backbones.shufflenet import ShuffleNetV2
-from razorlite.models.detectors.single_stage import ATSS, FCOS, GFL, Detector, RetinaNet
+from razorlite.models.detectors.single_stage import (
+    ATSS,
+    FCOS,
+    GFL,
+    Detector,
+    RetinaNet,
+    RTMDet,
+    RTMDetIns,
+)
 from razorlite.models.detectors.two_stage import (
     CascadeRCNN,
     FasterRCNN,
@@ -26,6 +35,9 @@ from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
 from razorlite.models.heads.roi_head import RoIHead, StandardRoIHead
 from razorlite.models.heads.rpn_head import RPNHead
+from razorlite.models.heads.rtmdet_head import RTMDetSepBNHead
+from razorlite.models.heads.rtmdet_ins_head import RTMDetInsSepBNHead
+from razorlite.models.necks.cspnext_pafpn import CSPNeXtPAFPN
 from razorlite.models.necks.fpn import FPN
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.losses import GIoULoss, IoULoss, L1Loss
@@ -146,7 +158,31 @@ def _gfl() -> GFL:
     return GFL(bbox_head=_small_head(GFLHead), **_parts())
 
 
-ONE_STAGE = [_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou, _atss, _gfl]
+def _rtm_parts() -> dict[str, nn.Module]:
+    return {
+        "backbone": CSPNeXt(deepen_factor=0.167, widen_factor=0.125),
+        "neck": CSPNeXtPAFPN(in_channels=[32, 64, 128], out_channels=16, num_csp_blocks=1),
+    }
+
+
+def _rtmdet(**options: bool) -> RTMDet:
+    sizes = {"num_classes": 3, "in_channels": 16, "feat_channels": 16, "stacked_convs": 1}
+    return RTMDet(bbox_head=RTMDetSepBNHead(**sizes, **options), **_rtm_parts())
+
+
+def _rtmdet_exp() -> RTMDet:
+    return _rtmdet(exp_on_reg=True)
+
+
+def _rtmdet_ins() -> RTMDetIns:
+    sizes = {"num_classes": 3, "in_channels": 16, "feat_channels": 16, "stacked_convs": 1}
+    return RTMDetIns(bbox_head=RTMDetInsSepBNHead(**sizes), **_rtm_parts())
+
+
+ONE_STAGE = [
+    *(_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou, _atss, _gfl),
+    *(_rtmdet, _rtmdet_exp, _rtmdet_ins),
+]
 BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn, _cascade, small_detr]
 
 
@@ -282,7 +318,7 @@ def test_no_prediction_above_the_threshold(build):
     assert [len(d) for d in model.predict(_images())] == [0, 0]
 
 
-@pytest.mark.parametrize("build", [_fcos_modern, _retinanet, _atss, _gfl])
+@pytest.mark.parametrize("build", [_fcos_modern, _retinanet, _atss, _gfl, _rtmdet, _rtmdet_ins])
 def test_learns_one_image(build):
     torch.manual_seed(1)
     model, images = build().train(), _images(1)

@@ -2,6 +2,7 @@
 
 from razorlite.models.backbones import (
     choice_blocks,
+    cspnext,
     mobilenet,
     resnet,
     searchable_mobilenet,
@@ -13,6 +14,7 @@ from razorlite.models.backbones import (
 
 __all__ = [
     "choice_blocks",
+    "cspnext",
     "mobilenet",
     "resnet",
     "searchable_mobilenet",

@@ -62,7 +62,7 @@ class SingleStageDetector(Detector):
         maps = self.backbone(images)
         return maps if self.neck is None else self.neck(maps)
 
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Return what the head returns: kinds of raw maps, each a tuple over the levels."""
         return self.bbox_head(self.features(images))
 
@@ -96,6 +96,20 @@ class ATSS(SingleStageDetector):
 @register()
 class GFL(SingleStageDetector):
     """With `GFLHead`: https://arxiv.org/abs/2006.04388."""
+
+
+@register()
+class RTMDet(SingleStageDetector):
+    """With `RTMDetSepBNHead`: https://arxiv.org/abs/2212.07784."""
+
+
+@register()
+class RTMDetIns(SingleStageDetector):
+    """With `RTMDetInsSepBNHead`, which also gives masks: https://arxiv.org/abs/2212.07784.
+
+    `forward` returns class logits, box distances and mask kernels per level, and one map of
+    mask features.
+    """
 
 
 def _size(images: Tensor) -> tuple[int, int]:

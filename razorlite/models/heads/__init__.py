@@ -11,6 +11,8 @@ from razorlite.models.heads import (
     retina_head,
     roi_head,
     rpn_head,
+    rtmdet_head,
+    rtmdet_ins_head,
 )
 
 __all__ = [
@@ -24,4 +26,6 @@ __all__ = [
     "retina_head",
     "roi_head",
     "rpn_head",
+    "rtmdet_head",
+    "rtmdet_ins_head",
 ]

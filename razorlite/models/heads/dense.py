@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from razorlite.core.distributed import all_reduce_mean, world_size
-from razorlite.models.layers import ConvModule, Norm
+from razorlite.models.layers import Activation, ConvModule, Norm
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.boxes import clip
 from razorlite.ops.nms import top_candidates
@@ -81,12 +81,20 @@ class DenseHead(nn.Module):
 
 
 def tower(
-    in_channels: int, channels: int, count: int, norm: Norm | None, bias: bool | None = None
+    in_channels: int,
+    channels: int,
+    count: int,
+    norm: Norm | None,
+    bias: bool | None = None,
+    activation: Activation = "ReLU",
 ) -> nn.Sequential:
-    """Return `count` 3 x 3 convolutions with norm and ReLU."""
+    """Return `count` 3 x 3 convolutions with norm and activation."""
     inputs = [in_channels, *[channels] * (count - 1)][:count]
     return nn.Sequential(
-        *[ConvModule(c, channels, 3, padding=1, norm=norm, bias=bias) for c in inputs]
+        *[
+            ConvModule(c, channels, 3, padding=1, norm=norm, bias=bias, activation=activation)
+            for c in inputs
+        ]
     )
 
 
@@ -97,15 +105,17 @@ def towers(
     norm: Norm | None,
     bias: bool | None = None,
     levels: int | None = None,
+    activation: Activation = "ReLU",
 ) -> nn.Sequential | nn.ModuleList:
     """Return a tower for all levels, or one for each of `levels` that share the convolutions.
 
     Norms that are not shared: RTMDet, https://arxiv.org/abs/2212.07784, section 3.4.
     """
-    first = tower(in_channels, channels, count, norm, bias)
+    shape = (in_channels, channels, count, norm, bias, activation)
+    first = tower(*shape)
     if levels is None:
         return first
-    others = [tower(in_channels, channels, count, norm, bias) for _ in range(levels - 1)]
+    others = [tower(*shape) for _ in range(levels - 1)]
     for other in others:
         for mine, shared in zip(other, first, strict=True):
             mine.conv = shared.conv

@@ -267,13 +267,14 @@ def mask_loss(
     labels = torch.cat([s.labels[: len(s.objects)] for s in samples])
     logits = head(owner.pool(maps, boxes, head.roi_feat_size))
     goals = [
-        crop_masks(_masks_of(t), s.objects, b, logits.shape[-1])
+        crop_masks(masks_of(t), s.objects, b, logits.shape[-1])
         for t, s, b in zip(targets, samples, boxes, strict=True)
     ]
     return head.loss(logits, labels, torch.cat(goals))
 
 
-def _masks_of(target: Target) -> Tensor:
+def masks_of(target: Target) -> Tensor:
+    """Return the (N, H, W) masks of a target; DataError if it has none."""
     if target.masks is None:
         raise DataError(
             f"image {target.image_id} has no masks to learn from; load them with the data set, "

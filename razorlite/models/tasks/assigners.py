@@ -5,6 +5,7 @@ from torch import Tensor
 
 from razorlite.core.registry import register
 from razorlite.ops.assigning import assign_by_iou, assign_by_statistics
+from razorlite.ops.dynamic_assigning import assign_by_soft_cost
 from razorlite.ops.matching import match, match_costs
 
 
@@ -47,6 +48,43 @@ class ATSSAssigner:
     def __call__(self, anchors: Tensor, boxes: Tensor, counts: list[int]) -> Tensor:
         """Return (A,) int64 for (A, 4) anchors of which each level has so many."""
         return assign_by_statistics(anchors, counts, boxes, self.topk)
+
+
+@register()
+class DynamicSoftLabelAssigner:
+    """Gives each object the points that predict it best, as many as do it well."""
+
+    def __init__(
+        self, *, topk: int = 13, iou_weight: float = 3.0, soft_center_radius: float = 3.0
+    ) -> None:
+        """See `razorlite.ops.dynamic_assigning.assign_by_soft_cost`."""
+        self.topk, self.iou_weight = topk, iou_weight
+        self.soft_center_radius = soft_center_radius
+
+    @torch.no_grad()
+    def __call__(
+        self, priors: Tensor, predicted: Tensor, logits: Tensor, boxes: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return (P,) int64 assignments and the (P,) IoU of each prediction with its object.
+
+        Args:
+            priors: (P, 3) x, y and stride in pixels.
+            predicted: (P, 4) boxes in pixels.
+            logits: (P, C).
+            boxes: (N, 4) objects in pixels.
+            labels: (N,) int64.
+        """
+        return assign_by_soft_cost(
+            priors[:, :2],
+            priors[:, 2],
+            predicted.float(),
+            logits.float(),
+            boxes,
+            labels,
+            self.topk,
+            self.iou_weight,
+            self.soft_center_radius,
+        )
 
 
 @register()

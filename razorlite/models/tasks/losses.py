@@ -214,3 +214,17 @@ class DistributionFocalLoss(nn.Module):
         each = losses.distribution_focal_loss(logits, targets)
         total = each.sum() if weight is None else torch.dot(each, weight)
         return self.loss_weight * total / avg_factor
+
+
+@register()
+class DiceLoss(nn.Module):
+    """What two masks do not share, https://arxiv.org/abs/1606.04797."""
+
+    def __init__(self, *, eps: float = 5e-6, loss_weight: float = 1.0) -> None:
+        """See `razorlite.ops.losses.dice_loss`."""
+        super().__init__()
+        self.eps, self.loss_weight = eps, loss_weight
+
+    def forward(self, logits: Tensor, targets: Tensor, avg_factor: AvgFactor) -> Tensor:
+        """Take (N, H, W) logits and targets."""
+        return self.loss_weight * losses.dice_loss(logits, targets, self.eps).sum() / avg_factor

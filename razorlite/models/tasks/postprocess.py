@@ -41,11 +41,22 @@ class PostProcess:
             scores: (N,).
             labels: (N,) int64.
         """
+        kept, scores = self.keep(boxes, scores, labels)
+        return Detections(boxes[kept], scores, labels[kept])
+
+    def keep(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the indices of the candidates that stay, best first, and their final scores.
+
+        Takes what `finish` takes.
+        """
         sides = boxes[:, 2:] - boxes[:, :2]
-        large = (sides > self.min_bbox_size).all(1)
-        boxes, scores, labels = boxes[large], scores[large], labels[large]
+        large = (sides > self.min_bbox_size).all(1).nonzero().squeeze(1)
+        kept, scores = self._suppress(boxes[large], scores[large], labels[large])
+        return large[kept], scores
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.soft_nms:
-            kept, scores = soft_suppress(
+            return soft_suppress(
                 boxes,
                 scores,
                 labels,
@@ -55,6 +66,5 @@ class PostProcess:
                 sigma=self.soft_nms_sigma,
                 min_score=self.soft_nms_min_score,
             )
-            return Detections(boxes[kept], scores, labels[kept])
         kept = suppress(boxes, scores, labels, self.iou_threshold, self.max_per_img)
-        return Detections(boxes[kept], scores[kept], labels[kept])
+        return kept, scores[kept]
