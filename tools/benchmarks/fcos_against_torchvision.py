@@ -117,7 +117,7 @@ def run_torchvision(seconds: float, lr: float) -> dict[str, Any]:
 def run_ours(seconds: float) -> dict[str, Any]:
     """Train and judge our detector."""
     with tempfile.TemporaryDirectory() as folder:
-        limits = [f"train.max_seconds={seconds}", "train.max_epochs=1000", "train.eval_every=null"]
+        limits = [f"train.max_seconds={seconds}", "train.max_epochs=100", "train.eval_every=null"]
         recipes.train(CONFIG, folder, [*limits, "train.save_every=1000"])
         lines = Journal(Path(folder) / "metrics.jsonl").read()
         rates = [line["images_per_second"] for line in lines if line["kind"] == "train"]
