@@ -22,6 +22,8 @@ class Target:
         image_id: the data set's own identifier.
         size: (height, width) of the image inside the batch tensor, without padding.
         original_size: (height, width) of the image file.
+        area: (N,) float, square pixels of the image file as annotated, by which COCO tells small,
+            medium and large objects apart; None where nothing is stated.
     """
 
     boxes: Tensor
@@ -31,6 +33,7 @@ class Target:
     image_id: int = 0
     size: tuple[int, int] = (0, 0)
     original_size: tuple[int, int] = (0, 0)
+    area: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -43,6 +46,7 @@ class Target:
             labels=self.labels[keep],
             crowd=None if self.crowd is None else self.crowd[keep],
             masks=None if self.masks is None else self.masks[keep],
+            area=None if self.area is None else self.area[keep],
         )
 
     def without_crowd(self) -> "Target":

@@ -1,7 +1,7 @@
 """The common part of annotated image folders: records, boxes put right, decoding, memory."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,6 @@ from razorlite.structures import Target
 
 _log = logging.getLogger(__name__)
 UNREADABLE = "unreadable image"
-
-
-@dataclass(frozen=True)
-class AreaTarget(Target):
-    """A target that also knows the areas its annotations state.
-
-    Attributes:
-        area: (N,) float, square pixels of the image file; COCO's small, medium and large objects
-            are told apart by it. None where the annotations state none.
-    """
-
-    area: Tensor | None = None
-
-    def __getitem__(self, keep: Tensor) -> "AreaTarget":
-        """Return the target with only the objects that `keep` names."""
-        chosen = super().__getitem__(keep)
-        assert isinstance(chosen, AreaTarget)
-        return chosen if self.area is None else replace(chosen, area=self.area[keep])
 
 
 @dataclass
@@ -204,7 +186,7 @@ class RecordDataset(Dataset):
         return read_image(self.records[index].path, self.records[index].turn)
 
     def _target(self, record: Record) -> Target:
-        return AreaTarget(
+        return Target(
             boxes=torch.from_numpy(record.boxes.copy()),
             labels=torch.from_numpy(record.labels.copy()),
             crowd=torch.from_numpy(record.crowd.copy()),

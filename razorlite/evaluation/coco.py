@@ -127,9 +127,8 @@ def _by_image_and_class(items: list[_Pair]) -> tuple[Any, Any]:
 def _truths(target: Target, kind: str) -> list[dict[str, Any]]:
     crowd = target.crowd if target.crowd is not None else torch.zeros(len(target)).bool()
     entries = _shapes(target.boxes, target.labels, target.masks, kind)
-    areas = getattr(target, "area", None)
-    if areas is not None:
-        for entry, area in zip(entries, areas.tolist(), strict=True):
+    if target.area is not None:
+        for entry, area in zip(entries, target.area.tolist(), strict=True):
             entry["area"] = area
     for entry, is_crowd in zip(entries, crowd.tolist(), strict=True):
         entry["iscrowd"] = entry["ignore"] = int(is_crowd)

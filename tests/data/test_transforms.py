@@ -282,9 +282,7 @@ def test_values_out_of_range(make):
 
 
 def test_crowd_and_area_stay_with_their_boxes():
-    from razorlite.data._records import AreaTarget
-
-    start = AreaTarget(
+    start = Target(
         boxes=tensor([[0.0, 0, 3, 3], [12, 7, 18, 12]]),
         labels=tensor([4, 5]),
         crowd=tensor([False, True]),

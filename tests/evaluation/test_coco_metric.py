@@ -7,7 +7,6 @@ import torch
 from torch import tensor
 
 from razorlite.core.errors import DataError
-from razorlite.data._records import AreaTarget
 from razorlite.evaluation import CocoMetric
 from razorlite.structures import Detections, Target
 
@@ -51,7 +50,7 @@ def official(test_data):
     for key in sorted(image["id"] for image in truth["images"]):
         mine, guesses = of_image(truth["annotations"], key), of_image(found, key)
         targets.append(
-            AreaTarget(
+            Target(
                 boxes=xyxy(mine),
                 labels=labels_of(mine, order),
                 crowd=tensor([bool(entry["iscrowd"]) for entry in mine]),
