@@ -1,8 +1,9 @@
 """Weights from a file into a model, with every key accounted for."""
 
 import fnmatch
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from razorlite.engine.checkpoint_io import (
     read_training_checkpoint,
     save_checkpoint,
 )
+from razorlite.engine.checkpoint_names import own_names, without_bookkeeping
 
 __all__ = [
     "LoadReport",
@@ -29,6 +31,10 @@ __all__ = [
 ]
 
 KeyMap = Mapping[str, str] | Callable[[str], str | None]
+Shape = tuple[int, ...]
+
+_log = logging.getLogger("razorlite")
+_HOLDERS = ("model", "state_dict", "model_state_dict", "ema_state_dict")
 
 
 @dataclass(frozen=True)
@@ -40,41 +46,64 @@ class LoadReport:
         missing: the model's keys that the file lacks.
         unexpected: the file's keys that the model lacks.
         mismatched: (key, shape in the file, shape in the model).
+        shapes: of the missing keys in the model, and of the unexpected ones in the file.
     """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    mismatched: tuple[tuple[str, Shape, Shape], ...] = ()
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether the file and the model have the same keys and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
+    @property
+    def total(self) -> int:
+        """How many tensors the model wants."""
+        return len(self.loaded) + len(self.missing) + len(self.mismatched)
+
     def summary(self) -> str:
-        """Return one line with counts and the first few names."""
-        total = len(self.loaded) + len(self.missing) + len(self.mismatched)
+        """Return one line with counts and the first few names, for weights that were refused."""
         shapes = [f"{key} {_shape(a)}, model {_shape(b)}" for key, a, b in self.mismatched]
         faults = [
             _few("missing", self.missing),
             _few("unexpected", self.unexpected),
             _few("mis-shaped", shapes),
         ]
-        return "; ".join([f"{len(self.loaded)} of {total} tensors fit", *filter(None, faults)])
+        fit = f"{len(self.loaded)} of {self.total} tensors fit"
+        return "; ".join([fit, *filter(None, faults)])
+
+    def outcome(self) -> str:
+        """Return one line that says what was loaded, what was left as it was, and why."""
+        odd = list(dict.fromkeys(_difference(*row) for row in self.mismatched))
+        parts = [
+            f"loaded {len(self.loaded)} of {self.total}",
+            f"{_first(odd)}: left at initialisation" if odd else "",
+            f"{_few('missing', self.missing)}: left at initialisation" if self.missing else "",
+            f"{_few('unexpected', self.unexpected)}: not used" if self.unexpected else "",
+        ]
+        return "; ".join(filter(None, parts))
 
     def details(self) -> str:
-        """Return every missing, unexpected and mis-shaped key, one a line."""
-        lines = [f"missing: {key}" for key in self.missing]
-        lines += [f"unexpected: {key}" for key in self.unexpected]
-        lines += [
-            f"mis-shaped: {k}: file {_shape(a)}, model {_shape(b)}" for k, a, b in self.mismatched
+        """Return a table of every missing, unexpected and mis-shaped key, one a line."""
+        rows = [
+            *(("missing", key, "", _shape(self.shapes.get(key))) for key in self.missing),
+            *(("unexpected", key, _shape(self.shapes.get(key)), "") for key in self.unexpected),
+            *(("mis-shaped", key, _shape(a), _shape(b)) for key, a, b in self.mismatched),
         ]
-        return "\n".join(lines)
+        if not rows:
+            return ""
+        rows.insert(0, ("", "key", "file", "model"))
+        widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+        lines = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
+        return "\n".join("  ".join(cells).rstrip() for cells in lines)
 
 
 class WeightsError(CheckpointError):
-    """A file's weights do not fit a model; `details` names every key, one a line."""
+    """A file's weights do not fit a model; `details` is a table of every key that does not."""
 
     def __init__(self, message: str, report: LoadReport) -> None:
         super().__init__(message)
@@ -93,13 +122,16 @@ def load_weights(
 ) -> LoadReport:
     """Copy a checkpoint's weights into a model.
 
-    Reads our checkpoints (their averaged weights, where they have them), plain state dicts,
-    `{"state_dict": …}` files, and any of these saved from under `module.`.
+    Reads our checkpoints (their averaged weights, where they have them), those of OpenMMLab's
+    detectors, plain state dicts, `{"state_dict": …}` files, and any of these saved from under
+    `module.`. Names that OpenMMLab has changed since are translated where the model has the new
+    one. What was loaded and what was left out is logged if it was not all.
 
     Args:
         model: takes every tensor whose name and shape fit.
         path: a file or a URL.
-        strict: raise unless all keys fit; nothing is copied then.
+        strict: raise unless all keys fit; nothing is copied then. Without it, what does not fit
+            stays at its initialisation: heads for other classes, when fine-tuning.
         prefix: take only the keys that start with it, and cut it off: "backbone." loads a
             detector's backbone.
         key_map: renames keys: {old start: new start}, or a function (None drops the key).
@@ -111,6 +143,7 @@ def load_weights(
         WeightsError: keys do not fit (strict), or not one does.
     """
     state = _renamed(read_state_dict(path), prefix, key_map, ignore)
+    state = own_names(state, model.state_dict())
     report = compare(model, state)
     if not report.loaded:
         raise WeightsError(f"{path} is of another model: {report.summary()}", report)
@@ -118,6 +151,8 @@ def load_weights(
         advice = "build the model it was trained as, or load what fits with strict=False"
         raise WeightsError(f"{path} does not fit the model: {report.summary()}; {advice}", report)
     model.load_state_dict({key: state[key] for key in report.loaded}, strict=False)
+    if not report.complete:
+        _log.warning("%s: %s", path, report.outcome())
     return report
 
 
@@ -128,7 +163,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: the file cannot be read or holds no weights.
     """
     content: Any = read_checkpoint(path)
-    for key in ("model", "state_dict", "model_state_dict"):
+    for key in _HOLDERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
@@ -136,9 +171,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not state:
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise CheckpointError(f"{path} holds no weights (found {keys}); name a checkpoint")
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state
+    return without_bookkeeping(state)
 
 
 def compare(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
@@ -146,10 +179,14 @@ def compare(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     wanted = {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
     shared = [key for key in wanted if key in state]
     odd = [key for key in shared if state[key].shape != wanted[key].shape]
+    missing = [k for k in wanted if k not in state and not _is_counter(k)]
+    unexpected = [k for k in state if k not in wanted]
+    shapes = {k: tuple(wanted[k].shape) for k in missing}
     return LoadReport(
         loaded=tuple(key for key in shared if key not in set(odd)),
-        missing=tuple(k for k in wanted if k not in state and not _is_counter(k)),
-        unexpected=tuple(k for k in state if k not in wanted),
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        shapes={**shapes, **{k: tuple(state[k].shape) for k in unexpected}},
         mismatched=tuple((k, tuple(state[k].shape), tuple(wanted[k].shape)) for k in odd),
     )
 
@@ -183,15 +220,24 @@ def _is_counter(key: str) -> bool:
     return key.endswith("num_batches_tracked")
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return str(tuple(shape))
+def _difference(key: str, theirs: Shape, ours: Shape) -> str:
+    """Return how two shapes differ; weight and bias of a layer with other classes alike."""
+    if theirs[1:] == ours[1:] and theirs and ours:
+        layer = key.removesuffix(".weight").removesuffix(".bias")
+        return f"{layer} has {theirs[0]} rows, model has {ours[0]}"
+    return f"{key} has shape {_shape(theirs)}, model has {_shape(ours)}"
 
 
-def _few(label: str, names: Sequence[str], count: int = 3) -> str:
-    if not names:
-        return ""
-    more = ", …" if len(names) > count else ""
-    return f"{len(names)} {label}: {', '.join(names[:count])}{more}"
+def _shape(shape: Sequence[int] | None) -> str:
+    return "?" if shape is None else str(tuple(shape))
+
+
+def _few(label: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {label}: {_first(names)}" if names else ""
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
 def is_finite(state: Mapping[str, Any]) -> bool:

@@ -1,9 +1,7 @@
 """Checkpoints: written whole or not at all, read without executing anything in them."""
 
 import os
-import pickle
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from razorlite.core.errors import CheckpointError, RunFolderError
 from razorlite.core.files import atomic_write, explain_write_errors
 from razorlite.core.registry import suggestion
+from razorlite.core.tensor_files import first_line, read_tensor_file
 
 FORMAT = 1
 
@@ -30,7 +29,7 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise RunFolderError(
-                f"cannot write {path}: {_first_line(error)}; free some space or choose another "
+                f"cannot write {path}: {first_line(error)}; free some space or choose another "
                 f"folder"
             ) from error
 
@@ -44,19 +43,12 @@ def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
 
     Raises:
         CheckpointError: no such file, truncated, damaged, not a checkpoint, or one that holds
-            objects whose loading would execute code.
+            objects whose loading would execute code; then the message says how to convert it.
     """
     path = _local(path)
     if not path.is_file():
         raise CheckpointError(_absent(path))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_unpicklable(path, str(error))) from error
-    except Exception as error:  # bytes that make no sense can raise anything
-        raise CheckpointError(_damaged(path, error)) from error
+    content = read_tensor_file(path, device)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, no checkpoint; name a file with a state dict"
@@ -125,27 +117,3 @@ def _absent(path: Path) -> str:
     folder = path.parent
     others = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
     return f"no checkpoint {path}{suggestion(path.name, others) or '; check the path'}"
-
-
-def _unpicklable(path: Path, reason: str) -> str:
-    with open(path, "rb") as file:
-        is_pickle = file.read(1) == b"\x80"
-    if not is_pickle and "GLOBAL" not in reason and "allowlisted" not in reason:
-        return _damaged(path, "no weights in it can be made out")
-    return (
-        f"{path} holds more than tensors and plain values, so loading it could execute code: "
-        f"refused; if you trust it, convert it where it was made: "
-        f"torch.save({{'state_dict': torch.load(file)['state_dict']}}, new_file)"
-    )
-
-
-def _damaged(path: Path, error: Any) -> str:
-    return (
-        f"{path} is truncated, damaged or no PyTorch checkpoint ({path.stat().st_size} bytes; "
-        f"{_first_line(error)}); use another checkpoint or fetch the file again"
-    )
-
-
-def _first_line(error: Any) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:120]

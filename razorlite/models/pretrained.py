@@ -1,5 +1,6 @@
 """Weights for a backbone: torchvision's by name, a file, or a URL."""
 
+import pickle
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from razorlite.core.errors import CheckpointError
+from razorlite.core.tensor_files import first_line, read_tensor_file
 
 _HELP = "give the path of a local weights file as `pretrained`, or null to start from scratch"
 _WRAPPERS = ("state_dict", "model")
@@ -73,18 +75,14 @@ def _download(url: str) -> Any:
         return torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, weights_only=True
         )
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"cannot download {url} ({error}); {_HELP}") from None
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"cannot download {url} ({first_line(error)}); {_HELP}") from None
 
 
 def _from_file(path: str) -> Any:
     if not Path(path).is_file():
         raise CheckpointError(f"no pretrained weights at {path!r}; {_HELP}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file fails in many ways inside torch.load
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"cannot read {path!r} as weights ({reason}); {_HELP}") from None
+    return read_tensor_file(path)
 
 
 def _unwrap(content: Any, source: str) -> dict[str, Tensor]:

@@ -9,7 +9,13 @@ from torch import nn
 
 from razorlite.core import files
 from razorlite.core.errors import CheckpointError, RunFolderError
-from razorlite.engine.checkpoint import WeightsError, is_finite, load_weights, read_state_dict
+from razorlite.engine.checkpoint import (
+    WeightsError,
+    compare,
+    is_finite,
+    load_weights,
+    read_state_dict,
+)
 from razorlite.engine.checkpoint_io import (
     keep_copy,
     read_checkpoint,
@@ -172,6 +178,7 @@ class TestLoadWeights:
         report = load_weights(model, saved)
         assert report.complete
         assert report.summary() == "9 of 9 tensors fit"
+        assert (report.outcome(), report.details()) == ("loaded 9 of 9", "")
         assert_same(weights(model), dict(read_checkpoint(saved)["model"]))
 
     @pytest.mark.parametrize("key", ["model", "state_dict", "model_state_dict", None])
@@ -195,25 +202,37 @@ class TestLoadWeights:
         )
         assert "3 mis-shaped: first.weight (4, 3), model (5, 3)" in message
         assert caught.value.details.splitlines() == [
-            "unexpected: norm.weight",
-            "unexpected: norm.bias",
-            "unexpected: norm.running_mean",
-            "unexpected: norm.running_var",
-            "unexpected: norm.num_batches_tracked",
-            "mis-shaped: first.weight: file (4, 3), model (5, 3)",
-            "mis-shaped: first.bias: file (4,), model (5,)",
-            "mis-shaped: last.weight: file (1, 4), model (1, 5)",
+            "            key                       file    model",
+            "unexpected  norm.weight               (4,)",
+            "unexpected  norm.bias                 (4,)",
+            "unexpected  norm.running_mean         (4,)",
+            "unexpected  norm.running_var          (4,)",
+            "unexpected  norm.num_batches_tracked  ()",
+            "mis-shaped  first.weight              (4, 3)  (5, 3)",
+            "mis-shaped  first.bias                (4,)    (5,)",
+            "mis-shaped  last.weight               (1, 4)  (1, 5)",
         ]
 
-    def test_what_fits_is_loaded_if_asked_for(self, saved):
+    def test_what_fits_is_loaded_if_asked_for_and_told(self, saved, caplog):
         model = Toy(width=5)
         report = load_weights(model, saved, strict=False)
         assert report.loaded == ("last.bias",)
+        assert caplog.messages == [f"{saved}: {report.outcome()}"]
+        assert report.outcome() == (
+            "loaded 1 of 4; first has 4 rows, model has 5, last.weight has shape (1, 4), model has "
+            "(1, 5): left at initialisation; 5 unexpected: norm.weight, norm.bias, "
+            "norm.running_mean, …: not used"
+        )
         assert torch.equal(model.last.bias, read_checkpoint(saved)["model"]["last.bias"])
 
     def test_no_key_in_common(self, saved):
         message = refusal(load_weights, nn.Sequential(nn.Linear(3, 3)), saved, strict=False)
         assert "is of another model: 0 of 2 tensors fit; 2 missing: 0.weight, 0.bias" in message
+        report = compare(nn.Linear(2, 3), {})
+        assert report.outcome() == (
+            "loaded 0 of 2; 2 missing: weight, bias: left at initialisation"
+        )
+        assert report.details().splitlines()[1] == "missing  weight        (3, 2)"
 
     def test_prefix_key_map_and_ignore(self, tmp_path):
         source = nn.ModuleDict({"body": nn.Linear(3, 4), "fc": nn.Linear(1, 9)})

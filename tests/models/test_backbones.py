@@ -162,7 +162,7 @@ def test_pretrained_without_network_says_to_use_a_file(monkeypatch):
         ("torchvision://resnet17", "no weights 'resnet17'"),
         ("ResNet18_Weights.NONE", "no weights"),
         ("/nowhere/r18.pth", "no pretrained weights at"),
-        ("broken.pth", "cannot read"),
+        ("broken.pth", "broken.pth is truncated, damaged or no PyTorch"),
         ("list.pth", "no state dict"),
         ("other.pth", "bn1.running_mean is missing|conv1.weight has shape"),
     ],
