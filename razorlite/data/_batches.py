@@ -1,9 +1,7 @@
-"""What happens inside a loader's workers: which items, their randomness, one padded batch."""
+"""What happens inside a loader's workers: which items, and one padded batch of them."""
 
-import random
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,10 +10,9 @@ import torch
 import torch.nn.functional as nn_functional
 from torch import Tensor
 
-from razorlite.core.errors import DataError, RazorliteError
-from razorlite.data.dataset import Dataset
+from razorlite.core.errors import RazorliteError
+from razorlite.data._items import Item, ItemMaker, unreadable
 from razorlite.data.faults import Fault
-from razorlite.data.transforms import apply_all
 from razorlite.structures import Target
 
 
@@ -56,14 +53,6 @@ class Failure:
     trace: str
 
 
-def global_order(count: int, *, seed: int, epoch: int, shuffle: bool) -> list[int]:
-    """Return the order of all items in an epoch, the same in every process."""
-    if not shuffle:
-        return list(range(count))
-    generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
-    return torch.randperm(count, generator=generator).tolist()
-
-
 def split_orders(
     order: Sequence[int],
     *,
@@ -96,49 +85,18 @@ def split_orders(
     return [Order(epoch, tuple(chunk)) for chunk in chunks if chunk]
 
 
-def mixed_seed(*numbers: int) -> int:
-    """Return a 63-bit seed that depends on all the numbers."""
-    words = np.random.SeedSequence([n & 0xFFFFFFFFFFFFFFFF for n in numbers]).generate_state(2)
-    return (int(words[0]) << 31) ^ int(words[1])
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's, numpy's and Python's global random states, and put them back afterwards."""
-    state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    torch.default_generator.manual_seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state[0])
-        np.random.set_state(state[1])
-        random.setstate(state[2])
-
-
 class BatchMaker:
-    """Reads, transforms and collates the items of an order.
+    """Makes and collates the items of an order.
 
     Args:
-        dataset: where the items are.
-        transforms: applied in order; random ones see only (seed, epoch, index).
-        seed: of all random choices.
+        items: makes one item. Where it shuffles (training), the next readable image takes the place
+            of an unreadable one; else that is left out.
         pad_multiple: sides of the batch are multiples of it.
-        replace: put the next readable image in the place of an unreadable one; else leave it out.
     """
 
-    def __init__(
-        self,
-        *,
-        dataset: Dataset,
-        transforms: Sequence[Callable[..., Any]],
-        seed: int,
-        pad_multiple: int,
-        replace: bool,
-    ) -> None:
-        self.dataset, self.transforms, self.seed = dataset, list(transforms), seed
-        self.pad_multiple, self.replace = pad_multiple, replace
+    def __init__(self, items: ItemMaker, *, pad_multiple: int) -> None:
+        self.items, self.pad_multiple = items, pad_multiple
+        self.dataset, self.seed = items.dataset, items.seed
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -165,19 +123,17 @@ class BatchMaker:
         canvas = (images.shape[-2], images.shape[-1])
         return Packed(images, shapes, [_pack(target, canvas) for _, target in found], faults)
 
-    def _item(self, epoch: int, index: int, faults: list[Fault]) -> tuple[Tensor, Any] | None:
-        for step in range(len(self.dataset)):
-            place = (index + step) % len(self.dataset)
-            with seeded(mixed_seed(self.seed, epoch, place)):
-                try:
-                    image, target = self.dataset[place]
-                except OSError as error:
-                    faults.append(_fault(self.dataset.keys[place], error, self.replace))
-                    if self.replace:
-                        continue
-                    return None
-                return apply_all(self.transforms, image, target)
-        raise DataError(f"none of the {len(self.dataset)} images can be read; first {faults[0]}")
+    def _item(self, epoch: int, index: int, faults: list[Fault]) -> Item | None:
+        def make(place: int) -> Item:
+            return self.items.make(epoch, place, faults)
+
+        if self.items.shuffle:
+            return self.items.readable(index, make, faults)
+        try:
+            return make(index)
+        except OSError as error:
+            faults.append(unreadable(self.dataset.keys[index], error, replaced=False))
+            return None
 
 
 def collate(images: list[Tensor], multiple: int) -> tuple[Tensor, list[tuple[int, int]]]:
@@ -209,9 +165,3 @@ def _pack(target: Any, canvas: tuple[int, int]) -> Any:
         values["masks"] = nn_functional.pad(target.masks, border)
     arrays = {k: v.contiguous().numpy() for k, v in values.items() if isinstance(v, Tensor)}
     return type(target), {**values, **arrays}
-
-
-def _fault(key: str, error: OSError, replaced: bool) -> Fault:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    done = "the next image takes its place" if replaced else "left out"
-    return Fault(key, f"unreadable image: {text}; {done}", "unreadable image")

@@ -174,6 +174,10 @@ class RecordDataset(Dataset):
             raise OSError(f"the file is {image.shape[2]} x {image.shape[1]}, not as annotated")
         return image, self._target(record)
 
+    def labels_of(self, index: int) -> set[int]:
+        """Return the labels of an item, crowds' too."""
+        return set(self.records[index].labels.tolist())
+
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""
         self._report.late(fault)

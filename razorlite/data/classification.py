@@ -54,6 +54,10 @@ class _LabelledImages(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self._kept.get(index, self._read), self.labels[index]
 
+    def labels_of(self, index: int) -> set[int]:
+        """Return the label of an item."""
+        return {self.labels[index]}
+
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""
         self._report.late(fault)

@@ -50,6 +50,11 @@ class Dataset(ABC):
             OSError: the image cannot be read.
         """
 
+    def labels_of(self, index: int) -> set[int]:
+        """Return the labels of an item; data sets that know them do not read the image."""
+        target = self[index][1]
+        return set(target.labels.tolist()) if isinstance(target, Target) else {int(target)}
+
     def note(self, fault: Fault) -> None:
         """Take a fault met while training.
 
@@ -94,6 +99,10 @@ class Subset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         return self.dataset[self.indices[index]]
+
+    def labels_of(self, index: int) -> set[int]:
+        """Return the labels of an item."""
+        return self.dataset.labels_of(self.indices[index])
 
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""
@@ -166,6 +175,11 @@ class ConcatDataset(Dataset):
         dataset, place = self._places[index]
         image, target = dataset[place]
         return image, replace(target, image_id=index) if isinstance(target, Target) else target
+
+    def labels_of(self, index: int) -> set[int]:
+        """Return the labels of an item."""
+        dataset, place = self._places[index]
+        return dataset.labels_of(place)
 
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""

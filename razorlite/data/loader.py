@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,10 +15,10 @@ from razorlite.data._batches import (
     Failure,
     Order,
     Packed,
-    global_order,
     split_orders,
     unpack,
 )
+from razorlite.data._items import ItemMaker, Transforms, global_order
 from razorlite.data._workers import Crew
 from razorlite.data.dataset import Dataset
 from razorlite.structures import Batch
@@ -31,7 +31,8 @@ _log = logging.getLogger(__name__)
 def build_loader(
     dataset: Dataset,
     *,
-    transforms: Sequence[Callable[..., Any]] = (),
+    transforms: Transforms = (),
+    switch: tuple[int, Transforms] | None = None,
     batch_size: int = 8,
     num_workers: int = 0,
     seed: int = 0,
@@ -54,6 +55,7 @@ def build_loader(
     Args:
         dataset: what to load.
         transforms: called in order with (image, target).
+        switch: (epoch, transforms) that take over from that epoch, counted from 0, on.
         batch_size: images in a batch of this rank.
         num_workers: processes that read ahead; 0 reads in this one.
         seed: of the order and of the transforms.
@@ -73,15 +75,11 @@ def build_loader(
         DataError: the data set is empty.
     """
     _check(len(dataset), batch_size, num_workers, pad_multiple, mean, std, shuffle and keep_batches)
-    maker = BatchMaker(
-        dataset=dataset,
-        transforms=transforms,
-        seed=seed,
-        pad_multiple=pad_multiple,
-        replace=shuffle,
+    items = ItemMaker(
+        dataset=dataset, transforms=transforms, switch=switch, seed=seed, shuffle=shuffle
     )
     return Loader(
-        maker,
+        BatchMaker(items, pad_multiple=pad_multiple),
         batch_size=batch_size,
         num_workers=num_workers,
         shuffle=shuffle,

@@ -88,6 +88,18 @@ def tidy(target: T, min_size: float = 1.0, keep: Tensor | None = None) -> T:
     return cast(T, replace(target, boxes=clipped)[fits if keep is None else fits & keep])
 
 
+def tightened(target: T) -> T:
+    """Return the target with the boxes around its masks, where it has masks; empty ones: 0 wide."""
+    if not isinstance(target, Target) or target.masks is None or len(target) == 0:
+        return target
+    boxes = torch.zeros_like(target.boxes)
+    for box, mask in zip(boxes, target.masks, strict=True):
+        ys, xs = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+        if len(ys):
+            box.copy_(torch.stack([xs[0, 0], ys[0, 0], xs[-1, 0] + 1, ys[-1, 0] + 1]))
+    return cast(T, replace(target, boxes=boxes))
+
+
 def clip_boxes(boxes: Tensor, size: Size) -> Tensor:
     """Return (N, 4) x1, y1, x2, y2 boxes clipped to an image of (height, width)."""
     limits = boxes.new_tensor([size[1], size[0], size[1], size[0]])

@@ -3,6 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -16,6 +19,7 @@ from razorlite.data.transforms.base import (
     check_prob,
     check_range,
     tidy,
+    uniform,
 )
 from razorlite.structures import Target
 
@@ -46,6 +50,57 @@ class ColourJitter(Transform):
 
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
         return (self._jitter(image) if chance(self.prob) else image), target
+
+
+@register()
+class HSVJitter(Transform):
+    """Add random amounts to hue, saturation and value, each in half of the images.
+
+    YOLOX, https://arxiv.org/abs/2107.08430, and RTMDet; the defaults are theirs.
+
+    Args:
+        hue: greatest turn of the colour circle in degrees, to either side.
+        saturation, value: greatest amount of 255, added or taken away.
+        prob: probability, for each of the three, of changing it.
+    """
+
+    def __init__(
+        self,
+        *,
+        hue: float = 10.0,
+        saturation: float = 30.0,
+        value: float = 30.0,
+        prob: float = 0.5,
+    ) -> None:
+        self.deltas = (hue * 256 / 360, saturation, value)
+        if min(self.deltas) < 0 or hue > 180 or max(saturation, value) > 255:
+            raise ConfigError(
+                f"HSVJitter takes a hue of 0 to 180 degrees and saturation and value of 0 to 255, "
+                f"got {hue:g}, {saturation:g} and {value:g}"
+            )
+        self.prob = check_prob("HSVJitter.prob", prob)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        added = [round(uniform(-d, d)) if chance(self.prob) else 0 for d in self.deltas]
+        return (shift_hsv(image, *added) if any(added) else image), target
+
+
+def shift_hsv(image: Tensor, hue: int, saturation: int, value: int) -> Tensor:
+    """Add to hue (256 for the whole circle), saturation and value (of 255) of each pixel.
+
+    Args:
+        image: (3, H, W) uint8 RGB.
+        hue, saturation, value: what is added; saturation and value stay within 0 to 255.
+    """
+    levels = np.arange(256)
+    table = [
+        (levels + hue) % 256,
+        (levels + saturation).clip(0, 255),
+        (levels + value).clip(0, 255),
+    ]
+    pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    changed = pixels.convert("HSV").point(np.concatenate(table).tolist()).convert("RGB")
+    return torch.from_numpy(np.array(changed)).permute(2, 0, 1).contiguous()
 
 
 @register()

@@ -69,7 +69,7 @@ class RandomCrop(Transform):
             image, target = geometric(functional.pad, image, target, padding=[self.padding])
         for _ in range(10):
             window = self._window((image.shape[-2], image.shape[-1]))
-            if self.allow_empty or _keeps_any(target, window, self.min_visible):
+            if self.allow_empty or keeps_any(target, window, self.min_visible):
                 return _cut(image, target, window, self.min_visible)
         return image, target
 
@@ -139,6 +139,38 @@ class RandomResizedCrop(Transform):
 
 
 @register()
+class RandomSizeCrop(Transform):
+    """Cut a window of random height and width at a random place, as DETR trained.
+
+    Args:
+        least, greatest: pixels of each side, drawn independently; smaller images stay whole on
+            that side.
+        min_visible: least part of a box that must stay for the object to be kept.
+
+    https://arxiv.org/abs/2005.12872, appendix A.4
+    """
+
+    def __init__(self, *, least: int = 384, greatest: int = 600, min_visible: float = 0.0) -> None:
+        if not 1 <= least <= greatest:
+            raise ConfigError(
+                f"RandomSizeCrop takes 1 <= least <= greatest, got {least} and {greatest}"
+            )
+        self.least, self.greatest = least, greatest
+        self.min_visible = check_prob("RandomSizeCrop.min_visible", min_visible)
+
+    def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
+        sides = [self._side(side) for side in image.shape[-2:]]
+        top, left = (
+            randint(has - side + 1) for has, side in zip(image.shape[-2:], sides, strict=True)
+        )
+        return _cut(image, target, (top, left, sides[0], sides[1]), self.min_visible)
+
+    def _side(self, has: int) -> int:
+        low, high = min(has, self.least), min(has, self.greatest)
+        return low + randint(high - low + 1)
+
+
+@register()
 class RandomIoUCrop(Transform):
     """Cut a window that overlaps some object by at least a randomly drawn IoU, as SSD trained.
 
@@ -200,7 +232,8 @@ def _cut(image: Tensor, target: T, window: Window, min_visible: float) -> tuple[
     return cut, tidy(moved, keep=keep)
 
 
-def _keeps_any(target: object, window: Window, min_visible: float) -> bool:
+def keeps_any(target: object, window: Window, min_visible: float) -> bool:
+    """Return whether a window keeps some object, or there is none to lose."""
     if not isinstance(target, Target) or len(target) == 0:
         return True
     return bool((_visible(target, window) >= max(min_visible, 1e-6)).any())

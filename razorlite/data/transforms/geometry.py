@@ -22,9 +22,10 @@ from razorlite.data.transforms.base import (
     geometric,
     randint,
     tidy,
+    tightened,
     uniform,
 )
-from razorlite.data.transforms.crop import crop_at
+from razorlite.data.transforms.crop import Window, crop_at, keeps_any
 from razorlite.structures import Target
 
 Mode = Literal["bilinear", "bicubic", "nearest"]
@@ -151,11 +152,15 @@ class ScaleJitter(Transform):
     """Resize by a random factor, then cut a random window of at most `size`.
 
     Large-scale jittering, https://arxiv.org/abs/2012.07177, with `scale` (0.1, 2.0); the standard
-    kind has (0.8, 1.25). Images smaller than `size` are left to be padded in the batch.
+    kind has (0.8, 1.25). Smaller images stay so: the loader pads them, or `Pad` does.
 
     Args:
-        size: (height, width) in pixels, which the factor multiplies; the ratio is kept.
+        size: (height, width) of the window in pixels.
+        fit: (height, width) in pixels that an image fits in at a factor of 1; `size` by default.
+            The ratio of its sides is kept.
         scale: least and greatest factor.
+        allow_empty: take a window that loses all objects; otherwise up to ten are tried.
+        tight: with masks, boxes become those around what is left of the masks.
         mode: interpolation of the image.
     """
 
@@ -163,23 +168,38 @@ class ScaleJitter(Transform):
         self,
         *,
         size: tuple[int, int],
+        fit: tuple[int, int] | None = None,
         scale: tuple[float, float] = (0.1, 2.0),
+        allow_empty: bool = True,
+        tight: bool = False,
         mode: Mode = "bilinear",
     ) -> None:
         self.size = check_size("ScaleJitter.size", size)
+        self.fit = self.size if fit is None else check_size("ScaleJitter.fit", fit)
         self.scale = check_range("ScaleJitter.scale", scale)
+        self.allow_empty, self.tight = allow_empty, tight
         self.mode = InterpolationMode(mode)
 
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
         height, width = image.shape[-2:]
-        factor = min(self.size[0] / height, self.size[1] / width) * uniform(*self.scale)
+        factor = min(self.fit[0] / height, self.fit[1] / width) * uniform(*self.scale)
         new = _at_least_one(height * factor, width * factor)
+        result = [min(self.size[0], new[0]), min(self.size[1], new[1])]
+        # cut before resizing: the same picture, and nothing is resized that is then thrown away
+        window = self._window(target, (height, width), (result[0] / new[0], result[1] / new[1]))
+        image, target = crop_at(image, target, *window)
         how = {"interpolation": self.mode, "antialias": True}
-        image, target = geometric(functional.resize, image, target, for_image=how, size=list(new))
-        window = min(self.size[0], new[0]), min(self.size[1], new[1])
-        top, left = randint(new[0] - window[0] + 1), randint(new[1] - window[1] + 1)
-        image, target = crop_at(image, target, top, left, *window)
-        return image, tidy(target)
+        image, target = geometric(functional.resize, image, target, for_image=how, size=result)
+        return image, tidy(tightened(target) if self.tight else target)
+
+    def _window(self, target: object, size: Size, part: tuple[float, float]) -> Window:
+        """Return a random window of a part of an image's height and width."""
+        height, width = _at_least_one(size[0] * part[0], size[1] * part[1])
+        for _ in range(1 if self.allow_empty else 10):
+            window = randint(size[0] - height + 1), randint(size[1] - width + 1), height, width
+            if keeps_any(target, window, 0.0):
+                break
+        return window
 
 
 @register()
