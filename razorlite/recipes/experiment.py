@@ -40,6 +40,35 @@ class LoaderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LastEpochs:
+    """Other transforms for the end of training.
+
+    Attributes:
+        epochs: how many epochs, of `train.max_epochs`.
+        transforms: what is done with each image in them, in the place of the others.
+    """
+
+    epochs: int
+    transforms: list[Transform]
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ConfigError(f"epochs is 1 or more, got {self.epochs}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLoaderConfig(LoaderConfig):
+    """The training images and how batches are made of them.
+
+    Attributes:
+        last_epochs: other transforms for the end of training, as RTMDet and YOLOX train without
+            Mosaic and MixUp at last.
+    """
+
+    last_epochs: LastEpochs | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The splits, and what all of them share.
 
@@ -55,7 +84,7 @@ class DataConfig:
         pad_multiple: sides of a batch are padded to multiples of it, in pixels.
     """
 
-    train: LoaderConfig | None = None
+    train: TrainLoaderConfig | None = None
     val: LoaderConfig | None = None
     test: LoaderConfig | None = None
     search: LoaderConfig | None = None
@@ -108,6 +137,21 @@ class Experiment:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     work_dir: str | None = None
     custom_imports: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        last = self.data.train.last_epochs if self.data and self.data.train else None
+        if last is None or self.train is None:
+            return
+        if self.train.max_epochs is None:
+            raise ConfigError(
+                "data.train.last_epochs counts back from train.max_epochs, which is not given; set "
+                "it in the place of train.max_steps, or data.train.last_epochs=null"
+            )
+        if last.epochs >= self.train.max_epochs:
+            raise ConfigError(
+                f"data.train.last_epochs.epochs is below train.max_epochs, got {last.epochs} of "
+                f"{self.train.max_epochs}; lower it, or set data.train.last_epochs=null"
+            )
 
 
 ConfigLike = str | Path | Mapping[str, Any] | Config

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError, DataError
-from razorlite.data import Dataset, Loader, build_loader, split_holdout
+from razorlite.data import Dataset, Loader, Transform, build_loader, split_holdout
 from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import Metric
 from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
@@ -70,7 +70,15 @@ class Splits:
         """Return shuffled, transformed batches; a last one that is not full is left out."""
         config = self._config("train")
         full = len(self.train) >= config.batch_size
-        return self._loader(self.train, config, shuffle=True, drop_last=full)
+        return self._loader(self.train, config, shuffle=True, drop_last=full, switch=self._switch())
+
+    def _switch(self) -> tuple[int, list[Transform]] | None:
+        """Return from which epoch on training takes other transforms, and these."""
+        last = self.data.train.last_epochs if self.data.train else None
+        train = self.experiment.train
+        if last is None or train is None or train.max_epochs is None:
+            return None
+        return train.max_epochs - last.epochs, last.transforms
 
     def eval_loader(self, dataset: Dataset, part: str, *, alone: bool = False) -> Loader:
         """Return batches in order.

@@ -104,3 +104,20 @@ def box_masks(boxes, size):
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         mask[y1:y2, x1:x2] = True
     return masks
+
+
+def same(one, other):
+    """Check that two lists of batches are equal to the bit."""
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert torch.equal(a.images, b.images)
+        for t, u in zip(a.targets, b.targets, strict=True):
+            assert t.image_id == u.image_id
+            assert torch.equal(t.boxes, u.boxes)
+            assert torch.equal(t.labels, u.labels)
+            assert t.size == u.size
+
+
+def ids(batches):
+    """The image ids of some batches, in order."""
+    return [target.image_id for batch in batches for target in batch.targets]

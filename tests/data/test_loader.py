@@ -25,7 +25,7 @@ from razorlite.data import (
     ShapesDataset,
     build_loader,
 )
-from tests.data.helpers import target
+from tests.data.helpers import ids, same, target
 
 WILD = [RandomCrop(size=(40, 40)), Resize(short=[32, 48]), RandomFlip(), ColourJitter()]
 
@@ -36,21 +36,6 @@ def shapes(count=10, **kwargs):
 
 def wild(count=10, **kwargs):
     return build_loader(shapes(count), transforms=WILD, seed=5, **{"batch_size": 4, **kwargs})
-
-
-def same(one, other):
-    assert len(one) == len(other)
-    for a, b in zip(one, other, strict=True):
-        assert torch.equal(a.images, b.images)
-        for t, u in zip(a.targets, b.targets, strict=True):
-            assert t.image_id == u.image_id
-            assert torch.equal(t.boxes, u.boxes)
-            assert torch.equal(t.labels, u.labels)
-            assert t.size == u.size
-
-
-def ids(batches):
-    return [target.image_id for batch in batches for target in batch.targets]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,17 +9,21 @@ from razorlite.core.errors import ConfigError
 from razorlite.data import (
     CenterCrop,
     ColourJitter,
+    HSVJitter,
     Pad,
     RandomAffine,
+    RandomChoice,
     RandomCrop,
     RandomErasing,
     RandomFlip,
     RandomIoUCrop,
     RandomResizedCrop,
+    RandomSizeCrop,
     Resize,
     ScaleJitter,
     TorchvisionTransform,
 )
+from razorlite.data.transforms.colour import shift_hsv
 from razorlite.structures import Target
 from tests.data.helpers import box_masks, target
 
@@ -143,6 +147,8 @@ class TestCrop:
             CenterCrop(size=(25, 35)),
             RandomAffine(degrees=0, fill=0),
             RandomResizedCrop(size=(40, 40)),
+            RandomSizeCrop(least=20, greatest=30),
+            ScaleJitter(size=(30, 30), fit=(60, 60), scale=(0.5, 1.5)),
             ScaleJitter(size=(40, 50), scale=(0.5, 1.5)),
         ):
             for _ in range(10):
@@ -173,6 +179,74 @@ class TestCrop:
         image, label = RandomCrop(size=(20, 30), padding=4)(picture(), 3)
         assert image.shape == (3, 20, 30)
         assert label == 3
+
+
+class TestSizeCrop:
+    def test_sides_are_drawn_in_their_range(self):
+        sizes = [
+            tuple(RandomSizeCrop(least=5, greatest=24)(picture(), 0)[0].shape[1:])
+            for _ in range(400)
+        ]
+        heights, widths = zip(*sizes, strict=True)
+        assert set(heights) == set(range(5, 21))  # the image is 20 high
+        assert set(widths) == set(range(5, 25))
+
+    def test_smaller_images_stay_whole(self):
+        image, result = RandomSizeCrop()(picture(), target([[2, 3, 7, 11]]))
+        assert torch.equal(image, picture())
+        assert result.boxes.tolist() == [[2, 3, 7, 11]]
+
+    def test_objects_that_leave_are_dropped(self):
+        crop = RandomSizeCrop(least=4, greatest=4)
+        seen = {len(crop(picture(), target([[2, 3, 7, 11]]))[1]) for _ in range(60)}
+        assert seen == {0, 1}
+
+
+class TestScaleJitter:
+    def jitter(self, factor, **kwargs):
+        return ScaleJitter(scale=(factor, factor), **kwargs)
+
+    def test_small_images_are_left_small(self):
+        # 20 x 30 fits 60 x 60 at a factor of 2; a quarter of it is 10 x 15
+        boxes = [[4, 2, 16, 10]]
+        start = target(boxes, masks=box_masks(boxes, (20, 30)))
+        image, result = self.jitter(0.25, size=(60, 60))(picture(), start)
+        assert image.shape == (3, 10, 15)
+        assert result.boxes.tolist() == [[2, 1, 8, 5]]
+        assert torch.equal(result.masks, box_masks([[2, 1, 8, 5]], (10, 15)))
+        assert result.size == (10, 15)
+
+    def test_a_window_of_a_large_image(self):
+        # 20 x 30 becomes 80 x 120; the window of 40 x 40 is 10 x 10 of it, four times as large
+        image = torch.arange(600).view(1, 20, 30).remainder(251).to(torch.uint8).expand(3, -1, -1)
+        jitter = self.jitter(2.0, size=(40, 40), fit=(60, 60), mode="nearest")
+        places = set()
+        for _ in range(60):
+            cut, result = jitter(image, target([[0, 0, 30, 20]]))
+            assert cut.shape == (3, 40, 40)
+            assert result.boxes.tolist() == [[0, 0, 40, 40]]
+            small = cut[0, ::4, ::4]
+            assert torch.equal(small.repeat_interleave(4, 0).repeat_interleave(4, 1), cut[0])
+            windows = image[0].unfold(0, 10, 1).unfold(1, 10, 1)
+            places |= {tuple(p) for p in (windows == small).all(-1).all(-1).nonzero().tolist()}
+        assert len(places) > 30
+
+    @pytest.mark.parametrize("allow_empty", [True, False])
+    def test_windows_without_objects(self, allow_empty):
+        jitter = self.jitter(2.0, size=(20, 30), allow_empty=allow_empty)
+        kept = [len(jitter(picture(), target([[0, 0, 12, 9]]))[1]) for _ in range(40)]
+        assert (sum(kept) == 40) == (not allow_empty)
+        assert len(jitter(picture(), target([]))[1]) == 0
+
+    def test_tight_boxes_are_those_of_the_masks(self):
+        mask = box_masks([[2, 2, 6, 6]], (20, 30))
+        start = target([[0, 0, 30, 20]], masks=mask)
+        _, result = self.jitter(1.0, size=(20, 30), tight=True)(picture(), start)
+        assert result.boxes.tolist() == [[2, 2, 6, 6]]
+        _, result = self.jitter(1.0, size=(20, 30))(picture(), start)
+        assert result.boxes.tolist() == [[0, 0, 30, 20]]
+        gone = target([[0, 0, 30, 20]], masks=torch.zeros_like(mask))
+        assert len(self.jitter(1.0, size=(20, 30), tight=True)(picture(), gone)[1]) == 0
 
 
 class TestPad:
@@ -242,6 +316,75 @@ class TestColour:
         assert torch.equal(ColourJitter(prob=0.0)(picture(), 0)[0], picture())
 
 
+def colour(*values):
+    return tensor(values, dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 5)
+
+
+class TestHSV:
+    @pytest.mark.parametrize(
+        ("start", "shift", "expected"),
+        [
+            ((255, 0, 0), (85, 0, 0), (0, 255, 0)),  # a third of the circle: red to green
+            ((255, 0, 0), (-85, 0, 0), (0, 0, 255)),  # and back over zero: red to blue
+            ((100, 100, 100), (0, 0, 30), (130, 130, 130)),
+            ((250, 250, 250), (0, 0, 30), (255, 255, 255)),
+            ((10, 10, 10), (0, 0, -30), (0, 0, 0)),
+            # saturation 255 * (1 - 100 / 200) = 127; 157 leaves 200 * (1 - 157 / 255) = 77
+            ((200, 100, 100), (0, 30, 0), (200, 77, 77)),
+            ((200, 190, 190), (0, -30, 0), (200, 200, 200)),
+            ((200, 100, 100), (0, 0, 0), (200, 100, 100)),
+        ],
+    )
+    def test_by_hand(self, start, shift, expected):
+        changed = shift_hsv(colour(*start), *shift)
+        assert changed.dtype == torch.uint8
+        assert (changed.int() - colour(*expected).int()).abs().max() <= 3
+
+    def test_ranges(self):
+        # only the value changes: it is the greatest channel
+        jitter = HSVJitter(hue=0, saturation=0, value=20, prob=0.5)
+        seen = [int(jitter(colour(120, 120, 120), 0)[0].max()) for _ in range(400)]
+        assert (min(seen), max(seen)) == (100, 140)
+        assert 170 < seen.count(120) < 240  # half, and a fortieth of the rest
+
+    def test_each_is_changed_in_half_of_the_images(self):
+        jitter = HSVJitter(hue=30, saturation=60, value=60)
+        start = colour(180, 90, 90)
+        same = sum(torch.equal(jitter(start, 0)[0], start) for _ in range(400))
+        assert 25 < same < 80  # an eighth
+
+    def test_never_is_never(self):
+        image = picture()
+        assert HSVJitter(prob=0)(image, 0)[0] is image
+
+
+class TestChoice:
+    def test_lists_are_drawn_by_weight(self):
+        small, large = [Resize(size=(10, 15))], [Resize(size=(40, 60)), CenterCrop(size=(30, 30))]
+        choice = RandomChoice(choices=[small, large, []], weights=[1, 2, 1])
+        sizes = [tuple(choice(picture(), 0)[0].shape[1:]) for _ in range(400)]
+        assert set(sizes) == {(10, 15), (30, 30), (20, 30)}
+        assert 160 < sizes.count((30, 30)) < 240
+
+    def test_boxes_go_along(self):
+        choice = RandomChoice(choices=[[Resize(size=(40, 60)), RandomFlip(horizontal=1.0)]])
+        _, result = choice(picture(), target([[2, 3, 7, 11]]))
+        assert result.boxes.tolist() == [[46, 6, 56, 22]]
+
+    @pytest.mark.parametrize(
+        "kwargs",
+        [
+            {"choices": []},
+            {"choices": [[], []], "weights": [1.0]},
+            {"choices": [[], []], "weights": [-1.0, 2.0]},
+            {"choices": [[]], "weights": [0.0]},
+        ],
+    )
+    def test_wrong_arguments(self, kwargs):
+        with pytest.raises(ConfigError, match=r"^RandomChoice\.(choices|weights)"):
+            RandomChoice(**kwargs)
+
+
 class TestTorchvision:
     def test_any_transform_by_name(self):
         flip = TorchvisionTransform(name="RandomHorizontalFlip", arguments={"p": 1.0})
@@ -274,6 +417,10 @@ class TestTorchvision:
         lambda: RandomErasing(prob=-0.1),
         lambda: Pad(multiple=0),
         lambda: ScaleJitter(size=(8, 8), scale=(0, 1)),
+        lambda: ScaleJitter(size=(8, 8), fit=(0, 8)),
+        lambda: RandomSizeCrop(least=10, greatest=9),
+        lambda: HSVJitter(hue=200),
+        lambda: HSVJitter(value=-1),
     ],
 )
 def test_values_out_of_range(make):

@@ -19,6 +19,12 @@ TRAIN = {
     "save_every": 1,
     "log_every": 1,
 }
+MIXED = [
+    {"type": "CachedMosaic", "size": [32, 32], "cache_size": 6},
+    {"type": "HSVJitter"},
+    {"type": "CachedMixUp", "size": [64, 64], "cache_size": 4},
+]
+LAST = {"epochs": 2, "transforms": [{"type": "RandomCrop", "size": [56, 56]}]}
 SUPERNET = {"train": {**TRAIN, "accumulate": 2}}
 PLAIN = {
     "train": TRAIN,
@@ -36,7 +42,10 @@ PLAIN = {
             "strides": [8, 16],
         },
     },
-    "data": {"train": split(18, 0, num_workers=1), "val": split(4, 1)},
+    "data": {
+        "train": {**split(18, 0, num_workers=1), "transforms": MIXED, "last_epochs": LAST},
+        "val": split(4, 1),
+    },
 }
 
 

@@ -72,7 +72,7 @@ class HSVJitter(Transform):
         value: float = 30.0,
         prob: float = 0.5,
     ) -> None:
-        self.deltas = (hue * 256 / 360, saturation, value)
+        self.deltas = (hue * 255 / 360, saturation, value)
         if min(self.deltas) < 0 or hue > 180 or max(saturation, value) > 255:
             raise ConfigError(
                 f"HSVJitter takes a hue of 0 to 180 degrees and saturation and value of 0 to 255, "
@@ -86,7 +86,7 @@ class HSVJitter(Transform):
 
 
 def shift_hsv(image: Tensor, hue: int, saturation: int, value: int) -> Tensor:
-    """Add to hue (256 for the whole circle), saturation and value (of 255) of each pixel.
+    """Add to hue (255 for the whole circle), saturation and value (of 255) of each pixel.
 
     Args:
         image: (3, H, W) uint8 RGB.
@@ -94,7 +94,7 @@ def shift_hsv(image: Tensor, hue: int, saturation: int, value: int) -> Tensor:
     """
     levels = np.arange(256)
     table = [
-        (levels + hue) % 256,
+        (levels + hue) % 255,
         (levels + saturation).clip(0, 255),
         (levels + value).clip(0, 255),
     ]
