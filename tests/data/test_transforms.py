@@ -1,5 +1,8 @@
 """Transforms by hand, and what must hold for any image: boxes follow what they surround."""
 
+import colorsys
+import itertools
+
 import pytest
 import torch
 from torch import tensor
@@ -324,8 +327,8 @@ class TestHSV:
     @pytest.mark.parametrize(
         ("start", "shift", "expected"),
         [
-            ((255, 0, 0), (85, 0, 0), (0, 255, 0)),  # a third of the circle: red to green
-            ((255, 0, 0), (-85, 0, 0), (0, 0, 255)),  # and back over zero: red to blue
+            ((255, 0, 0), (120, 0, 0), (0, 255, 0)),  # a third of the circle: red to green
+            ((255, 0, 0), (-120, 0, 0), (0, 0, 255)),  # and back over zero: red to blue
             ((100, 100, 100), (0, 0, 30), (130, 130, 130)),
             ((250, 250, 250), (0, 0, 30), (255, 255, 255)),
             ((10, 10, 10), (0, 0, -30), (0, 0, 0)),
@@ -333,12 +336,27 @@ class TestHSV:
             ((200, 100, 100), (0, 30, 0), (200, 77, 77)),
             ((200, 190, 190), (0, -30, 0), (200, 200, 200)),
             ((200, 100, 100), (0, 0, 0), (200, 100, 100)),
+            # red to half way to yellow; a sixth further is half way from yellow to green
+            ((200, 100, 100), (30, 0, 0), (200, 150, 100)),
+            ((200, 150, 100), (60, 0, 0), (150, 200, 100)),
+            ((100, 120, 240), (360, 0, 0), (100, 120, 240)),
+            ((100, 100, 100), (0, 51, 0), (100, 80, 80)),  # a fifth of full saturation, in red
+            ((0, 0, 0), (50, 20, 0), (0, 0, 0)),
         ],
     )
     def test_by_hand(self, start, shift, expected):
         changed = shift_hsv(colour(*start), *shift)
         assert changed.dtype == torch.uint8
-        assert (changed.int() - colour(*expected).int()).abs().max() <= 3
+        assert (changed.int() - colour(*expected).int()).abs().max() <= 1
+
+    def test_against_the_standard_library(self):
+        image = torch.randint(0, 256, (3, 9, 8), dtype=torch.uint8)
+        changed = shift_hsv(image, 33.0, 20.0, -12.0)
+        for y, x in itertools.product(range(9), range(8)):
+            h, s, v = colorsys.rgb_to_hsv(*(image[:, y, x] / 255).tolist())
+            s, v = min(s + 20 / 255, 1), max(v - 12 / 255, 0)
+            wanted = tensor(colorsys.hsv_to_rgb((h + 33 / 360) % 1, s, v)) * 255
+            assert (changed[:, y, x] - wanted).abs().max() < 0.51
 
     def test_ranges(self):
         # only the value changes: it is the greatest channel

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -72,7 +70,7 @@ class HSVJitter(Transform):
         value: float = 30.0,
         prob: float = 0.5,
     ) -> None:
-        self.deltas = (hue * 255 / 360, saturation, value)
+        self.deltas = (hue, saturation, value)
         if min(self.deltas) < 0 or hue > 180 or max(saturation, value) > 255:
             raise ConfigError(
                 f"HSVJitter takes a hue of 0 to 180 degrees and saturation and value of 0 to 255, "
@@ -81,26 +79,39 @@ class HSVJitter(Transform):
         self.prob = check_prob("HSVJitter.prob", prob)
 
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
-        added = [round(uniform(-d, d)) if chance(self.prob) else 0 for d in self.deltas]
+        added = [uniform(-d, d) if chance(self.prob) else 0.0 for d in self.deltas]
         return (shift_hsv(image, *added) if any(added) else image), target
 
 
-def shift_hsv(image: Tensor, hue: int, saturation: int, value: int) -> Tensor:
-    """Add to hue (255 for the whole circle), saturation and value (of 255) of each pixel.
+def shift_hsv(image: Tensor, hue: float, saturation: float, value: float) -> Tensor:
+    """Add to hue, saturation and value of each pixel; greys have the hue of red.
 
     Args:
         image: (3, H, W) uint8 RGB.
-        hue, saturation, value: what is added; saturation and value stay within 0 to 255.
+        hue: degrees of the colour circle.
+        saturation, value: what is added; both stay within 0 to 255.
     """
-    levels = np.arange(256)
-    table = [
-        (levels + hue) % 255,
-        (levels + saturation).clip(0, 255),
-        (levels + value).clip(0, 255),
-    ]
-    pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    changed = pixels.convert("HSV").point(np.concatenate(table).tolist()).convert("RGB")
-    return torch.from_numpy(np.array(changed)).permute(2, 0, 1).contiguous()
+    pixels = image.float()
+    low, high = pixels.amin(dim=0), pixels.amax(dim=0)
+    spread = high - low
+    strength = (255 * spread / high.clamp(min=1) + saturation).clamp_(0, 255)
+    tone = (pixels - low).div_(spread.clamp(min=1))  # each channel from least, 0, to greatest, 1
+    tone[0].masked_fill_(spread == 0, 1.0)
+    if hue:
+        tone = _turned(tone, hue / 60)
+    high = (high + value).clamp_(0, 255)
+    spread = strength.mul_(high).div_(255)
+    return tone.mul_(spread).add_(high - spread).round_().to(torch.uint8)
+
+
+def _turned(tone: Tensor, sixths: float) -> Tensor:
+    """Turn the colour circle of (3, H, W) channels, the least of which is 0 and the greatest 1."""
+    red, green, blue = tone
+    place = torch.where(green == 1, blue - red + 2, red - green + 4)
+    place = torch.where(red == 1, green - blue, place).add_(sixths).remainder_(6)
+    # trapezoids: a channel is full within a sixth of the circle and gone after two
+    tones = [(place - 3).abs_().sub_(1), 2 - (place - 2).abs_(), 2 - (place - 4).abs_()]
+    return torch.stack(tones).clamp_(0, 1)
 
 
 @register()

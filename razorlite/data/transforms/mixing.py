@@ -168,7 +168,7 @@ class CachedMixUp(Mixing):
         if len(seen) == 0:
             return image, target
         other, seen = self._fitted(other, seen, (image.shape[-2], image.shape[-1]))
-        mean = (image.to(torch.int16) + other).div_(2, rounding_mode="floor").to(torch.uint8)
+        mean = image.to(torch.int16).add_(other).bitwise_right_shift_(1).to(torch.uint8)
         size = (image.shape[-2], image.shape[-1])
         return mean, _joined(target, [target, seen], size)
 
