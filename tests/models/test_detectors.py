@@ -1,6 +1,8 @@
 """What every detector must do, shown on small ones."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +30,7 @@ from razorlite.models.detectors.two_stage import (
 from razorlite.models.heads.anchor_head import AnchorHead
 from razorlite.models.heads.atss_head import ATSSHead
 from razorlite.models.heads.cascade_roi_head import CascadeRoIHead
-from razorlite.models.heads.dense import centerness_of
+from razorlite.models.heads.dense import DenseHead, centerness_of
 from razorlite.models.heads.fcos_head import FCOSHead
 from razorlite.models.heads.gfl_head import GFLHead
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
@@ -44,7 +46,7 @@ from razorlite.models.tasks.losses import GIoULoss, IoULoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Target
-from tests.models.test_detr import small_detr
+from tests.models.test_detr import detr_on_vit, small_detr
 
 SIZE = (96, 128)
 
@@ -129,6 +131,11 @@ def _mask_rcnn() -> MaskRCNN:
 
 
 def _cascade() -> CascadeRCNN:
+    heads = [_box_head(reg_class_agnostic=True) for _ in range(3)]
+    return _two_stage(CascadeRoIHead(bbox_head=heads, **_SECOND_STAGE), CascadeRCNN)
+
+
+def _cascade_mask() -> CascadeRCNN:
     heads = [_box_head(reg_class_agnostic=i > 0) for i in range(3)]
     options = {"num_classes": 3, "in_channels": 16, "conv_out_channels": 8}
     masks = [FCNMaskHead(num_convs=0, **options) for _ in heads]
@@ -140,13 +147,14 @@ def _squares() -> AnchorGenerator:
     return AnchorGenerator(strides=(8, 16, 32), ratios=(1.0,), scales=(4.0,))
 
 
-def _small_head(head: type[AnchorHead]) -> AnchorHead:
+def _small_head(head: type[AnchorHead], **options: Any) -> AnchorHead:
     return head(
         num_classes=3,
         in_channels=16,
         feat_channels=16,
         stacked_convs=1,
         anchor_generator=_squares(),
+        **options,
     )
 
 
@@ -156,6 +164,18 @@ def _atss() -> ATSS:
 
 def _gfl() -> GFL:
     return GFL(bbox_head=_small_head(GFLHead), **_parts())
+
+
+def _retinanet_levels() -> RetinaNet:
+    return _retinanet(norm="BN", norm_per_level=True)
+
+
+def _atss_levels() -> ATSS:
+    return ATSS(bbox_head=_small_head(ATSSHead, norm="BN", norm_per_level=True), **_parts())
+
+
+def _gfl_levels() -> GFL:
+    return GFL(bbox_head=_small_head(GFLHead, norm="BN", norm_per_level=True), **_parts())
 
 
 def _rtm_parts() -> dict[str, nn.Module]:
@@ -181,9 +201,10 @@ def _rtmdet_ins() -> RTMDetIns:
 
 ONE_STAGE = [
     *(_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou, _atss, _gfl),
-    *(_rtmdet, _rtmdet_exp, _rtmdet_ins),
+    *(_retinanet_levels, _atss_levels, _gfl_levels, _rtmdet, _rtmdet_exp, _rtmdet_ins),
 ]
-BUILDERS = [*ONE_STAGE, _faster_rcnn, _mask_rcnn, _cascade, small_detr]
+TWO_STAGE = [_faster_rcnn, _mask_rcnn, _cascade, _cascade_mask]
+BUILDERS = [*ONE_STAGE, *TWO_STAGE, small_detr, detr_on_vit]
 
 
 @pytest.fixture(params=BUILDERS, ids=lambda build: build.__name__.strip("_"))
@@ -260,7 +281,12 @@ def test_losses_are_finite_whatever_the_images_show(build, targets):
     losses = model.loss(_images(), targets)
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert all(grad.isfinite().all() for grad in grads.values())
+    # background teaches too: the classes' losses reach the first layers, and a loss without
+    # objects is part of the graph, so that every process has the same gradients to exchange
+    assert all(loss.requires_grad for loss in losses.values())
+    assert any(grad.any() for name, grad in grads.items() if name.startswith("backbone."))
 
 
 def test_crowd_does_not_count(build):
@@ -454,18 +480,44 @@ def test_heads_of_a_cascade_must_match():
         CascadeRoIHead(bbox_head=[_box_head(), _box_head()])
 
 
-def test_fcos_levels_with_norms_of_their_own_share_the_convolutions():
-    head = FCOSHead(
-        num_classes=2,
-        in_channels=8,
-        feat_channels=8,
-        strides=(8, 16),
-        norm="BN",
-        norm_per_level=True,
-    )
+def _head_of_two_levels(head: type[DenseHead], per_level: bool) -> DenseHead:
+    levels: dict[str, Any] = {"strides": (8, 16)}
+    if issubclass(head, AnchorHead):
+        levels = {"anchor_generator": AnchorGenerator(scales=(4.0,), **levels)}
+    options = {"norm": "BN", "norm_per_level": per_level, "stacked_convs": 2, **levels}
+    return head(num_classes=2, in_channels=8, feat_channels=8, **options)
+
+
+HEADS = [FCOSHead, RetinaHead, ATSSHead, GFLHead]
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_norms_per_level_that_agree_are_a_shared_norm(kind):
+    own, shared = (_head_of_two_levels(kind, per_level).eval() for per_level in (True, False))
+    state = shared.state_dict()
+    own.load_state_dict({key: state[_of_all_levels(key)] for key in own.state_dict()})
+    maps = (torch.randn(2, 8, 8, 8), torch.randn(2, 8, 4, 4))
+    assert_close(own(maps), shared(maps))
+    with torch.no_grad():
+        own.reg_convs[1][0].bn.bias += 1.0
+    for ours, theirs in zip(own(maps), shared(maps), strict=True):
+        assert_close(ours[0], theirs[0])
+    assert not torch.allclose(own(maps)[1][1], shared(maps)[1][1])
+    assert_close(own(maps)[0][1], shared(maps)[0][1])
+
+
+def _of_all_levels(key: str) -> str:
+    """Return the name that a tensor of a level's tower has in a tower of all levels."""
+    return re.sub(r"_convs\.\d\.", "_convs.", key, count=1)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_levels_with_norms_of_their_own_share_the_convolutions(kind):
+    head = _head_of_two_levels(kind, True)
     fine, coarse = head.cls_convs[0][0], head.cls_convs[1][0]
     assert fine.conv is coarse.conv
     assert fine.bn is not coarse.bn
+    nn.init.normal_(fine.conv.weight, std=0.1)
     maps = (torch.randn(4, 8, 8, 8), 5 + 3 * torch.randn(4, 8, 4, 4))
     for _ in range(200):  # long enough for the running statistics to settle
         trained = head(maps)

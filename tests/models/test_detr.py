@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from razorlite.core.errors import ConfigError
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.backbones.shufflenet import ShuffleNetV2
+from razorlite.models.backbones.vit import VisionTransformer
 from razorlite.models.detectors.detr import DETR, inside_cells
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.necks.channel_mapper import ChannelMapper
@@ -165,6 +166,14 @@ def small_detr() -> DETR:
         bbox_head=DETRHead(num_classes=3, embed_dims=32),
         num_queries=12,
     )
+
+
+def detr_on_vit() -> DETR:
+    """The same on the first two blocks of DeiT-tiny."""
+    model = small_detr()
+    model.backbone = VisionTransformer(arch="tiny", out_indices=(1,))
+    model.neck = ChannelMapper(in_channels=[192], out_channels=32, kernel_size=1, activation=None)
+    return model
 
 
 @torch.no_grad()

@@ -1,9 +1,14 @@
+import re
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import fx
 from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError
+from razorlite.models.necks.channel_mapper import ChannelMapper
 from razorlite.models.necks.fpn import FPN
 from razorlite.models.necks.pafpn import PAFPN
 
@@ -76,3 +81,48 @@ def test_path_aggregation_by_hand():
     assert_close(outs[1], neck.pafpn_convs[0](middle))
     assert_close(outs[2], neck.pafpn_convs[1](top))
     assert_close(outs[3], outs[2][:, :, ::2, ::2])
+
+
+def _necks():
+    options = {"in_channels": CHANNELS, "out_channels": 8}
+    return [
+        FPN(num_outs=3, **options),
+        FPN(num_outs=3, start_level=1, add_extra_convs="on_input", **options),
+        PAFPN(num_outs=3, **options),
+        ChannelMapper(num_outs=4, **options),
+    ]
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize(
+    ("channels", "told"), [([4, 6, 9], "4, 6, 9]"), ([4, 6], "4, 6]"), ([4, 6, 8, 8], "8, 8]")]
+)
+def test_maps_of_another_backbone_are_named(index, channels, told):
+    maps = tuple(torch.randn(1, c, 8 >> i, 8 >> i) for i, c in enumerate(channels))
+    told = re.escape(told)
+    words = rf"in_channels: it was built for maps of \[4, 6, 8\] .*backbone gives .*{told}"
+    with pytest.raises(ConfigError, match=words):
+        _necks()[index](maps)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_checks_of_maps_do_not_stand_in_the_way_of_tracing(index):
+    neck = _necks()[index].eval()
+    backbone = torch.nn.ModuleList(
+        torch.nn.Conv2d(3, c, 1, stride=2 << i) for i, c in enumerate(CHANNELS)
+    )
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.neck = backbone, neck
+
+        def forward(self, images):
+            return self.neck(tuple(conv(images) for conv in self.backbone))
+
+    images = torch.randn(1, 3, 32, 48)
+    want = Model()(images)
+    assert_close(fx.symbolic_trace(Model())(images), want)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        assert_close(torch.jit.trace(Model(), images)(images), want)

@@ -8,6 +8,7 @@ from razorlite.models.backbones import (
     searchable_mobilenet,
     searchable_shufflenet,
     shufflenet,
+    timm_backbone,
     torchvision_backbone,
     vit,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "searchable_mobilenet",
     "searchable_shufflenet",
     "shufflenet",
+    "timm_backbone",
     "torchvision_backbone",
     "vit",
 ]

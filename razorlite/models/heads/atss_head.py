@@ -13,7 +13,8 @@ from razorlite.models.heads.dense import (
     labels_of,
     mean_over_ranks,
     pad_targets,
-    tower,
+    tower_of,
+    towers,
 )
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
 from razorlite.models.tasks.anchors import AnchorGenerator
@@ -39,6 +40,7 @@ class ATSSHead(AnchorHead):
         feat_channels: int = 256,
         stacked_convs: int = 4,
         norm: Norm | None = "GN",
+        norm_per_level: bool = False,
         anchor_generator: AnchorGenerator | None = None,
         assigner: ATSSAssigner | None = None,
         target_means: Four = (0.0, 0.0, 0.0, 0.0),
@@ -56,6 +58,8 @@ class ATSSHead(AnchorHead):
             feat_channels: channels inside the towers.
             stacked_convs: convolutions of each tower.
             norm: kind of normalisation in the towers.
+            norm_per_level: share only the convolutions between levels and give each level norms
+                of its own. Batch norm needs it: one level's statistics do not fit another's.
             anchor_generator: one square of 8 strides per cell by default.
             assigner: 9 candidates per level by default.
             target_means: subtracted from the deltas to learn.
@@ -74,8 +78,9 @@ class ATSSHead(AnchorHead):
         self.loss_bbox = loss_bbox or GIoULoss(loss_weight=2.0)
         self.loss_centerness = loss_centerness or BinaryCrossEntropy()
         self.post_process = post_process or PostProcess(iou_threshold=0.6)
-        self.cls_convs = tower(in_channels, feat_channels, stacked_convs, norm)
-        self.reg_convs = tower(in_channels, feat_channels, stacked_convs, norm)
+        levels = len(self.anchors.strides) if norm_per_level else None
+        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
+        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
         width = feat_channels if stacked_convs else in_channels
         per_cell = self.anchors.per_cell
         self.atss_cls = nn.Conv2d(width, per_cell * num_classes, 3, padding=1)
@@ -88,9 +93,9 @@ class ATSSHead(AnchorHead):
     def forward(self, maps: Maps) -> tuple[Maps, Maps, Maps]:
         """Return class logits, box deltas and centre-ness logits, each a tuple over levels."""
         logits, deltas, centerness = [], [], []
-        for x, scale in zip(maps, self.scales, strict=True):
-            by_box = self.reg_convs(x)
-            logits.append(self.atss_cls(self.cls_convs(x)))
+        for level, (x, scale) in enumerate(zip(maps, self.scales, strict=True)):
+            by_box = tower_of(self.reg_convs, level)(x)
+            logits.append(self.atss_cls(tower_of(self.cls_convs, level)(x)))
             deltas.append(scale(self.atss_reg(by_box)).float())
             centerness.append(self.atss_centerness(by_box))
         return tuple(logits), tuple(deltas), tuple(centerness)

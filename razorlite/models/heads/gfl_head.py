@@ -14,7 +14,8 @@ from razorlite.models.heads.dense import (
     map_shapes,
     mean_over_ranks,
     pad_targets,
-    tower,
+    tower_of,
+    towers,
 )
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
 from razorlite.models.tasks.anchors import AnchorGenerator
@@ -57,6 +58,7 @@ class GFLHead(AnchorHead):
         feat_channels: int = 256,
         stacked_convs: int = 4,
         norm: Norm | None = "GN",
+        norm_per_level: bool = False,
         reg_max: int = 16,
         anchor_generator: AnchorGenerator | None = None,
         assigner: ATSSAssigner | None = None,
@@ -73,6 +75,8 @@ class GFLHead(AnchorHead):
             feat_channels: channels inside the towers.
             stacked_convs: convolutions of each tower.
             norm: kind of normalisation in the towers.
+            norm_per_level: share only the convolutions between levels and give each level norms
+                of its own. Batch norm needs it: one level's statistics do not fit another's.
             reg_max: longest side distance in strides that can be said.
             anchor_generator: one square of 8 strides per cell by default.
             assigner: 9 candidates per level by default.
@@ -89,8 +93,9 @@ class GFLHead(AnchorHead):
         self.loss_bbox = loss_bbox or GIoULoss(loss_weight=2.0)
         self.loss_dfl = loss_dfl or DistributionFocalLoss()
         self.post_process = post_process or PostProcess(iou_threshold=0.6)
-        self.cls_convs = tower(in_channels, feat_channels, stacked_convs, norm)
-        self.reg_convs = tower(in_channels, feat_channels, stacked_convs, norm)
+        levels = len(self.anchors.strides) if norm_per_level else None
+        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
+        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
         width = feat_channels if stacked_convs else in_channels
         self.gfl_cls = nn.Conv2d(width, num_classes, 3, padding=1)
         self.gfl_reg = nn.Conv2d(width, 4 * (reg_max + 1), 3, padding=1)
@@ -101,9 +106,11 @@ class GFLHead(AnchorHead):
 
     def forward(self, maps: Maps) -> tuple[Maps, Maps]:
         """Return class logits (N, C, H, W) and distributions (N, 4 * (n + 1), H, W) per level."""
-        pairs = list(zip(maps, self.scales, strict=True))
-        logits = tuple(self.gfl_cls(self.cls_convs(x)) for x, _ in pairs)
-        return logits, tuple(scale(self.gfl_reg(self.reg_convs(x))).float() for x, scale in pairs)
+        logits, sides = [], []
+        for level, (x, scale) in enumerate(zip(maps, self.scales, strict=True)):
+            logits.append(self.gfl_cls(tower_of(self.cls_convs, level)(x)))
+            sides.append(scale(self.gfl_reg(tower_of(self.reg_convs, level)(x))).float())
+        return tuple(logits), tuple(sides)
 
     def priors(self, logits: Maps) -> list[Tensor]:
         """Return (H * W, 3) per level: the cells' x, y and stride in pixels."""

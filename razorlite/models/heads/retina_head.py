@@ -4,7 +4,7 @@ from torch import nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
-from razorlite.models.heads.dense import Maps, tower
+from razorlite.models.heads.dense import Maps, tower_of, towers
 from razorlite.models.layers import Norm, init_convs, prior_bias
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.assigners import MaxIoUAssigner
@@ -27,6 +27,7 @@ class RetinaHead(AnchorHead):
         feat_channels: int = 256,
         stacked_convs: int = 4,
         norm: Norm | None = None,
+        norm_per_level: bool = False,
         anchor_generator: AnchorGenerator | None = None,
         assigner: MaxIoUAssigner | None = None,
         target_means: Four = (0.0, 0.0, 0.0, 0.0),
@@ -43,6 +44,8 @@ class RetinaHead(AnchorHead):
             feat_channels: channels inside the towers.
             stacked_convs: convolutions of each tower.
             norm: kind of normalisation in the towers.
+            norm_per_level: share only the convolutions between levels and give each level norms
+                of its own. Batch norm needs it: one level's statistics do not fit another's.
             anchor_generator: three ratios at three sizes from 4 strides on by default.
             assigner: an anchor is an object from IoU 0.5 on and background below 0.4 by default.
             target_means: subtracted from the deltas to learn.
@@ -58,8 +61,9 @@ class RetinaHead(AnchorHead):
         self.target_means, self.target_stds = target_means, target_stds
         self.loss_cls, self.loss_bbox = loss_cls or FocalLoss(), loss_bbox or L1Loss()
         self.post_process = post_process or PostProcess()
-        self.cls_convs = tower(in_channels, feat_channels, stacked_convs, norm)
-        self.reg_convs = tower(in_channels, feat_channels, stacked_convs, norm)
+        levels = len(self.anchors.strides) if norm_per_level else None
+        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
+        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
         width = feat_channels if stacked_convs else in_channels
         self.retina_cls = nn.Conv2d(width, self.anchors.per_cell * num_classes, 3, padding=1)
         self.retina_reg = nn.Conv2d(width, self.anchors.per_cell * 4, 3, padding=1)
@@ -68,6 +72,7 @@ class RetinaHead(AnchorHead):
 
     def forward(self, maps: Maps) -> tuple[Maps, Maps]:
         """Return class logits (N, A * C, H, W) and box deltas (N, A * 4, H, W) per level."""
-        logits = tuple(self.retina_cls(self.cls_convs(x)) for x in maps)
-        deltas = tuple(self.retina_reg(self.reg_convs(x)) for x in maps)
+        levels = list(enumerate(maps))
+        logits = tuple(self.retina_cls(tower_of(self.cls_convs, i)(x)) for i, x in levels)
+        deltas = tuple(self.retina_reg(tower_of(self.reg_convs, i)(x)) for i, x in levels)
         return logits, deltas

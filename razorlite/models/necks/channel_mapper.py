@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
 from razorlite.models.layers import Activation, ConvModule, Norm
+from razorlite.models.necks.checks import check_maps
 
 
 @register()
@@ -65,8 +66,13 @@ class ChannelMapper(nn.Module):
         self.init_weights()
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Map a tuple of (N, C_i, H_i, W_i) to `num_outs` of (N, out_channels, H, W)."""
-        outs = [conv(x) for conv, x in zip(self.convs, maps, strict=False)]
+        """Map a tuple of (N, C_i, H_i, W_i) to `num_outs` of (N, out_channels, H, W).
+
+        Raises:
+            ConfigError: the maps are not those of `in_channels`.
+        """
+        check_maps(self, maps, list(self.convs))
+        outs = [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
         for i in range(self._extra):
             outs.append(self.extra_convs[i](maps[-1] if i == 0 else outs[-1]))
         return tuple(outs)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
 from razorlite.models.layers import ConvModule, Norm
+from razorlite.models.necks.checks import check_maps
 
 ExtraConvs = Literal[False, "on_input", "on_lateral", "on_output"]
 
@@ -69,7 +70,12 @@ class FPN(nn.Module):
         self.init_weights()
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Map a tuple of (N, C_i, H_i, W_i) to `num_outs` of (N, out_channels, H, W)."""
+        """Map a tuple of (N, C_i, H_i, W_i) to `num_outs` of (N, out_channels, H, W).
+
+        Raises:
+            ConfigError: the maps are not those of `in_channels`.
+        """
+        check_maps(self, maps, list(self.lateral_convs), self.start_level)
         used = maps[self.start_level :]
         laterals = self.top_down(
             [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]

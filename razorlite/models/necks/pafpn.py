@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.layers import ConvModule, Norm
+from razorlite.models.necks.checks import check_maps
 from razorlite.models.necks.fpn import FPN, ExtraConvs
 
 
@@ -43,7 +44,12 @@ class PAFPN(FPN):
         self.init_weights()
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Map a tuple of (N, C_i, H_i, W_i) to `num_outs` of (N, out_channels, H, W)."""
+        """Map a tuple of (N, C_i, H_i, W_i) to `num_outs` of (N, out_channels, H, W).
+
+        Raises:
+            ConfigError: the maps are not those of `in_channels`.
+        """
+        check_maps(self, maps, list(self.lateral_convs), self.start_level)
         used = maps[self.start_level :]
         laterals = self.top_down(
             [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
