@@ -11,6 +11,8 @@ from torch.testing import assert_close
 from razorlite.cost import count, measure_latency, thop_profile
 from razorlite.cost.count import _count_on, _plain_attention, count_calls
 from razorlite.models.backbones.choice_blocks import ShuffleBlock, ShuffleXception
+from razorlite.models.backbones.resnet import ResNet
+from razorlite.models.deformable import DeformableConv2d, DeformConfig
 from razorlite.space import Subnet
 from tests.space.supernets import published_space
 
@@ -67,6 +69,34 @@ def test_deformable_convolution_counts_as_a_convolution():
 
     cells = 5 * 6
     assert count(Deformed(), (5, 6)).macs == cells * (6 * 4 * 9 + 18 * 3 + 4 * 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "convolution", "offsets"),
+    [
+        # 3 x 4 cells out; 6 x 8 taps of 9; 18 offsets, or 27 with what weighs them
+        ({"modulated": False}, 12 * 6 * 8 * 9, 12 * 18 * 8 * 9),
+        ({"modulated": True}, 12 * 6 * 8 * 9, 12 * 27 * 8 * 9),
+        ({"modulated": True, "deform_groups": 2}, 12 * 6 * 8 * 9, 12 * 54 * 8 * 9),
+        # groups split the convolution, never that of the offsets
+        ({"modulated": False, "groups": 2}, 12 * 6 * 4 * 9, 12 * 18 * 8 * 9),
+    ],
+)
+def test_deformable_layer_is_a_convolution_and_that_of_its_offsets(options, convolution, offsets):
+    layer = DeformableConv2d(8, 6, 3, stride=2, padding=1, **options)
+    x = torch.zeros(1, 8, 5, 7)
+    assert count_calls(layer, x) == {"": convolution + offsets, "conv_offset": offsets}
+    plain = nn.Conv2d(8, 6, 3, stride=2, padding=1, groups=options.get("groups", 1), bias=False)
+    assert count_calls(plain, x)[""] == convolution
+
+
+def test_deformable_stages_cost_a_resnet_their_offsets():
+    shape = (64, 64)
+    plain = count(ResNet(depth=50), shape)
+    deformed = count(ResNet(depth=50, deform=DeformConfig(modulated=False)), shape)
+    # 18 offsets by 3 x 3 kernels; 4, 6 and 3 blocks of 128, 256 and 512 channels at 8, 4, 2 cells
+    offsets = 18 * 9 * (4 * 128 * 8**2 + 6 * 256 * 4**2 + 3 * 512 * 2**2)
+    assert deformed.macs - plain.macs == offsets
 
 
 def test_model_that_needs_values_is_counted_on_zeros():
