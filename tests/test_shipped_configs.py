@@ -50,7 +50,9 @@ def test_coco_configs_are_complete(name):
     assert None not in (experiment.data.train, experiment.data.val, experiment.data.test)
     masks = "mask_rcnn" in name or "-ins_" in name
     for split in (experiment.data.train, experiment.data.val, experiment.data.test):
-        assert split.dataset.kwargs.get("masks", False) == masks
+        settings = split.dataset.kwargs
+        settings = settings.get("dataset", settings)  # of a set that is repeated
+        assert settings.get("masks", False) == masks
     head = getattr(model, "bbox_head", None) or model.roi_head.bbox_head
     heads = head if isinstance(head, nn.ModuleList) else [head]
     assert {h.num_classes for h in heads} == {80}

@@ -41,6 +41,11 @@ def pool_regions(
     return torch.cat(parts)[order.argsort()]
 
 
+def first_regions(boxes: list[Tensor], count: int) -> list[Tensor]:
+    """Return at most `count` boxes of each image: proposals come best first."""
+    return [b[:count] for b in boxes]
+
+
 def region_levels(boxes: Tensor, levels: int, finest_scale: float = 56.0) -> Tensor:
     """Return the (R,) int64 pyramid level that (R, 4) boxes are pooled from."""
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()

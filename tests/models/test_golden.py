@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import razorlite
 from tests.models import golden
 
 ONE_STAGE = ["retinanet_r50", "fcos_r50"]
@@ -89,6 +90,12 @@ def _pooled(x: torch.Tensor) -> list[torch.Tensor]:
     return [F.max_pool2d(x, 1, 2), F.max_pool2d(x, 1, 4)]
 
 
+def _another_epsilon(model: Any) -> None:
+    for module in model.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3
+
+
 def _one_weight_a_percent_off(model: Any) -> None:
     model.backbone.layer3[3].conv2.weight.mul_(1.01)
 
@@ -102,6 +109,7 @@ def _one_weight_a_percent_off(model: Any) -> None:
         _another_activation,
         _swapped_towers,
         _another_source_of_extra_levels,
+        _another_epsilon,
         _one_weight_a_percent_off,
     ],
 )
@@ -112,6 +120,50 @@ def test_maps_leave_the_tolerance_when_a_part_is_wrong(name: str, spoil: Callabl
     golden.fill(model, known)
     spoil(model.eval())
     assert max(_map_errors(model, known).values()) > 2 * golden.MAP_TOLERANCE
+
+
+@pytest.mark.parametrize("spoil", [_leave_out_a_block, _another_epsilon])
+@torch.no_grad()
+def test_proposals_leave_the_tolerance_when_a_part_is_wrong(spoil: Callable[[Any], None]):
+    known = golden.figures("faster_rcnn_r50")
+    model = golden.faster_rcnn_r50()
+    golden.fill(model, known)
+    spoil(model.eval())
+    assert max(_map_errors(model, known).values()) > 2 * golden.MAP_TOLERANCE
+
+
+CONFIGS = {
+    "retinanet_r50": "retinanet/retinanet_r50_fpn_1x_coco",
+    "fcos_r50": "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco",
+}
+
+
+@torch.no_grad()
+def _errors_of_config(name: str, *overrides: str) -> dict[str, float]:
+    """Return the maps' errors of a shipped configuration with 4 classes and overrides."""
+    path = golden.FOLDER.parents[1] / f"configs/{CONFIGS[name]}.yaml"
+    known = golden.figures(name)
+    model = razorlite.build_model(path, overrides=["model.bbox_head.num_classes=4", *overrides])
+    golden.fill(model, known)
+    return _map_errors(model.eval(), known)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configurations_give_the_figures(name):
+    assert max(_errors_of_config(name).values()) < golden.MAP_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("retinanet_r50", "model.backbone.style=caffe"),
+        ("fcos_r50", "model.backbone.style=pytorch"),
+        ("fcos_r50", "model.neck.relu_before_extra_convs=false"),
+        ("fcos_r50", "model.bbox_head.centerness_on_reg=true"),
+    ],
+)
+def test_maps_leave_the_tolerance_when_a_setting_is_wrong(name, override):
+    assert max(_errors_of_config(name, override).values()) > 2 * golden.MAP_TOLERANCE
 
 
 @pytest.mark.parametrize("name", ONE_STAGE)
@@ -135,13 +187,22 @@ def _regions_from_the_next_level(model: Any) -> None:
     model.roi_head.finest_scale = 28.0
 
 
+def _deltas_on_another_scale(model: Any) -> None:
+    model.roi_head.bbox_head.target_stds = (0.1, 0.1, 0.2, 0.201)
+
+
 def _mask_convolution_without_activation(model: Any) -> None:
     model.roi_head.mask_head.convs[2].activate = None
 
 
 @pytest.mark.parametrize(
     "spoil",
-    [_swapped_layers, _regions_from_the_next_level, _mask_convolution_without_activation],
+    [
+        _swapped_layers,
+        _regions_from_the_next_level,
+        _deltas_on_another_scale,
+        _mask_convolution_without_activation,
+    ],
 )
 @torch.no_grad()
 def test_second_stage_leaves_the_figures_when_a_part_is_wrong(spoil: Callable[[Any], None]):

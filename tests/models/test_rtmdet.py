@@ -99,6 +99,16 @@ def _swapped_ways(model: Any) -> None:
     layer.main_conv, layer.short_conv = layer.short_conv, layer.main_conv
 
 
+def _another_epsilon(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 1e-3
+
+
+def _one_block_less(model: Any) -> None:
+    model.backbone.stage3[1].blocks = model.backbone.stage3[1].blocks[1:]
+
+
 def _one_weight_a_percent_off(model: Any) -> None:
     model.backbone.stage3[0].conv.weight.mul_(1.01)
 
@@ -112,6 +122,8 @@ def _one_weight_a_percent_off(model: Any) -> None:
         _no_channel_attention,
         _no_shortcut,
         _swapped_ways,
+        _another_epsilon,
+        _one_block_less,
         _one_weight_a_percent_off,
     ],
 )

@@ -25,8 +25,10 @@ from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.ops.proposing import refine_regions
+from razorlite.ops.regions import first_regions
 from razorlite.structures import Detections, Target
 
+fx.wrap("first_regions")
 fx.wrap("refine_regions")  # it splits by image; tracing keeps it as one call
 
 
@@ -81,11 +83,15 @@ class CascadeRoIHead(RoIHead):
         self.post_process = post_process or PostProcess(min_bbox_size=-1.0)
 
     def raw(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Maps, ...]:
-        """Return class logits, deltas and mask logits, each a tuple over the stages."""
+        """Return class logits, deltas and mask logits, each a tuple over the stages.
+
+        As in detection, there are masks of at most `post_process.max_per_img` regions per image.
+        """
         logits, deltas, boxes = self._stages(maps, boxes, sizes)
         if not self.mask_heads:
             return logits, deltas
-        regions = self.pool(maps, boxes, self.mask_heads[0].roi_feat_size)
+        some = first_regions(boxes, self.post_process.max_per_img)
+        regions = self.pool(maps, some, self.mask_heads[0].roi_feat_size)
         return logits, deltas, tuple(head(regions) for head in self.mask_heads)
 
     def loss(

@@ -16,10 +16,11 @@ from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.ops.assigning import BACKGROUND
 from razorlite.ops.boxes import clip
-from razorlite.ops.regions import crop_masks, paste_masks, pool_regions
+from razorlite.ops.regions import crop_masks, first_regions, paste_masks, pool_regions
 from razorlite.structures import Detections, Target
 
 fx.wrap("pool_regions")  # what it reads depends on the boxes; tracing keeps it as one call
+fx.wrap("first_regions")
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,15 @@ class StandardRoIHead(RoIHead):
         self.post_process = post_process or PostProcess(min_bbox_size=-1.0)
 
     def raw(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Maps, ...]:
-        """Return class logits and deltas, and mask logits, of all boxes: tuples of one."""
+        """Return class logits and deltas of all boxes, and mask logits: tuples of one.
+
+        As in detection, there are masks of at most `post_process.max_per_img` regions per image.
+        """
         pooled = self.pool(maps, boxes, self.bbox_head.roi_feat_size)
         kinds = [(part,) for part in self.bbox_head(pooled)]
         if self.mask_head is not None:
-            regions = self.pool(maps, boxes, self.mask_head.roi_feat_size)
+            some = first_regions(boxes, self.post_process.max_per_img)
+            regions = self.pool(maps, some, self.mask_head.roi_feat_size)
             kinds.append((self.mask_head(regions),))
         return tuple(kinds)
 
