@@ -1,26 +1,14 @@
 """The demo as a newcomer runs it."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from razorlite import recipes
 from razorlite.core.errors import RunFolderError
 
 NOISE = 0.06  # AP between two runs of this length
-
-
-@pytest.fixture
-def all_cores() -> Iterator[None]:
-    """Train on as many threads as a user would."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.slow
