@@ -134,7 +134,7 @@ def main() -> None:
     """Run both and print a JSON line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600, help="training time of each")
-    parser.add_argument("--lr", type=float, default=1e-3, help="torchvision's learning rate")
+    parser.add_argument("--lr", type=float, default=2e-3, help="torchvision's learning rate")
     parser.add_argument("--channels", type=int, default=64, help="of torchvision's pyramid")
     parser.add_argument("--only", choices=["torchvision", "razorlite"], help="leave the other out")
     args = parser.parse_args()
