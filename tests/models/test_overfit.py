@@ -1,0 +1,143 @@
+"""Detectors learn eight real images by heart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from razorlite.data import build_loader
+from razorlite.data.coco import CocoDataset
+from razorlite.data.transforms.geometry import Pad, Resize
+from razorlite.evaluation.coco import CocoMetric
+from razorlite.evaluation.evaluate import eval_mode
+from razorlite.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
+from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
+from razorlite.models.heads.roi_head import RoIHead, StandardRoIHead
+from razorlite.models.heads.rpn_head import RPNHead
+from razorlite.models.tasks.anchors import AnchorGenerator
+from razorlite.models.tasks.postprocess import PostProcess
+from razorlite.models.tasks.samplers import RandomSampler
+from razorlite.structures import Batch, Detections, Target
+from tests.models import test_detectors as small
+
+SIDE = 128
+REGIONS = {
+    "strides": (8, 16, 32),
+    "sampler": RandomSampler(num=100, pos_fraction=1.0, add_gt_as_proposals=True),
+}
+
+
+def box_head(**options: bool) -> Shared2FCBBoxHead:
+    return Shared2FCBBoxHead(num_classes=3, in_channels=16, fc_out_channels=128, **options)
+
+
+def mask_head() -> FCNMaskHead:
+    return FCNMaskHead(num_classes=3, in_channels=16, num_convs=2, conv_out_channels=32)
+
+
+def two_stage(head: RoIHead, detector: type[TwoStageDetector]) -> TwoStageDetector:
+    """Return a detector whose proposals cover small objects, too."""
+    proposals = PostProcess(nms_pre=200, iou_threshold=0.7, max_per_img=100)
+    rpn = RPNHead(
+        in_channels=16,
+        feat_channels=16,
+        anchor_generator=AnchorGenerator(strides=(8, 16, 32), scales=(2, 4)),
+        sampler=RandomSampler(num=10**6, pos_fraction=1.0),
+        train_proposals=proposals,
+        test_proposals=proposals,
+    )
+    return detector(rpn_head=rpn, roi_head=head, **small._parts())
+
+
+def faster_rcnn() -> TwoStageDetector:
+    head = StandardRoIHead(bbox_head=box_head(), **REGIONS)
+    return two_stage(head, FasterRCNN)
+
+
+def mask_rcnn() -> TwoStageDetector:
+    head = StandardRoIHead(bbox_head=box_head(), mask_head=mask_head(), **REGIONS)
+    return two_stage(head, MaskRCNN)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a detector is made to learn by heart."""
+
+    build: Callable[[], nn.Module]
+    steps: int = 300
+    lr: float = 3e-3
+
+
+COURSES = {
+    "fcos": Course(small._fcos_modern),
+    "retinanet": Course(small._retinanet),
+    "atss": Course(small._atss),
+    "gfl": Course(small._gfl),
+    "rtmdet": Course(small._rtmdet),
+    "rtmdet_ins": Course(small._rtmdet_ins, steps=500),
+    "faster_rcnn": Course(faster_rcnn, steps=400, lr=3e-3),
+    "mask_rcnn": Course(mask_rcnn, steps=400, lr=3e-3),
+}
+
+
+@pytest.fixture(scope="module")
+def eight(test_data) -> Batch:
+    """Photographs with one to four objects, none of them tiny, and their masks."""
+    folder = test_data / "coco_permissive"
+    photos = CocoDataset(
+        annotation=str(folder / "annotations/instances_from_panoptic_train2017.json"),
+        images=str(folder / "images/train2017"),
+        masks=True,
+    )
+    clear = [i for i in range(len(photos)) if is_clear(photos[i])][:8]
+    shrink = [Resize(size=(SIDE, SIDE)), Pad(size=(SIDE, SIDE))]
+    [batch] = build_loader(photos.subset(clear), transforms=shrink, shuffle=False)
+    return Batch(batch.images, [relabelled(t) for t in batch.targets])
+
+
+def is_clear(item: tuple[Tensor, Target]) -> bool:
+    target = item[1]
+    areas = target.masks.flatten(1).float().mean(1)
+    return 1 <= len(target) <= 4 and not target.crowd.any() and bool((areas > 0.01).all())
+
+
+def relabelled(target: Target) -> Target:
+    """Fold the classes into the three that the small models have."""
+    return Target(target.boxes, target.labels % 3, masks=target.masks, size=(SIDE, SIDE))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("all_cores")
+@pytest.mark.parametrize("name", COURSES)
+def test_overfits_eight_real_images(name, eight):
+    torch.manual_seed(0)
+    model = COURSES[name].build()
+    train(model, eight, COURSES[name])
+    with eval_mode(model), torch.no_grad():
+        found = model.predict(eight.images)
+    assert figures(found, eight.targets, "bbox")["AP50"] >= 0.95
+    if found[0].masks is not None:
+        assert figures(found, eight.targets, "segm")["AP50"] >= 0.95
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def train(model: nn.Module, batch: Batch, course: Course) -> None:
+    """Take steps on one batch at a rate that falls to nothing."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=course.lr, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, course.lr, course.steps)
+    for _ in range(course.steps):
+        loss = sum(model.loss(batch.images, batch.targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        schedule.step()
+
+
+def figures(found: list[Detections], targets: list[Target], kind: str) -> dict[str, float]:
+    metric = CocoMetric(kind=kind)
+    metric.update(found, targets)
+    return metric.compute()
