@@ -75,7 +75,7 @@ COURSES = {
     "retinanet": Course(small._retinanet),
     "atss": Course(small._atss),
     "gfl": Course(small._gfl),
-    "rtmdet": Course(small._rtmdet),
+    "rtmdet": Course(small._rtmdet, steps=500),
     "rtmdet_ins": Course(small._rtmdet_ins, steps=500),
     "faster_rcnn": Course(faster_rcnn, steps=400, lr=3e-3),
     "mask_rcnn": Course(mask_rcnn, steps=400, lr=3e-3),
