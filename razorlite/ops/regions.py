@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from razorlite.ops.sparse_align import sparse_roi_align
+
 _LARGEST_PASTE = 2**24  # pixels of all masks held at a time as float
 
 
@@ -31,14 +33,22 @@ def pool_regions(
         return maps[0].new_empty((len(joined), maps[0].shape[1], output_size, output_size))
     counts = torch.tensor([len(b) for b in boxes], device=joined.device)
     image = torch.arange(len(boxes), device=joined.device).repeat_interleave(counts)
-    regions = torch.cat((image[:, None].to(joined), joined), 1)
     level = region_levels(joined, len(strides), finest_scale)
+    if _sparse_is_faster(joined) and maps[0].dtype == joined.dtype:
+        return sparse_roi_align(maps, joined, image, level, strides, output_size)
+    regions = torch.cat((image[:, None].to(joined), joined), 1)
     order = level.argsort(stable=True)
     parts = [
         roi_align(m, regions[level == i], output_size, 1 / stride, 0, aligned=True)
-        for i, (m, stride) in enumerate(zip(maps, strides, strict=False))
+        for i, (m, stride) in enumerate(zip(maps, strides, strict=True))
     ]
-    return torch.cat(parts)[order.argsort()]
+    return torch.cat(parts).index_select(0, order.argsort())
+
+
+def _sparse_is_faster(boxes: Tensor) -> bool:
+    """Return whether this is eager work on a CPU; graphs for other runtimes keep the usual call."""
+    followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return boxes.device.type == "cpu" and not followed
 
 
 def first_regions(boxes: list[Tensor], count: int) -> list[Tensor]:

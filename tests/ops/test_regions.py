@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import tensor
@@ -13,7 +14,9 @@ def test_levels_by_hand():
     assert regions.region_levels(boxes, 4).tolist() == [0, 0, 0, 1, 2, 3]
 
 
-def test_pooling_keeps_the_order_of_boxes_over_images_and_levels():
+@pytest.mark.parametrize("sparse", [True, False])
+def test_pooling_keeps_the_order_of_boxes_over_images_and_levels(sparse, monkeypatch):
+    monkeypatch.setattr(regions, "_sparse_is_faster", lambda boxes: sparse)
     maps = tuple(torch.randn(2, 3, 64 // 2**i, 64 // 2**i) for i in range(3))
     boxes = [
         tensor([[0.0, 0, 200, 200], [5, 5, 30, 40]]),
@@ -35,6 +38,16 @@ def test_pooling_no_boxes_or_shapes_only():
     meta = tuple(m.to("meta") for m in maps)
     boxes = [torch.zeros(6, 4, device="meta")]
     assert regions.pool_regions(meta, boxes, (4, 8), 7).shape == (6, 3, 7, 7)
+
+
+def test_a_followed_graph_has_the_usual_call():
+    maps = (torch.randn(1, 3, 16, 16), torch.randn(1, 3, 8, 8))
+    boxes = tensor([[0.0, 0, 30, 30], [1, 1, 9, 9]])
+    traced = torch.jit.trace(
+        lambda a, b: regions.pool_regions((a, b), [boxes], (4, 8), 7), maps, check_trace=False
+    )
+    assert "torchvision::roi_align" in str(traced.graph)
+    assert_close(traced(*maps), regions.pool_regions(maps, [boxes], (4, 8), 7))
 
 
 def test_cropped_mask_of_a_full_box_is_full():
