@@ -1,5 +1,6 @@
 """Every shipped configuration is sound and describes a model."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_passes_the_check_and_builds(name):
     load_config(CONFIGS[name])
     assert any(p.requires_grad for p in _built(CONFIGS[name]).parameters())
     assert shipped.summary(CONFIGS[name])
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_starts_with_what_it_is_how_to_run_it_and_how_long_it_takes(name):
+    text = CONFIGS[name].read_text()
+    comment = text[: re.search(r"^[^#]", text, re.MULTILINE).start()]
+    assert re.search(rf"^#   .*(razorlite|tools/).*{re.escape(name)}", comment, re.MULTILINE)
+    assert re.search(r"second|minute|hour|day", comment)
 
 
 @pytest.mark.parametrize("name", COCO)

@@ -1,5 +1,7 @@
 """Box geometry. Boxes are x1, y1, x2, y2 in pixels."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,38 @@ def paired_giou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     high = torch.maximum(first[:, 2:], second[:, 2:])
     hull = (high - low).clamp(min=0).prod(-1).clamp(min=eps)
     return overlap / union - (hull - union) / hull
+
+
+def paired_diou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
+    """Return the (N,) IoU less the distance of the centres, in (-1, 1].
+
+    The distance is squared and measured by the diagonal of the enclosing box.
+    DIoU, https://arxiv.org/abs/1911.08287, eq. 7.
+    """
+    low = torch.minimum(first[:, :2], second[:, :2])
+    high = torch.maximum(first[:, 2:], second[:, 2:])
+    diagonal = (high - low).square().sum(-1).clamp(min=eps)
+    between = first[:, :2] + first[:, 2:] - second[:, :2] - second[:, 2:]
+    return paired_iou(first, second, eps) - between.square().sum(-1) / 4 / diagonal
+
+
+def paired_ciou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
+    """Return the (N,) DIoU less a weighted difference of the aspect ratios.
+
+    The weight grows with the IoU and has no gradient.
+    CIoU, https://arxiv.org/abs/1911.08287, eqs. 8 to 11.
+    """
+    lean = _lean(first, eps) - _lean(second, eps)
+    aspect = lean.square() * (4 / math.pi**2)
+    iou = paired_iou(first, second, eps).detach()
+    weight = aspect.detach() / (1 - iou + aspect.detach()).clamp(min=eps)
+    return paired_diou(first, second, eps) - weight * aspect
+
+
+def _lean(boxes: Tensor, eps: float) -> Tensor:
+    """Return the (N,) angle of the diagonal from upright; sides count as `eps` at least."""
+    width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=eps).unbind(-1)
+    return (width / height).atan()
 
 
 def _overlap_and_union(first: Tensor, second: Tensor, eps: float) -> tuple[Tensor, Tensor]:

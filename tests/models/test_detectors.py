@@ -42,7 +42,7 @@ from razorlite.models.heads.rtmdet_ins_head import RTMDetInsSepBNHead
 from razorlite.models.necks.cspnext_pafpn import CSPNeXtPAFPN
 from razorlite.models.necks.fpn import FPN
 from razorlite.models.tasks.anchors import AnchorGenerator
-from razorlite.models.tasks.losses import GIoULoss, IoULoss, L1Loss
+from razorlite.models.tasks.losses import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Target
@@ -95,6 +95,14 @@ def _retinanet(**options: object) -> RetinaNet:
 
 def _retinanet_giou() -> RetinaNet:
     return _retinanet(loss_bbox=GIoULoss())
+
+
+def _retinanet_ciou() -> RetinaNet:
+    return _retinanet(loss_bbox=CIoULoss())
+
+
+def _fcos_diou() -> FCOS:
+    return _fcos(loss_bbox=DIoULoss())
 
 
 def _two_stage(roi_head: RoIHead, detector: type[TwoStageDetector]) -> TwoStageDetector:
@@ -201,6 +209,7 @@ def _rtmdet_ins() -> RTMDetIns:
 
 ONE_STAGE = [
     *(_fcos, _fcos_modern, _fcos_in_strides, _retinanet, _retinanet_giou, _atss, _gfl),
+    *(_retinanet_ciou, _fcos_diou),
     *(_retinanet_levels, _atss_levels, _gfl_levels, _rtmdet, _rtmdet_exp, _rtmdet_ins),
 ]
 TWO_STAGE = [_faster_rcnn, _mask_rcnn, _cascade, _cascade_mask]

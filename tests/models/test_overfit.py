@@ -1,4 +1,4 @@
-"""Detectors learn eight real images by heart."""
+"""Every detector learns eight real images by heart."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,13 @@ from razorlite.data.coco import CocoDataset
 from razorlite.data.transforms.geometry import Pad, Resize
 from razorlite.evaluation.coco import CocoMetric
 from razorlite.evaluation.evaluate import eval_mode
-from razorlite.models.detectors.two_stage import FasterRCNN, MaskRCNN, TwoStageDetector
+from razorlite.models.detectors.two_stage import (
+    CascadeRCNN,
+    FasterRCNN,
+    MaskRCNN,
+    TwoStageDetector,
+)
+from razorlite.models.heads.cascade_roi_head import CascadeRoIHead
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.roi_head import RoIHead, StandardRoIHead
 from razorlite.models.heads.rpn_head import RPNHead
@@ -21,6 +27,7 @@ from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Batch, Detections, Target
 from tests.models import test_detectors as small
+from tests.models.test_detr import detr_on_vit, small_detr
 
 SIDE = 128
 REGIONS = {
@@ -61,6 +68,18 @@ def mask_rcnn() -> TwoStageDetector:
     return two_stage(head, MaskRCNN)
 
 
+def cascade_rcnn() -> TwoStageDetector:
+    boxes = [box_head(reg_class_agnostic=True) for _ in range(3)]
+    return two_stage(CascadeRoIHead(bbox_head=boxes, **REGIONS), CascadeRCNN)
+
+
+def cascade_mask_rcnn() -> TwoStageDetector:
+    boxes = [box_head(reg_class_agnostic=True) for _ in range(3)]
+    masks = [mask_head() for _ in boxes]
+    head = CascadeRoIHead(bbox_head=boxes, mask_head=masks, **REGIONS)
+    return two_stage(head, CascadeRCNN)
+
+
 @dataclass(frozen=True)
 class Course:
     """How a detector is made to learn by heart."""
@@ -77,8 +96,12 @@ COURSES = {
     "gfl": Course(small._gfl),
     "rtmdet": Course(small._rtmdet, steps=500),
     "rtmdet_ins": Course(small._rtmdet_ins, steps=500),
-    "faster_rcnn": Course(faster_rcnn, steps=400, lr=3e-3),
-    "mask_rcnn": Course(mask_rcnn, steps=400, lr=3e-3),
+    "faster_rcnn": Course(faster_rcnn, steps=400),
+    "mask_rcnn": Course(mask_rcnn, steps=400),
+    "cascade_rcnn": Course(cascade_rcnn),
+    "cascade_mask_rcnn": Course(cascade_mask_rcnn),
+    "detr": Course(small_detr, steps=1000, lr=1e-3),  # no anchors or points to start from
+    "detr_on_vit": Course(detr_on_vit, steps=1000, lr=1e-3),
 }
 
 

@@ -6,7 +6,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.models.heads.region_heads import Shared2FCBBoxHead
 from razorlite.models.heads.roi_head import StandardRoIHead, sample
 from razorlite.models.tasks.postprocess import PostProcess
-from razorlite.models.tasks.samplers import OHEMSampler, RandomSampler
+from razorlite.models.tasks.samplers import OHEMSampler, PseudoSampler, RandomSampler
 from razorlite.ops.assigning import BACKGROUND, IGNORED
 from razorlite.structures import Target
 
@@ -26,6 +26,12 @@ def test_objects_are_held_to_their_share_and_background_fills_up():
 def test_too_few_candidates_are_all_kept():
     assigned = tensor([0, BACKGROUND, IGNORED, 2])
     assert RandomSampler(num=10)(assigned).tolist() == assigned.tolist()
+
+
+def test_pseudo_sampler_keeps_all():
+    assigned = torch.cat((torch.arange(30), torch.full((7000,), BACKGROUND), tensor([IGNORED])))
+    assert PseudoSampler()(assigned).tolist() == assigned.tolist()
+    assert PseudoSampler(add_gt_as_proposals=True).add_gt_as_proposals
 
 
 def test_sampling_is_random_seeded_and_leaves_the_input():

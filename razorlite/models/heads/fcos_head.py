@@ -185,7 +185,7 @@ class FCOSHead(DenseHead):
         if not getattr(self.loss_bbox, "decoded", True):
             raise ConfigError(
                 f"FCOSHead.loss_bbox must compare boxes, got {type(self.loss_bbox).__name__}; "
-                "use IoULoss or GIoULoss"
+                "use IoULoss, GIoULoss, DIoULoss or CIoULoss"
             )
 
 

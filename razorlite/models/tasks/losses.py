@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.ops import losses
-from razorlite.ops.boxes import paired_giou, paired_iou
+from razorlite.ops.boxes import paired_ciou, paired_diou, paired_giou, paired_iou
 
 AvgFactor = Tensor | float
 
@@ -80,20 +80,40 @@ class IoULoss(_BoxLoss):
         return 1 - (iou if self.mode == "linear" else iou**2)
 
 
-@register()
-class GIoULoss(_BoxLoss):
-    """1 minus the generalised IoU of boxes, https://arxiv.org/abs/1902.09630."""
-
+class _OverlapLoss(_BoxLoss):
     decoded = True
 
     def __init__(self, *, eps: float = 1e-6, loss_weight: float = 1.0) -> None:
-        """Take unions and hulls as `eps` square pixels at least."""
+        """Take what is divided by as `eps` at least, in pixels or square pixels."""
         super().__init__(loss_weight)
         self.eps = eps
+
+
+@register()
+class GIoULoss(_OverlapLoss):
+    """1 minus the generalised IoU of boxes, https://arxiv.org/abs/1902.09630."""
 
     def each(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the (N,) losses of (N, 4) boxes."""
         return 1 - paired_giou(pred, target, self.eps)
+
+
+@register()
+class DIoULoss(_OverlapLoss):
+    """1 minus the distance-IoU of boxes, https://arxiv.org/abs/1911.08287."""
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the (N,) losses of (N, 4) boxes."""
+        return 1 - paired_diou(pred, target, self.eps)
+
+
+@register()
+class CIoULoss(_OverlapLoss):
+    """1 minus the complete IoU of boxes, https://arxiv.org/abs/1911.08287."""
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the (N,) losses of (N, 4) boxes."""
+        return 1 - paired_ciou(pred, target, self.eps)
 
 
 @register()

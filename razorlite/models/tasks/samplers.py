@@ -55,6 +55,19 @@ class RandomSampler:
 
 
 @register()
+class PseudoSampler(RandomSampler):
+    """Keeps every candidate."""
+
+    def __init__(self, *, add_gt_as_proposals: bool = False) -> None:
+        """Choose whether the objects' own boxes join the proposals of a RoI head."""
+        super().__init__(num=0, add_gt_as_proposals=add_gt_as_proposals)
+
+    def __call__(self, assigned: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Return (P,) assignments as they are."""
+        return assigned
+
+
+@register()
 class OHEMSampler(RandomSampler):
     """Keeps the candidates with the greatest loss, objects and background apart.
 
