@@ -34,7 +34,7 @@ def pool_regions(
     counts = torch.tensor([len(b) for b in boxes], device=joined.device)
     image = torch.arange(len(boxes), device=joined.device).repeat_interleave(counts)
     level = region_levels(joined, len(strides), finest_scale)
-    if _sparse_is_faster(joined) and maps[0].dtype == joined.dtype:
+    if _sparse_is_faster(joined):
         return sparse_roi_align(maps, joined, image, level, strides, output_size)
     regions = torch.cat((image[:, None].to(joined), joined), 1)
     order = level.argsort(stable=True)
@@ -46,9 +46,12 @@ def pool_regions(
 
 
 def _sparse_is_faster(boxes: Tensor) -> bool:
-    """Return whether this is eager work on a CPU; graphs for other runtimes keep the usual call."""
+    """Return whether this is eager work on a CPU in full precision.
+
+    Graphs for other runtimes keep the usual call, and autocast would round a sparse product.
+    """
     followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return boxes.device.type == "cpu" and not followed
+    return boxes.device.type == "cpu" and not (followed or torch.is_autocast_enabled("cpu"))
 
 
 def first_regions(boxes: list[Tensor], count: int) -> list[Tensor]:

@@ -50,6 +50,14 @@ def test_a_followed_graph_has_the_usual_call():
     assert_close(traced(*maps), regions.pool_regions(maps, [boxes], (4, 8), 7))
 
 
+def test_autocast_does_not_round_what_is_pooled():
+    maps = (torch.randn(1, 3, 16, 16), torch.randn(1, 3, 8, 8))
+    boxes = [tensor([[0.0, 0, 30, 30], [1, 1, 9, 9]])]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = regions.pool_regions(maps, boxes, (4, 8), 7)
+    assert_close(got, regions.pool_regions(maps, boxes, (4, 8), 7))
+
+
 def test_cropped_mask_of_a_full_box_is_full():
     mask = torch.zeros(2, 40, 60, dtype=torch.bool)
     mask[1, 10:30, 20:50] = True
