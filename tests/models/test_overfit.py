@@ -32,7 +32,7 @@ from tests.models.test_detr import detr_on_vit, small_detr
 SIDE = 128
 REGIONS = {
     "strides": (8, 16, 32),
-    "sampler": RandomSampler(num=100, pos_fraction=1.0, add_gt_as_proposals=True),
+    "sampler": RandomSampler(num=48, pos_fraction=0.5, add_gt_as_proposals=True),
 }
 
 
@@ -96,12 +96,12 @@ COURSES = {
     "gfl": Course(small._gfl),
     "rtmdet": Course(small._rtmdet, steps=500),
     "rtmdet_ins": Course(small._rtmdet_ins, steps=500),
-    "faster_rcnn": Course(faster_rcnn, steps=400),
-    "mask_rcnn": Course(mask_rcnn, steps=400),
-    "cascade_rcnn": Course(cascade_rcnn),
+    "faster_rcnn": Course(faster_rcnn),
+    "mask_rcnn": Course(mask_rcnn),
+    "cascade_rcnn": Course(cascade_rcnn, steps=200),
     "cascade_mask_rcnn": Course(cascade_mask_rcnn),
-    "detr": Course(small_detr, steps=1000, lr=1e-3),  # no anchors or points to start from
-    "detr_on_vit": Course(detr_on_vit, steps=1000, lr=1e-3),
+    "detr": Course(small_detr, steps=700, lr=1e-3),  # no anchors or points to start from
+    "detr_on_vit": Course(detr_on_vit, steps=700, lr=1e-3),
 }
 
 
