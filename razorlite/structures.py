@@ -11,6 +11,32 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Where an image lies in a batch, from the upper left corner on, and how large it was before.
+
+    Attributes:
+        size: (height, width) inside the batch, without padding.
+        original: (height, width) to which what is found in it is scaled.
+    """
+
+    size: tuple[int, int]
+    original: tuple[int, int]
+
+    def to_original(self, boxes: Tensor) -> Tensor:
+        """Return (N, 4) boxes of the batch in pixels of the original image, clipped to it."""
+        height, width = self.original
+        y, x = height / self.size[0], width / self.size[1]
+        limits = boxes.new_tensor([width, height, width, height])
+        return torch.minimum((boxes * boxes.new_tensor([x, y, x, y])).clamp(min=0), limits)
+
+
+def whole_frames(images: Tensor) -> list[Frame]:
+    """Return the frames of images (N, 3, H, W) without padding, to be left at their size."""
+    size = (images.shape[-2], images.shape[-1])
+    return [Frame(size, size)] * len(images)
+
+
+@dataclass(frozen=True)
 class Target:
     """What one image is known to show.
 
@@ -24,6 +50,7 @@ class Target:
         original_size: (height, width) of the image file.
         area: (N,) float, square pixels of the image file as annotated, by which COCO tells small,
             medium and large objects apart; None where nothing is stated.
+        original_masks: (N, *original_size) bool as annotated, where they are kept for evaluation.
     """
 
     boxes: Tensor
@@ -34,20 +61,25 @@ class Target:
     size: tuple[int, int] = (0, 0)
     original_size: tuple[int, int] = (0, 0)
     area: Tensor | None = None
+    original_masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, keep: Tensor) -> "Target":
         """Return the target with only the objects that `keep` (mask or indices) names."""
-        return replace(
-            self,
-            boxes=self.boxes[keep],
-            labels=self.labels[keep],
-            crowd=None if self.crowd is None else self.crowd[keep],
-            masks=None if self.masks is None else self.masks[keep],
-            area=None if self.area is None else self.area[keep],
-        )
+        optional = ("crowd", "masks", "area", "original_masks")
+        stated = {name: getattr(self, name) for name in optional}
+        kept: dict[str, Any] = {
+            name: None if value is None else value[keep] for name, value in stated.items()
+        }
+        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], **kept)
+
+    def frame(self, canvas: tuple[int, int]) -> Frame:
+        """Return where the image lies in a batch of images of `canvas` = (height, width) pixels."""
+        if 0 in self.size:
+            return Frame(canvas, canvas)
+        return Frame(self.size, self.size if 0 in self.original_size else self.original_size)
 
     def without_crowd(self) -> "Target":
         """Return the target without crowd boxes, as losses want it."""

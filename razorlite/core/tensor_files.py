@@ -22,6 +22,8 @@ _CONVERT_PROGRAM = (
     "torch.save({'state_dict': c.state_dict()}, sys.argv[2])"
 )
 
+_CUT_OFF = ("Failed to load pickle data", "unexpected EOF", "truncated", "Ran out of input")
+
 
 def read_tensor_file(path: str | Path, device: str | torch.device = "cpu") -> Any:
     """Return what `torch.save` wrote, if it is made of tensors and plain values.
@@ -78,7 +80,8 @@ def _unpicklable(path: Path, reason: str) -> str:
     with open(path, "rb") as file:
         is_pickle = file.read(1) == b"\x80"
     other_objects = "GLOBAL" in reason or "allowlisted" in reason
-    if "Failed to load pickle data" in reason or not (is_pickle or other_objects):
+    cut_off = any(words in reason for words in _CUT_OFF)
+    if cut_off or not (is_pickle or other_objects):
         return _damaged(path, "no weights in it can be made out")
     found = re.search(r"GLOBAL ([\w.]+\w)", reason)
     needs = f"needs {found[1]}, " if found else "needs "

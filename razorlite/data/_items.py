@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -213,11 +214,18 @@ class ItemMaker:
             return known
         numbers = (self.seed, self._epoch, index, number)
         with seeded(mixed_seed(*numbers[: 4 if number else 3])):
-            item = self._mixed(number - 1, index, faults) if number else self.dataset[index]
+            item = self._mixed(number - 1, index, faults) if number else self._read(index)
             item = apply_all(self._recipe.parts[number], *item)
         if not last:
             self._memories[number].put(index, item, self._held[number])
         return item
+
+    def _read(self, index: int) -> Item:
+        """Return an item as it is; in evaluation the masks are kept beside what becomes of them."""
+        image, target = self.dataset[index]
+        if not self.shuffle and isinstance(target, Target):
+            target = replace(target, original_masks=target.masks)
+        return image, target
 
     def _mixed(self, number: int, index: int, faults: list[Fault]) -> Item:
         """Return an item's form with those mixed in that its cache holds."""

@@ -10,7 +10,7 @@ import torch.nn.functional as nn_functional
 from torch import Tensor, nn
 
 from razorlite.evaluation.metric import Metric
-from razorlite.structures import Batch, Detections, Target
+from razorlite.structures import Batch, Target
 
 
 def evaluate(
@@ -18,13 +18,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Return a metric's figures of a model's predictions on all batches of a loader.
 
-    The model runs in evaluation mode without gradients and is left in the mode it had. Boxes and
-    masks of predictions and targets are scaled to the original images, and boxes clipped to them.
+    The model runs in evaluation mode without gradients and is left in the mode it had. Predictions
+    and targets are compared in pixels of the original images.
     With several processes each runs its own batches, and all get the figures over all images.
 
     Args:
-        model: has `predict(images)`: list of `Detections` in pixels of the batch, or (B, C)
-            probabilities.
+        model: has `predict(images, frames)` as `Detector` has it, or for classification
+            `predict(images)`: (B, C) probabilities.
         loader: yields normalised batches, each image on one rank only.
         metric: reset first.
         gather: with several processes, judge the images of all; otherwise this process's own.
@@ -35,11 +35,25 @@ def evaluate(
     metric.reset()
     with eval_mode(model), torch.no_grad():
         for batch in loader:
-            predictions = cast(Any, model).predict(batch.images)
-            metric.update(*_judgeable(predictions, batch.targets))
+            predictions = detect(model, batch)
+            if not isinstance(batch.targets, Tensor):
+                batch = replace(batch, targets=[target_to_original(t) for t in batch.targets])
+            metric.update(predictions, batch.targets)
     if gather:
         metric.gather()
     return metric.compute()
+
+
+def detect(model: nn.Module, batch: Batch) -> Any:
+    """Return what a model predicts of a batch: detections in pixels of the original images.
+
+    Of a batch for classification these are (B, C) probabilities.
+    """
+    predict = cast(Any, model).predict
+    if isinstance(batch.targets, Tensor):
+        return predict(batch.images)
+    canvas = (batch.images.shape[-2], batch.images.shape[-1])
+    return predict(batch.images, [target.frame(canvas) for target in batch.targets])
 
 
 @contextmanager
@@ -54,51 +68,21 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def to_original(detections: Detections, target: Target) -> Detections:
-    """Return detections in pixels of the original image, clipped to it.
-
-    Args:
-        detections: in pixels of the batch.
-        target: tells the image's size in the batch and its original size.
-    """
-    if 0 in (*target.size, *target.original_size):
-        return detections
-    height, width = target.original_size
-    limits = detections.boxes.new_tensor([width, height, width, height])
-    boxes = detections.boxes * _factors(target).to(detections.boxes)
-    boxes = torch.minimum(boxes.clamp(min=0), limits)
-    return replace(detections, boxes=boxes, masks=_scale_masks(detections.masks, target))
-
-
 def target_to_original(target: Target) -> Target:
     """Return a target in pixels of the original image."""
     if 0 in (*target.size, *target.original_size):
         return target
     return replace(
         target,
-        boxes=target.boxes * _factors(target).to(target.boxes),
-        masks=_scale_masks(target.masks, target),
+        boxes=target.frame(target.size).to_original(target.boxes),
+        masks=_original_masks(target),
         size=target.original_size,
     )
 
 
-def _judgeable(predictions: Any, targets: Any) -> tuple[Any, Any]:
-    if isinstance(targets, Tensor):
-        return predictions, targets
-    pairs = zip(predictions, targets, strict=True)
-    found = [to_original(detections, target) for detections, target in pairs]
-    return found, [target_to_original(target) for target in targets]
-
-
-def _factors(target: Target) -> Tensor:
-    """Return the (4,) factors from batch pixels to original pixels."""
-    x = target.original_size[1] / target.size[1]
-    y = target.original_size[0] / target.size[0]
-    return torch.tensor([x, y, x, y], dtype=torch.float64)
-
-
-def _scale_masks(masks: Tensor | None, target: Target) -> Tensor | None:
-    if masks is None or len(masks) == 0:
+def _original_masks(target: Target) -> Tensor | None:
+    masks = target.masks if target.original_masks is None else target.original_masks
+    if masks is None or len(masks) == 0 or masks is target.original_masks:
         return masks
     height, width = target.size
     inside = masks[:, :height, :width]

@@ -39,7 +39,7 @@ def assign_by_iou(
 
     Faster R-CNN, https://arxiv.org/abs/1506.01497, section 3.1.2.
     """
-    if len(boxes) == 0:
+    if len(boxes) == 0 or len(anchors) == 0:
         return anchors.new_full((len(anchors),), BACKGROUND, dtype=torch.long)
     overlaps = pairwise_iou(boxes, anchors)
     best, index = overlaps.max(0)

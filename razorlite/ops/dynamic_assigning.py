@@ -21,6 +21,7 @@ def assign_by_soft_cost(
     topk: int = 13,
     iou_weight: float = 3.0,
     center_radius: float = 3.0,
+    centres: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Give each object the points that predict it at the least cost.
 
@@ -40,6 +41,7 @@ def assign_by_soft_cost(
         topk: predictions that say how many points an object takes.
         iou_weight: of the overlap's cost.
         center_radius: strides from the centre at which the distance costs 1.
+        centres: (N, 2) of the objects, x then y in pixels; those of their boxes by default.
 
     Returns:
         (P,) int64, an object's index or BACKGROUND; (P,) IoU of the prediction with that object,
@@ -53,7 +55,8 @@ def assign_by_soft_cost(
     inside = boxes_to_distances(points[:, None], boxes[None]).amin(-1) > 0
     candidate = inside.any(1, keepdim=True)
     overlap = pairwise_iou(predicted, boxes)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    if centres is None:
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     distance = (points[:, None] - centres).square().sum(-1).sqrt() / strides[:, None]
     cost = soft_class_cost(logits, labels, overlap) - iou_weight * (overlap + _EPS).log()
     cost = (cost + 10 ** (distance - center_radius)).masked_fill_(~candidate, torch.inf)

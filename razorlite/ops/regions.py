@@ -79,6 +79,18 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, output_size: int) ->
     return (cropped[:, 0] >= 0.5).to(boxes)
 
 
+def centres_of_mass(masks: Tensor) -> Tensor:
+    """Return (N, 2) mean columns and rows, counted from 0, of (N, H, W) bool masks.
+
+    An empty mask has its centre at 0.
+    """
+    across, down = masks.sum(1).float(), masks.sum(2).float()
+    total = across.sum(1).clamp(min=1)
+    x = across @ torch.arange(masks.shape[2], device=masks.device).float() / total
+    y = down @ torch.arange(masks.shape[1], device=masks.device).float() / total
+    return torch.stack((x, y), 1)
+
+
 def paste_masks(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
 ) -> Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 
 from razorlite.core.journal import Journal
 from razorlite.data import Dataset
-from razorlite.evaluation.evaluate import eval_mode, to_original
+from razorlite.evaluation.evaluate import detect, eval_mode
 from razorlite.recipes.splits import Splits
 from razorlite.search import Study
 from razorlite.structures import Target
@@ -61,15 +61,7 @@ def sample_detections(
     loader = splits.eval_loader(some, part, alone=True)
     tiles = []
     with eval_mode(model):
-        found = [
-            to_original(detections, target)
-            for batch in loader
-            for detections, target in zip(
-                model.predict(batch.images),  # type: ignore[operator]
-                batch.targets,
-                strict=True,  # type: ignore[operator]
-            )
-        ]
+        found = [detections for batch in loader for detections in detect(model, batch)]
     for index, detections in enumerate(found):
         image, target = some[index]
         tiles.append(

@@ -339,3 +339,16 @@ def test_ctrl_c_reaches_only_the_main_process_and_leaves_nothing_behind():
             os.killpg(process.pid, signal.SIGKILL)
     assert output == "stopped\n"
     assert process.returncode == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_masks_are_kept_as_annotated_for_evaluation_alone(workers):
+    dataset = ShapesDataset(num_images=3, size=(40, 60), seed=1, masks=True)
+    options = {"transforms": [Resize(size=(20, 24))], "batch_size": 3, "num_workers": workers}
+    [judged] = build_loader(dataset, shuffle=False, **options)
+    for number, judged_target in enumerate(judged.targets):
+        annotated = dataset[number][1]
+        assert torch.equal(judged_target.original_masks, annotated.masks)
+        assert judged_target.masks.shape[1:] == (16, 24)
+    [learnt] = build_loader(dataset, shuffle=True, **options)
+    assert all(t.original_masks is None for t in learnt.targets)

@@ -1,6 +1,7 @@
 """Running a model: modes, scaling to the original image, ranks."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,8 @@ import torch.multiprocessing as mp
 from torch import nn, tensor
 from torch.testing import assert_close
 
-from razorlite.evaluation import Accuracy, CocoMetric, Metric, evaluate, to_original
-from razorlite.structures import Batch, Detections, Target
+from razorlite.evaluation import Accuracy, CocoMetric, Metric, evaluate, target_to_original
+from razorlite.structures import Batch, Detections, Frame, Target
 
 
 class Oracle(nn.Module):
@@ -21,11 +22,12 @@ class Oracle(nn.Module):
         self.frozen = nn.BatchNorm2d(1).eval()
         self.modes = []
 
-    def predict(self, images):
+    def predict(self, images, frames):
         self.modes.append((self.training, torch.is_grad_enabled()))
         height, width = images.shape[-2:]
         box = tensor([[0.0, 0.0, width / 2, height / 2]]) * self.scale
-        return [Detections(box, tensor([0.9]), tensor([0])) for _ in images]
+        boxes = [frame.to_original(box) for frame in frames]
+        return [Detections(b, tensor([0.9]), tensor([0])) for b in boxes]
 
 
 class Spy(Metric):
@@ -43,22 +45,28 @@ def batch_of(*targets, size=(32, 64)):
 def test_boxes_come_back_to_the_original_image_and_are_clipped():
     # the image is 100 x 50 (h, w) and went in as 20 x 10
     target = Target(torch.zeros(0, 4), tensor([]).long(), size=(20, 10), original_size=(100, 50))
-    found = Detections(
-        tensor([[1.0, 2, 5, 8], [-3, 0, 12, 30]]), tensor([0.9, 0.8]), tensor([0, 0])
-    )
+    boxes = tensor([[1.0, 2, 5, 8], [-3, 0, 12, 30]])
     expected = tensor([[5.0, 10, 25, 40], [0, 0, 50, 100]])
-    assert_close(to_original(found, target).boxes, expected)
+    assert_close(target.frame((32, 32)).to_original(boxes), expected)
 
 
-def test_masks_come_back_to_the_original_image():
+def test_unknown_sizes_leave_the_batch_as_it_is():
+    target = Target(torch.zeros(0, 4), tensor([]).long())
+    assert target.frame((32, 64)) == Frame((32, 64), (32, 64))
+    assert replace(target, size=(20, 30)).frame((32, 64)) == Frame((20, 30), (20, 30))
+
+
+def test_masks_of_targets_come_back_to_the_original_image():
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[:, :2, :2] = True
-    target = Target(torch.zeros(0, 4), tensor([]).long(), size=(4, 4), original_size=(16, 16))
-    found = Detections(torch.zeros(1, 4), tensor([0.9]), tensor([0]), mask)
-    masks = to_original(found, target).masks
+    target = Target(torch.zeros(1, 4), tensor([0]), masks=mask, size=(4, 4), original_size=(16, 16))
+    masks = target_to_original(target).masks
     assert masks.shape == (1, 16, 16)
     assert masks[0, :7, :7].all()
     assert not masks[0, 9:].any()
+    annotated = torch.rand(1, 16, 16) > 0.5
+    kept = replace(target, original_masks=annotated)
+    assert torch.equal(target_to_original(kept).masks, annotated)
 
 
 def test_targets_are_scaled_like_detections():

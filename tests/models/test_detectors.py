@@ -45,7 +45,8 @@ from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.losses import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
-from razorlite.structures import Target
+from razorlite.ops.assigning import IGNORED
+from razorlite.structures import Frame, Target
 from tests.models.test_detr import detr_on_vit, small_detr
 
 SIZE = (96, 128)
@@ -336,15 +337,29 @@ def test_mean_loss_of_two_processes_is_that_of_the_joined_batch(build, monkeypat
 def test_predictions_are_sound(build):
     model = build().eval()
     _keep(model, score_thr=0.0, max_per_img=20, nms_pre=100)
-    for detections, size in zip(
-        model.predict(_images(), sizes=[SIZE, (50, 60)]), [SIZE, (50, 60)], strict=True
-    ):
+    frames = [Frame(SIZE, SIZE), Frame((50, 60), (50, 60))]
+    found = model.predict(_images(), frames)
+    for detections, size in zip(found, [SIZE, (50, 60)], strict=True):
         assert detections.masks is None or detections.masks.shape == (len(detections), *size)
         assert 0 < len(detections) <= 20
         assert (detections.scores.diff() <= 0).all()
         assert (detections.boxes[:, 2:] > detections.boxes[:, :2]).all()
     assert (detections.boxes[:, [0, 2]] <= 60).all()
     assert (detections.boxes[:, [1, 3]] <= 50).all()
+
+
+def test_detections_are_scaled_to_the_original_images(build):
+    model, images = build().eval(), _images()
+    _keep(model, score_thr=0.0, max_per_img=20, nms_pre=100)
+    plain = model.predict(images, [Frame((80, 100), (80, 100))] * 2)
+    scaled = model.predict(images, [Frame((80, 100), (160, 300))] * 2)
+    for small, large in zip(plain, scaled, strict=True):
+        assert_close(small.boxes * tensor([3.0, 2, 3, 2]), large.boxes, atol=1e-3, rtol=1e-4)
+        assert_close(small.scores, large.scores)
+        if large.masks is not None:
+            assert large.masks.shape == (len(large), 160, 300)
+            again = small.masks.repeat_interleave(2, 1).repeat_interleave(3, 2)
+            assert (again == large.masks).float().mean() > 0.95
 
 
 def test_no_prediction_above_the_threshold(build):
@@ -367,6 +382,39 @@ def test_learns_one_image(build):
     order = best.labels.argsort()
     assert best.labels[order].tolist() == [0, 1]
     assert_close(best.boxes[order], target.boxes, atol=6, rtol=0)
+
+
+def test_instance_heads_learn_objects_around_the_middle_of_their_masks():
+    target = _target((0, 0, 60, 60))
+    target.masks[0] = False
+    target.masks[0, 10:12, 20:24] = True
+    head = _rtmdet_ins().bbox_head
+    assert_close(head.centres(target), tensor([[21.5, 10.5]]))
+    assert head.centres(_target()) is None
+    assert _rtmdet().bbox_head.centres(target) is None
+
+
+def test_anchors_that_leave_the_image_learn_only_within_the_allowed_border():
+    """Squares of 32 pixels around the cells' corners, every 16 pixels, in an image of 64 x 80."""
+    anchors = AnchorGenerator(strides=(16,), ratios=(1.0,), scales=(2.0,))
+    learns = {}
+    for border in (None, 0, 17):
+        head = RPNHead(
+            in_channels=4, feat_channels=4, anchor_generator=anchors, allowed_border=border
+        )
+        assigned = head.assign((torch.zeros(1, 1, 4, 5),), [_target(size=(64, 80))], (64, 80))
+        learns[border] = (assigned[0] != IGNORED).view(4, 5)
+    assert learns[None].all()
+    assert learns[17].all()
+    assert learns[0].nonzero().tolist() == [[r, c] for r in (1, 2) for c in (1, 2, 3)]
+
+
+def test_no_anchor_inside_the_border():
+    anchors = AnchorGenerator(strides=(16,), ratios=(1.0,), scales=(8.0,))
+    head = RPNHead(in_channels=4, feat_channels=4, anchor_generator=anchors, allowed_border=0)
+    raw = head((torch.randn(1, 4, 4, 5),))
+    losses = head.loss(raw, [_target((8, 8, 40, 40), size=(64, 80))], (64, 80))
+    assert all(loss.isfinite() for loss in losses.values())
 
 
 def test_retina_loss_by_hand():

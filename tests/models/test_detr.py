@@ -18,7 +18,7 @@ from razorlite.models.detectors.detr import DETR, inside_cells
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.necks.channel_mapper import ChannelMapper
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
-from razorlite.structures import Target
+from razorlite.structures import Frame, Target
 from tests.models import golden
 
 
@@ -199,7 +199,7 @@ def test_cells_inside_by_hand():
 def test_boxes_of_a_smaller_image_are_parts_of_it():
     head = DETRHead(num_classes=1, embed_dims=4)
     raw = torch.zeros(1, 1, 1, 2), tensor([[[[0.5, 0.5, 0.5, 1.2]]]])
-    (found,) = head.predict(raw, [(32, 48)])
+    (found,) = head.predict(raw, [Frame((32, 48), (32, 48))])
     assert_close(found.boxes, tensor([[12.0, 0, 36, 32]]))
     assert_close(found.scores, tensor([0.5]))
 

@@ -1,5 +1,7 @@
 """MobileNets, vision transformers and torchvision's classifiers as backbones."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -132,6 +134,14 @@ def test_a_torchvision_classifier_by_node_names():
     assert not any(p.requires_grad for p in backbone.body.stem.parameters())
     assert not any(m.training for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
     assert "fc" not in dict(backbone.body.named_modules())
+
+
+def test_a_copy_of_a_cut_classifier_trains_and_evaluates_like_it():
+    backbone = TorchvisionBackbone(name="resnet18", nodes=["layer1", "layer2"])
+    copied, images = copy.deepcopy(backbone), torch.randn(2, 3, 32, 32)
+    for training in (True, False):
+        assert_close(copied.train(training)(images), backbone.train(training)(images))
+    assert {id(p) for p in copied.parameters()}.isdisjoint(map(id, backbone.parameters()))
 
 
 @torch.no_grad()

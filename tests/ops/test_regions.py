@@ -68,6 +68,13 @@ def test_cropped_mask_of_a_full_box_is_full():
     assert crops[2].max() == 0
 
 
+def test_centres_of_mass_by_hand():
+    masks = torch.zeros(3, 6, 8, dtype=torch.bool)
+    masks[0, 2:4, 5] = True
+    masks[1, 0, :2] = masks[1, 4, 7] = True  # columns 0, 1 and 7, rows 0, 0 and 4
+    assert_close(regions.centres_of_mass(masks), tensor([[5, 2.5], [8 / 3, 4 / 3], [0, 0]]))
+
+
 def test_pasting_equals_grid_sample():
     masks = torch.rand(5, 28, 28)
     corner = torch.rand(5, 2) * 30 - 5

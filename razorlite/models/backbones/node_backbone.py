@@ -41,7 +41,8 @@ class NodeBackbone(nn.Module):
             tracer_kwargs: of `torch.fx.Tracer`.
 
         Raises:
-            ConfigError: no such node or module, or a node that gives no map.
+            ConfigError: no such node or module, a node that gives no map, or a model that
+                torch.fx cannot trace.
         """
         super().__init__()
         self.body = self._extractor(model, name, nodes, tracer_kwargs)
@@ -67,11 +68,24 @@ class NodeBackbone(nn.Module):
             freeze_norm_statistics(self)
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "NodeBackbone":
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        _keep_graphs(self.body, copied.body, memo)
+        return copied
+
     def _extractor(
         self, model: nn.Module, name: str, nodes: Sequence[str], options: dict[str, Any] | None
     ) -> nn.Module:
         quiet = {"tracer_kwargs": options, "suppress_diff_warning": True}
-        _, known = get_graph_node_names(model, **quiet)
+        try:
+            _, known = get_graph_node_names(model, **quiet)
+        except Exception as error:  # the model's own code runs, with stand-ins for tensors
+            raise ConfigError(
+                f"{type(self).__name__}: {name} cannot be traced by torch.fx ({error}); choose "
+                f"another model"
+            ) from error
         for node in nodes:
             if not any(n == node or n.startswith(f"{node}.") for n in known):
                 raise ConfigError(
@@ -82,7 +96,10 @@ class NodeBackbone(nn.Module):
         return create_feature_extractor(model, wanted, **quiet)
 
     def _channels(self, name: str, nodes: Sequence[str]) -> tuple[int, ...]:
-        shadow = copy.deepcopy(self.body).to("meta").eval()
+        memo: dict[int, Any] = {}
+        shadow = copy.deepcopy(self.body, memo)
+        _keep_graphs(self.body, shadow, memo)
+        shadow.to("meta").eval()
         outs = shadow(torch.empty(1, 3, 224, 224, device="meta"))
         for node, out in zip(nodes, outs.values(), strict=True):
             # of a square image: channels in the last place show
@@ -97,3 +114,9 @@ def _with_parents(nodes: Sequence[str]) -> set[str]:
     """Return the names of nodes and of all modules around them."""
     parts = [node.split(".") for node in nodes]
     return {".".join(p[:count]) for p in parts for count in range(1, len(p) + 1)}
+
+
+def _keep_graphs(body: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
+    """Give a copy both graphs of its original, for training and evaluation: PyTorch 2.4 forgets."""
+    for name in ("train_graph", "eval_graph"):
+        setattr(copied, name, copy.deepcopy(getattr(body, name), memo))

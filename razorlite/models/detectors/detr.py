@@ -9,7 +9,7 @@ from razorlite.core.registry import register
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Frame, Target, whole_frames
 
 Size = tuple[int, int]
 
@@ -82,10 +82,10 @@ class DETR(Detector):
         return self.bbox_head.loss(self._raw(images, sizes), targets, sizes)
 
     @torch.no_grad()
-    def predict(self, images: Tensor, sizes: Sequence[Size] | None = None) -> list[Detections]:
-        """Return the detections of each image, in pixels of `images`."""
-        sizes = list(sizes or [_size(images)] * len(images))
-        return self.bbox_head.predict(self._raw(images, sizes), sizes)
+    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+        """Return the detections of each image, in pixels of the original images."""
+        frames = frames or whole_frames(images)
+        return self.bbox_head.predict(self._raw(images, [f.size for f in frames]), frames)
 
     def _raw(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, Tensor]:
         """Return what `forward` does, with the padding beyond `sizes` left out of sight."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import DenseHead
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Frame, Target, whole_frames
 
 
 class Detector(nn.Module):
@@ -26,14 +26,13 @@ class Detector(nn.Module):
         """Return named scalars to be summed; crowd boxes do not count."""
         raise NotImplementedError
 
-    def predict(
-        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Detections]:
-        """Return the detections of each image, in pixels of `images`.
+    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+        """Return the detections of each image, in pixels of the original images.
 
         Args:
             images: (N, 3, H, W).
-            sizes: per image (height, width) without padding; boxes are clipped to it.
+            frames: where each image lies in its padding and how large it was before; by default
+                there is no padding, and `images` are the original ones.
         """
         raise NotImplementedError
 
@@ -71,11 +70,9 @@ class SingleStageDetector(Detector):
         return self.bbox_head.loss(self(images), targets, _size(images))
 
     @torch.no_grad()
-    def predict(
-        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Detections]:
-        """Return the head's detections, in pixels of `images`."""
-        return self.bbox_head.predict(self(images), _size(images), sizes)
+    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+        """Return the head's detections, in pixels of the original images."""
+        return self.bbox_head.predict(self(images), frames or whole_frames(images))
 
 
 @register()

@@ -9,7 +9,7 @@ from razorlite.core.registry import register
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.roi_head import RoIHead
 from razorlite.models.heads.rpn_head import RPNHead
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Frame, Target, whole_frames
 
 fx.wrap("repeat_size")  # a list as long as the batch; tracing keeps it as one call
 
@@ -74,14 +74,13 @@ class TwoStageDetector(Detector):
         return losses | self.roi_head.loss(maps, proposals, targets, sizes)
 
     @torch.no_grad()
-    def predict(
-        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Detections]:
-        """Return the detections of each image, in pixels of `images`; masks cover its size."""
-        maps, sizes = self.features(images), list(sizes or repeat_size(images))
+    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+        """Return the detections of each image, in pixels of the original images."""
+        maps, frames = self.features(images), frames or whole_frames(images)
         settings = self.rpn_head.test_proposals
+        sizes = [frame.size for frame in frames]
         proposals = self.rpn_head.propose(self.rpn_head(maps), sizes, settings)
-        return self.roi_head.predict(maps, proposals, sizes)
+        return self.roi_head.predict(maps, proposals, frames)
 
 
 @register()

@@ -31,6 +31,7 @@ class AnchorHead(DenseHead):
         target_means, target_stds: how deltas are scaled.
         loss_cls: takes logits, labels and a divisor; negative labels do not count.
         loss_bbox: on deltas, or on boxes if it says `decoded`.
+        allowed_border: pixels by which anchors that learn may leave the image; None for any.
     """
 
     anchors: AnchorGenerator
@@ -39,6 +40,7 @@ class AnchorHead(DenseHead):
     target_stds: Four = (1.0, 1.0, 1.0, 1.0)
     loss_cls: nn.Module
     loss_bbox: nn.Module
+    allowed_border: int | None = None
 
     def priors(self, logits: Maps) -> list[Tensor]:
         """Return (H * W * A, 4) anchors per level."""
@@ -72,15 +74,23 @@ class AnchorHead(DenseHead):
         return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
 
     def assign(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
-        """Return (B, P) assignments; anchors that begin in an image's padding are IGNORED."""
-        grids = self.anchors.grids(map_shapes(logits), logits[0])
+        """Return (B, P) assignments.
+
+        IGNORED are anchors whose cell begins in the image's padding, or that leave the image by
+        more than `allowed_border`.
+        """
+        shapes = map_shapes(logits)
+        grids = self.anchors.grids(shapes, logits[0])
         anchors, counts = torch.cat(grids), [len(g) for g in grids]
         rows = []
         for target in targets:
-            if target.size in (size, (0, 0)):
+            image = target.frame(size).size
+            if image == size and self.allowed_border is None:
                 rows.append(self.assign_one(anchors, target.boxes, counts))
                 continue
-            inside = self.anchors.inside(map_shapes(logits), target.size).to(anchors.device)
+            inside = self.anchors.inside(shapes, image).to(anchors.device)
+            if self.allowed_border is not None:
+                inside &= _within(anchors, image, self.allowed_border)
             row = torch.full_like(inside, IGNORED, dtype=torch.long)
             kept = [int(part.sum()) for part in inside.split(counts)]
             row[inside] = self.assign_one(anchors[inside], target.boxes, kept)
@@ -96,3 +106,9 @@ class AnchorHead(DenseHead):
             return self.loss_bbox(self.decode(anchors, deltas.float()), boxes, count)
         goal = boxes_to_deltas(anchors, boxes, self.target_means, self.target_stds)
         return self.loss_bbox(deltas, goal, count)
+
+
+def _within(anchors: Tensor, image: Size, border: int) -> Tensor:
+    """Return (P,) bool: which (P, 4) anchors leave the image by less than `border` pixels."""
+    corner = anchors.new_tensor([image[1], image[0]]) + border
+    return ((anchors[:, :2] >= -border) & (anchors[:, 2:] < corner)).all(1)

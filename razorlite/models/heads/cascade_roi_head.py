@@ -13,20 +13,20 @@ from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
 from razorlite.models.heads.roi_head import (
     RoIHead,
     Samples,
-    add_masks,
     assign_from,
     default_sampler,
     finish,
     joined,
     mask_loss,
     sample,
+    to_original,
 )
 from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.ops.proposing import refine_regions
 from razorlite.ops.regions import first_regions
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Frame, Target
 
 fx.wrap("first_regions")
 fx.wrap("refine_regions")  # it splits by image; tracing keeps it as one call
@@ -115,15 +115,16 @@ class CascadeRoIHead(RoIHead):
         return losses
 
     def predict(
-        self, maps: Maps, proposals: list[Tensor], sizes: Sequence[Size]
+        self, maps: Maps, proposals: list[Tensor], frames: Sequence[Frame]
     ) -> list[Detections]:
         """Return the detections of each image from the logits' mean over the stages."""
-        logits, deltas, boxes = self._stages(maps, proposals, list(sizes))
+        sizes = [frame.size for frame in frames]
+        logits, deltas, boxes = self._stages(maps, proposals, sizes)
         scores = torch.stack(logits).float().mean(0).softmax(1)
         counts = [len(b) for b in boxes]
         parts = zip(boxes, scores.split(counts), deltas[-1].split(counts), sizes, strict=True)
         found = [finish(self.bbox_heads[-1], self.post_process, *part) for part in parts]
-        return add_masks(self, self.mask_heads, maps, found, sizes) if self.mask_heads else found
+        return to_original(self, self.mask_heads, maps, found, frames)
 
     @property
     def bbox_heads(self) -> list[Shared2FCBBoxHead]:

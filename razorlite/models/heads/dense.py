@@ -1,6 +1,8 @@
 """What heads that predict at every cell share."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from razorlite.models.layers import Activation, ConvModule, Norm
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.boxes import clip
 from razorlite.ops.nms import top_candidates
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Frame, Target
 
 Maps = tuple[Tensor, ...]
 Size = tuple[int, int]
@@ -39,30 +41,28 @@ class DenseHead(nn.Module):
         """Return named scalars to be summed, for what `forward` returned."""
         raise NotImplementedError
 
-    def predict(
-        self, raw: tuple[Maps, ...], size: Size, sizes: Sequence[Size] | None = None
-    ) -> list[Detections]:
-        """Return the detections of every image.
+    def predict(self, raw: tuple[Any, ...], frames: Sequence[Frame]) -> list[Detections]:
+        """Return the detections of every image, in pixels of the original images.
 
         Args:
             raw: what `forward` returned.
-            size: (height, width) of the batch's images in pixels.
-            sizes: per image (height, width) without padding, to clip to; `size` by default.
+            frames: where each image lies in its padding, and how large it was before.
         """
         priors = self.priors(raw[0])
         return [
-            self._predict_one([[m[i] for m in kind] for kind in raw], priors, image_size)
-            for i, image_size in enumerate(sizes or [size] * len(raw[0][0]))
+            self._predict_one([[m[i] for m in kind] for kind in raw], priors, frame)
+            for i, frame in enumerate(frames)
         ]
 
     def _predict_one(
-        self, kinds: list[list[Tensor]], priors: list[Tensor], size: Size
+        self, kinds: list[list[Tensor]], priors: list[Tensor], frame: Frame
     ) -> Detections:
         levels = [
             self._candidates(*maps, priors=p) for *maps, p in zip(*kinds, priors, strict=True)
         ]
         boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        return self.post_process.finish(clip(boxes, size), scores, labels)
+        found = self.post_process.finish(clip(boxes, frame.size), scores, labels)
+        return replace(found, boxes=frame.to_original(found.boxes))
 
     def _candidates(
         self, logits: Tensor, codes: Tensor, quality: Tensor | None = None, *, priors: Tensor

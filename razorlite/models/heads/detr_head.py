@@ -13,7 +13,7 @@ from razorlite.models.tasks.losses import GIoULoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.transformer import FeedForward
 from razorlite.ops.boxes import centres_to_corners, clip, corners_to_centres
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Frame, Target
 
 Pair = tuple[Tensor, Tensor]
 
@@ -127,13 +127,13 @@ class DETRHead(nn.Module):
         weight[-1] = self.background_weight
         return F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight, reduction="sum")
 
-    def predict(self, raw: Pair, sizes: Sequence[Size]) -> list[Detections]:
-        """Return the detections of the last layer, in pixels of images of `sizes`."""
+    def predict(self, raw: Pair, frames: Sequence[Frame]) -> list[Detections]:
+        """Return the detections of the last layer, in pixels of the original images."""
         logits, boxes = raw[0][-1].float(), raw[1][-1].float()
         scores, labels = logits.softmax(-1)[..., :-1].max(-1)
         return [
-            self._detections(centres_to_corners(boxes[i]), scores[i], labels[i], size)
-            for i, size in enumerate(sizes)
+            self._detections(centres_to_corners(boxes[i]), scores[i], labels[i], frame.original)
+            for i, frame in enumerate(frames)
         ]
 
     def _detections(

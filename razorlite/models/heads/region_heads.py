@@ -152,9 +152,11 @@ class FCNMaskHead(nn.Module):
         )
         self.upsample = nn.ConvTranspose2d(inputs[-1], conv_out_channels, 2, 2)
         self.conv_logits = nn.Conv2d(conv_out_channels, num_classes, 1)
-        for layer in (self.upsample, self.conv_logits):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, regions: Tensor) -> Tensor:
         """Map (R, in_channels, S, S) to (R, num_classes, 2 S, 2 S) logits."""

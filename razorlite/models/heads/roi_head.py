@@ -1,7 +1,7 @@
 """The second stage: proposals are sampled, pooled, classified, refined and masked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.ops.assigning import BACKGROUND
 from razorlite.ops.boxes import clip
 from razorlite.ops.regions import crop_masks, first_regions, paste_masks, pool_regions
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Frame, Target
 
 fx.wrap("pool_regions")  # what it reads depends on the boxes; tracing keeps it as one call
 fx.wrap("first_regions")
@@ -88,9 +88,9 @@ class RoIHead(nn.Module):
         raise NotImplementedError
 
     def predict(
-        self, maps: Maps, proposals: list[Tensor], sizes: Sequence[Size]
+        self, maps: Maps, proposals: list[Tensor], frames: Sequence[Frame]
     ) -> list[Detections]:
-        """Return the detections of each image of (height, width) = size."""
+        """Return the detections of each image, in pixels of the original images."""
         raise NotImplementedError
 
     def pool(self, maps: Maps, boxes: list[Tensor], output_size: int) -> Tensor:
@@ -168,7 +168,7 @@ class StandardRoIHead(RoIHead):
         return losses | self._mask_loss(maps, samples, targets)
 
     def predict(
-        self, maps: Maps, proposals: list[Tensor], sizes: Sequence[Size]
+        self, maps: Maps, proposals: list[Tensor], frames: Sequence[Frame]
     ) -> list[Detections]:
         """Return the detections of each image, with masks if there is a mask head."""
         pooled = self.pool(maps, proposals, self.bbox_head.roi_feat_size)
@@ -178,14 +178,11 @@ class StandardRoIHead(RoIHead):
             proposals, logits.float().softmax(1).split(counts), deltas.split(counts), strict=True
         )
         found = [
-            finish(self.bbox_head, self.post_process, *part, size)
-            for part, size in zip(parts, sizes, strict=True)
+            finish(self.bbox_head, self.post_process, *part, frame.size)
+            for part, frame in zip(parts, frames, strict=True)
         ]
-        return (
-            found
-            if self.mask_head is None
-            else add_masks(self, [self.mask_head], maps, found, sizes)
-        )
+        mask_heads = [] if self.mask_head is None else [self.mask_head]
+        return to_original(self, mask_heads, maps, found, frames)
 
     def _mask_loss(
         self, maps: Maps, samples: list[Samples], targets: list[Target]
@@ -288,19 +285,28 @@ def masks_of(target: Target) -> Tensor:
     return target.masks
 
 
-def add_masks(
+def to_original(
     owner: RoIHead,
     heads: Sequence[FCNMaskHead],
     maps: Maps,
     found: list[Detections],
-    sizes: Sequence[Size],
+    frames: Sequence[Frame],
 ) -> list[Detections]:
-    """Return the detections with masks over their images; several heads' are averaged."""
+    """Return detections of the batch in the original images, with masks if there are heads.
+
+    Several heads' masks are averaged.
+    """
+    scaled = [
+        replace(d, boxes=frame.to_original(d.boxes)) for d, frame in zip(found, frames, strict=True)
+    ]
+    if not heads:
+        return scaled
     regions = owner.pool(maps, [d.boxes for d in found], heads[0].roi_feat_size)
     chances = torch.stack([head(regions).float().sigmoid() for head in heads]).mean(0)
     result = []
-    for d, part, size in zip(found, chances.split([len(d) for d in found]), sizes, strict=True):
+    parts = chances.split([len(d) for d in found])
+    for d, part, frame in zip(scaled, parts, frames, strict=True):
         own = part[torch.arange(len(d), device=part.device), d.labels]
-        masks = paste_masks(own, d.boxes, size, heads[0].mask_thr)
-        result.append(Detections(d.boxes, d.scores, d.labels, masks))
+        masks = paste_masks(own, d.boxes, frame.original, heads[0].mask_thr)
+        result.append(replace(d, masks=masks))
     return result

@@ -41,6 +41,7 @@ class RPNHead(AnchorHead):
         sampler: RandomSampler | None = None,
         target_means: Four = (0.0, 0.0, 0.0, 0.0),
         target_stds: Four = (1.0, 1.0, 1.0, 1.0),
+        allowed_border: int | None = None,
         loss_cls: nn.Module | None = None,
         loss_bbox: nn.Module | None = None,
         train_proposals: PostProcess | None = None,
@@ -56,6 +57,7 @@ class RPNHead(AnchorHead):
             sampler: 256 anchors per image, up to half of them objects, by default.
             target_means: subtracted from the deltas to learn.
             target_stds: what these are divided by.
+            allowed_border: pixels by which anchors that learn may leave the image; None for any.
             loss_cls: binary cross entropy by default.
             loss_bbox: L1 on deltas by default.
             train_proposals: how many proposals to make in training (2000 per level, 1000 after
@@ -69,6 +71,7 @@ class RPNHead(AnchorHead):
         )
         self.sampler = sampler or RandomSampler(num=256)
         self.target_means, self.target_stds = target_means, target_stds
+        self.allowed_border = allowed_border
         self.loss_cls, self.loss_bbox = loss_cls or ObjectnessLoss(), loss_bbox or L1Loss()
         self.train_proposals = train_proposals or _proposals(2000)
         self.test_proposals = test_proposals or _proposals(1000)

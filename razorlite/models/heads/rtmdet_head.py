@@ -184,10 +184,16 @@ class RTMDetSepBNHead(DenseHead):
         parts = zip(
             predicted.detach(), join_levels(raw[0], self.num_classes).detach(), targets, strict=True
         )
-        found = [self.assigner(priors, b, x, t.boxes, t.labels) for b, x, t in parts]
+        found = [
+            self.assigner(priors, b, x, t.boxes, t.labels, self.centres(t)) for b, x, t in parts
+        ]
         assigned, quality = (torch.stack(rows) for rows in zip(*found, strict=True))
         image, row = (assigned >= 0).nonzero(as_tuple=True)
         return Matches(priors, predicted, assigned, image, row, quality[image, row])
+
+    def centres(self, target: Target) -> Tensor | None:
+        """Return the (N, 2) points near which objects are learnt; None for the boxes' centres."""
+        return None
 
     def box_losses(
         self, raw: tuple[Any, ...], targets: list[Target], matches: Matches

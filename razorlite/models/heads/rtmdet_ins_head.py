@@ -13,14 +13,15 @@ from razorlite.core.registry import register
 from razorlite.models.heads.dense import Maps, Size, join_levels, mean_over_ranks, tower, towers
 from razorlite.models.heads.roi_head import masks_of
 from razorlite.models.heads.rtmdet_head import Matches, RTMDetSepBNHead, each
-from razorlite.models.layers import Activation, ConvModule, Norm
+from razorlite.models.layers import Activation, ConvModule, Norm, init_convs
 from razorlite.models.tasks.assigners import DynamicSoftLabelAssigner
 from razorlite.models.tasks.losses import DiceLoss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.boxes import clip
 from razorlite.ops.dynamic_masks import dynamic_masks, kernel_size
 from razorlite.ops.nms import top_candidates
-from razorlite.structures import Detections, Target
+from razorlite.ops.regions import centres_of_mass
+from razorlite.structures import Detections, Frame, Target
 
 _WIDTH = 8  # channels between the layers of an object's network
 _LAYERS = 3
@@ -141,6 +142,7 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
             norm,
             activation,
         )
+        init_convs([self.mask_head])
 
     @property
     def outputs(self) -> dict[str, int]:
@@ -192,6 +194,10 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         losses = self.box_losses(raw, targets, matches)
         return losses | {"loss_mask": self._mask_loss(raw, targets, matches)}
 
+    def centres(self, target: Target) -> Tensor | None:
+        """Return the (N, 2) centres of mass of the objects' masks, in pixels."""
+        return centres_of_mass(masks_of(target)) if len(target) else None
+
     def _mask_loss(self, raw: tuple[Any, ...], targets: list[Target], matches: Matches) -> Tensor:
         kernels, features = join_levels(raw[2], self.kernel_channels), raw[3]
         count = mean_over_ranks(matches.quality.new_tensor(float(len(matches.row))))
@@ -232,27 +238,25 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         size = (logits.shape[1] * scale, logits.shape[2] * scale)
         return F.interpolate(logits[:, None], size=size, mode="bilinear")[:, 0]
 
-    def predict(
-        self, raw: tuple[Any, ...], size: Size, sizes: Sequence[Size] | None = None
-    ) -> list[Detections]:
-        """Return the detections of every image; masks cover the image without padding."""
+    def predict(self, raw: tuple[Any, ...], frames: Sequence[Frame]) -> list[Detections]:
+        """Return the detections of every image; masks cover the original image."""
         priors = self.priors(raw[0])
         return [
-            self._with_masks([[m[i] for m in kind] for kind in raw[:3]], raw[3][i], priors, one)
-            for i, one in enumerate(sizes or [size] * len(raw[3]))
+            self._with_masks([[m[i] for m in kind] for kind in raw[:3]], raw[3][i], priors, frame)
+            for i, frame in enumerate(frames)
         ]
 
     def _with_masks(
-        self, kinds: list[list[Tensor]], features: Tensor, priors: list[Tensor], size: Size
+        self, kinds: list[list[Tensor]], features: Tensor, priors: list[Tensor], frame: Frame
     ) -> Detections:
         levels = [self._rows(*maps) for maps in zip(*kinds, priors, strict=True)]
         boxes, scores, labels, kernels, points = (
             torch.cat(parts) for parts in zip(*levels, strict=True)
         )
-        boxes = clip(boxes, size)
+        boxes = clip(boxes, frame.size)
         kept, scores = self.post_process.keep(boxes, scores, labels)
-        masks = self._draw(features, kernels[kept], points[kept], size)
-        return Detections(boxes[kept], scores, labels[kept], masks)
+        masks = self._draw(features, kernels[kept], points[kept], frame)
+        return Detections(frame.to_original(boxes[kept]), scores, labels[kept], masks)
 
     def _rows(
         self, logits: Tensor, codes: Tensor, kernels: Tensor, priors: Tensor
@@ -264,13 +268,20 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         rows = codes.flatten(1)[:, cell].T.float(), kernels.flatten(1)[:, cell].T
         return self.decode(priors[cell], rows[0]), scores, labels, rows[1], priors[cell]
 
-    def _draw(self, features: Tensor, kernels: Tensor, priors: Tensor, size: Size) -> Tensor:
-        """Return (K, H, W) bool masks of K objects in an image of `size`."""
-        masks = torch.zeros((len(kernels), *size), dtype=torch.bool, device=features.device)
+    def _draw(self, features: Tensor, kernels: Tensor, priors: Tensor, frame: Frame) -> Tensor:
+        """Return (K, *frame.original) bool masks of K objects."""
+        (height, width), original = frame.size, frame.original
+        masks = torch.zeros((len(kernels), *original), dtype=torch.bool, device=features.device)
         threshold = math.log(self.mask_thr / (1 - self.mask_thr))
-        limit = self._at_a_time(features.shape[-2:])
+        limit = min(
+            self._at_a_time(features.shape[-2:]),
+            max(1, _LARGEST_MASKS // (original[0] * original[1])),
+        )
         for start in range(0, len(kernels), limit):
             part = slice(start, start + limit)
             logits = self._masks(features, kernels[part], priors[part], self.strides[0])
-            masks[part] = logits[:, : size[0], : size[1]] > threshold
+            inside = logits[:, None, :height, :width]
+            if original != frame.size:
+                inside = F.interpolate(inside, size=original, mode="bilinear")
+            masks[part] = inside[:, 0] > threshold
         return masks

@@ -63,7 +63,13 @@ class DynamicSoftLabelAssigner:
 
     @torch.no_grad()
     def __call__(
-        self, priors: Tensor, predicted: Tensor, logits: Tensor, boxes: Tensor, labels: Tensor
+        self,
+        priors: Tensor,
+        predicted: Tensor,
+        logits: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        centres: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return (P,) int64 assignments and the (P,) IoU of each prediction with its object.
 
@@ -73,6 +79,7 @@ class DynamicSoftLabelAssigner:
             logits: (P, C).
             boxes: (N, 4) objects in pixels.
             labels: (N,) int64.
+            centres: (N, 2) of the objects in pixels; those of their boxes by default.
         """
         return assign_by_soft_cost(
             priors[:, :2],
@@ -84,6 +91,7 @@ class DynamicSoftLabelAssigner:
             self.topk,
             self.iou_weight,
             self.soft_center_radius,
+            centres,
         )
 
 
