@@ -1,6 +1,7 @@
 """Processes and devices: torchrun's environment, seeds, the choice of device."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -29,6 +30,9 @@ def session(device: DeviceChoice = "auto", seed: int = 0) -> Iterator[torch.devi
         yield chosen
     finally:
         if joined:
+            # PyTorch 2.4 waits for Gloo's threads with the interpreter's lock held, which they may
+            # still want for the last exchange's tensors: let them have it first.
+            time.sleep(0.1)
             dist.destroy_process_group()
 
 

@@ -15,7 +15,7 @@ from razorlite.cost import count
 from razorlite.prune import Budget, Pruner, RandomImportance, apply, compose, mask
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
-from tests.trace.zoo import OWN, TORCHVISION, Net, conv, network, shuffled, stirred
+from tests.trace.zoo import OWN, TORCHVISION, Net, conv, joined, network, shuffled, stirred
 
 SHAPE = (64, 64)
 
@@ -145,7 +145,7 @@ MODELS = {
         lambda m, x: m.b(m.a(x) * m.g(m.a(x)).sigmoid()), a=conv(3, 8), g=conv(8, 1), b=conv(8, 2)
     ),
     "three of four chunks": lambda: Net(
-        lambda m, x: m.b(torch.cat(m.a(x).chunk(4, 1)[1:], 1)), a=conv(3, 12), b=conv(9, 2)
+        lambda m, x: m.b(joined(m.a(x).chunk(4, 1)[1:], 3)), a=conv(3, 12), b=conv(9, 2)
     ),
     "first half": lambda: Net(
         lambda m, x: m.b(m.a(x)[:, : m.a(x).size(1) // 2]), a=conv(3, 8), b=conv(4, 2)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from razorlite.trace import channel_graph, channel_groups
-from tests.trace.zoo import OWN, Net, conv, network, shuffled
+from tests.trace.zoo import OWN, Net, conv, joined, network, shuffled
 
 
 def groups_of(model, shape=(8, 8), **kwargs):
@@ -171,7 +171,7 @@ FIXED = {
     "a mean over channels": (lambda m, x: m.b(m.a(x) * m.a(x).mean(1, keepdim=True)), "mean"),
     "softmax over channels": (lambda m, x: m.b(m.a(x).softmax(1)), "softmax"),
     "a set slice": (lambda m, x: m.b(torch.cat([m.a(x)[:, :3], m.a(x)[:, 3:]], 1)), "set places"),
-    "a set split": (lambda m, x: m.b(torch.cat(m.a(x).split(2, 1), 1)), "set places"),
+    "a set split": (lambda m, x: m.b(joined(m.a(x).split(2, 1), 2)), "set places"),
     "a set view": (lambda m, x: m.b(m.a(x).view(-1, 4, 8, 8)), "set size"),
     "a matrix product": (lambda m, x: m.b(m.a(x) @ m.a(x).transpose(2, 3)), "matmul"),
     "a roll": (lambda m, x: m.b(m.a(x).roll(1, 1)), "roll"),

@@ -22,6 +22,12 @@ from razorlite.models.necks.pooling import GlobalAveragePooling
 from tests.space.supernets import mobile_space, shuffle_space
 
 
+def joined(parts: Any, count: int) -> torch.Tensor:
+    """Join the first parts of a split of channels, each by its number: other ways PyTorch 2.4's
+    torch.fx does not follow."""
+    return torch.cat([parts[i] for i in range(count)], 1)
+
+
 class Net(nn.Module):
     """Layers by name and a function that joins them: `Net(run, a=conv(3, 8), ...)`."""
 
