@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -468,12 +469,16 @@ def test_centerness_by_hand():
 
 def test_anchors_in_the_padding_are_ignored():
     model, images = _retinanet().eval(), _images(1)
-    small = Target(boxes=tensor([[5.0, 5, 40, 40]]), labels=tensor([0]), size=(48, 64))
+    small = Target(boxes=tensor([[5.0, 5, 40, 40]]), labels=tensor([0]), size=(64, 64))
     with torch.no_grad():
         raw = model(images)
         before = model.bbox_head.loss(raw, [small], SIZE)
+        part_of_32 = model.bbox_head.loss(raw, [replace(small, size=(33, 50))], SIZE)
+        assert_close(part_of_32, before)
+        more = model.bbox_head.loss(raw, [replace(small, size=(65, 64))], SIZE)
+        assert more["loss_cls"] > before["loss_cls"]
         for level in raw[0]:
-            level[:, :, level.shape[2] // 2 + 1 :] += 5
+            level[:, :, level.shape[2] * 64 // SIZE[0] :] += 5
         assert_close(model.bbox_head.loss(raw, [small], SIZE), before)
 
 

@@ -76,8 +76,8 @@ class AnchorHead(DenseHead):
     def assign(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
         """Return (B, P) assignments.
 
-        IGNORED are anchors whose cell begins in the image's padding, or that leave the image by
-        more than `allowed_border`.
+        IGNORED are anchors whose cell begins in the image's padding (see
+        `AnchorGenerator.inside`), or that leave the image by more than `allowed_border`.
         """
         shapes = map_shapes(logits)
         grids = self.anchors.grids(shapes, logits[0])

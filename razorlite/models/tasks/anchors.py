@@ -8,6 +8,7 @@ from razorlite.core.registry import register
 from razorlite.ops.anchors import base_anchors, grid_anchors
 
 Shapes = list[tuple[int, int]]
+_WHOLE = 32  # pixels
 
 
 @register()
@@ -68,13 +69,17 @@ class AnchorGenerator:
     def inside(self, shapes: Shapes, image: tuple[int, int]) -> Tensor:
         """Return (P,) bool over all levels: which cells of padded maps begin inside the image.
 
+        As in the published models an image reaches to the next multiple of 32 pixels, to which it
+        would be padded by itself.
+
         Args:
             shapes: (H, W) of each level's map.
             image: (height, width) in pixels without padding.
         """
+        bottom, right = (-(-side // _WHOLE) * _WHOLE for side in image)
         levels = []
         for (height, width), stride in zip(shapes, self.strides, strict=True):
-            rows = torch.arange(height) * stride < image[0]
-            columns = torch.arange(width) * stride < image[1]
+            rows = torch.arange(height) * stride < bottom
+            columns = torch.arange(width) * stride < right
             levels.append((rows[:, None] & columns).flatten().repeat_interleave(self.per_cell))
         return torch.cat(levels)
