@@ -95,7 +95,7 @@ COURSES = {
     "atss": Course(small._atss),
     "gfl": Course(small._gfl),
     "rtmdet": Course(small._rtmdet, steps=500),
-    "rtmdet_ins": Course(small._rtmdet_ins, steps=500),
+    "rtmdet_ins": Course(small._rtmdet_ins, steps=600, lr=6e-3),
     "faster_rcnn": Course(faster_rcnn),
     "mask_rcnn": Course(mask_rcnn),
     "cascade_rcnn": Course(cascade_rcnn, steps=200),
