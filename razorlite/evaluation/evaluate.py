@@ -81,8 +81,10 @@ def target_to_original(target: Target) -> Target:
 
 
 def _original_masks(target: Target) -> Tensor | None:
-    masks = target.masks if target.original_masks is None else target.original_masks
-    if masks is None or len(masks) == 0 or masks is target.original_masks:
+    if target.original_masks is not None:
+        return target.original_masks
+    masks = target.masks
+    if masks is None or len(masks) == 0:
         return masks
     height, width = target.size
     inside = masks[:, :height, :width]

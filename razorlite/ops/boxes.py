@@ -47,9 +47,7 @@ def paired_giou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     GIoU, https://arxiv.org/abs/1902.09630.
     """
     overlap, union = _overlap_and_union(first, second, eps)
-    low = torch.minimum(first[:, :2], second[:, :2])
-    high = torch.maximum(first[:, 2:], second[:, 2:])
-    hull = (high - low).clamp(min=0).prod(-1).clamp(min=eps)
+    hull = _hull_sides(first, second).clamp(min=0).prod(-1).clamp(min=eps)
     return overlap / union - (hull - union) / hull
 
 
@@ -59,9 +57,7 @@ def paired_diou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     The distance is squared and measured by the diagonal of the enclosing box.
     DIoU, https://arxiv.org/abs/1911.08287, eq. 7.
     """
-    low = torch.minimum(first[:, :2], second[:, :2])
-    high = torch.maximum(first[:, 2:], second[:, 2:])
-    diagonal = (high - low).square().sum(-1).clamp(min=eps)
+    diagonal = _hull_sides(first, second).square().sum(-1).clamp(min=eps)
     between = first[:, :2] + first[:, 2:] - second[:, :2] - second[:, 2:]
     return paired_iou(first, second, eps) - between.square().sum(-1) / 4 / diagonal
 
@@ -77,6 +73,11 @@ def paired_ciou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     iou = paired_iou(first, second, eps).detach()
     weight = aspect.detach() / (1 - iou + aspect.detach()).clamp(min=eps)
     return paired_diou(first, second, eps) - weight * aspect
+
+
+def _hull_sides(first: Tensor, second: Tensor) -> Tensor:
+    """Return the (N, 2) width and height of the box around both boxes i."""
+    return torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
 
 
 def _lean(boxes: Tensor, eps: float) -> Tensor:

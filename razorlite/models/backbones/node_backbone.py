@@ -72,7 +72,8 @@ class NodeBackbone(nn.Module):
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__ = copy.deepcopy(self.__dict__, memo)
-        _keep_graphs(self.body, copied.body, memo)
+        for graph in ("train_graph", "eval_graph"):  # which PyTorch 2.4 forgets
+            setattr(copied.body, graph, copy.deepcopy(getattr(self.body, graph), memo))
         return copied
 
     def _extractor(
@@ -96,10 +97,7 @@ class NodeBackbone(nn.Module):
         return create_feature_extractor(model, wanted, **quiet)
 
     def _channels(self, name: str, nodes: Sequence[str]) -> tuple[int, ...]:
-        memo: dict[int, Any] = {}
-        shadow = copy.deepcopy(self.body, memo)
-        _keep_graphs(self.body, shadow, memo)
-        shadow.to("meta").eval()
+        shadow = copy.deepcopy(self).body.to("meta").eval()
         outs = shadow(torch.empty(1, 3, 224, 224, device="meta"))
         for node, out in zip(nodes, outs.values(), strict=True):
             # of a square image: channels in the last place show
@@ -114,9 +112,3 @@ def _with_parents(nodes: Sequence[str]) -> set[str]:
     """Return the names of nodes and of all modules around them."""
     parts = [node.split(".") for node in nodes]
     return {".".join(p[:count]) for p in parts for count in range(1, len(p) + 1)}
-
-
-def _keep_graphs(body: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
-    """Give a copy both graphs of its original, for training and evaluation: PyTorch 2.4 forgets."""
-    for name in ("train_graph", "eval_graph"):
-        setattr(copied, name, copy.deepcopy(getattr(body, name), memo))

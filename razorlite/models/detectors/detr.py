@@ -78,7 +78,7 @@ class DETR(Detector):
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the head's losses of every decoder layer."""
         whole = _size(images)
-        sizes = [whole if t.size == (0, 0) else t.size for t in targets]
+        sizes = [t.frame(whole).size for t in targets]
         return self.bbox_head.loss(self._raw(images, sizes), targets, sizes)
 
     @torch.no_grad()

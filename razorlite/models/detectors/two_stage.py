@@ -69,7 +69,7 @@ class TwoStageDetector(Detector):
         maps, whole = self.features(images), repeat_size(images)
         raw = self.rpn_head(maps)
         losses = self.rpn_head.loss(raw, targets, whole[0])
-        sizes = [w if t.size == (0, 0) else t.size for t, w in zip(targets, whole, strict=True)]
+        sizes = [t.frame(w).size for t, w in zip(targets, whole, strict=True)]
         proposals = self.rpn_head.propose(raw, sizes, self.rpn_head.train_proposals)
         return losses | self.roi_head.loss(maps, proposals, targets, sizes)
 
