@@ -177,9 +177,10 @@ class AttentionTransfer(DistillLoss):
 class PKD(DistillLoss):
     """One minus the Pearson correlation of each channel, averaged over channels.
 
-    Both sides' channels are scaled to zero mean and unit deviation over the batch and all
-    locations, and half their mean squared difference is taken: the same number. Magnitudes do not
-    matter, so teacher and student may be detectors of different kinds.
+    Both sides' channels are scaled to zero mean and unit deviation over the n values that batch
+    and locations have, and half their mean squared difference is taken. As in the authors' code
+    the deviation is the unbiased one, so the loss is (n - 1) / n times one minus the correlation.
+    Magnitudes do not matter: teacher and student may be detectors of different kinds.
 
     Args:
         weight: factor of the loss.
@@ -200,10 +201,11 @@ def _kl(student: Tensor, teacher: Tensor, dim: int, tau: float) -> Tensor:
 
 
 def _standardized(maps: Tensor) -> Tensor:
-    """Return (C, N * locations) with zero mean and unit deviation per channel."""
+    """Return (C, N * locations) with zero mean and unit (unbiased) deviation per channel."""
     rows = maps.transpose(0, 1).flatten(1)
     centred = rows - rows.mean(1, keepdim=True)
-    return centred / (centred.square().mean(1, keepdim=True) + 1e-12).sqrt()
+    variance = centred.square().sum(1, keepdim=True) / max(rows.shape[1] - 1, 1)
+    return centred / (variance + 1e-12).sqrt()
 
 
 def _per_anchor(logits: Tensor, num_classes: int | None) -> Tensor:

@@ -126,19 +126,27 @@ def test_attention_transfer_by_hand():
     assert_close(AttentionTransfer()(student, teacher), tensor(((1 - a) ** 2 + b**2) / 2))
 
 
-def test_pkd_is_one_minus_the_correlation():
+def test_pkd_is_one_minus_the_correlation_but_for_the_unbiased_deviation():
     student, teacher = torch.randn(3, 4, 5, 6), torch.randn(3, 4, 5, 6)
     correlations = [
         torch.corrcoef(torch.stack([student[:, c].flatten(), teacher[:, c].flatten()]))[0, 1]
         for c in range(4)
     ]
-    assert_close(PKD()(student, teacher), 1 - torch.stack(correlations).mean())
+    expected = (1 - torch.stack(correlations).mean()) * (1 - 1 / (3 * 5 * 6))
+    assert_close(PKD()(student, teacher), expected)
 
 
 def test_pkd_ignores_scale_and_shift():
     maps = torch.randn(2, 3, 4, 4)
     assert_close(PKD()(maps, 7 * maps - 3), tensor(0.0), atol=1e-5, rtol=0)
-    assert_close(PKD()(maps, -maps), tensor(2.0))
+    assert_close(PKD()(maps, -maps), tensor(2.0 * 31 / 32))
+
+
+def test_pkd_of_a_single_value_per_channel_is_nothing():
+    student = torch.randn(1, 3, 1, 1, requires_grad=True)
+    loss = PKD()(student, torch.randn(1, 3, 1, 1))
+    loss.backward()
+    assert (loss, student.grad.abs().max()) == (0, 0)
 
 
 def test_pkd_of_a_dead_channel_has_finite_gradients():
