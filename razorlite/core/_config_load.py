@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core import shipped
-from razorlite.core._yaml_lines import Node, dump, from_tree, parse, plain
+from razorlite.core._yaml_lines import DEEPEST, MOST_BYTES, Node, dump, from_tree, parse, plain
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import suggestion
 
 Key = tuple[str, ...]
+
+_MOST_FILES = 100
+_MOST_FAULTS = 20
 
 
 class LocatedConfigError(ConfigError):
@@ -50,8 +53,8 @@ class Config:
         for part in split_path(path):
             if isinstance(value, dict) and part in value:
                 value = value[part]
-            elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-                value = value[int(part)]
+            elif isinstance(value, list) and _number(part) < len(value):
+                value = value[_number(part)]
             else:
                 return default
         return value
@@ -90,8 +93,11 @@ def load(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[st
 
 def raise_faults(faults: Sequence[str]) -> None:
     """Raise one ConfigError with every fault on its own line, if there are any."""
-    if faults:
-        raise LocatedConfigError("\n".join(dict.fromkeys(faults)))
+    lines = list(dict.fromkeys(faults))
+    if len(lines) > _MOST_FAULTS:
+        lines[_MOST_FAULTS:] = [f"... and {len(lines) - _MOST_FAULTS} more faults"]
+    if lines:
+        raise LocatedConfigError("\n".join(lines))
 
 
 def split_path(path: str) -> Key:
@@ -123,7 +129,7 @@ def _read(config: Any, faults: list[str]) -> tuple[Node, Path | None]:
     if isinstance(config, Mapping):
         return from_tree(config, "config"), None
     path = shipped.find(config)
-    return _read_file(path, (), faults), path
+    return _Files(faults).read(path), path
 
 
 def _with_sources(config: Config) -> Node:
@@ -141,32 +147,69 @@ def _with_sources(config: Config) -> Node:
     return rebuild(config.tree, ())
 
 
-def _read_file(path: Path, inside: tuple[Path, ...], faults: list[str]) -> Node:
-    """Read a file and merge it over its bases; `inside` are the files that led here."""
-    node = parse(_read_text(path), str(path), faults)
-    if node.value is None:
-        node = Node({}, node.source)
-    if not isinstance(node.value, dict):
-        faults.append(f"{path}: wants 'key: value' lines, got {type(node.value).__name__}")
-        return Node({}, str(path))
-    result = Node({}, str(path))
-    for base, source in _bases(node.value.pop("_base_", None), faults):
-        base_path = Path(os.path.normpath(path.parent / base))
-        chain = (*inside, path)
-        if any(_same(base_path, seen) for seen in chain):
-            faults.append(
-                f"{source}: _base_: {base_path} is a base of itself; remove one of the two"
+class _Files:
+    """Reads a file and its bases, each file once."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        self._read: dict[str, Node] = {}
+
+    def read(self, path: Path, inside: tuple[Path, ...] = ()) -> Node:
+        """Read a file and merge it over its bases; `inside` are the files that led here."""
+        real = os.path.realpath(path)
+        if real not in self._read:
+            self._read[real] = self._merged(path, inside)
+        return self._read[real]
+
+    def _merged(self, path: Path, inside: tuple[Path, ...]) -> Node:
+        node = parse(_read_text(path), str(path), self.faults)
+        if node.value is None:
+            node = Node({}, node.source)
+        if not isinstance(node.value, dict):
+            self.faults.append(f"{path}: wants 'key: value' lines, got {type(node.value).__name__}")
+            return Node({}, str(path))
+        result = Node({}, str(path))
+        for base, source in _bases(node.value.pop("_base_", None), self.faults):
+            result = merge(result, self._base(path, base, source, (*inside, path)))
+        return merge(result, node)
+
+    def _base(self, path: Path, base: str, source: str, chain: tuple[Path, ...]) -> Node:
+        """Read one base of a file; an empty block where it cannot be used."""
+        try:
+            found = _find_base(path, base)
+        except ConfigError as error:
+            self.faults.append(f"{source}: _base_: {error}")
+            return Node({}, source)
+        if any(_same(found, seen) for seen in chain):
+            self.faults.append(
+                f"{source}: _base_: {found} is a base of itself; remove one of the two"
             )
-        elif not base_path.is_file():
-            hint = suggestion(base_path.name, shipped.yaml_names(base_path.parent))
-            faults.append(f"{source}: _base_: no file {base_path}{hint}")
+        elif len(chain) > DEEPEST or len(self._read) > _MOST_FILES:
+            self.faults.append(
+                f"{source}: _base_: more than {DEEPEST} bases of bases, or {_MOST_FILES} files; "
+                f"join some of them"
+            )
         else:
-            result = merge(result, _read_file(base_path, chain, faults))
-    return merge(result, node)
+            return self.read(found, chain)
+        return Node({}, source)
+
+
+def _find_base(path: Path, base: str) -> Path:
+    """Return the file that `_base_` names: relative to its file, or shipped."""
+    beside = Path(os.path.normpath(path.parent / base))
+    if beside.is_file():
+        return beside
+    try:
+        return shipped.find_shipped(base)
+    except ConfigError:
+        hint = suggestion(beside.name, shipped.yaml_names(beside.parent))
+        raise ConfigError(f"no file {beside}{hint}") from None
 
 
 def _read_text(path: Path) -> str:
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes; is it a configuration?")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a UTF-8 text file; is it a configuration?") from error
@@ -199,6 +242,9 @@ def _override(root: Node, override: str, faults: list[str]) -> Node:
         faults.append(f"--set {override}: wants KEY=VALUE, for instance --set seed=1")
         return root
     source = f"--set {path.strip()}"
+    if len(key) > DEEPEST:
+        faults.append(f"--set: a key more than {DEEPEST} parts deep: {path[:40]}...")
+        return root
     value = parse(text, source, faults, fixed_source=source)
     try:
         return _put(root, key, value)
@@ -229,9 +275,14 @@ def _put(node: Node, key: Key, new: Node, done: Key = ()) -> Node:
 def _index(items: list[Node], head: str, done: Key) -> int:
     if not head.isdecimal():
         raise ConfigError(f"{join_path(done)} is a list; name an item by its index from 0")
-    if int(head) >= len(items):
-        raise ConfigError(f"{join_path(done)} has {len(items)} items; there is no item {head}")
-    return int(head)
+    if _number(head) >= len(items):
+        raise ConfigError(f"{join_path(done)} has {len(items)} items; there is no item {head[:20]}")
+    return _number(head)
+
+
+def _number(text: str) -> int:
+    """Return the index that a part of a path is, or one beyond any list."""
+    return int(text) if text.isdecimal() and len(text) < 10 else sys.maxsize
 
 
 def _sources(node: Node, key: Key) -> Iterator[tuple[Key, str]]:

@@ -1,13 +1,19 @@
 """YAML read into nodes that know their line. Scalars follow YAML 1.2, so `1e-4` is a number."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
+MOST_BYTES = 500_000
+DEEPEST = 64
+_MOST_VALUES = 30_000
 _TAG = "tag:yaml.org,2002:"
+_UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _FLOAT = re.compile(
     r"""^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?
         |[-+]?[0-9]+[eE][-+]?[0-9]+
@@ -30,7 +36,27 @@ class Node:
 
 
 class _Loader(yaml.SafeLoader):
+    """Composes no more values than a person writes, and no deeper."""
+
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 PyYAML's own spelling
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._values = self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            self._refuse(f"more than {_MOST_VALUES} values; is it a configuration?")
+        if self._depth >= DEEPEST:
+            self._refuse(f"blocks more than {DEEPEST} deep; is it a configuration?")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _refuse(self, problem: str) -> None:
+        raise ComposerError(None, None, problem, self.peek_event().start_mark)
 
 
 _Loader.add_implicit_resolver(
@@ -71,14 +97,16 @@ def parse(text: str, name: str, faults: list[str], fixed_source: str | None = No
     reader = _Reader(name, faults, fixed_source)
     try:
         root = yaml.compose(text, Loader=_Loader)
+        return Node(None, name) if root is None else reader.read(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        hint = " (indent with spaces)" if "'\\t'" in str(error.problem) else ""
         context = f" {error.context}" if error.context else ""
-        faults.append(f"{reader.at(mark)}: not valid YAML: {error.problem}{context}")
-    except yaml.YAMLError as error:
-        faults.append(f"{name}: not valid YAML: {' '.join(str(error).split())}")
-    else:
-        return Node(None, name) if root is None else reader.read(root)
+        faults.append(f"{reader.at(mark)}: not valid YAML: {error.problem}{context}{hint}")
+    except yaml.reader.ReaderError as error:
+        where = fixed_source or f"{name}:{text.count(chr(10), 0, error.position) + 1}"
+        character = f"{error.character:#06x}"
+        faults.append(f"{where}: not valid YAML: the character {character} is no text; remove it")
     return Node(None, name)
 
 
@@ -120,6 +148,7 @@ class _Reader:
         self.faults = faults
         self.fixed_source = fixed_source
         self.open: set[int] = set()
+        self.count = 0
 
     def at(self, mark: Any) -> str:
         if self.fixed_source is not None or mark is None:
@@ -128,6 +157,10 @@ class _Reader:
 
     def read(self, node: yaml.Node, source: str | None = None) -> Node:
         source = source or self.at(node.start_mark)
+        self.count += 1
+        if self.count > _MOST_VALUES:
+            problem = f"aliases repeat more than {_MOST_VALUES} values; write out what is needed"
+            raise ComposerError(None, None, problem, node.start_mark)
         if id(node) in self.open:
             self.faults.append(f"{source}: an alias refers to the block it stands in")
             return Node(None, source)
@@ -143,29 +176,35 @@ class _Reader:
             return [self.read(item) for item in node.value]
         if isinstance(node, yaml.ScalarNode) and node.tag.removeprefix(_TAG) in _SCALARS:
             return self._scalar(node, source)
-        self.faults.append(f"{source}: the tag {node.tag!r} is not allowed; write plain YAML")
+        self.faults.append(
+            f"{source}: the tag {_short(node.tag)!r} is not allowed; write plain YAML"
+        )
         return None
 
     def _scalar(self, node: yaml.ScalarNode, source: str) -> Any:
+        kind = node.tag.removeprefix(_TAG)
         try:
-            return _SCALARS[node.tag.removeprefix(_TAG)](node.value)
+            return _SCALARS[kind](node.value)
+        except OverflowError:
+            self.faults.append(f"{source}: {_short(node.value)} is too large for a number")
         except ValueError:
-            self.faults.append(f"{source}: {node.value!r} is no {node.tag.removeprefix(_TAG)}")
-            return None
+            self.faults.append(f"{source}: {_short(repr(node.value))} is no {kind}")
+        return None
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Node]:
         children: dict[str, Node] = {}
         merged: dict[str, Node] = {}
         for key_node, value_node in node.value:
             source = self.at(key_node.start_mark)
-            if not isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode) or _UNPRINTABLE.search(key_node.value):
                 self.faults.append(f"{source}: a key must be plain text")
             elif key_node.tag == _TAG + "merge":
                 merged = {**self._merge_key(value_node, source), **merged}
             elif key_node.value in children:
                 first = children[key_node.value].source
+                key = _short(repr(key_node.value))
                 self.faults.append(
-                    f"{source}: key {key_node.value!r} is written twice, first at {first}; keep one"
+                    f"{source}: key {key} is written twice, first at {first}; keep one"
                 )
             else:
                 children[key_node.value] = self.read(value_node, source)
@@ -183,10 +222,36 @@ class _Reader:
         return merged
 
 
+def _text(text: str) -> str:
+    if _UNPRINTABLE.search(text):
+        raise ValueError
+    return text
+
+
+def _int(text: str) -> int:
+    if len(text) > 40:  # a longer one takes Python long to read
+        raise OverflowError
+    value = int(text.replace("_", ""), 16 if text.lower().startswith("0x") else 10)
+    if not -(2**63) <= value < 2**63:
+        raise OverflowError
+    return value
+
+
+def _float(text: str) -> float:
+    value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if math.isinf(value) and "inf" not in text.lower():
+        raise OverflowError
+    return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 _SCALARS: dict[str, Callable[[str], Any]] = {
-    "str": str,
+    "str": _text,
     "null": lambda text: None,
     "bool": lambda text: text.lower() == "true",
-    "int": lambda text: int(text.replace("_", ""), 16 if text.lower().startswith("0x") else 10),
-    "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+    "int": _int,
+    "float": _float,
 }

@@ -42,9 +42,18 @@ def find(name: str | Path) -> Path:
         ConfigError: there is none; the message suggests near names.
     """
     path = Path(name)
-    if path.is_file():
-        return path
-    matches = [config for config in configs() if _means(path, config)]
+    return path if path.is_file() else find_shipped(path)
+
+
+def find_shipped(name: str | Path) -> Path:
+    """Return the shipped configuration that `name` means, or a base by its path under configs/.
+
+    Raises:
+        ConfigError: there is none, or several; the message suggests near names.
+    """
+    path = Path(name)
+    known = configs() if "_base_" not in path.parts else folder().rglob("*.yaml")
+    matches = [config for config in known if _means(path, config)]
     if len(matches) == 1:
         return matches[0]
     if matches:

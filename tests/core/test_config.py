@@ -151,6 +151,22 @@ class TestBases:
         config = load(write("x.yaml", "_base_: [l.yaml, r.yaml]\n"))
         assert config.tree == {"a": 1, "b": 2, "c": 3}
 
+    @pytest.mark.parametrize(
+        "name", ["demo/supernet", "configs/demo/supernet.yaml", "retinanet_r50_fpn_1x_coco"]
+    )
+    def test_a_shipped_configuration_by_its_name(self, write, name):
+        config = load(write("x.yaml", f"_base_: {name}\nseed: 3\n"))
+        assert config.tree["model"]["type"] in ("FCOS", "RetinaNet")
+        assert config.tree["seed"] == 3
+
+    def test_a_shipped_base_by_its_path(self, write):
+        config = load(write("x.yaml", "_base_: _base_/schedules/1x\n"))
+        assert config.tree["train"]["max_epochs"] == 12
+
+    def test_a_file_beside_hides_a_shipped_one(self, write):
+        write("demo/supernet.yaml", "a: 1\n")
+        assert load(write("x.yaml", "_base_: demo/supernet.yaml\n")).tree == {"a": 1}
+
     def test_missing_base_is_suggested(self, write):
         write("_base_/bccd.yaml", "a: 1\n")
         write("x.yaml", "_base_:\n  - _base_/bcd.yaml\n  - 3\n")
@@ -180,7 +196,7 @@ class TestFaultyFiles:
             ("a: *nowhere\n", "x.yaml:1: not valid YAML: found undefined alias"),
             ("? [a, b]\n: 1\n", "x.yaml:1: a key must be plain text"),
             ("a: !!int many\n", "x.yaml:1: 'many' is no int"),
-            ("a: \x07\n", "x.yaml: not valid YAML"),
+            ("a: \x07\n", "x.yaml:1: not valid YAML: the character 0x0007 is no text; remove it"),
         ],
     )
     def test_names_file_and_line(self, write, text, message):
