@@ -8,7 +8,8 @@ from razorlite.data.classification import (
 from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import ConcatDataset, Dataset, Subset, split_holdout
 from razorlite.data.faults import Fault
-from razorlite.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader, build_loader
+from razorlite.data.loader import Loader, build_loader
+from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from razorlite.data.repeating import ClassBalancedDataset, RepeatDataset
 from razorlite.data.shapes import ShapesDataset, write_shapes
 from razorlite.data.transforms import (
@@ -51,6 +52,7 @@ __all__ = [
     "ImageFolderDataset",
     "Loader",
     "Pad",
+    "Preprocess",
     "RandomAffine",
     "RandomChoice",
     "RandomCrop",

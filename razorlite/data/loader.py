@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from razorlite.core import distributed
 from razorlite.core.errors import ConfigError, DataError
@@ -21,10 +20,9 @@ from razorlite.data._batches import (
 from razorlite.data._items import ItemMaker, Transforms, global_order
 from razorlite.data._workers import Crew
 from razorlite.data.dataset import Dataset
+from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Normalise, Preprocess
 from razorlite.structures import Batch
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 _log = logging.getLogger(__name__)
 
 
@@ -74,7 +72,10 @@ def build_loader(
         ConfigError: a number is out of range, or `keep_batches` with `shuffle`.
         DataError: the data set is empty.
     """
-    _check(len(dataset), batch_size, num_workers, pad_multiple, mean, std, shuffle and keep_batches)
+    _check(len(dataset), batch_size, num_workers, shuffle and keep_batches)
+    preprocess = Preprocess(
+        mean=tuple(mean), std=tuple(std), channels=channels, pad_multiple=pad_multiple
+    )
     items = ItemMaker(
         dataset=dataset, transforms=transforms, switch=switch, seed=seed, shuffle=shuffle
     )
@@ -83,42 +84,12 @@ def build_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         shuffle=shuffle,
-        normalise=Normalise(mean, std, channels, torch.device(device)),
+        normalise=Normalise(preprocess, device),
         drop_last=drop_last,
         keep_batches=keep_batches,
         rank=distributed.rank() if rank is None else rank,
         world_size=distributed.world_size() if world_size is None else world_size,
     )
-
-
-class Normalise:
-    """Turns uint8 batches into normalised ones on the device; padding becomes exactly 0.
-
-    They are laid out channels last, in which convolutions are faster.
-
-    Args:
-        mean, std: of the channels in the order the model wants, on the scale 0 to 255.
-        channels: "bgr" swaps red and blue.
-        device: where to.
-    """
-
-    def __init__(
-        self, mean: Sequence[float], std: Sequence[float], channels: str, device: torch.device
-    ) -> None:
-        self.mean = torch.tensor(mean, device=device).view(3, 1, 1)
-        self.std = torch.tensor(std, device=device).view(3, 1, 1)
-        self.swap, self.device = channels == "bgr", device
-
-    def __call__(self, images: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
-        """Return (B, 3, H, W) float32 of uint8 RGB images and their sizes inside the batch."""
-        images = images.to(self.device, non_blocking=True)
-        if self.swap:
-            images = images.flip(1)
-        result = images.float().sub_(self.mean).div_(self.std)
-        for image, (height, width) in zip(result, shapes, strict=True):
-            image[:, height:] = 0
-            image[:, :, width:] = 0
-        return result.contiguous(memory_format=torch.channels_last)
 
 
 class Loader:
@@ -225,23 +196,13 @@ class Loader:
         return Batch(self.normalise(packed.images, packed.shapes), targets)
 
 
-def _check(
-    count: int,
-    batch_size: int,
-    num_workers: int,
-    pad_multiple: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    kept_shuffle: bool,
-) -> None:
+def _check(count: int, batch_size: int, num_workers: int, kept_shuffle: bool) -> None:
     if count == 0:
         raise DataError("cannot load batches of an empty data set; wanted at least one image")
-    if batch_size < 1 or pad_multiple < 1 or num_workers < 0:
+    if batch_size < 1 or num_workers < 0:
         raise ConfigError(
-            f"a loader wants batch_size >= 1, pad_multiple >= 1 and num_workers >= 0, "
-            f"got {batch_size}, {pad_multiple} and {num_workers}"
+            f"a loader wants batch_size >= 1 and num_workers >= 0, got {batch_size} and "
+            f"{num_workers}"
         )
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ConfigError(f"mean and std are three numbers, std above 0, got {mean} and {std}")
     if kept_shuffle:
         raise ConfigError("keep_batches is for loaders that do not shuffle; set shuffle: false")

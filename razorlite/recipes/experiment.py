@@ -11,7 +11,7 @@ from razorlite import evaluation, models
 from razorlite.core import config as core_config
 from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
-from razorlite.data import IMAGENET_MEAN, IMAGENET_STD, Dataset, Transform
+from razorlite.data import IMAGENET_MEAN, IMAGENET_STD, Dataset, Preprocess, Transform
 from razorlite.distill import DistillerConfig
 from razorlite.engine.config import TrainConfig
 from razorlite.evaluation.metric import Metric
@@ -97,6 +97,17 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.holdout < 1:
             raise ConfigError(f"data.holdout is above 0 and below 1, got {self.holdout}")
+        _ = self.preprocess  # wrong numbers are told when the block is read
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What is done with the pixels before the model sees them."""
+        return Preprocess(
+            mean=tuple(self.mean),
+            std=tuple(self.std),
+            channels=self.channels,
+            pad_multiple=self.pad_multiple,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

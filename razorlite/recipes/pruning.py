@@ -14,10 +14,11 @@ from razorlite.engine.launch import session
 from razorlite.engine.run_folder import on_main, prepare_run_folder
 from razorlite.prune import Budget, PruneConfig, apply, compose, polynomial_schedule
 from razorlite.recipes.building import Built, build, load_into
+from razorlite.recipes.card import ModelCard
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.splits import Splits
-from razorlite.recipes.training import build_runner, draw
+from razorlite.recipes.training import build_runner, describe, draw
 from razorlite.space import Subnet
 from razorlite.trace import channel_groups
 from razorlite.visual import plot_channels
@@ -65,6 +66,7 @@ def prune(
         final = load(merged, [f"subnet={folder / 'subnet.yaml'}"])
         prepare_run_folder(folder, resume=False, config_text=final.dump())
         splits = Splits(experiment, device)
+        tuned = splits if experiment.train else None
         kept = built.subnet or Subnet()
         sizes = {g.name: g.size for g in channel_groups(built.model, experiment.shape)}
         scores: dict[str, float] = {}
@@ -73,7 +75,8 @@ def prune(
             kept, built = _shrink(built, kept, settings, budget, experiment)
             on_main(partial(_write, kept, sizes, folder))
             where = folder if last else folder / f"round_{number}"
-            scores = _tune(built, splits, experiment, where)
+            card = replace(describe(final, experiment, built, tuned), subnet=kept)
+            scores = _tune(built, splits, experiment, where, card)
         origin = {**kept.origin, "checkpoint": str(checkpoint)}
         kept = kept.with_figures(scores=scores, origin=origin)
         on_main(partial(_write, kept, sizes, folder))
@@ -129,13 +132,15 @@ def _shrink(
     return whole, replace(built, model=slim)
 
 
-def _tune(built: Built, splits: Splits, experiment: Experiment, folder: Path) -> dict[str, float]:
+def _tune(
+    built: Built, splits: Splits, experiment: Experiment, folder: Path, card: ModelCard
+) -> dict[str, float]:
     """Fine-tune as the `train` block says, or save the slim model as it is."""
     if experiment.train is None:
-        content = {"model": built.model.state_dict()}
+        content = {"model": built.model.state_dict(), "meta": card.to_meta()}
         on_main(lambda: save_checkpoint(folder / "checkpoints" / "last.pt", content))
         return {}
-    runner = build_runner(experiment, built, splits, folder, splits.device)
+    runner = build_runner(experiment, built, splits, folder, card)
     figures = runner.run()
     draw(built, splits, folder)
     return figures

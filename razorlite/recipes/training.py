@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError
 from razorlite.distill import DistilledStep, Distiller
 from razorlite.engine.launch import session
@@ -17,6 +18,7 @@ from razorlite.engine.runner import Runner
 from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, load_into, place
+from razorlite.recipes.card import ModelCard
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pictures import sample_detections, training_pictures
@@ -64,17 +66,38 @@ def train(
         if experiment.load_from and not started:
             load_into(built, experiment.load_from)
         splits = Splits(experiment, device)
-        runner = build_runner(experiment, built, splits, folder, device)
+        card = describe(merged, experiment, built, splits)
+        runner = build_runner(experiment, built, splits, folder, card)
         prepare_run_folder(runner.folder, resume=resume, config_text=merged.dump())
         figures = runner.run(resume=resume)
         draw(built, splits, runner.folder)
     return figures
 
 
+def describe(
+    config: Config, experiment: Experiment, built: Built, splits: Splits | None
+) -> ModelCard:
+    """Return what the checkpoints of a training say of their model."""
+    return ModelCard(
+        model=experiment.model.type,
+        classes=None if splits is None else tuple(splits.train.classes),
+        preprocess=None if experiment.data is None else experiment.data.preprocess,
+        subnet=built.subnet,
+        config=config.dump(),
+    )
+
+
 def build_runner(
-    experiment: Experiment, built: Built, splits: Splits, folder: Path, device: torch.device
+    experiment: Experiment, built: Built, splits: Splits, folder: Path, card: ModelCard
 ) -> Runner:
     """Return the runner that trains a model as an experiment says.
+
+    Args:
+        experiment: the configuration.
+        built: the model.
+        splits: images, and the device to train on.
+        folder: run folder.
+        card: what checkpoints say of the model.
 
     Raises:
         ConfigError: there is no `train` block.
@@ -82,18 +105,14 @@ def build_runner(
     """
     if experiment.train is None:
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
-    model = place(built.model, device)
     return Runner(
-        model=model,
-        step=_step(experiment, built, device),
+        model=place(built.model, splits.device),
+        step=_step(experiment, built, splits.device),
         loader=splits.train_loader(),
         config=experiment.train,
         folder=folder,
         evaluate=_evaluate(built, splits),
-        meta={
-            "model": experiment.model.type,
-            "subnet": dict(built.subnet.choices) if built.subnet else None,
-        },
+        meta=card.to_meta(),
     )
 
 

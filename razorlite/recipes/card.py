@@ -1,0 +1,107 @@
+"""What a checkpoint says of its model: classes, preprocessing, subnet, configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from razorlite import __version__
+from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.data import Preprocess
+from razorlite.space import Subnet
+
+__all__ = ["ModelCard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What has to be known of weights to use them; "meta" of every checkpoint that is written.
+
+    Attributes:
+        model: type of the model, as in its configuration.
+        classes: names of the labels in their order; None where there were no images to tell.
+        preprocess: what the model's images went through; None where there were none.
+        subnet: what the model was exported or slimmed to.
+        config: the merged configuration as YAML text.
+        version: of the razorlite that wrote it.
+    """
+
+    model: str = ""
+    classes: tuple[str, ...] | None = None
+    preprocess: Preprocess | None = None
+    subnet: Subnet | None = None
+    config: str = ""
+    version: str = field(default=__version__)
+
+    def to_meta(self) -> dict[str, Any]:
+        """Return plain values, which checkpoints may hold."""
+        return {
+            "razorlite": self.version,
+            "config": self.config,
+            "model": self.model,
+            "classes": None if self.classes is None else list(self.classes),
+            "preprocess": None if self.preprocess is None else self.preprocess.to_dict(),
+            "subnet": None if self.subnet is None else _subnet(self.subnet),
+        }
+
+    @classmethod
+    def from_meta(cls, meta: Any, path: object) -> ModelCard:
+        """Return what the "meta" of a file tells; other people's files tell nothing.
+
+        Args:
+            meta: a file's "meta", if it has one.
+            path: the file, for messages.
+
+        Raises:
+            CheckpointError: the file is ours, and what it says makes no sense.
+        """
+        if not isinstance(meta, Mapping) or "razorlite" not in meta:
+            return cls(version="")
+        try:
+            return cls(
+                model=str(meta.get("model") or ""),
+                classes=_names(meta.get("classes")),
+                preprocess=_preprocess(meta.get("preprocess")),
+                subnet=_read_subnet(meta.get("subnet")),
+                config=str(meta.get("config") or ""),
+                version=str(meta["razorlite"]),
+            )
+        except (ConfigError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: what it says of its model makes no sense ({error}); was it edited? Use "
+                f"another copy"
+            ) from error
+
+
+def _subnet(subnet: Subnet) -> dict[str, Any]:
+    channels = {name: [int(i) for i in kept] for name, kept in subnet.channels.items()}
+    return {
+        "choices": dict(subnet.choices),
+        "channels": channels,
+        "fingerprint": subnet.fingerprint,
+    }
+
+
+def _read_subnet(values: Any) -> Subnet | None:
+    if values is None:
+        return None
+    channels = {str(name): tuple(kept) for name, kept in values.get("channels", {}).items()}
+    choices = {str(place): name for place, name in values.get("choices", {}).items()}
+    return Subnet(choices=choices, channels=channels, fingerprint=str(values.get("fingerprint")))
+
+
+def _names(values: Any) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"classes are a list of names, got {values!r:.80}")
+    return tuple(values)
+
+
+def _preprocess(values: Any) -> Preprocess | None:
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise ValueError(f"preprocess is a block of values, got {values!r:.80}")
+    return Preprocess.from_dict(values)
