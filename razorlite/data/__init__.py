@@ -6,12 +6,13 @@ from razorlite.data.classification import (
     ImageFolderDataset,
 )
 from razorlite.data.coco import CocoDataset
-from razorlite.data.dataset import ConcatDataset, Dataset, Subset, split_holdout
+from razorlite.data.dataset import ConcatDataset, Dataset, Subset
 from razorlite.data.faults import Fault
 from razorlite.data.loader import Loader, build_loader
 from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from razorlite.data.repeating import ClassBalancedDataset, RepeatDataset
 from razorlite.data.shapes import ShapesDataset, write_shapes
+from razorlite.data.splitting import dataset_digest, image_hashes, split_holdout, split_names
 from razorlite.data.transforms import (
     CachedMixUp,
     CachedMosaic,
@@ -70,6 +71,9 @@ __all__ = [
     "Transform",
     "VocDataset",
     "build_loader",
+    "dataset_digest",
+    "image_hashes",
     "split_holdout",
+    "split_names",
     "write_shapes",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from razorlite.data.dataset import Dataset, Kept
 from razorlite.data.faults import Fault, FaultReport
-from razorlite.data.files import read_header, read_image
+from razorlite.data.files import read_header, read_image, relative, true_paths
 from razorlite.structures import Target
 
 _log = logging.getLogger(__name__)
@@ -147,14 +147,17 @@ class RecordDataset(Dataset):
         self,
         *,
         records: list[Record],
+        root: Path,
         classes: tuple[str, ...],
         report: FaultReport,
         masks: bool,
         cache: bool,
     ) -> None:
+        """Take records whose images lie below `root`."""
         self.records = records
         self.classes = classes
-        self.keys = [str(record.path) for record in records]
+        self.keys = true_paths(record.path for record in records)
+        self._root = root
         self._report = report
         self._masks = masks
         self._kept: Kept[Tensor] = Kept(cache)
@@ -163,6 +166,11 @@ class RecordDataset(Dataset):
     def faults(self) -> list[Fault]:
         """What is wrong with the data and was left out."""
         return self._report.faults
+
+    @property
+    def names(self) -> list[str]:
+        """The images' paths relative to the image folder."""
+        return [relative(record.path, self._root) for record in self.records]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -177,6 +185,13 @@ class RecordDataset(Dataset):
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item, crowds' too."""
         return set(self.records[index].labels.tolist())
+
+    def annotation_bytes(self, index: int) -> bytes:
+        """Return sizes, boxes, labels, marks of crowds and, if they are used, masks."""
+        record = self.records[index]
+        segments = repr(record.segments).encode() if self._masks else b""
+        arrays = [np.array(record.size), record.boxes, record.labels, record.crowd]
+        return b"".join(array.tobytes() for array in arrays) + segments
 
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""

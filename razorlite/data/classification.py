@@ -22,21 +22,24 @@ from razorlite.data.files import (
     need_folder,
     read_header,
     read_image,
+    relative,
     resolve,
 )
 
 
 class _LabelledImages(Dataset):
-    """Items of (key, label) with a way to read an image, and optional memory."""
+    """Items of (key below root, label) with a way to read an image, and optional memory."""
 
     def __init__(
         self,
         *,
         items: list[tuple[str, int]],
+        root: Path,
         classes: tuple[str, ...],
         report: FaultReport,
         cache: bool,
     ) -> None:
+        self._root = root
         self.classes = classes
         self.keys = [key for key, _ in items]
         self.labels = [label for _, label in items]
@@ -48,6 +51,11 @@ class _LabelledImages(Dataset):
         """What is wrong with the data and was left out."""
         return self._report.faults
 
+    @property
+    def names(self) -> list[str]:
+        """The images' paths relative to the folder or archive."""
+        return [relative(key, self._root) for key in self.keys]
+
     def __len__(self) -> int:
         return len(self.keys)
 
@@ -57,6 +65,10 @@ class _LabelledImages(Dataset):
     def labels_of(self, index: int) -> set[int]:
         """Return the label of an item."""
         return {self.labels[index]}
+
+    def annotation_bytes(self, index: int) -> bytes:
+        """Return the label."""
+        return str(self.labels[index]).encode()
 
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""
@@ -104,7 +116,7 @@ class ImageFolderDataset(_LabelledImages):
                 files = [file for file in files if _readable(file, report)]
             items += [(str(file), label) for file in files]
         report.close(len(items), len(items))
-        super().__init__(items=items, classes=tuple(names), report=report, cache=cache)
+        super().__init__(items=items, root=base, classes=tuple(names), report=report, cache=cache)
 
 
 @register()
@@ -144,7 +156,8 @@ class CifarTarDataset(_LabelledImages):
         chosen = sorted(name for name in files if name.split("/")[1] in order)
         self._files = [files[name] for name in chosen]
         items = [(f"{path}/{name}", order[name.split("/")[1]]) for name in chosen]
-        super().__init__(items=items, classes=names, report=FaultReport(str(path)), cache=cache)
+        report = FaultReport(str(path))
+        super().__init__(items=items, root=path, classes=names, report=report, cache=cache)
 
     def _read(self, index: int) -> Tensor:
         return decode(self._files[index])
@@ -175,7 +188,8 @@ class CifarBatchesDataset(_LabelledImages):
         labels = [int(label) for batch in batches for label in batch["labels"]]
         items = [(f"{folder}/{split}/{i}", label) for i, label in enumerate(labels)]
         classes = tuple(meta["label_names"])
-        super().__init__(items=items, classes=classes, report=FaultReport(str(folder)), cache=False)
+        report = FaultReport(str(folder))
+        super().__init__(items=items, root=folder, classes=classes, report=report, cache=False)
 
     def _read(self, index: int) -> Tensor:
         return torch.from_numpy(self._pixels[index].reshape(3, 32, 32).copy())

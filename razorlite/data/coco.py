@@ -55,7 +55,9 @@ class CocoDataset(RecordDataset):
         reader = _Reader(path, folder, labels, report, masks)
         records = reader.records(tree["images"], tree["annotations"])
         records = finish(records, report, check_images=check_images, keep_empty=keep_empty)
-        super().__init__(records=records, classes=names, report=report, masks=masks, cache=cache)
+        super().__init__(
+            records=records, root=folder, classes=names, report=report, masks=masks, cache=cache
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """What every data set offers, and ways to cut and join data sets."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-import torch
 from torch import Tensor
 
 from razorlite.core.errors import DataError
@@ -28,6 +26,8 @@ class Dataset(ABC):
         classes: names of the labels 0 to C - 1.
         keys: one string for each item, its image's absolute path where it has one; two splits
             share images exactly if they share keys.
+        names: one string for each item that does not depend on where the data lie, such as the
+            path relative to the data set's folder; `keys` by default.
         faults: what is wrong with the data and was left out.
     """
 
@@ -38,6 +38,11 @@ class Dataset(ABC):
     @abstractmethod
     def faults(self) -> list[Fault]:
         """What is wrong with the data and was left out."""
+
+    @property
+    def names(self) -> list[str]:
+        """What the items' images are called on any machine."""
+        return self.keys
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -54,6 +59,10 @@ class Dataset(ABC):
         """Return the labels of an item; data sets that know them do not read the image."""
         target = self[index][1]
         return set(target.labels.tolist()) if isinstance(target, Target) else {int(target)}
+
+    def annotation_bytes(self, index: int) -> bytes:
+        """Return an item's annotation in some form; empty where it would cost reading an image."""
+        return b""
 
     def note(self, fault: Fault) -> None:
         """Take a fault met while training.
@@ -94,6 +103,12 @@ class Subset(Dataset):
         """The faults of the whole data set."""
         return self.dataset.faults
 
+    @property
+    def names(self) -> list[str]:
+        """What the items' images are called on any machine."""
+        names = self.dataset.names
+        return [names[index] for index in self.indices]
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -103,6 +118,10 @@ class Subset(Dataset):
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item."""
         return self.dataset.labels_of(self.indices[index])
+
+    def annotation_bytes(self, index: int) -> bytes:
+        """Return an item's annotation in some form."""
+        return self.dataset.annotation_bytes(self.indices[index])
 
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""
@@ -168,6 +187,11 @@ class ConcatDataset(Dataset):
         """The faults of all parts."""
         return [fault for dataset in self.datasets for fault in dataset.faults]
 
+    @property
+    def names(self) -> list[str]:
+        """What the items' images are called on any machine."""
+        return [name for dataset in self.datasets for name in dataset.names]
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -181,6 +205,11 @@ class ConcatDataset(Dataset):
         dataset, place = self._places[index]
         return dataset.labels_of(place)
 
+    def annotation_bytes(self, index: int) -> bytes:
+        """Return an item's annotation in some form."""
+        dataset, place = self._places[index]
+        return dataset.annotation_bytes(place)
+
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""
         self.datasets[0].note(fault)
@@ -189,27 +218,3 @@ class ConcatDataset(Dataset):
         """Decode one image and keep it, if its data set keeps images in memory."""
         dataset, place = self._places[index]
         dataset.keep_image(place)
-
-
-def split_holdout(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Choose items to hold out, the same ones for the same length, fraction and seed.
-
-    Args:
-        dataset: what to split.
-        fraction: part of the items to hold out, above 0 and below 1; at least one item is held
-            out and one kept.
-        seed: another seed holds out other items.
-
-    Returns:
-        Indices of the kept and of the held-out items, each ascending.
-
-    Raises:
-        DataError: the fraction is out of range or there is only one image.
-    """
-    if not 0 < fraction < 1:
-        raise DataError(f"a held-out fraction is above 0 and below 1, got {fraction}")
-    if len(dataset) < 2:
-        raise DataError(f"cannot hold out images of a data set of {len(dataset)}; wanted 2 or more")
-    count = min(max(1, math.floor(len(dataset) * fraction + 0.5)), len(dataset) - 1)
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
-    return sorted(order[count:]), sorted(order[:count])

@@ -48,6 +48,25 @@ def resolve(path: str | Path) -> Path:
     return path.absolute()
 
 
+def true_paths(paths: Iterable[Path]) -> list[str]:
+    """Return absolute paths with links followed, so that one file has one path."""
+    folders: dict[Path, str] = {}
+    found = []
+    for path in paths:
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        true = os.path.join(folders[path.parent], path.name)
+        found.append(os.path.realpath(true) if os.path.islink(true) else true)
+    return found
+
+
+def relative(path: str | Path, folder: str | Path) -> str:
+    """Return a path as it is called from a folder, its parts separated by "/"."""
+    text, start = str(path), f"{folder}{os.sep}"
+    inside = text.startswith(start) and ".." not in text  # the usual case, and much faster
+    return Path(text[len(start) :] if inside else os.path.relpath(path, folder)).as_posix()
+
+
 def need_file(path: Path, what: str) -> Path:
     """Return `path` if it is a file.
 

