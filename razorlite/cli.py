@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from razorlite import __version__
 from razorlite.core.errors import RazorliteError
+from razorlite.core.streams import logged_to_stderr, safe_streams
 
 _ABOUT = """\
 Make object detectors smaller and faster: search a supernet for a good small network, retrain it
@@ -37,16 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `razorlite`; those of this process by default. With the environment
             variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.
     """
-    args = _parser().parse_args(_one_value_each(sys.argv[1:] if argv is None else argv))
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s")
+    with safe_streams(), logged_to_stderr(level):
+        return _run(sys.argv[1:] if argv is None else argv)
+
+
+def _run(words: Sequence[str]) -> int:
+    args = _parser().parse_args(_one_value_each(words))
     try:
         args.run(args)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (RazorliteError, OSError) as error:
         if os.environ.get("RAZORLITE_TRACEBACK"):
             raise

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from razorlite.core.distributed import is_main
+from razorlite.core.streams import safe_console
 from razorlite.engine.hooks import Hook
 
 _HIDDEN = ("kind", "step", "epoch", "seconds", "eval_seconds", "memory_mb", "lr")
@@ -21,7 +22,7 @@ class ProgressDisplay(Hook):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._console = console or safe_console(soft_wrap=True, highlight=False)
         self._bar: Progress | None = None
 
     def start(self, runner: Any) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from razorlite.core.errors import RunFolderError
+from razorlite.core.streams import safe_console
 from razorlite.cost import Constraint, CostTable, measure_latency
 from razorlite.recipes.building import build, load_into
 from razorlite.recipes.experiment import read
@@ -66,7 +66,7 @@ def demo(work_dir: str | Path | None = None) -> list[dict[str, Any]]:
     """
     start = time.perf_counter()
     folder = _folder(work_dir)
-    say = Console().rule
+    say = safe_console().rule
     say("1/5  supernet: one random path a step")
     train("demo/supernet", folder / "supernet")
     weights = folder / "supernet" / "checkpoints" / "last.pt"
@@ -82,7 +82,7 @@ def demo(work_dir: str | Path | None = None) -> list[dict[str, Any]]:
     rows = _measure(contestants)
     print_table(rows, title="On 200 test images that nothing was trained or chosen on")
     report = _report(folder, rows, time.perf_counter() - start)
-    Console().print(f"report: {report}", soft_wrap=True)
+    safe_console().print(f"report: {report}", soft_wrap=True)
     return rows
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
+from razorlite.core.streams import safe_console
 from razorlite.cost import Cost, CostTable, count, thop_profile
 from razorlite.engine.launch import session
 from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_into, place
@@ -48,7 +49,7 @@ def cost(
     shape = shape or experiment.shape
     figures = _figures(built, shape)
     if not as_json and is_main():
-        _print(figures, Console())
+        _print(figures, safe_console())
     return figures
 
 
@@ -93,7 +94,7 @@ def test(
     whole = count(model.cpu(), experiment.shape)
     result = {**figures, "macs": whole.macs, "params": whole.params}
     if not as_json and is_main():
-        _print_scores(result, len(splits.test), Console())
+        _print_scores(result, len(splits.test), safe_console())
     return result
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from razorlite.core.streams import safe_console
 from razorlite.visual.rows import Row, best_rows, columns
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ def print_table(rows: Sequence[Row], *, title: str = "", console: "Console | Non
         console: where to print; the terminal by default.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -35,4 +35,4 @@ def print_table(rows: Sequence[Row], *, title: str = "", console: "Console | Non
             f"[bold green]{t}[/]" if index in b else t for t, b in zip(texts, best, strict=True)
         ]
         table.add_row(escape(str(row.get("name", ""))), *cells)
-    (console or Console()).print(table)
+    (console or safe_console()).print(table)
