@@ -14,6 +14,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.registry import suggestion
 
 Key = tuple[str, ...]
+Overrides = Sequence[str] | Mapping[str, Any]
 
 _MOST_FILES = 100
 _MOST_FAULTS = 20
@@ -64,13 +65,14 @@ class Config:
         return dump(self.tree)
 
 
-def load(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
+def load(config: str | Path | Mapping[str, Any] | Config, overrides: Overrides = ()) -> Config:
     """Read a configuration with its bases, apply overrides and import `custom_imports`.
 
     Args:
         config: a YAML file, the name of a shipped one, or nested dicts and lists.
-        overrides: "a.b=value" or "a.0.b=value"; the value is YAML. A dict is merged, any other
-            value replaces. A `type` is set before other keys, as a changed type drops them.
+        overrides: "a.b=value" or "a.0.b=value" each, the value is YAML; or a mapping of such paths
+            to plain values. A dict is merged, any other value replaces. A `type` is set before
+            other keys, as a changed type drops them.
 
     Returns:
         The merged tree. Dicts merge key by key, lists are replaced, a block whose `type` differs
@@ -81,8 +83,8 @@ def load(config: str | Path | Mapping[str, Any] | Config, overrides: Sequence[st
     """
     faults: list[str] = []
     root, path = _read(config, faults)
-    for override in sorted(overrides, key=lambda text: not _sets_type(text)):
-        root = _override(root, override, faults)
+    for key, value in _settings(overrides, faults):
+        root = _set(root, key, value, faults)
     raise_faults(faults)
     sources = dict(_sources(root, ()))
     result = Config(plain(root), sources=sources, path=path)
@@ -231,25 +233,34 @@ def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _sets_type(override: str) -> bool:
-    return split_path(override.partition("=")[0].strip())[-1:] == ("type",)
+def _settings(overrides: Overrides, faults: list[str]) -> list[tuple[Key, Node]]:
+    """Return the path and the value of each override; types come first."""
+    if isinstance(overrides, Mapping):
+        sources = {path: f"--set {path}" for path in overrides}
+        found = [(split_path(p), from_tree(overrides[p], s)) for p, s in sources.items()]
+    else:
+        found = [setting for text in overrides for setting in _setting(text, faults)]
+    return sorted(found, key=lambda setting: setting[0][-1] != "type")
 
 
-def _override(root: Node, override: str, faults: list[str]) -> Node:
+def _setting(override: str, faults: list[str]) -> list[tuple[Key, Node]]:
+    """Return the path and the value of a text KEY=VALUE, or nothing and a fault."""
     path, equals, text = override.partition("=")
-    key = split_path(path.strip())
+    key, source = split_path(path.strip()), f"--set {path.strip()}"
     if not equals or not key:
         faults.append(f"--set {override}: wants KEY=VALUE, for instance --set seed=1")
-        return root
-    source = f"--set {path.strip()}"
+        return []
     if len(key) > DEEPEST:
         faults.append(f"--set: a key more than {DEEPEST} parts deep: {path[:40]}...")
-        return root
-    value = parse(text, source, faults, fixed_source=source)
+        return []
+    return [(key, parse(text, source, faults, fixed_source=source))]
+
+
+def _set(root: Node, key: Key, value: Node, faults: list[str]) -> Node:
     try:
         return _put(root, key, value)
     except ConfigError as error:
-        faults.append(f"{source}: {error}")
+        faults.append(f"{value.source}: {error}")
         return root
 
 

@@ -258,6 +258,15 @@ class TestOverrides:
         assert loaded.get(path) == value
         assert loaded.where(override.partition("=")[0]) == f"--set {override.partition('=')[0]}"
 
+    @pytest.mark.parametrize(
+        "text", ["runs/try #1", "a: b", "[x]", "~", "50%", "{y}", "*z", "1e3", "é ", "'"]
+    )
+    def test_values_of_a_mapping_are_taken_as_they_are(self, config, write, text):
+        loaded = load(config, {"subnet": text, "a.b": [text]})
+        assert (loaded.get("subnet"), loaded.get("a.b")) == (text, [text])
+        assert loaded.where("subnet") == "--set subnet"
+        assert load(write("again.yaml", loaded.dump())).tree == loaded.tree
+
     def test_later_override_wins_and_type_comes_first(self, config):
         tree = load(config, ["model.depth=50", "model.type=B", "seed=2", "seed=3"]).tree
         assert tree["model"] == {"type": "B", "depth": 50}
