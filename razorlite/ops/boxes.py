@@ -20,6 +20,12 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack((x1, y1, x2, y2), -1)
 
 
+def clip_each(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Return (N, K, 4) boxes cut to N images of (N, 2) height and width in pixels."""
+    limits = sizes.to(boxes).flip(1).repeat(1, 2)
+    return torch.minimum(boxes.clamp(min=0), limits[:, None])
+
+
 def pairwise_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     """Return the (N, M) intersection over union of (N, 4) with (M, 4) boxes.
 

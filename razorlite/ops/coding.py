@@ -20,13 +20,13 @@ def boxes_to_deltas(
     """Encode boxes as shifts of the anchors' centres and logarithms of their size ratios.
 
     Args:
-        anchors: (N, 4) pixels.
-        boxes: (N, 4) pixels.
+        anchors: (..., 4) pixels.
+        boxes: (..., 4) pixels.
         means: subtracted from dx, dy, dw, dh.
         stds: what dx, dy, dw, dh are divided by afterwards.
 
     Returns:
-        (N, 4) dx, dy (in anchor widths and heights), dw, dh.
+        (..., 4) dx, dy (in anchor widths and heights), dw, dh.
 
     R-CNN, https://arxiv.org/abs/1311.2524, appendix C.
     """
@@ -48,19 +48,19 @@ def deltas_to_boxes(
     """Decode what `boxes_to_deltas` wrote.
 
     Args:
-        anchors: (N, 4) pixels.
-        deltas: (N, 4); dw and dh are held to a factor of 62.5 either way.
+        anchors: (..., 4) pixels.
+        deltas: (..., 4); dw and dh are held to a factor of 62.5 either way.
         means: as they were encoded.
         stds: as they were encoded.
         size: (height, width) to clip to; boxes are not clipped without it.
 
     Returns:
-        (N, 4) boxes in pixels.
+        (..., 4) boxes in pixels.
     """
     deltas = deltas * deltas.new_tensor(stds) + deltas.new_tensor(means)
     centre, old = _centre_and_size(anchors)
-    centre = centre + deltas[:, :2] * old
-    half = 0.5 * old * deltas[:, 2:].clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()
+    centre = centre + deltas[..., :2] * old
+    half = 0.5 * old * deltas[..., 2:].clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()
     boxes = torch.cat((centre - half, centre + half), -1)
     return boxes if size is None else clip(boxes, size)
 
@@ -93,4 +93,4 @@ def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    return (boxes[:, :2] + boxes[:, 2:]) * 0.5, boxes[:, 2:] - boxes[:, :2]
+    return (boxes[..., :2] + boxes[..., 2:]) * 0.5, boxes[..., 2:] - boxes[..., :2]

@@ -39,7 +39,7 @@ def match(costs: Tensor) -> tuple[Tensor, Tensor]:
     Every row and every column is used once at most, and K = min(rows, columns) pairs are made.
 
     Args:
-        costs: (R, C); what is not finite counts as very dear.
+        costs: (R, C); what is not finite counts as a very high cost.
     """
     # scipy takes a third of a second to import, which only this function needs.
     from scipy.optimize import linear_sum_assignment

@@ -8,31 +8,49 @@ from razorlite.ops.boxes import pairwise_iou
 
 
 def top_candidates(
-    logits: Tensor, classes: int, score_thr: float, limit: int
+    logits: Tensor, classes: int, score_thr: float, limit: int, trim: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the best (anchor, cell, class) entries of one level of one image.
+    """Return the best (anchor, cell, class) entries of one level of each image.
 
-    Works on the map as the convolution left it; nothing is transposed or copied.
+    The best entries belong to the anchors with the best classes: these are chosen first, so that
+    the map is read once, as the convolution left it.
 
     Args:
-        logits: (A * C, H, W), sigmoid logits, anchors outermost.
+        logits: (N, A * C, H, W), sigmoid logits, anchors outermost.
         classes: C.
         score_thr: entries must have a higher sigmoid score; 0 keeps all.
         limit: how many to return at most.
+        trim: leave out slots that are empty in every image; K then depends on the logits' values.
 
     Returns:
-        (K,) scores, best first; (K,) labels; (K,) anchor numbers; (K,) cell numbers, row by row.
+        (N, K) scores, best first, 0 in empty slots; (N, K) labels; (N, K) anchor numbers; (N, K)
+        cell numbers, row by row.
     """
-    flat = logits.reshape(-1)
-    if score_thr > 0:
-        kept = (flat > _logit(score_thr)).nonzero().squeeze(1)
-        values, order = flat[kept].topk(min(limit, len(kept)))
-        order = kept[order]
-    else:
-        values, order = flat.topk(min(limit, len(flat)))
-    cells = logits[0].numel()
-    channel, cell = order // cells, order % cells
-    return values.float().sigmoid(), channel % classes, channel // classes, cell
+    least = _logit(score_thr)
+    maps = logits.flatten(2).unflatten(1, (-1, classes))
+    cells = maps.shape[3]
+    best = maps.amax(2).flatten(1)
+    chosen = best.topk(_slots(best, least, limit, trim)).indices
+    anchor, cell = chosen // cells, chosen % cells
+    rows = entries_of(logits, maps.shape[1], anchor, cell).flatten(1)
+    values, order = rows.topk(_slots(rows, least, limit, trim))
+    scores = torch.where(values > least, values.float().sigmoid(), 0.0)
+    place = order // classes
+    return scores, order % classes, anchor.gather(1, place), cell.gather(1, place)
+
+
+def entries_of(maps: Tensor, per_cell: int, anchor: Tensor, cell: Tensor) -> Tensor:
+    """Return the (N, K, D) entries of some anchors of N images.
+
+    Args:
+        maps: (N, A * D, H, W), anchors outermost.
+        per_cell: A.
+        anchor: (N, K) numbers below A.
+        cell: (N, K) cell numbers, row by row.
+    """
+    rows = maps.flatten(2).unflatten(1, (per_cell, -1))
+    image = torch.arange(len(maps), device=maps.device)[:, None]
+    return rows[image, anchor, :, cell]
 
 
 def suppress(
@@ -98,6 +116,12 @@ def soft_suppress(
     if not taken:
         return labels.new_zeros(0), rest.new_zeros(0)
     return torch.stack(taken), torch.stack(final)
+
+
+def _slots(values: Tensor, least: float, limit: int, trim: bool) -> int:
+    """Return how many of (N, M) values to take: `limit`, or as many as some image has."""
+    limit = min(limit, values.shape[1])
+    return min(limit, int((values > least).sum(1).max())) if trim else limit
 
 
 def _logit(score: float) -> float:

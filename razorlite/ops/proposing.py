@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from razorlite.ops.anchors import grid_anchors
-from razorlite.ops.boxes import clip
+from razorlite.ops.boxes import clip, clip_each
 from razorlite.ops.coding import deltas_to_boxes
-from razorlite.ops.nms import suppress, top_candidates
+from razorlite.ops.nms import entries_of, suppress, top_candidates
 
 Four = tuple[float, float, float, float]
 Size = tuple[int, int]
@@ -49,28 +49,29 @@ def propose_regions(
         grid_anchors(b.to(x.device), (x.shape[-2], x.shape[-1]), stride)
         for b, x, stride in zip(base, logits, strides, strict=True)
     ]
+    levels = [
+        _best_of_level(x, d, a, means, stds, per_level)
+        for x, d, a in zip(logits, deltas, anchors, strict=True)
+    ]
+    boxes, scores = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
+    boxes = clip_each(boxes, torch.tensor(sizes, device=boxes.device))
+    level = torch.cat([torch.full_like(x[1][0], k, dtype=torch.long) for k, x in enumerate(levels)])
     result = []
-    for i, size in enumerate(sizes):
-        rows = [
-            _best_of_level(x[i], d[i], a, means, stds, per_level)
-            for x, d, a in zip(logits, deltas, anchors, strict=True)
-        ]
-        boxes = clip(torch.cat([row[0] for row in rows]), size)
-        scores = torch.cat([row[1] for row in rows])
-        level = torch.cat([torch.full_like(r[1], k, dtype=torch.long) for k, r in enumerate(rows)])
-        large = ((boxes[:, 2:] - boxes[:, :2]) > min_size).all(1).nonzero().squeeze(1)
-        kept = suppress(boxes[large], scores[large], level[large], iou_threshold, limit)
-        result.append(boxes[large[kept]])
+    for own, score in zip(boxes, scores, strict=True):
+        large = ((own[:, 2:] - own[:, :2]) > min_size).all(1).nonzero().squeeze(1)
+        kept = suppress(own[large], score[large], level[large], iou_threshold, limit)
+        result.append(own[large[kept]])
     return result
 
 
 def _best_of_level(
     logits: Tensor, deltas: Tensor, anchors: Tensor, means: Four, stds: Four, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """Return (K, 4) boxes and (K,) scores of one level of one image, best first."""
+    """Return (N, K, 4) boxes and (N, K) scores of one level of all images, best first."""
     scores, _, anchor, cell = top_candidates(logits, 1, 0.0, limit)
-    codes = deltas.reshape(len(logits), 4, -1)[anchor, :, cell].float()
-    return deltas_to_boxes(anchors[cell * len(logits) + anchor], codes, means, stds), scores
+    per_cell = logits.shape[1]
+    codes = entries_of(deltas, per_cell, anchor, cell).float()
+    return deltas_to_boxes(anchors[cell * per_cell + anchor], codes, means, stds), scores
 
 
 @torch.no_grad()

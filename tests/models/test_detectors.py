@@ -403,8 +403,9 @@ def test_anchors_that_leave_the_image_learn_only_within_the_allowed_border():
         head = RPNHead(
             in_channels=4, feat_channels=4, anchor_generator=anchors, allowed_border=border
         )
-        assigned = head.assign((torch.zeros(1, 1, 4, 5),), [_target(size=(64, 80))], (64, 80))
-        learns[border] = (assigned[0] != IGNORED).view(4, 5)
+        raw = head((torch.zeros(1, 4, 4, 5),))
+        assignment = head.assign(raw, [_target(size=(64, 80))], (64, 80))
+        learns[border] = (assignment.index[0] != IGNORED).view(4, 5)
     assert learns[None].all()
     assert learns[17].all()
     assert learns[0].nonzero().tolist() == [[r, c] for r in (1, 2) for c in (1, 2, 3)]

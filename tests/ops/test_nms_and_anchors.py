@@ -3,7 +3,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from razorlite.ops.anchors import base_anchors, grid_anchors, grid_points
-from razorlite.ops.nms import soft_suppress, suppress, top_candidates
+from razorlite.ops.nms import entries_of, soft_suppress, suppress, top_candidates
 
 
 def test_base_anchors_keep_their_area_and_go_through_scales_first():
@@ -25,16 +25,42 @@ def test_anchors_of_a_cell_lie_together():
 
 
 def test_candidates_are_those_above_the_threshold_best_first():
-    logits = torch.full((4, 2, 2), -9.0)  # 2 anchors x 2 classes on 2 x 2 cells
-    logits[1, 0, 1], logits[2, 1, 0], logits[3, 1, 1] = 2.0, 3.0, 1.0
-    scores, labels, anchor, cell = top_candidates(logits, 2, 0.05, 10)
-    assert_close(scores, tensor([3.0, 2.0, 1.0]).sigmoid())
-    assert labels.tolist() == [0, 1, 1]
-    assert anchor.tolist() == [1, 0, 1]
-    assert cell.tolist() == [2, 1, 3]
-    assert [len(part) for part in top_candidates(logits, 2, 0.05, 2)] == [2] * 4
-    assert [len(part) for part in top_candidates(logits, 2, 1.0, 2)] == [0] * 4
-    assert len(top_candidates(logits, 2, 0.0, 99)[0]) == 16
+    logits = torch.full((1, 4, 2, 2), -9.0)  # 2 anchors x 2 classes on 2 x 2 cells
+    logits[0, 1, 0, 1], logits[0, 2, 1, 0], logits[0, 3, 1, 1] = 2.0, 3.0, 1.0
+    scores, labels, anchor, cell = top_candidates(logits, 2, 0.05, 10, trim=True)
+    assert_close(scores, tensor([[3.0, 2.0, 1.0]]).sigmoid())
+    assert labels.tolist() == [[0, 1, 1]]
+    assert anchor.tolist() == [[1, 0, 1]]
+    assert cell.tolist() == [[2, 1, 3]]
+    assert [part.shape for part in top_candidates(logits, 2, 0.05, 2)] == [(1, 2)] * 4
+    assert [part.shape for part in top_candidates(logits, 2, 1.0, 2, trim=True)] == [(1, 0)] * 4
+    assert top_candidates(logits, 2, 0.0, 99)[0].shape == (1, 16)
+
+
+def test_slots_without_a_candidate_score_0():
+    logits = torch.full((2, 1, 1, 3), -9.0)
+    logits[0, 0, 0, 1] = 2.0
+    scores, _, _, cell = top_candidates(logits, 1, 0.05, 2)
+    assert_close(scores, tensor([[2.0, -torch.inf], [-torch.inf, -torch.inf]]).sigmoid())
+    assert cell[0, 0] == 1
+    assert top_candidates(logits, 1, 0.05, 2, trim=True)[0].shape == (2, 1)
+
+
+def test_candidates_equal_a_sort_of_all_entries():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3 * 5, 4, 6)  # 3 anchors, 5 classes
+    scores, labels, anchor, cell = top_candidates(logits, 5, 0.0, 40)
+    for image in range(2):
+        entries = logits[image].flatten().sort(descending=True)
+        assert_close(scores[image], entries.values[:40].sigmoid())
+        number = (anchor[image] * 5 + labels[image]) * 24 + cell[image]
+        assert number.tolist() == entries.indices[:40].tolist()
+
+
+def test_entries_by_hand():
+    maps = torch.arange(24.0).view(1, 6, 2, 2)  # 3 anchors of 2 values on 2 x 2 cells
+    got = entries_of(maps, 3, tensor([[2, 0]]), tensor([[1, 3]]))
+    assert got.tolist() == [[[17.0, 21.0], [3.0, 7.0]]]
 
 
 def test_suppression_is_within_a_class():

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.dense import (
     DenseHead,
     Maps,
     Size,
     join_levels,
-    labels_of,
     map_shapes,
     mean_over_ranks,
-    pad_targets,
+    sizes_in,
 )
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.assigners import MaxIoUAssigner
@@ -46,39 +46,42 @@ class AnchorHead(DenseHead):
         """Return (H * W * A, 4) anchors per level."""
         return self.anchors.grids(map_shapes(logits), logits[0])
 
-    def decode(self, priors: Tensor, codes: Tensor) -> Tensor:
-        """Return (N, 4) boxes of N anchors and deltas."""
+    def boxes_of(self, priors: Tensor, codes: Tensor) -> Tensor:
+        """Return (..., 4) boxes of (..., 4) anchors and deltas."""
         return deltas_to_boxes(priors, codes, self.target_means, self.target_stds)
 
-    def sample(self, assigned: Tensor) -> Tensor:
+    def sample(self, index: Tensor) -> Tensor:
         """Return (B, P) assignments of which some may have become IGNORED; all stay here."""
-        return assigned
+        return index
 
-    def divisor(self, assigned: Tensor) -> Tensor:
+    def divisor(self, index: Tensor) -> Tensor:
         """Return what losses are divided by: object anchors, at least one per image."""
-        return (assigned >= 0).sum(1).clamp(min=1).sum()
+        return (index >= 0).sum(1).clamp(min=1).sum()
 
-    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
-        """Return `loss_cls` and `loss_bbox`, over the mean of `divisor` of all processes."""
-        targets = [t.without_crowd() for t in targets]
-        boxes, known, _ = pad_targets(targets)
-        assigned = self.sample(self.assign(raw[0], targets, size))
-        count = mean_over_ranks(self.divisor(assigned))
-        labels = labels_of(assigned, known, self.num_classes)
-        logits = join_levels(raw[0], self.num_classes)
-        loss_cls = self.loss_cls(logits.flatten(0, 1), labels.flatten(), count)
-        image, row = (assigned >= 0).nonzero(as_tuple=True)
-        deltas = join_levels(raw[1], 4)[image, row]
-        anchors = torch.cat(self.priors(raw[0]))[row]
-        loss_bbox = self._box_loss(anchors, deltas, boxes[image, assigned[image, row]], count)
-        return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
+    def assign(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> Assignment:
+        """Return which anchors learn which objects.
 
-    def assign(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
-        """Return (B, P) assignments.
-
-        IGNORED are anchors whose cell begins in the image's padding (see
+        IGNORED are those not sampled, and anchors whose cell begins in the image's padding (see
         `AnchorGenerator.inside`), or that leave the image by more than `allowed_border`.
         """
+        index = self.sample(self._index(raw[0], targets, size))
+        return Assignment.of(index, targets, sizes_in(size, targets), self.num_classes)
+
+    def losses(
+        self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment
+    ) -> dict[str, Tensor]:
+        """Return `loss_cls` and `loss_bbox`, over the mean of `divisor` of all processes."""
+        image, row = assignment.image, assignment.row
+        count = mean_over_ranks(self.divisor(assignment.index))
+        logits = join_levels(raw[0], self.num_classes)
+        loss_cls = self.loss_cls(logits.flatten(0, 1), assignment.labels.flatten(), count)
+        deltas = join_levels(raw[1], 4)[image, row]
+        anchors = torch.cat(self.priors(raw[0]))[row]
+        loss_bbox = self._box_loss(anchors, deltas, assignment.boxes, count)
+        return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
+
+    def _index(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
+        """Return (B, P) numbers of objects, BACKGROUND or IGNORED, before sampling."""
         shapes = map_shapes(logits)
         grids = self.anchors.grids(shapes, logits[0])
         anchors, counts = torch.cat(grids), [len(g) for g in grids]
@@ -103,7 +106,7 @@ class AnchorHead(DenseHead):
 
     def _box_loss(self, anchors: Tensor, deltas: Tensor, boxes: Tensor, count: Tensor) -> Tensor:
         if self.loss_bbox.decoded:
-            return self.loss_bbox(self.decode(anchors, deltas.float()), boxes, count)
+            return self.loss_bbox(self.boxes_of(anchors, deltas.float()), boxes, count)
         goal = boxes_to_deltas(anchors, boxes, self.target_means, self.target_stds)
         return self.loss_bbox(deltas, goal, count)
 

@@ -5,17 +5,9 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
-from razorlite.models.heads.dense import (
-    Maps,
-    Size,
-    centerness_of,
-    join_levels,
-    labels_of,
-    mean_over_ranks,
-    pad_targets,
-    tower_of,
-    towers,
-)
+from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.dense import Maps, centerness_of, join_levels, mean_over_ranks
+from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.assigners import ATSSAssigner
@@ -26,11 +18,13 @@ from razorlite.structures import Target
 
 
 @register()
-class ATSSHead(AnchorHead):
+class ATSSHead(TwoTowers, AnchorHead):
     """Two towers over every level: classes, box deltas and centre-ness of one square anchor.
 
     https://arxiv.org/abs/1912.02424
     """
+
+    has_quality = True
 
     def __init__(
         self,
@@ -79,9 +73,7 @@ class ATSSHead(AnchorHead):
         self.loss_centerness = loss_centerness or BinaryCrossEntropy()
         self.post_process = post_process or PostProcess(iou_threshold=0.6)
         levels = len(self.anchors.strides) if norm_per_level else None
-        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
-        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
-        width = feat_channels if stacked_convs else in_channels
+        width = self.build_towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
         per_cell = self.anchors.per_cell
         self.atss_cls = nn.Conv2d(width, per_cell * num_classes, 3, padding=1)
         self.atss_reg = nn.Conv2d(width, per_cell * 4, 3, padding=1)
@@ -93,9 +85,8 @@ class ATSSHead(AnchorHead):
     def forward(self, maps: Maps) -> tuple[Maps, Maps, Maps]:
         """Return class logits, box deltas and centre-ness logits, each a tuple over levels."""
         logits, deltas, centerness = [], [], []
-        for level, (x, scale) in enumerate(zip(maps, self.scales, strict=True)):
-            by_box = tower_of(self.reg_convs, level)(x)
-            logits.append(self.atss_cls(tower_of(self.cls_convs, level)(x)))
+        for (by_class, by_box), scale in zip(self.through_towers(maps), self.scales, strict=True):
+            logits.append(self.atss_cls(by_class))
             deltas.append(scale(self.atss_reg(by_box)).float())
             centerness.append(self.atss_centerness(by_box))
         return tuple(logits), tuple(deltas), tuple(centerness)
@@ -104,23 +95,20 @@ class ATSSHead(AnchorHead):
         """Return (A,) assignments of one image's anchors."""
         return self.statistics(anchors, boxes, counts)
 
-    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+    def losses(
+        self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment
+    ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_bbox` and `loss_centerness`.
 
         They are normalised by the anchors of objects, and boxes by the sum of their centre-ness,
         over all processes.
         """
-        targets = [t.without_crowd() for t in targets]
-        boxes, known, _ = pad_targets(targets)
-        assigned = self.assign(raw[0], targets, size)
-        count = mean_over_ranks(self.divisor(assigned))
-        labels = labels_of(assigned, known, self.num_classes)
+        image, row, goals = assignment.image, assignment.row, assignment.boxes
+        count = mean_over_ranks(self.divisor(assignment.index))
         logits = join_levels(raw[0], self.num_classes)
-        loss_cls = self.loss_cls(logits.flatten(0, 1), labels.flatten(), count)
-        image, row = (assigned >= 0).nonzero(as_tuple=True)
+        loss_cls = self.loss_cls(logits.flatten(0, 1), assignment.labels.flatten(), count)
         anchors = torch.cat(self.priors(raw[0]))[row]
-        goals = boxes[image, assigned[image, row]]
-        found = self.decode(anchors, join_levels(raw[1], 4)[image, row])
+        found = self.boxes_of(anchors, join_levels(raw[1], 4)[image, row])
         weight = centerness_of(boxes_to_distances((anchors[:, :2] + anchors[:, 2:]) / 2, goals))
         total = mean_over_ranks(weight.sum())
         centerness = join_levels(raw[2], 1)[image, row, 0]

@@ -10,17 +10,8 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import Maps, Size
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
-from razorlite.models.heads.roi_head import (
-    RoIHead,
-    Samples,
-    assign_from,
-    default_sampler,
-    finish,
-    joined,
-    mask_loss,
-    sample,
-    to_original,
-)
+from razorlite.models.heads.region_samples import Samples, assign_from, default_sampler, joined
+from razorlite.models.heads.roi_head import RoIHead, finish, mask_loss, to_original
 from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
@@ -104,15 +95,16 @@ class CascadeRoIHead(RoIHead):
         """Return `s0.loss_cls`, `s0.loss_bbox`, with masks `s0.loss_mask`, `s1.loss_cls`, ..."""
         losses = {}
         for i, weight in enumerate(self.stage_loss_weights):
-            samples = [
-                sample(
-                    self.assigner[i], self.sampler, p, t, self.judge(self.bbox_heads[i], maps, n)
-                )
-                for n, (p, t) in enumerate(zip(proposals, targets, strict=True))
-            ]
+            samples = self.assign(maps, proposals, targets, i)
             own, proposals = self._stage_loss(i, maps, samples, targets, sizes)
             losses.update({f"s{i}.{name}": value * weight for name, value in own.items()})
         return losses
+
+    def assign(
+        self, maps: Maps, proposals: list[Tensor], targets: list[Target], stage: int
+    ) -> list[Samples]:
+        """Return the proposals of each image that a stage learns from, and their objects."""
+        return self.sample(maps, proposals, targets, self.bbox_heads[stage], self.assigner[stage])
 
     def predict(
         self, maps: Maps, proposals: list[Tensor], frames: Sequence[Frame]

@@ -1,45 +1,103 @@
 """What heads that predict at every cell share."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from razorlite.core.distributed import all_reduce_mean, world_size
-from razorlite.models.layers import Activation, ConvModule, Norm
+from razorlite.models.heads.assignment import Assignment
 from razorlite.models.tasks.postprocess import PostProcess
-from razorlite.ops.boxes import clip
-from razorlite.ops.nms import top_candidates
+from razorlite.ops.boxes import clip_each
+from razorlite.ops.nms import entries_of, top_candidates
 from razorlite.structures import Detections, Frame, Target
 
 Maps = tuple[Tensor, ...]
 Size = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """What a head says of each image before suppression; slots with the score 0 are empty.
+
+    Attributes:
+        boxes: (N, K, 4) x1, y1, x2, y2 in pixels of the batch, clipped to the images.
+        scores: (N, K) in [0, 1], best first within each level.
+        labels: (N, K) int64.
+        row: (N, K) int64, the number of each one's prior among those of all levels.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    row: Tensor
+
+    def detections(
+        self, image: int, settings: PostProcess, frame: Frame
+    ) -> tuple[Detections, Tensor]:
+        """Return what is kept of one image, in pixels of the original, and its priors' numbers."""
+        full = self.scores[image].nonzero().squeeze(1)
+        boxes, labels = self.boxes[image, full], self.labels[image, full]
+        kept, scores = settings.keep(boxes, self.scores[image, full], labels)
+        found = Detections(frame.to_original(boxes[kept]), scores, labels[kept])
+        return found, self.row[image, full[kept]]
+
+
 class DenseHead(nn.Module):
     """Base of one-stage heads.
 
     `forward` returns kinds of maps, each a tuple over the levels: class logits (N, A * C, H, W)
-    first, box codes (N, A * 4, H, W) second, and a quality logit (N, A, H, W) third or not at all.
+    first, box codes (N, A * D, H, W) second, and a quality logit (N, A, H, W) third or not at all.
     """
 
     num_classes: int
     post_process: PostProcess
+    has_quality = False
 
     def priors(self, logits: Maps) -> list[Tensor]:
-        """Return per level what box codes refer to, (H * W * A, 2 or 4)."""
+        """Return per level what box codes refer to, (H * W * A, 2 to 4)."""
         raise NotImplementedError
 
-    def decode(self, priors: Tensor, codes: Tensor) -> Tensor:
-        """Return (N, 4) boxes in pixels of N priors and codes."""
+    def boxes_of(self, priors: Tensor, codes: Tensor) -> Tensor:
+        """Return (..., 4) boxes in pixels of (..., 2 to 4) priors and (..., D) codes."""
         raise NotImplementedError
 
-    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
-        """Return named scalars to be summed, for what `forward` returned."""
+    def assign(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> Assignment:
+        """Return which predictions learn which objects.
+
+        Args:
+            raw: what `forward` returned.
+            targets: what the images show, without crowd boxes.
+            size: (height, width) of the batch's images in pixels, with padding.
+        """
         raise NotImplementedError
+
+    def losses(
+        self, raw: tuple[Any, ...], targets: list[Target], assignment: Assignment
+    ) -> dict[str, Tensor]:
+        """Return named scalars to be summed, for what `forward` and `assign` returned."""
+        raise NotImplementedError
+
+    def loss(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+        """Return `losses` of what `assign` gives; crowd boxes do not count."""
+        targets = [t.without_crowd() for t in targets]
+        return self.losses(raw, targets, self.assign(raw, targets, size))
+
+    def decode(self, raw: tuple[Any, ...], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the best candidates of each image before suppression, in tensors of fixed shapes.
+
+        Args:
+            raw: what `forward` returned.
+            sizes: (N, 2) height and width in pixels of each image, without padding.
+
+        Returns:
+            (N, K, 4) boxes in pixels, clipped to the images; (N, K) scores, 0 in empty slots;
+            (N, K) labels. K is `post_process.nms_pre`, or all there is, of each level.
+        """
+        found = self.candidates(raw, sizes)
+        return found.boxes, found.scores, found.labels
 
     def predict(self, raw: tuple[Any, ...], frames: Sequence[Frame]) -> list[Detections]:
         """Return the detections of every image, in pixels of the original images.
@@ -48,83 +106,54 @@ class DenseHead(nn.Module):
             raw: what `forward` returned.
             frames: where each image lies in its padding, and how large it was before.
         """
+        found = self.candidates(raw, sizes_of(frames), trim=True)
+        return [found.detections(i, self.post_process, frame)[0] for i, frame in enumerate(frames)]
+
+    def candidates(self, raw: tuple[Any, ...], sizes: Tensor, trim: bool = False) -> Candidates:
+        """Return what `decode` does, and where it comes from.
+
+        Args:
+            raw: what `forward` returned.
+            sizes: (N, 2) height and width in pixels of each image, without padding.
+            trim: leave out slots that are empty in every image; shapes then depend on values.
+        """
+        quality = raw[2] if self.has_quality else [None] * len(raw[0])
         priors = self.priors(raw[0])
-        return [
-            self._predict_one([[m[i] for m in kind] for kind in raw], priors, frame)
-            for i, frame in enumerate(frames)
-        ]
-
-    def _predict_one(
-        self, kinds: list[list[Tensor]], priors: list[Tensor], frame: Frame
-    ) -> Detections:
         levels = [
-            self._candidates(*maps, priors=p) for *maps, p in zip(*kinds, priors, strict=True)
+            self._best_of_level(*parts, trim)
+            for parts in zip(raw[0], raw[1], quality, priors, strict=True)
         ]
-        boxes, scores, labels = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        found = self.post_process.finish(clip(boxes, frame.size), scores, labels)
-        return replace(found, boxes=frame.to_original(found.boxes))
+        boxes, scores, labels, rows = zip(*levels, strict=True)
+        starts = [sum(len(p) for p in priors[:i]) for i in range(len(priors))]
+        row = torch.cat([r + start for r, start in zip(rows, starts, strict=True)], 1)
+        clipped = clip_each(torch.cat(boxes, 1), sizes)
+        return Candidates(clipped, torch.cat(scores, 1), torch.cat(labels, 1), row)
 
-    def _candidates(
-        self, logits: Tensor, codes: Tensor, quality: Tensor | None = None, *, priors: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (K, 4) boxes, (K,) scores and (K,) labels of one level of one image."""
+    def _best_of_level(
+        self, logits: Tensor, codes: Tensor, quality: Tensor | None, priors: Tensor, trim: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return (N, K, 4) boxes, (N, K) scores, labels and priors' numbers of one level."""
         settings = self.post_process
         scores, labels, anchor, cell = top_candidates(
-            logits, self.num_classes, settings.score_thr, settings.nms_pre
+            logits, self.num_classes, settings.score_thr, settings.nms_pre, trim
         )
-        anchors = len(logits) // self.num_classes
-        chosen = codes.reshape(anchors, len(codes) // anchors, -1)[anchor, :, cell]
-        boxes = self.decode(priors[cell * anchors + anchor], chosen.float())
+        per_cell = logits.shape[1] // self.num_classes
+        row = cell * per_cell + anchor
+        boxes = self.boxes_of(priors[row], entries_of(codes, per_cell, anchor, cell).float())
         if quality is not None:
-            scores = scores * quality.reshape(anchors, -1)[anchor, cell].float().sigmoid()
-        return boxes, scores, labels
+            factor = entries_of(quality, per_cell, anchor, cell)[..., 0]
+            scores = scores * factor.float().sigmoid()
+        return boxes, scores, labels, row
 
 
-def tower(
-    in_channels: int,
-    channels: int,
-    count: int,
-    norm: Norm | None,
-    bias: bool | None = None,
-    activation: Activation = "ReLU",
-) -> nn.Sequential:
-    """Return `count` 3 x 3 convolutions with norm and activation."""
-    inputs = [in_channels, *[channels] * (count - 1)][:count]
-    return nn.Sequential(
-        *[
-            ConvModule(c, channels, 3, padding=1, norm=norm, bias=bias, activation=activation)
-            for c in inputs
-        ]
-    )
+def sizes_in(canvas: Size, targets: list[Target]) -> list[Size]:
+    """Return (height, width) of each image inside a batch of `canvas` pixels, without padding."""
+    return [target.frame(canvas).size for target in targets]
 
 
-def towers(
-    in_channels: int,
-    channels: int,
-    count: int,
-    norm: Norm | None,
-    bias: bool | None = None,
-    levels: int | None = None,
-    activation: Activation = "ReLU",
-) -> nn.Sequential | nn.ModuleList:
-    """Return a tower for all levels, or one for each of `levels` that share the convolutions.
-
-    Norms that are not shared: RTMDet, https://arxiv.org/abs/2212.07784, section 3.4.
-    """
-    shape = (in_channels, channels, count, norm, bias, activation)
-    first = tower(*shape)
-    if levels is None:
-        return first
-    others = [tower(*shape) for _ in range(levels - 1)]
-    for other in others:
-        for mine, shared in zip(other, first, strict=True):
-            mine.conv = shared.conv
-    return nn.ModuleList([first, *others])
-
-
-def tower_of(built: nn.Sequential | nn.ModuleList, level: int) -> nn.Module:
-    """Return a level's tower of what `towers` built."""
-    return built[level] if isinstance(built, nn.ModuleList) else built
+def sizes_of(frames: Sequence[Frame]) -> Tensor:
+    """Return (N, 2) height and width in pixels of the images inside the batch."""
+    return torch.tensor([frame.size for frame in frames]).view(-1, 2)
 
 
 def map_shapes(maps: Maps) -> list[Size]:
@@ -136,28 +165,6 @@ def join_levels(maps: Maps, channels: int) -> Tensor:
     """Return (N, P, channels) of all levels' (N, A * channels, H, W): cells row by row, then A."""
     rows = [m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps]
     return torch.cat(rows, 1)
-
-
-def pad_targets(targets: list[Target]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (B, N, 4) boxes, (B, N) labels and (B, N) bool, true where there is an object."""
-    boxes = pad_sequence([t.boxes for t in targets], batch_first=True)
-    labels = pad_sequence([t.labels for t in targets], batch_first=True)
-    counts = torch.tensor([len(t) for t in targets], device=boxes.device)
-    return boxes, labels, torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
-
-
-def labels_of(assigned: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return int64 class per prior: `num_classes` for background, -1 for ignored.
-
-    Args:
-        assigned: (..., P) from `razorlite.ops.assigning`.
-        labels: (..., N) of the objects.
-        num_classes: how many classes there are.
-    """
-    background = torch.where(assigned == -1, num_classes, -1)
-    if labels.shape[-1] == 0:
-        return background
-    return torch.where(assigned >= 0, labels.gather(-1, assigned.clamp(min=0)), background)
 
 
 def centerness_of(distances: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.registry import register
+from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.dense import Size, mean_over_ranks
 from razorlite.models.tasks.assigners import HungarianAssigner
 from razorlite.models.tasks.losses import GIoULoss, L1Loss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.transformer import FeedForward
-from razorlite.ops.boxes import centres_to_corners, clip, corners_to_centres
+from razorlite.ops.assigning import BACKGROUND
+from razorlite.ops.boxes import centres_to_corners, clip_each, corners_to_centres
 from razorlite.structures import Detections, Frame, Target
 
 Pair = tuple[Tensor, Tensor]
@@ -69,55 +71,70 @@ class DETRHead(nn.Module):
         boxes = self.fc_reg(F.relu(self.reg_ffn(queries))).sigmoid()
         return self.fc_cls(queries), boxes
 
-    def loss(self, raw: Pair, targets: list[Target], sizes: Sequence[Size]) -> dict[str, Tensor]:
-        """Return `loss_cls`, `loss_bbox`, `loss_iou`, and of lower layers `d0.loss_cls`, ...
+    def assign(
+        self, raw: Pair, targets: list[Target], sizes: Sequence[Size]
+    ) -> tuple[Assignment, ...]:
+        """Return which queries learn which objects, for each decoder layer.
 
         Args:
             raw: what `forward` returned.
-            targets: what the images show.
+            targets: what the images show, without crowd boxes.
             sizes: per image (height, width) without padding.
         """
-        targets = [t.without_crowd() for t in targets]
         scales = [_scale(raw[1], size) for size in sizes]
         objects = [corners_to_centres(t.boxes) / s for t, s in zip(targets, scales, strict=True)]
-        factors = self._factors(raw[1], targets)
+        layers = zip(raw[0].float(), raw[1].float(), strict=True)
+        indices = [self._match(*layer, targets, objects) for layer in layers]
+        return tuple(Assignment.of(i, targets, sizes, self.num_classes) for i in indices)
+
+    def losses(
+        self, raw: Pair, targets: list[Target], assignment: tuple[Assignment, ...]
+    ) -> dict[str, Tensor]:
+        """Return `loss_cls`, `loss_bbox`, `loss_iou`, and of lower layers `d0.loss_cls`, ...
+
+        They are normalised by one layer's matched objects, classes by the queries' weights, over
+        all processes.
+        """
+        factors = self._factors(assignment[0])
         losses = {}
-        for i, (logits, boxes) in enumerate(zip(*raw, strict=True)):
+        for i, layer in enumerate(zip(*raw, assignment, strict=True)):
             prefix = "" if i == len(raw[0]) - 1 else f"d{i}."
-            layer = self._layer_loss(logits.float(), boxes.float(), targets, objects, scales)
-            for (name, value), factor in zip(layer.items(), factors, strict=True):
+            for (name, value), factor in zip(self._sums(*layer).items(), factors, strict=True):
                 losses[prefix + name] = value / factor
         return losses
 
-    def _factors(self, boxes: Tensor, targets: list[Target]) -> list[Tensor]:
-        """Return what to divide the three losses by: one layer's weights and matched objects."""
-        matched = sum(min(len(t), boxes.shape[2]) for t in targets)
-        rest = boxes.shape[1] * boxes.shape[2] - matched
-        weight = mean_over_ranks(boxes.new_tensor(matched + self.background_weight * rest))
-        count = mean_over_ranks(boxes.new_tensor(float(matched)))
+    def loss(self, raw: Pair, targets: list[Target], sizes: Sequence[Size]) -> dict[str, Tensor]:
+        """Return `losses` of what `assign` gives; crowd boxes do not count."""
+        targets = [t.without_crowd() for t in targets]
+        return self.losses(raw, targets, self.assign(raw, targets, sizes))
+
+    def _match(
+        self, logits: Tensor, boxes: Tensor, targets: list[Target], objects: list[Tensor]
+    ) -> Tensor:
+        """Return (N, Q) numbers of objects or BACKGROUND for (N, Q, C + 1) and (N, Q, 4)."""
+        index = torch.full(logits.shape[:2], BACKGROUND, device=logits.device)
+        for i, (target, own) in enumerate(zip(targets, objects, strict=True)):
+            query, number = self.assigner(logits[i], boxes[i], target.labels, own)
+            index[i, query] = number
+        return index
+
+    def _factors(self, assignment: Assignment) -> list[Tensor]:
+        """Return what to divide the three sums by: weights of all queries, and matched objects."""
+        labels, matched = assignment.labels, len(assignment.row)
+        total = matched + self.background_weight * (labels.numel() - matched)
+        numbers = torch.tensor([total, float(matched)], device=labels.device)
+        weight, count = (mean_over_ranks(number) for number in numbers)
         return [weight, count, count]
 
-    def _layer_loss(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        targets: list[Target],
-        objects: list[Tensor],
-        scales: list[Tensor],
-    ) -> dict[str, Tensor]:
+    def _sums(self, logits: Tensor, boxes: Tensor, assignment: Assignment) -> dict[str, Tensor]:
         """Return the three sums of one layer's (N, Q, C + 1) logits and (N, Q, 4) boxes."""
-        classes = torch.full(logits.shape[:2], self.num_classes, device=logits.device)
-        pred, want, scale = [], [], []
-        for i, (target, wanted) in enumerate(zip(targets, objects, strict=True)):
-            query, number = self.assigner(logits[i], boxes[i], target.labels, wanted)
-            classes[i, query] = target.labels[number]
-            pred.append(boxes[i, query])
-            want.append(wanted[number])
-            scale.append(scales[i].expand(len(query), 4))
-        got, known, factor = torch.cat(pred), torch.cat(want), torch.cat(scale)
+        logits, image = logits.float(), assignment.image
+        factor = torch.stack([_scale(boxes, size) for size in assignment.sizes])[image]
+        got = boxes.float()[image, assignment.row]
+        known = corners_to_centres(assignment.boxes) / factor
         corners = [centres_to_corners(b) * factor for b in (got, known)]
         return {
-            "loss_cls": self.class_weight * self._cross_entropy(logits, classes),
+            "loss_cls": self.class_weight * self._cross_entropy(logits, assignment.labels),
             "loss_bbox": self.loss_bbox(got, known, 1.0),
             "loss_iou": self.loss_iou(*corners, 1.0),
         }
@@ -127,21 +144,30 @@ class DETRHead(nn.Module):
         weight[-1] = self.background_weight
         return F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weight, reduction="sum")
 
-    def predict(self, raw: Pair, frames: Sequence[Frame]) -> list[Detections]:
-        """Return the detections of the last layer, in pixels of the original images."""
+    def decode(self, raw: Pair, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the last layer's queries find in each image, in tensors of fixed shapes.
+
+        Args:
+            raw: what `forward` returned.
+            sizes: (N, 2) height and width in pixels to scale to.
+
+        Returns:
+            (N, Q, 4) boxes in pixels, clipped to the images; (N, Q) scores, 0 where they do not
+            exceed `post_process.score_thr`; (N, Q) labels.
+        """
         logits, boxes = raw[0][-1].float(), raw[1][-1].float()
         scores, labels = logits.softmax(-1)[..., :-1].max(-1)
-        return [
-            self._detections(centres_to_corners(boxes[i]), scores[i], labels[i], frame.original)
-            for i, frame in enumerate(frames)
-        ]
+        scores = torch.where(scores > self.post_process.score_thr, scores, 0.0)
+        scale = sizes.to(boxes).flip(1).repeat(1, 2)[:, None]
+        return clip_each(centres_to_corners(boxes) * scale, sizes), scores, labels
 
-    def _detections(
-        self, corners: Tensor, scores: Tensor, labels: Tensor, size: Size
-    ) -> Detections:
-        kept = scores > self.post_process.score_thr
-        boxes = clip(corners * _scale(corners, size), size)
-        return self.post_process.finish(boxes[kept], scores[kept], labels[kept])
+    def predict(self, raw: Pair, frames: Sequence[Frame]) -> list[Detections]:
+        """Return the detections of the last layer, in pixels of the original images."""
+        sizes = torch.tensor([frame.original for frame in frames]).view(-1, 2)
+        return [
+            self.post_process.finish(boxes[score > 0], score[score > 0], labels[score > 0])
+            for boxes, score, labels in zip(*self.decode(raw, sizes), strict=True)
+        ]
 
 
 def _scale(like: Tensor, size: Size) -> Tensor:

@@ -7,19 +7,18 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
+from razorlite.models.heads.assignment import Assignment, pad_targets
 from razorlite.models.heads.dense import (
     DenseHead,
     Maps,
     Size,
     centerness_of,
     join_levels,
-    labels_of,
     map_shapes,
     mean_over_ranks,
-    pad_targets,
-    tower_of,
-    towers,
+    sizes_in,
 )
+from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
 from razorlite.models.tasks.losses import BinaryCrossEntropy, FocalLoss, IoULoss
 from razorlite.models.tasks.postprocess import PostProcess
@@ -33,11 +32,13 @@ _LARGEST_ASSIGNMENT = 2**24  # images x points x objects held at a time
 
 
 @register()
-class FCOSHead(DenseHead):
+class FCOSHead(TwoTowers, DenseHead):
     """Two towers over every level: classes, side distances and centre-ness of each point.
 
     https://arxiv.org/abs/1904.01355
     """
+
+    has_quality = True
 
     def __init__(
         self,
@@ -100,9 +101,9 @@ class FCOSHead(DenseHead):
         self.post_process = post_process or PostProcess()
         self._check()
         levels = len(self.strides) if norm_per_level else None
-        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, conv_bias, levels)
-        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, conv_bias, levels)
-        width = feat_channels if stacked_convs else in_channels
+        width = self.build_towers(
+            in_channels, feat_channels, stacked_convs, norm, bias=conv_bias, levels=levels
+        )
         self.conv_cls = nn.Conv2d(width, num_classes, 3, padding=1)
         self.conv_reg = nn.Conv2d(width, 4, 3, padding=1)
         self.conv_centerness = nn.Conv2d(width, 1, 3, padding=1)
@@ -115,13 +116,12 @@ class FCOSHead(DenseHead):
 
         Each is a tuple over the levels; distances are left, top, right, bottom in pixels.
         """
-        levels = [self._level(x, level) for level, x in enumerate(maps)]
+        towers = enumerate(self.through_towers(maps))
+        levels = [self._level(*both, level) for level, both in towers]
         logits, distances, centerness = zip(*levels, strict=True)
         return logits, distances, centerness
 
-    def _level(self, x: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
-        by_class = tower_of(self.cls_convs, level)(x)
-        by_box = tower_of(self.reg_convs, level)(x)
+    def _level(self, by_class: Tensor, by_box: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
         centerness = self.conv_centerness(by_box if self.centerness_on_reg else by_class)
         distances = self.scales[level](self.conv_reg(by_box)).float()
         distances = distances.exp() if self.bbox_activation == "exp" else distances.relu()
@@ -134,26 +134,36 @@ class FCOSHead(DenseHead):
         levels = zip(map_shapes(logits), self.strides, strict=True)
         return [grid_points(shape, stride, 0.5, logits[0].device) for shape, stride in levels]
 
-    def decode(self, priors: Tensor, codes: Tensor) -> Tensor:
-        """Return (N, 4) boxes of N points and distances."""
+    def boxes_of(self, priors: Tensor, codes: Tensor) -> Tensor:
+        """Return (..., 4) boxes of (..., 2) points and distances."""
         return distances_to_boxes(priors, codes)
 
-    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+    def assign(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> Assignment:
+        """Return which points learn which objects; some images at a time, to bound memory."""
+        priors, (boxes, _, valid) = self.priors(raw[0]), pad_targets(targets)
+        points, strides = torch.cat(priors), _per_point(self.strides, priors)
+        ranges = _per_point(self.regress_ranges, priors)
+        images = max(1, _LARGEST_ASSIGNMENT // max(1, len(points) * boxes.shape[1]))
+        index = [
+            assign_by_region(points, strides, ranges, part, part_valid, self.center_radius)
+            for part, part_valid in zip(boxes.split(images), valid.split(images), strict=True)
+        ]
+        return Assignment.of(torch.cat(index), targets, sizes_in(size, targets), self.num_classes)
+
+    def losses(
+        self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment
+    ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_bbox` and `loss_centerness`.
 
         They are normalised by the points of objects, and boxes by the sum of their centre-ness,
         over all processes.
         """
-        boxes, known, valid = pad_targets([t.without_crowd() for t in targets])
-        priors = self.priors(raw[0])
-        assigned = self._assign(priors, boxes, valid)
-        labels = labels_of(assigned, known, self.num_classes)
-        image, row = (assigned >= 0).nonzero(as_tuple=True)
+        priors, image, row = self.priors(raw[0]), assignment.image, assignment.row
         count = mean_over_ranks(torch.tensor(len(row), device=row.device))
         logits = join_levels(raw[0], self.num_classes)
-        loss_cls = self.loss_cls(logits.flatten(0, 1), labels.flatten(), count)
+        loss_cls = self.loss_cls(logits.flatten(0, 1), assignment.labels.flatten(), count)
         unit = _per_point(self.strides if self.norm_on_bbox else [1] * len(priors), priors)[row]
-        goal = boxes_to_distances(torch.cat(priors)[row], boxes[image, assigned[image, row]])
+        goal = boxes_to_distances(torch.cat(priors)[row], assignment.boxes)
         goal, distances = goal / unit[:, None], join_levels(raw[1], 4)[image, row] / unit[:, None]
         weight = centerness_of(goal)
         total = mean_over_ranks(weight.sum(), least=1e-6)
@@ -163,18 +173,6 @@ class FCOSHead(DenseHead):
             "loss_bbox": self.loss_bbox(_around(distances), _around(goal), total, weight),
             "loss_centerness": self.loss_centerness(logits, weight, count),
         }
-
-    def _assign(self, priors: list[Tensor], boxes: Tensor, valid: Tensor) -> Tensor:
-        """Return (B, P) assignments, some images at a time to bound memory."""
-        points, strides = torch.cat(priors), _per_point(self.strides, priors)
-        ranges = _per_point(self.regress_ranges, priors)
-        images = max(1, _LARGEST_ASSIGNMENT // max(1, len(points) * boxes.shape[1]))
-        return torch.cat(
-            [
-                assign_by_region(points, strides, ranges, part, part_valid, self.center_radius)
-                for part, part_valid in zip(boxes.split(images), valid.split(images), strict=True)
-            ]
-        )
 
     def _check(self) -> None:
         if len(self.regress_ranges) != len(self.strides):

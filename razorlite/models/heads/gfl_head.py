@@ -6,17 +6,9 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead
-from razorlite.models.heads.dense import (
-    Maps,
-    Size,
-    join_levels,
-    labels_of,
-    map_shapes,
-    mean_over_ranks,
-    pad_targets,
-    tower_of,
-    towers,
-)
+from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.dense import Maps, join_levels, map_shapes, mean_over_ranks
+from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.assigners import ATSSAssigner
@@ -38,13 +30,13 @@ class Integral(nn.Module):
         self.register_buffer("project", torch.linspace(0, reg_max, reg_max + 1))
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Map (N, 4 * (n + 1)) logits to (N, 4) means."""
-        chances = logits.float().unflatten(1, (4, -1)).softmax(-1)
+        """Map (..., 4 * (n + 1)) logits to (..., 4) means."""
+        chances = logits.float().unflatten(-1, (4, -1)).softmax(-1)
         return F.linear(chances, self.project[None].to(chances))[..., 0]
 
 
 @register()
-class GFLHead(AnchorHead):
+class GFLHead(TwoTowers, AnchorHead):
     """Two towers over every level: class-wise quality, and a distribution for each side.
 
     https://arxiv.org/abs/2006.04388
@@ -77,7 +69,7 @@ class GFLHead(AnchorHead):
             norm: kind of normalisation in the towers.
             norm_per_level: share only the convolutions between levels and give each level norms
                 of its own. Batch norm needs it: one level's statistics do not fit another's.
-            reg_max: longest side distance in strides that can be said.
+            reg_max: longest side distance in strides that the head can express.
             anchor_generator: one square of 8 strides per cell by default.
             assigner: 9 candidates per level by default.
             loss_cls: quality focal loss by default.
@@ -94,9 +86,7 @@ class GFLHead(AnchorHead):
         self.loss_dfl = loss_dfl or DistributionFocalLoss()
         self.post_process = post_process or PostProcess(iou_threshold=0.6)
         levels = len(self.anchors.strides) if norm_per_level else None
-        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
-        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
-        width = feat_channels if stacked_convs else in_channels
+        width = self.build_towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
         self.gfl_cls = nn.Conv2d(width, num_classes, 3, padding=1)
         self.gfl_reg = nn.Conv2d(width, 4 * (reg_max + 1), 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in self.anchors.strides)
@@ -107,9 +97,9 @@ class GFLHead(AnchorHead):
     def forward(self, maps: Maps) -> tuple[Maps, Maps]:
         """Return class logits (N, C, H, W) and distributions (N, 4 * (n + 1), H, W) per level."""
         logits, sides = [], []
-        for level, (x, scale) in enumerate(zip(maps, self.scales, strict=True)):
-            logits.append(self.gfl_cls(tower_of(self.cls_convs, level)(x)))
-            sides.append(scale(self.gfl_reg(tower_of(self.reg_convs, level)(x))).float())
+        for (by_class, by_box), scale in zip(self.through_towers(maps), self.scales, strict=True):
+            logits.append(self.gfl_cls(by_class))
+            sides.append(scale(self.gfl_reg(by_box)).float())
         return tuple(logits), tuple(sides)
 
     def priors(self, logits: Maps) -> list[Tensor]:
@@ -120,27 +110,25 @@ class GFLHead(AnchorHead):
             for a, stride in zip(grids, self.anchors.strides, strict=True)
         ]
 
-    def decode(self, priors: Tensor, codes: Tensor) -> Tensor:
-        """Return (N, 4) boxes in pixels of N priors and distributions."""
-        return distances_to_boxes(priors[:, :2], self.integral(codes) * priors[:, 2:])
+    def boxes_of(self, priors: Tensor, codes: Tensor) -> Tensor:
+        """Return (..., 4) boxes in pixels of (..., 3) priors and distributions."""
+        return distances_to_boxes(priors[..., :2], self.integral(codes) * priors[..., 2:])
 
     def assign_one(self, anchors: Tensor, boxes: Tensor, counts: list[int]) -> Tensor:
         """Return (A,) assignments of one image's anchors."""
         return self.statistics(anchors, boxes, counts)
 
-    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+    def losses(
+        self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment
+    ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_bbox` and `loss_dfl`.
 
         Classes are normalised by the anchors of objects, the others by the sum of the scores
         that weight them, over all processes.
         """
-        targets = [t.without_crowd() for t in targets]
-        boxes, known, _ = pad_targets(targets)
-        assigned = self.assign(raw[0], targets, size)
-        labels = labels_of(assigned, known, self.num_classes)
-        image, row = (assigned >= 0).nonzero(as_tuple=True)
+        image, row = assignment.image, assignment.row
         priors = torch.cat(self.priors(raw[0]))[row]
-        goals = boxes[image, assigned[image, row]] / priors[:, 2:]
+        goals = assignment.boxes / priors[:, 2:]
         points = priors[:, :2] / priors[:, 2:]
         codes = join_levels(raw[1], 4 * (self.reg_max + 1))[image, row]
         found = distances_to_boxes(points, self.integral(codes))
@@ -157,8 +145,7 @@ class GFLHead(AnchorHead):
                 weight.repeat_interleave(4),
             ),
         }
-        count = mean_over_ranks(self.divisor(assigned))
+        count = mean_over_ranks(self.divisor(assignment.index))
         quality = paired_iou(found.detach(), goals)
-        return losses | {
-            "loss_cls": self.loss_cls(logits.flatten(0, 1), labels.flatten(), quality, count)
-        }
+        labels = assignment.labels.flatten()
+        return losses | {"loss_cls": self.loss_cls(logits.flatten(0, 1), labels, quality, count)}

@@ -4,7 +4,8 @@ from torch import nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
-from razorlite.models.heads.dense import Maps, tower_of, towers
+from razorlite.models.heads.dense import Maps
+from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, init_convs, prior_bias
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.assigners import MaxIoUAssigner
@@ -13,7 +14,7 @@ from razorlite.models.tasks.postprocess import PostProcess
 
 
 @register()
-class RetinaHead(AnchorHead):
+class RetinaHead(TwoTowers, AnchorHead):
     """Two towers over every level: classes and box deltas of each anchor.
 
     https://arxiv.org/abs/1708.02002
@@ -62,9 +63,7 @@ class RetinaHead(AnchorHead):
         self.loss_cls, self.loss_bbox = loss_cls or FocalLoss(), loss_bbox or L1Loss()
         self.post_process = post_process or PostProcess()
         levels = len(self.anchors.strides) if norm_per_level else None
-        self.cls_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
-        self.reg_convs = towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
-        width = feat_channels if stacked_convs else in_channels
+        width = self.build_towers(in_channels, feat_channels, stacked_convs, norm, levels=levels)
         self.retina_cls = nn.Conv2d(width, self.anchors.per_cell * num_classes, 3, padding=1)
         self.retina_reg = nn.Conv2d(width, self.anchors.per_cell * 4, 3, padding=1)
         init_convs([self])
@@ -72,7 +71,9 @@ class RetinaHead(AnchorHead):
 
     def forward(self, maps: Maps) -> tuple[Maps, Maps]:
         """Return class logits (N, A * C, H, W) and box deltas (N, A * 4, H, W) per level."""
-        levels = list(enumerate(maps))
-        logits = tuple(self.retina_cls(tower_of(self.cls_convs, i)(x)) for i, x in levels)
-        deltas = tuple(self.retina_reg(tower_of(self.reg_convs, i)(x)) for i, x in levels)
+        levels = [
+            (self.retina_cls(by_class), self.retina_reg(by_box))
+            for by_class, by_box in self.through_towers(maps)
+        ]
+        logits, deltas = zip(*levels, strict=True)
         return logits, deltas

@@ -1,20 +1,27 @@
 """The second stage: proposals are sampled, pooled, classified, refined and masked."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
-from razorlite.models.heads.dense import Maps, Size, labels_of
+from razorlite.models.heads.dense import Maps, Size
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
+from razorlite.models.heads.region_samples import (
+    RegionLosses,
+    Samples,
+    assign_from,
+    default_sampler,
+    joined,
+    sample,
+)
 from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
-from razorlite.ops.assigning import BACKGROUND
 from razorlite.ops.boxes import clip
 from razorlite.ops.regions import crop_masks, first_regions, paste_masks, pool_regions
 from razorlite.structures import Detections, Frame, Target
@@ -23,52 +30,17 @@ fx.wrap("pool_regions")  # what it reads depends on the boxes; tracing keeps it 
 fx.wrap("first_regions")
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The proposals of one image that a step learns from, objects first.
-
-    Attributes:
-        boxes: (S, 4) pixels.
-        labels: (S,) int64, the number of classes for background.
-        objects: (K,) int64, the target's object of each of the first K.
-        added: (S,) bool, which boxes are the objects' own.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    objects: Tensor
-    added: Tensor
-
-
-@dataclass(frozen=True)
-class Judge:
-    """How hard a box head finds the regions of one image.
-
-    Attributes:
-        head: the head that learns.
-        pool: boxes of the image to (R, C, S, S) features.
-    """
-
-    head: Shared2FCBBoxHead
-    pool: Callable[[Tensor], Tensor]
-
-    @torch.no_grad()
-    def losses(self, boxes: Tensor, assigned: Tensor, labels: Tensor) -> Tensor:
-        """Return the (R,) cross entropies of (R, 4) boxes with their assigned objects' labels."""
-        logits, _ = self.head(self.pool(boxes))
-        wanted = labels_of(assigned, labels, self.head.num_classes).clamp(min=0)
-        return F.cross_entropy(logits.float(), wanted, reduction="none")
-
-
 class RoIHead(nn.Module):
     """Base of second stages: how they pool and sample.
 
     Attributes:
         strides: image pixels per cell of the levels that regions are pooled from.
         finest_scale: side in pixels up to twice which boxes come from the finest level.
+        sampler: chooses among assigned proposals.
         post_process: what to keep of the detections.
     """
 
+    sampler: RandomSampler
     strides: tuple[int, ...]
     finest_scale: float
     post_process: PostProcess
@@ -98,10 +70,24 @@ class RoIHead(nn.Module):
         used = maps[: len(self.strides)]
         return pool_regions(used, boxes, self.strides, output_size, self.finest_scale)
 
-    def judge(self, head: Shared2FCBBoxHead, maps: Maps, image: int) -> Judge:
-        """Return what tells how hard `head` finds the regions of one image of the batch."""
-        own = tuple(m[image : image + 1] for m in maps)
-        return Judge(head, lambda boxes: self.pool(own, [boxes], head.roi_feat_size))
+    def sample(
+        self,
+        maps: Maps,
+        proposals: list[Tensor],
+        targets: list[Target],
+        head: Shared2FCBBoxHead,
+        assigner: MaxIoUAssigner,
+    ) -> list[Samples]:
+        """Return the proposals of each image that `head` learns from."""
+        result = []
+        for i, (boxes, target) in enumerate(zip(proposals, targets, strict=True)):
+            pool = partial(self._pool_one, tuple(m[i : i + 1] for m in maps), head.roi_feat_size)
+            losses = RegionLosses(head, pool)
+            result.append(sample(assigner, self.sampler, boxes, target, losses))
+        return result
+
+    def _pool_one(self, maps: Maps, output_size: int, boxes: Tensor) -> Tensor:
+        return self.pool(maps, [boxes], output_size)
 
 
 @register()
@@ -157,15 +143,23 @@ class StandardRoIHead(RoIHead):
         targets: list[Target],
         sizes: list[Size],
     ) -> dict[str, Tensor]:
+        """Return `losses` of what `assign` gives."""
+        return self.losses(maps, self.assign(maps, proposals, targets), targets)
+
+    def assign(self, maps: Maps, proposals: list[Tensor], targets: list[Target]) -> list[Samples]:
+        """Return the proposals of each image to learn from, and their objects."""
+        return self.sample(maps, proposals, targets, self.bbox_head, self.assigner)
+
+    def losses(
+        self, maps: Maps, samples: list[Samples], targets: list[Target]
+    ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_bbox` and with a mask head `loss_mask`."""
-        samples = [
-            sample(self.assigner, self.sampler, p, t, self.judge(self.bbox_head, maps, i))
-            for i, (p, t) in enumerate(zip(proposals, targets, strict=True))
-        ]
         pooled = self.pool(maps, [s.boxes for s in samples], self.bbox_head.roi_feat_size)
         logits, deltas = self.bbox_head(pooled)
         losses = self.bbox_head.loss(logits, deltas, *joined(samples, targets))
-        return losses | self._mask_loss(maps, samples, targets)
+        if self.mask_head is not None:
+            losses |= mask_loss(self, self.mask_head, maps, samples, targets)
+        return losses
 
     def predict(
         self, maps: Maps, proposals: list[Tensor], frames: Sequence[Frame]
@@ -183,64 +177,6 @@ class StandardRoIHead(RoIHead):
         ]
         mask_heads = [] if self.mask_head is None else [self.mask_head]
         return to_original(self, mask_heads, maps, found, frames)
-
-    def _mask_loss(
-        self, maps: Maps, samples: list[Samples], targets: list[Target]
-    ) -> dict[str, Tensor]:
-        if self.mask_head is None:
-            return {}
-        return mask_loss(self, self.mask_head, maps, samples, targets)
-
-
-def assign_from(threshold: float, match_low_quality: bool = False) -> MaxIoUAssigner:
-    """Return an assigner with one threshold between background and objects."""
-    return MaxIoUAssigner(
-        pos_iou_thr=threshold,
-        neg_iou_thr=threshold,
-        min_pos_iou=threshold,
-        match_low_quality=match_low_quality,
-    )
-
-
-def default_sampler() -> RandomSampler:
-    """Return the usual sampler of proposals."""
-    return RandomSampler(num=512, pos_fraction=0.25, add_gt_as_proposals=True)
-
-
-def sample(
-    assigner: MaxIoUAssigner,
-    sampler: RandomSampler,
-    proposals: Tensor,
-    target: Target,
-    judge: Judge,
-) -> Samples:
-    """Return the proposals of one image to learn from."""
-    assigned = assigner(proposals, target.boxes)
-    own = torch.arange(len(target) if sampler.add_gt_as_proposals else 0, device=assigned.device)
-    proposals = torch.cat((target.boxes[own].to(proposals), proposals))
-    assigned = torch.cat((own, assigned))
-    if sampler.by_loss:
-        assigned = sampler(assigned, judge.losses(proposals, assigned, target.labels))
-    else:
-        assigned = sampler(assigned)
-    objects = (assigned >= 0).nonzero().squeeze(1)
-    others = (assigned == BACKGROUND).nonzero().squeeze(1)
-    labels = target.labels[assigned[objects]]
-    background = labels.new_full((len(others),), judge.head.num_classes)
-    rows = torch.cat((objects, others))
-    labels = torch.cat((labels, background))
-    return Samples(proposals[rows], labels, assigned[objects], rows < len(own))
-
-
-def joined(samples: list[Samples], targets: list[Target]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all images' boxes (R, 4), labels (R,) and the boxes of their objects (R, 4)."""
-    goals = []
-    for part, target in zip(samples, targets, strict=True):
-        goal = torch.zeros_like(part.boxes)
-        goal[: len(part.objects)] = target.boxes[part.objects].to(goal)
-        goals.append(goal)
-    boxes, labels = [s.boxes for s in samples], [s.labels for s in samples]
-    return torch.cat(boxes), torch.cat(labels), torch.cat(goals)
 
 
 def finish(

@@ -1,11 +1,14 @@
 """The region proposal network."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
+from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.dense import Maps, Size
 from razorlite.models.layers import init_convs
 from razorlite.models.tasks.anchors import AnchorGenerator
@@ -85,19 +88,24 @@ class RPNHead(AnchorHead):
         hidden = [F.relu(self.rpn_conv(x)) for x in maps]
         return tuple(self.rpn_cls(x) for x in hidden), tuple(self.rpn_reg(x) for x in hidden)
 
-    def sample(self, assigned: Tensor) -> Tensor:
+    def sample(self, index: Tensor) -> Tensor:
         """Return (B, P) assignments of which the unsampled have become IGNORED."""
-        return torch.stack([self.sampler(row) for row in assigned])
+        return torch.stack([self.sampler(row) for row in index])
 
-    def divisor(self, assigned: Tensor) -> Tensor:
+    def divisor(self, index: Tensor) -> Tensor:
         """Return the number of sampled anchors, at least one of each kind per image."""
-        objects = (assigned >= 0).sum(1).clamp(min=1)
-        return (objects + (assigned == BACKGROUND).sum(1).clamp(min=1)).sum()
+        objects = (index >= 0).sum(1).clamp(min=1)
+        return (objects + (index == BACKGROUND).sum(1).clamp(min=1)).sum()
 
-    def loss(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+    def assign(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> Assignment:
+        """Return which anchors learn which objects, whose class is 0."""
+        return super().assign(raw, [_without_classes(t) for t in targets], size)
+
+    def losses(
+        self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment
+    ) -> dict[str, Tensor]:
         """Return `loss_rpn_cls` and `loss_rpn_bbox`, over the sampled anchors of all processes."""
-        blank = [_without_classes(t) for t in targets]
-        losses = super().loss(raw, blank, size)
+        losses = super().losses(raw, targets, assignment)
         return {name.replace("loss_", "loss_rpn_"): value for name, value in losses.items()}
 
     def propose(
@@ -130,9 +138,4 @@ def _proposals(per_level: int) -> PostProcess:
 
 
 def _without_classes(target: Target) -> Target:
-    return Target(
-        boxes=target.boxes,
-        labels=torch.zeros_like(target.labels),
-        crowd=target.crowd,
-        size=target.size,
-    )
+    return replace(target, labels=torch.zeros_like(target.labels))

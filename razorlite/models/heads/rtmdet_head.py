@@ -1,6 +1,5 @@
 """The head of RTMDet."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,17 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.registry import register
+from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.dense import (
     DenseHead,
     Maps,
     Size,
     join_levels,
-    labels_of,
     map_shapes,
     mean_over_ranks,
-    pad_targets,
-    towers,
+    sizes_in,
 )
+from razorlite.models.heads.towers import towers
 from razorlite.models.layers import Activation, Norm, init_convs, prior_bias
 from razorlite.models.tasks.assigners import DynamicSoftLabelAssigner
 from razorlite.models.tasks.losses import GIoULoss, QualityFocalLoss
@@ -26,27 +25,6 @@ from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.anchors import grid_points
 from razorlite.ops.coding import distances_to_boxes
 from razorlite.structures import Target
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Which points of a batch learn which objects.
-
-    Attributes:
-        priors: (P, 3) x, y and stride of every point in pixels.
-        predicted: (B, P, 4) boxes in pixels.
-        assigned: (B, P) int64, see `razorlite.ops.assigning`.
-        image: (K,) image of each point that learns an object ...
-        row: ... and its number.
-        quality: (K,) IoU of its prediction with the object.
-    """
-
-    priors: Tensor
-    predicted: Tensor
-    assigned: Tensor
-    image: Tensor
-    row: Tensor
-    quality: Tensor
 
 
 def each(layers: nn.ModuleList, maps: Maps) -> Maps:
@@ -147,9 +125,9 @@ class RTMDetSepBNHead(DenseHead):
 
     def forward(self, maps: Maps) -> tuple[Any, ...]:
         """Return class logits (N, C, H, W) and side distances (N, 4, H, W) in pixels per level."""
-        return self.said(each(self.cls_convs, maps), each(self.reg_convs, maps))
+        return self.outputs_of(each(self.cls_convs, maps), each(self.reg_convs, maps))
 
-    def said(self, by_class: Maps, by_box: Maps) -> tuple[Maps, Maps]:
+    def outputs_of(self, by_class: Maps, by_box: Maps) -> tuple[Maps, Maps]:
         """Return logits and distances in pixels of what the towers give."""
         pairs = zip(each(self.rtm_reg, by_box), self.strides, strict=True)
         return each(self.rtm_cls, by_class), tuple(self.distances(x) * s for x, s in pairs)
@@ -165,47 +143,41 @@ class RTMDetSepBNHead(DenseHead):
             for shape, stride in zip(map_shapes(logits), self.strides, strict=True)
         ]
 
-    def decode(self, priors: Tensor, codes: Tensor) -> Tensor:
-        """Return (N, 4) boxes in pixels of N priors and distances."""
-        return distances_to_boxes(priors[:, :2], codes)
+    def boxes_of(self, priors: Tensor, codes: Tensor) -> Tensor:
+        """Return (..., 4) boxes in pixels of (..., 3) priors and distances."""
+        return distances_to_boxes(priors[..., :2], codes)
 
-    def loss(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
-        """Return `loss_cls` and `loss_bbox`.
-
-        Both are normalised by the sum of the points' qualities over all processes.
-        """
-        targets = [t.without_crowd() for t in targets]
-        return self.box_losses(raw, targets, self.match(raw, targets))
-
-    def match(self, raw: tuple[Any, ...], targets: list[Target]) -> Matches:
-        """Return which points learn which objects."""
+    @torch.no_grad()
+    def assign(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> Assignment:
+        """Return which points learn which objects, and how well they predict them."""
         priors = torch.cat(self.priors(raw[0]))
-        predicted = distances_to_boxes(priors[:, :2], join_levels(raw[1], 4).float())
-        parts = zip(
-            predicted.detach(), join_levels(raw[0], self.num_classes).detach(), targets, strict=True
-        )
+        predicted = self.boxes_of(priors, join_levels(raw[1], 4).float())
+        parts = zip(predicted, join_levels(raw[0], self.num_classes), targets, strict=True)
         found = [
             self.assigner(priors, b, x, t.boxes, t.labels, self.centres(t)) for b, x, t in parts
         ]
-        assigned, quality = (torch.stack(rows) for rows in zip(*found, strict=True))
-        image, row = (assigned >= 0).nonzero(as_tuple=True)
-        return Matches(priors, predicted, assigned, image, row, quality[image, row])
+        index, quality = (torch.stack(rows) for rows in zip(*found, strict=True))
+        return Assignment.of(index, targets, sizes_in(size, targets), self.num_classes, quality)
 
     def centres(self, target: Target) -> Tensor | None:
         """Return the (N, 2) points near which objects are learnt; None for the boxes' centres."""
         return None
 
-    def box_losses(
-        self, raw: tuple[Any, ...], targets: list[Target], matches: Matches
+    def losses(
+        self, raw: tuple[Any, ...], targets: list[Target], assignment: Assignment
     ) -> dict[str, Tensor]:
-        """Return `loss_cls` and `loss_bbox` of targets without crowd boxes."""
-        boxes, known, _ = pad_targets(targets)
-        image, row, quality = matches.image, matches.row, matches.quality
+        """Return `loss_cls` and `loss_bbox`.
+
+        Both are normalised by the sum of the points' qualities over all processes.
+        """
+        image, row, quality = assignment.image, assignment.row, assignment.quality
+        assert quality is not None
         total = mean_over_ranks(quality.sum())
-        labels = labels_of(matches.assigned, known, self.num_classes)
         logits = join_levels(raw[0], self.num_classes)
-        goals = boxes[image, matches.assigned[image, row]]
+        labels = assignment.labels.flatten()
+        priors = torch.cat(self.priors(raw[0]))
+        predicted = self.boxes_of(priors, join_levels(raw[1], 4).float())[image, row]
         return {
-            "loss_cls": self.loss_cls(logits.flatten(0, 1), labels.flatten(), quality, total),
-            "loss_bbox": self.loss_bbox(matches.predicted[image, row], goals, total, quality),
+            "loss_cls": self.loss_cls(logits.flatten(0, 1), labels, quality, total),
+            "loss_bbox": self.loss_bbox(predicted, assignment.boxes, total, quality),
         }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,16 +11,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from razorlite.core.registry import register
-from razorlite.models.heads.dense import Maps, Size, join_levels, mean_over_ranks, tower, towers
+from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.dense import Maps, join_levels, mean_over_ranks, sizes_of
 from razorlite.models.heads.roi_head import masks_of
-from razorlite.models.heads.rtmdet_head import Matches, RTMDetSepBNHead, each
+from razorlite.models.heads.rtmdet_head import RTMDetSepBNHead, each
+from razorlite.models.heads.towers import tower, towers
 from razorlite.models.layers import Activation, ConvModule, Norm, init_convs
 from razorlite.models.tasks.assigners import DynamicSoftLabelAssigner
 from razorlite.models.tasks.losses import DiceLoss
 from razorlite.models.tasks.postprocess import PostProcess
-from razorlite.ops.boxes import clip
 from razorlite.ops.dynamic_masks import dynamic_masks, kernel_size
-from razorlite.ops.nms import top_candidates
 from razorlite.ops.regions import centres_of_mass
 from razorlite.structures import Detections, Frame, Target
 
@@ -175,13 +176,15 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         """
         both = each(self.cls_convs, maps)
         kernels = each(self.rtm_kernel, each(self.kernel_convs, maps))
-        return *self.said(both, both), kernels, self.mask_head(maps)
+        return *self.outputs_of(both, both), kernels, self.mask_head(maps)
 
     def distances(self, x: Tensor) -> Tensor:
         """Return distances in strides of what the output layers say, at least 0."""
         return F.relu(x.float())
 
-    def loss(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+    def losses(
+        self, raw: tuple[Any, ...], targets: list[Target], assignment: Assignment
+    ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_bbox` and `loss_mask`.
 
         The last is normalised by the number of points that learn an object, over all processes.
@@ -189,26 +192,27 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         Raises:
             DataError: a target with objects has no masks.
         """
-        targets = [t.without_crowd() for t in targets]
-        matches = self.match(raw, targets)
-        losses = self.box_losses(raw, targets, matches)
-        return losses | {"loss_mask": self._mask_loss(raw, targets, matches)}
+        losses = super().losses(raw, targets, assignment)
+        return losses | {"loss_mask": self._mask_loss(raw, targets, assignment)}
 
     def centres(self, target: Target) -> Tensor | None:
         """Return the (N, 2) centres of mass of the objects' masks, in pixels."""
         return centres_of_mass(masks_of(target)) if len(target) else None
 
-    def _mask_loss(self, raw: tuple[Any, ...], targets: list[Target], matches: Matches) -> Tensor:
+    def _mask_loss(
+        self, raw: tuple[Any, ...], targets: list[Target], assignment: Assignment
+    ) -> Tensor:
         kernels, features = join_levels(raw[2], self.kernel_channels), raw[3]
-        count = mean_over_ranks(matches.quality.new_tensor(float(len(matches.row))))
+        priors = torch.cat(self.priors(raw[0]))
+        count = mean_over_ranks(features.new_tensor(float(len(assignment.row)), dtype=torch.float))
         # Without any object the loss is 0, but still a function of all that makes masks.
         total = (features.sum() + kernels.sum()) * 0.0
         limit = self._at_a_time(features.shape[-2:])
         for i, target in enumerate(targets):
-            rows = matches.row[matches.image == i].split(limit)
+            rows = assignment.row[assignment.image == i].split(limit)
             for part in rows if rows[0].numel() else ():
-                masks = masks_of(target)[matches.assigned[i, part]]
-                args = (features[i], kernels[i, part], matches.priors[part], masks, count)
+                masks = masks_of(target)[assignment.index[i, part]]
+                args = (features[i], kernels[i, part], priors[part], masks, count)
                 if len(rows) > 1:  # many objects: work each part out again for its gradient
                     total = total + checkpoint(self._part_loss, *args, use_reentrant=False)
                 else:
@@ -240,33 +244,14 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
 
     def predict(self, raw: tuple[Any, ...], frames: Sequence[Frame]) -> list[Detections]:
         """Return the detections of every image; masks cover the original image."""
-        priors = self.priors(raw[0])
-        return [
-            self._with_masks([[m[i] for m in kind] for kind in raw[:3]], raw[3][i], priors, frame)
-            for i, frame in enumerate(frames)
-        ]
-
-    def _with_masks(
-        self, kinds: list[list[Tensor]], features: Tensor, priors: list[Tensor], frame: Frame
-    ) -> Detections:
-        levels = [self._rows(*maps) for maps in zip(*kinds, priors, strict=True)]
-        boxes, scores, labels, kernels, points = (
-            torch.cat(parts) for parts in zip(*levels, strict=True)
-        )
-        boxes = clip(boxes, frame.size)
-        kept, scores = self.post_process.keep(boxes, scores, labels)
-        masks = self._draw(features, kernels[kept], points[kept], frame)
-        return Detections(frame.to_original(boxes[kept]), scores, labels[kept], masks)
-
-    def _rows(
-        self, logits: Tensor, codes: Tensor, kernels: Tensor, priors: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Return boxes, scores, labels, kernels and priors of one level's best candidates."""
-        scores, labels, _, cell = top_candidates(
-            logits, self.num_classes, self.post_process.score_thr, self.post_process.nms_pre
-        )
-        rows = codes.flatten(1)[:, cell].T.float(), kernels.flatten(1)[:, cell].T
-        return self.decode(priors[cell], rows[0]), scores, labels, rows[1], priors[cell]
+        candidates = self.candidates(raw, sizes_of(frames), trim=True)
+        kernels, priors = join_levels(raw[2], self.kernel_channels), torch.cat(self.priors(raw[0]))
+        result = []
+        for i, frame in enumerate(frames):
+            found, row = candidates.detections(i, self.post_process, frame)
+            masks = self._draw(raw[3][i], kernels[i, row], priors[row], frame)
+            result.append(replace(found, masks=masks))
+        return result
 
     def _draw(self, features: Tensor, kernels: Tensor, priors: Tensor, frame: Frame) -> Tensor:
         """Return (K, *frame.original) bool masks of K objects."""
