@@ -6,6 +6,8 @@ to be right.
 
 import collections.abc
 import dataclasses
+import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
@@ -21,11 +23,18 @@ from razorlite.core._config_kinds import (
     title,
     unknown_key,
 )
-from razorlite.core._config_load import Config, LocatedConfigError, join_path, raise_faults
+from razorlite.core._config_load import (
+    Config,
+    LocatedConfigError,
+    join_path,
+    raise_faults,
+    split_path,
+)
 from razorlite.core._config_signature import (
     classes_of,
     describe,
     is_list_like,
+    rules_of,
     show,
     signature_of,
     simplify,
@@ -48,11 +57,17 @@ class Place:
     def __truediv__(self, part: str | int) -> "Place":
         return Place(self.config, (*self.key, str(part)))
 
+    def at(self, path: str) -> "Place":
+        """Return the place of a dotted path within this one."""
+        return Place(self.config, (*self.key, *split_path(path)))
+
     def __str__(self) -> str:
         source, path = self.config.where(self.key), join_path(self.key)
         return source if not path or source == f"--set {path}" else f"{source}: {path}"
 
 
+_TRACE = " (RAZORLITE_TRACEBACK=1 shows where)"
+_WHOLE = re.compile("-?[0-9]{1,18}")
 _NOWHERE = Place(Config({}, sources={}))
 
 
@@ -111,7 +126,15 @@ class Reading:
 
     def value(self, value: Any, annotation: Any, place: Place) -> Thunk:
         """Return a thunk that builds `value` as `annotation` wants it; note faults."""
-        annotation = simplify(annotation)
+        before = len(self.faults)
+        thunk = self._plain_value(value, simplify(annotation), place)
+        if len(self.faults) == before:
+            for rule in rules_of(annotation):
+                if not rule.holds(value):
+                    return self._wrong(place, describe(annotation), value)
+        return thunk
+
+    def _plain_value(self, value: Any, annotation: Any, place: Place) -> Thunk:
         origin, args = get_origin(annotation) or annotation, get_args(annotation)
         if len(union_options(annotation)) > 1:
             return self._union(value, union_options(annotation), place)
@@ -142,13 +165,14 @@ class Reading:
         for key, value in block.items():
             annotation = signature.annotation(key)
             if annotation is None:
-                self._note(place / key, unknown_key(target, key, signature.annotations))
+                thunks[key] = self._note(
+                    place / key, unknown_key(target, key, signature.annotations)
+                )
             elif value is not None or _accepts(None, annotation, place):
                 thunks[key] = self.value(value, annotation, place / key)
-        if not partial:
-            for key in signature.required:
-                if key not in thunks:
-                    self._note(place, f"{title(target)}needs {key!r}")
+        missing = () if partial else [key for key in signature.required if key not in thunks]
+        for key in missing:
+            thunks[key] = self._note(place, f"{title(target)}needs {key!r}")
         return thunks
 
     def _note(self, place: Place, message: str) -> Thunk:
@@ -165,7 +189,7 @@ class Reading:
             trials.append((option, reading.value(value, option, place), reading.faults))
         good = [trial for trial in trials if not trial[2]]
         if good:
-            exact = [trial for trial in good if trial[0] is type(value)]
+            exact = [trial for trial in good if simplify(trial[0]) is type(value)]
             return (exact or good)[0][1]
         suited = [trial for trial in trials if suits(value, trial[0])]
         if suited:
@@ -181,8 +205,13 @@ class Reading:
     def _scalar(self, value: Any, wanted: type, place: Place) -> Thunk:
         if issubclass(wanted, PurePath) and isinstance(value, str | PurePath):
             return lambda: Path(value)
-        if wanted is float and type(value) is int:
-            return lambda: float(value)
+        if wanted is float and type(value) in (int, float):
+            number = float(value)
+            return (
+                (lambda: number)
+                if math.isfinite(number)
+                else self._wrong(place, "a finite number", value)
+            )
         if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
             return lambda: value
         hint = "; put it in quotes" if wanted is str and isinstance(value, int | float) else ""
@@ -200,7 +229,7 @@ class Reading:
             self.value(v, k, place / i) for i, (v, k) in enumerate(zip(value, kinds, strict=True))
         ]
         make = origin if origin in (tuple, set, frozenset) else list
-        return lambda: make(thunk() for thunk in thunks)
+        return lambda: make(_built(dict(enumerate(thunks))).values())
 
     def _dict(self, value: Any, args: tuple[Any, ...], place: Place) -> Thunk:
         if not isinstance(value, dict):
@@ -208,11 +237,11 @@ class Reading:
         key_kind, kind = args
         thunks = {}
         for name, item in value.items():
-            key = int(name) if key_kind is int and name.lstrip("-").isdecimal() else name
+            key = int(name) if simplify(key_kind) is int and _WHOLE.fullmatch(name) else name
             self.value(key, key_kind, place / name)
             if item is not None or _accepts(None, kind, place):
                 thunks[key] = self.value(item, kind, place / name)
-        return lambda: {key: thunk() for key, thunk in thunks.items()}
+        return lambda: _built(thunks)
 
     def _named(self, value: Any, place: Place) -> Thunk:
         """A registered class or function, named."""
@@ -232,7 +261,7 @@ class Reading:
             return _nothing
         result = classes_of(args[1]) if len(args) == 2 else ()
         if has_call(target) and not (result and fits(target, result)):
-            return self._built(target, kwargs, place)
+            return self._call_of(target, kwargs, place)
         return self._deferred(value["type"], target, kwargs, place, Partial)
 
     def _factory(self, value: Any, kind: Any, place: Place, made: type[Factory[Any]]) -> Thunk:
@@ -251,9 +280,9 @@ class Reading:
                 return lambda: value
             return self._wrong(place, f"a block ({wanted.__name__})", value)
         target, kwargs = self._target(value, (wanted,), place)
-        return _nothing if target is None else self._built(target, kwargs, place)
+        return _nothing if target is None else self._call_of(target, kwargs, place)
 
-    def _built(self, target: Callable[..., Any], kwargs: dict[str, Any], place: Place) -> Thunk:
+    def _call_of(self, target: Callable[..., Any], kwargs: dict[str, Any], place: Place) -> Thunk:
         thunks = self.arguments(target, kwargs, place, partial=False)
         return lambda: _call(target, (), thunks, {}, place)
 
@@ -299,21 +328,46 @@ class Reading:
         return target
 
 
-def interpret(config: Config, schema: type[T]) -> Callable[[], T]:
-    """Check a whole configuration against a class and return the thunk that builds it.
+def interpret(config: Config, schema: type[T]) -> T:
+    """Check a whole configuration against a class, and build it.
 
     Raises:
-        ConfigError: all faults found, one a line.
+        ConfigError: all faults found, one a line: those of single values, and what the
+            constructors of blocks say whose values are sound.
     """
     reading = Reading()
     place = Place(config)
     thunks = reading.arguments(schema, config.tree, place, partial=False)
+    try:
+        built = _call(schema, (), thunks, {}, place)
+    except LocatedConfigError as error:
+        raise_faults([*reading.faults, *_lines(error)])
+        raise
     raise_faults(reading.faults)
-    return lambda: _call(schema, (), thunks, {}, place)
+    return built  # type: ignore[no-any-return]
 
 
 def _nothing() -> None:
-    """Stand in for the thunk of a wrong value; never called, as faults end the reading."""
+    """Stand in for the thunk of a wrong value, which is noted already."""
+    raise LocatedConfigError("")
+
+
+def _lines(error: LocatedConfigError) -> list[str]:
+    return [line for line in str(error).split("\n") if line]
+
+
+def _built(thunks: Mapping[Any, Thunk]) -> dict[Any, Any]:
+    """Call all thunks; raise the complaints of all that fail."""
+    values: dict[Any, Any] = {}
+    faults: list[str] | None = None
+    for key, thunk in thunks.items():
+        try:
+            values[key] = thunk()
+        except LocatedConfigError as error:
+            faults = [*(faults or []), *_lines(error)]
+    if faults is not None:
+        raise LocatedConfigError("\n".join(faults))
+    return values
 
 
 def _call(
@@ -324,14 +378,22 @@ def _call(
     place: Place,
 ) -> Any:
     """Build the arguments and make the call; its own complaints get the block's place in front."""
-    built = {key: thunk() for key, thunk in thunks.items()}
+    built = _built(thunks)
     try:
         return target(*args, **{**built, **kwargs})
     except LocatedConfigError:
         raise
-    except (ConfigError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise LocatedConfigError(f"{place}: {title(target)}{reason}") from error
+    except ConfigError as error:
+        raise _located(place.at(error.key), target, str(error)) from error
+    except ValueError as error:
+        raise _located(place, target, str(error)) from error
+    except (TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
+        # of constructors that do not check what they are given: torch's, timm's, the user's own
+        raise _located(place, target, f"{type(error).__name__}: {error}{_TRACE}") from error
+
+
+def _located(place: Place, target: Any, reason: str) -> LocatedConfigError:
+    return LocatedConfigError(f"{place}: {title(target)}{' '.join(reason.split())[:500]}")
 
 
 def _copy(value: Any) -> Any:

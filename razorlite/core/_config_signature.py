@@ -41,6 +41,15 @@ class Signature:
         return self.annotations.get(key, self.extra)
 
 
+_RULES: dict[Any, dict[str, Any]] = {}
+
+
+def annotate(target: Callable[..., Any], annotations: Mapping[str, Any]) -> None:
+    """Give parameters of a class that is not ours annotations with rules, for configurations."""
+    _RULES[target] = dict(annotations)
+    signature_of.cache_clear()
+
+
 @cache
 def signature_of(target: Callable[..., Any]) -> Signature:
     """Read the signature of a class or function; what is not annotated takes anything."""
@@ -48,7 +57,7 @@ def signature_of(target: Callable[..., Any]) -> Signature:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # some classes written in C do not tell
         return Signature({}, (), extra=Any)
-    hints = type_hints(target)
+    hints = type_hints(target) | _RULES.get(target, {})
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     extra = next((hints.get(p.name, Any) for p in parameters if p.kind is p.VAR_KEYWORD), None)
     return Signature(
@@ -71,7 +80,7 @@ def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 def _resolve(owner: Any) -> dict[str, Any]:
     try:
-        return get_type_hints(owner)
+        return get_type_hints(owner, include_extras=True)
     except Exception:  # one of them names what only a type checker imports: take the others
         scope = getattr(owner, "__globals__", vars(sys.modules.get(owner.__module__, sys)))
         raw = getattr(owner, "__annotations__", {})
@@ -80,7 +89,8 @@ def _resolve(owner: Any) -> dict[str, Any]:
 
 def _resolve_one(name: str, hint: Any, scope: dict[str, Any]) -> dict[str, Any]:
     try:
-        return get_type_hints(SimpleNamespace(__annotations__={name: hint}), globalns=scope)
+        owner = SimpleNamespace(__annotations__={name: hint})
+        return get_type_hints(owner, globalns=scope, include_extras=True)
     except Exception:
         return {}
 
@@ -105,17 +115,26 @@ def simplify(annotation: Any) -> Any:
             return type(None) if annotation is None else annotation
 
 
+def rules_of(annotation: Any) -> tuple[Any, ...]:
+    """Return the rules (see `razorlite.core.ranges`) that an annotation states for the whole value."""
+    if get_origin(annotation) is not Annotated:
+        return ()
+    inner, *extras = get_args(annotation)
+    return (*rules_of(inner), *(extra for extra in extras if hasattr(extra, "holds")))
+
+
 def union_options(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or the annotation alone."""
-    annotation = simplify(annotation)
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(option for arg in get_args(annotation) for option in union_options(arg))
-    return (annotation,)
+    """Return the members of a union, or the annotation alone; members keep their rules."""
+    plain = simplify(annotation)
+    if get_origin(plain) in (Union, types.UnionType):
+        return tuple(option for arg in get_args(plain) for option in union_options(arg))
+    return (annotation if rules_of(annotation) else plain,)
 
 
 def classes_of(annotation: Any) -> tuple[type, ...]:
     """Return the classes that an annotation names; none stands for anything."""
-    options = [get_origin(option) or option for option in union_options(annotation)]
+    plain = [simplify(option) for option in union_options(annotation)]
+    options = [get_origin(option) or option for option in plain]
     if any(not isinstance(option, type) or option in (Any, object) for option in options):
         return ()
     return tuple(option for option in options if option is not type(None))
@@ -136,7 +155,11 @@ def describe(annotation: Any) -> str:
     options = union_options(annotation)
     if len(options) > 1:
         return " or ".join(dict.fromkeys(describe(option) for option in options))
-    annotation = options[0]
+    rules = [str(rule) for rule in rules_of(annotation) if str(rule)]
+    return " ".join([_describe_plain(simplify(options[0])), *rules])
+
+
+def _describe_plain(annotation: Any) -> str:
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Literal:
         return f"one of {', '.join(repr(arg) for arg in args)}"

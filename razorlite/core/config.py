@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 
 def check(config: Config, schema: type[object]) -> None:
-    """Check the whole tree against a class's signature and those it names; build nothing.
+    """Check the whole tree against a class's signature and those it names.
+
+    Blocks that would be built at once (dataclasses, transforms) are, for what their constructors
+    check; a `Factory` is not called.
 
     Raises:
         ConfigError: all faults, one a line: "fcos.yaml:12: neck.out_chanels: FPN takes no
@@ -41,4 +44,4 @@ def build(config: Config, schema: type[T]) -> T:
     Raises:
         ConfigError: as `check`, or a constructor's own, with the block's file and line in front.
     """
-    return interpret(config, schema)()
+    return interpret(config, schema)

@@ -6,7 +6,17 @@ class RazorliteError(Exception):
 
 
 class ConfigError(RazorliteError):
-    """A configuration file, an override or an argument of a building block is wrong."""
+    """A configuration file, an override or an argument of a building block is wrong.
+
+    Args:
+        message: what is wrong, what was wanted, what came and what to do.
+        key: dotted path, within the block that complains, of what the message speaks of; where the
+            block stands in a file, the message gets that place in front.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class DataError(RazorliteError):

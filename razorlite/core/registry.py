@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import checked
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -30,7 +31,7 @@ def register(name: str | None = None) -> Callable[[T], T]:
                 f"register it under another name"
             )
         _TABLE[key] = thing
-        return thing
+        return checked(thing) if isinstance(thing, type) else thing
 
     return decorate
 
