@@ -116,7 +116,7 @@ def simplify(annotation: Any) -> Any:
 
 
 def rules_of(annotation: Any) -> tuple[Any, ...]:
-    """Return the rules (see `razorlite.core.ranges`) that an annotation states for the whole value."""
+    """Return the rules (see `razorlite.core.ranges`) of an annotation's whole value."""
     if get_origin(annotation) is not Annotated:
         return ()
     inner, *extras = get_args(annotation)

@@ -1,20 +1,20 @@
 """What a number or a list may be, written once in a signature's annotations.
 
-`num_classes: Count` is a whole number of at least 1. The check of a configuration reads it with file
-and line, and a decorated class refuses other values when it is called from Python:
+`num_classes: Count` is a whole number of at least 1. The check of a configuration reads it with
+file and line, and a decorated class refuses other values when it is called from Python:
 
     @register()
     class LinearHead(nn.Module):
-        def __init__(self, *, num_classes: Count, dropout: Annotated[float, Range(0, below=1)] = 0.0)
+        def __init__(self, *, num_classes: Count, dropout: ShareBelowOne = 0.0) -> None:
 """
 
 import functools
 import inspect
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from razorlite.core._config_signature import (
@@ -59,7 +59,7 @@ class Range(Rule):
     below: float | None = None
 
     def holds(self, value: Any) -> bool:
-        if not isinstance(value, Real):
+        if not isinstance(value, int | float):
             return True
         return (
             math.isfinite(value)
@@ -89,8 +89,7 @@ class Rising(Rule):
     def holds(self, value: Any) -> bool:
         if not isinstance(value, list | tuple):
             return True
-        pairs = list(zip(value, value[1:], strict=False))
-        return all(a < b if self.strictly else a <= b for a, b in pairs)
+        return all(a < b if self.strictly else a <= b for a, b in itertools.pairwise(value))
 
     def __str__(self) -> str:
         return "each above the one before" if self.strictly else "none below the one before"
@@ -151,6 +150,7 @@ Whole = Annotated[int, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
+ShareBelowOne = Annotated[float, Range(least=0, below=1)]
 PositiveShare = Annotated[float, Range(above=0, most=1)]
 ByteValue = Annotated[int, Range(least=0, most=255)]
 Seed = Annotated[int, Range(least=0, below=2**63)]

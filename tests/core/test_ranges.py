@@ -145,9 +145,9 @@ def test_right_values_pass():
 
 
 def test_positional_arguments_and_subclasses_are_checked():
-    with pytest.raises(ConfigError, match="Layer.width wants a number of at least 1, got 0"):
+    with pytest.raises(ConfigError, match=r"Layer\.width wants a number of at least 1, got 0"):
         Layer(0)
-    with pytest.raises(ConfigError, match="Layer.width wants a number of at least 1, got -2"):
+    with pytest.raises(ConfigError, match=r"Layer\.width wants a number of at least 1, got -2"):
         Thinner(width=-2)
     with pytest.raises(TypeError, match="widht"):
         Layer(widht=1)
