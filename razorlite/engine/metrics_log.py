@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Window:
     def clear(self) -> None:
         """Start a new window."""
         self._sums: dict[str, Any] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, float] = {}
         self.images, self.seconds = 0, 0.0
 
     def add(self, figures: Mapping[str, Any], images: int, seconds: float) -> None:
@@ -64,6 +64,22 @@ class Window:
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self.images, self.seconds = state["images"], state["seconds"]
 
+    def load_joined(self, states: Sequence[Mapping[str, Any]], scale: float) -> None:
+        """Go on with the sums of several processes in one.
+
+        Args:
+            states: what `state_dict` returned in each of them.
+            scale: number of processes now, divided by the number of them then: how much a step
+                of theirs weighs.
+        """
+        self.clear()
+        for state in states:
+            for name, value in state["sums"].items():
+                self._sums[name] = self._sums.get(name, 0.0) + value * scale
+                self._counts[name] = self._counts.get(name, 0) + state["counts"][name] * scale
+            self.images += state["images"]
+            self.seconds = state["seconds"]  # their clocks have run side by side
+
 
 class MetricsLog(Hook):
     """Appends each line to metrics.jsonl; a resumed run first drops what it will write again."""
@@ -74,7 +90,9 @@ class MetricsLog(Hook):
 
     def start(self, runner: Any) -> None:
         """Drop what an interrupted run wrote after its last checkpoint."""
-        if is_main() and self.path.exists():
+        if is_main() and runner.step_number == 0:
+            self.path.unlink(missing_ok=True)  # what a run left that has saved nothing
+        elif is_main() and self.path.exists():
             logged = runner.step_number if runner.settled else runner.step_number - 1
             cut_after(self.path, logged)
 

@@ -190,20 +190,25 @@ class Runner:
         self.window.add(figures, images, seconds)
 
     def _settle(self) -> None:
-        """Log, evaluate and save where it is time after a step."""
+        """Log, evaluate and save where it is time after a step.
+
+        It is saved before evaluating too, so that an evaluation that fails loses no step.
+        """
         ended = self._finished()
         place = self.step_number, self.batches
         judges = self._evaluate and (ended or self.config.evaluates_after(*place))
         saves = ended or self.config.saves_after(*place)
-        self.settled = True
+        if judges:
+            self._save_unsettled()
+        elif saves:
+            state.join(self)
         if ended or self.step_number % self.config.log_every == 0:
             self._log()
-        if judges or saves:
-            state.join(self)
         if judges:
             self._judge()
-        if saves:
-            self._save()
+        self.settled = True
+        if judges or saves:
+            self._save(copy=saves)
 
     def _log(self) -> None:
         line = {
@@ -247,16 +252,19 @@ class Runner:
 
     def _stop(self) -> NoReturn:
         """Save at once; what is due after the step is done by the resumed run."""
-        self.settled = False
-        state.join(self)
-        self._save()
+        self._save_unsettled()
         raise Interrupted(
             f"stopped after step {self.step_number} of {self.total_steps}, saved in {self.last}; "
             f"to go on, {self.resume_hint}"
         )
 
-    def _save(self) -> None:
-        state.save(self)
+    def _save_unsettled(self) -> None:
+        """Save a state from which a resumed run does what is due after the last step."""
+        self.settled = False
+        self._save(copy=False)
+
+    def _save(self, *, copy: bool) -> None:
+        state.save(self, copy=copy)
         self._call("saved", str(self.last))
 
     @property

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from razorlite.core.distributed import gather_objects, rank, world_size
+from razorlite.core.distributed import gather_objects
 from razorlite.core.errors import CheckpointError, TrainingError
 from razorlite.engine.checkpoint import compare, is_finite
 from razorlite.engine.checkpoint_io import keep_copy, read_training_checkpoint, save_checkpoint
 from razorlite.engine.exchange import average_tensors
 from razorlite.engine.optim import load_optimizer
-from razorlite.engine.random_state import random_state, set_random_state
+from razorlite.engine.ranks import (
+    check_processes,
+    images_per_batch,
+    own_state,
+    statistics,
+    take_own_state,
+)
 from razorlite.engine.run_folder import on_main
 
 if TYPE_CHECKING:
@@ -28,23 +34,33 @@ def join(runner: Runner) -> None:
     Raises:
         TrainingError: weights are not finite.
     """
-    buffers = [*runner.model.buffers(), *(runner.ema.buffers() if runner.ema else ())]
-    average_tensors(b for b in buffers if b.is_floating_point())
+    average_tensors(statistics(runner))
     if not is_finite(dict(runner.model.named_parameters())):
         raise TrainingError(
             f"weights are not finite after step {runner.step_number}; {_advice(runner)}"
         )
 
 
-def save(runner: Runner) -> None:
-    """Write last.pt, and a numbered copy where some are kept; all ranks call it.
+def save(runner: Runner, *, copy: bool = True) -> None:
+    """Write last.pt; all ranks call it.
+
+    Where the last step's line and evaluation are still due (`settled` is off), it holds what they
+    start from, and the ranks' statistics are joined only now.
+
+    Args:
+        runner: whose state it is.
+        copy: also write a numbered copy, where some are kept.
 
     Raises:
         RunFolderError: the folder cannot be written; last.pt is as it was.
+        TrainingError: weights are not finite.
     """
+    ranks = gather_objects(own_state(runner))
+    if not runner.settled:
+        join(runner)
     with runner.averaged():
-        content = collect(runner)
-        on_main(lambda: _write(runner, content))
+        content = collect(runner, ranks)
+        on_main(lambda: _write(runner, content, copy))
 
 
 def save_best(runner: Runner) -> None:
@@ -56,8 +72,8 @@ def save_best(runner: Runner) -> None:
         on_main(lambda: save_checkpoint(path, content))
 
 
-def collect(runner: Runner) -> dict[str, Any]:
-    """Return a run's state, tensors by reference; all ranks call it.
+def collect(runner: Runner, ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a run's state, tensors by reference.
 
     Where weights are averaged it is called with the average swapped in: "model" is then what users
     load, and "ema" holds the weights that are trained.
@@ -69,7 +85,8 @@ def collect(runner: Runner) -> dict[str, Any]:
         "ema": runner.ema.state_dict() if runner.ema else None,
         "step": runner.step.state_dict() if hasattr(runner.step, "state_dict") else None,
         "progress": _progress(runner),
-        "rng": gather_objects(random_state()),
+        "rng": [part["rng"] for part in ranks],
+        "ranks": [{key: part[key] for key in ("window", "statistics")} for part in ranks],
         "meta": runner.meta,
     }
 
@@ -92,7 +109,7 @@ def restore(runner: Runner, path: Path) -> None:
     if content["step"] is not None and hasattr(runner.step, "load_state_dict"):
         runner.step.load_state_dict(content["step"])
     _take_progress(runner, content["progress"])
-    set_random_state(content["rng"][rank()])
+    take_own_state(runner, content["rng"], _ranks(content))
 
 
 def not_finite(runner: Runner, figures: Mapping[str, float]) -> str:
@@ -110,10 +127,10 @@ def _advice(runner: Runner) -> str:
     )
 
 
-def _write(runner: Runner, content: Mapping[str, Any]) -> None:
+def _write(runner: Runner, content: Mapping[str, Any], copy: bool) -> None:
     save_checkpoint(runner.last, content)
     keep = runner.config.keep
-    if keep:
+    if keep and copy:
         copy = runner.last.with_name(f"step_{runner.step_number:08d}.pt")
         keep_copy(runner.last, copy, pattern="step_*.pt", keep=keep)
 
@@ -127,7 +144,7 @@ def _progress(runner: Runner) -> dict[str, Any]:
         "best": runner.best,
         "figures": runner.figures,
         "settled": runner.settled,
-        "window": runner.window.state_dict(),
+        "images_per_batch": images_per_batch(runner),
         "batches_per_epoch": runner.batches,
         "accumulate": runner.config.accumulate,
     }
@@ -137,7 +154,13 @@ def _take_progress(runner: Runner, progress: Mapping[str, Any]) -> None:
     runner.step_number, runner.seconds = progress["step"], progress["seconds"]
     runner.best, runner.figures = progress["best"], dict(progress["figures"])
     runner.lr, runner.settled = progress["lr"], progress["settled"]
-    runner.window.load_state_dict(progress["window"])
+
+
+def _ranks(content: Mapping[str, Any]) -> list[Any]:
+    """Return what each process has kept; early files have the first one's window alone."""
+    if "ranks" in content:
+        return list(content["ranks"])
+    return [{"window": content["progress"]["window"], "statistics": []} for _ in content["rng"]]
 
 
 def _check(runner: Runner, content: Mapping[str, Any], path: Path) -> None:
@@ -147,12 +170,9 @@ def _check(runner: Runner, content: Mapping[str, Any], path: Path) -> None:
     if (runner.ema is None) != (content["ema"] is None):
         there = "without" if content["ema"] is None else "with"
         raise CheckpointError(f"{path} was trained {there} ema; {_ADVICE}")
-    if len(content["rng"]) != world_size():
-        raise CheckpointError(
-            f"{path} was trained by {len(content['rng'])} processes, now there are "
-            f"{world_size()}; start as many"
-        )
-    _check_batches(runner, content["progress"], path)
+    progress = content["progress"]
+    check_processes(runner, len(content["rng"]), progress.get("images_per_batch"), path)
+    _check_batches(runner, progress, path)
 
 
 def _check_batches(runner: Runner, progress: Mapping[str, Any], path: Path) -> None:

@@ -12,12 +12,14 @@ import torch
 import torch.distributed as dist
 
 from razorlite.core.errors import CheckpointError, RunFolderError, TrainingError
+from razorlite.core.journal import Journal
 from razorlite.engine import runner as runner_module
 from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.ema import EmaConfig
 from razorlite.engine.exchange import agree, average_gradients, average_tensors
 from razorlite.engine.hooks import Hook
 from razorlite.engine.interrupt import Interrupted
+from razorlite.engine.ranks import check_processes
 from razorlite.engine.run_folder import on_main
 from razorlite.engine.steps import plain_step
 from razorlite.structures import Batch
@@ -68,7 +70,7 @@ class Shard(ToyLoader):
 
     def __init__(self, rank):
         super().__init__()
-        self.rank = rank
+        self.rank, self.batch_size = rank, self.size // 2
 
     def batch(self, epoch, index):
         whole = super().batch(epoch, index)
@@ -195,22 +197,77 @@ def test_ranks_stop_and_fail_together(tmp_path):
         assert message["refused"] == "the disk is full"
     assert "(on another process)" in first["broken"]
     assert "(loss)" in second["broken"]
-    with pytest.raises(CheckpointError, match="trained by 2 processes, now there are 1"):
-        make_runner(tmp_path / "stopped").run(resume=True)
+
+
+def test_one_process_goes_on_with_what_two_have_begun(tmp_path, caplog):
+    both(stop_and_go, tmp_path)
+    one = make_runner(tmp_path / "cut", seed=9, **STOPPED)
+    one.run(resume=True)
+    assert "every step sees the same images" in caplog.text
+    whole = read_checkpoint(tmp_path / "whole/checkpoints/last.pt")["ema"]["average"]
+    torch.testing.assert_close(dict(whole), weights(one.model), rtol=1e-5, atol=1e-6)
+    for first, second in zip(lines(tmp_path / "cut"), lines(tmp_path / "whole"), strict=True):
+        assert first.pop("kind") == second.pop("kind")
+        assert second == pytest.approx(first, rel=1e-4)
+
+
+STOPPED = {**SETTINGS, "max_steps": 8, "log_every": 3}
+
+
+def stop_and_go(rank, folder):
+    settings = {"loader": Shard(rank), **STOPPED}
+    told(Interrupted, make_runner(folder / "cut", hooks=[Stop()], **settings).run)
+    make_runner(folder / "whole", **settings).run()
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "message"),
+    [
+        (2, Toy(), "would have 2 images and not 4; start 2 "),
+        (
+            4,
+            Toy(norm=True),
+            r"batch norm \(norm\) would see 4 images at a time and not 2; start 2 ",
+        ),
+    ],
+)
+def test_other_numbers_of_processes_are_refused_where_they_train_otherwise(size, model, message):
+    runner = SimpleNamespace(loader=ToyLoader(size=size), model=model)
+    with pytest.raises(CheckpointError, match=message):
+        check_processes(runner, 2, 4, "last.pt")
+    check_processes(runner, 1, 4, "last.pt")
+
+
+def test_frozen_batch_norm_is_no_hindrance():
+    class Frozen(Toy):
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+    runner = SimpleNamespace(loader=ToyLoader(), model=Frozen(norm=True))
+    check_processes(runner, 2, 4, "last.pt")
 
 
 def resume(rank, folder):
-    settings = {"loader": Shard(rank), "norm": True, "step": noisy, **SETTINGS, "max_steps": 8}
+    settings = {"loader": Shard(rank), "norm": True, "step": noisy, **STOPPED}
     told(Interrupted, make_runner(folder / "cut", hooks=[Stop()], seed=rank, **settings).run)
     ends = []
     for name in ("cut", "whole"):
         runner = make_runner(folder / name, seed=rank, **settings)
         runner.run(resume=name == "cut")
         ends.append(weights(runner.model))
-    parameters = [{k: v for k, v in end.items() if "running" not in k} for end in ends]
-    assert_same(*parameters)
-    torch.testing.assert_close(*ends)
-    return parameters[0]
+    assert_same(*ends)
+    if rank == 0:
+        assert lines(folder / "cut") == lines(folder / "whole")
+    return ends[0]
+
+
+def lines(folder):
+    """metrics.jsonl without times."""
+    times = ("seconds", "images_per_second", "memory_mb", "eval_seconds")
+    found = Journal(folder / "metrics.jsonl").read()
+    return [{k: v for k, v in line.items() if k not in times} for line in found]
 
 
 def noisy(model, batch, backward):

@@ -196,7 +196,7 @@ class TestLoop:
                     setattr(self, event, lambda *_, e=event: calls.append(f"{name} {e}"))
 
         make_runner(tmp_path, max_steps=1, evaluate=distance, hooks=[Noted("a"), Noted("b")]).run()
-        events = ["start", "before_step", "after_step", "line", "line", "saved", "end"]
+        events = ["start", "before_step", "after_step", "saved", "line", "line", "saved", "end"]
         assert calls == [f"{name} {event}" for event in events for name in "ab"]
 
     def test_max_seconds_ends_the_run_and_its_schedule(self, tmp_path):
@@ -321,9 +321,10 @@ def full_runner(folder, **more):
 def everything(folder):
     """All of last.pt but times."""
     content = read_checkpoint(folder / "checkpoints/last.pt")
-    progress = {k: v for k, v in content["progress"].items() if k not in ("seconds", "window")}
-    window = {k: v for k, v in content["progress"]["window"].items() if k != "seconds"}
-    return {**content, "progress": progress, "window": window}
+    progress = {k: v for k, v in content["progress"].items() if k != "seconds"}
+    for part in content["ranks"]:
+        part["window"].pop("seconds")
+    return {**content, "progress": progress}
 
 
 @pytest.fixture(scope="module")
@@ -363,13 +364,13 @@ class TestResume:
         runner = full_runner(tmp_path)
         save, calls = state.save, []
 
-        def second(runner):
+        def fourth(runner, **options):  # each evaluation has one before and one after it
             calls.append(1)
-            if len(calls) == 2:
+            if len(calls) == 4:
                 raise Killed
-            save(runner)
+            save(runner, **options)
 
-        monkeypatch.setattr(state, "save", second)
+        monkeypatch.setattr(state, "save", fourth)
         with pytest.raises(Killed):
             runner.run()
         assert lines(tmp_path)[-1] == {**lines(tmp_path)[-1], "kind": "eval", "step": 5}
@@ -556,3 +557,56 @@ def test_interrupted_run_says_how_to_go_on(tmp_path):
         f"stopped after step 4 of 10, saved in {last}; "
         f"to go on, run the same command again with --resume"
     )
+
+
+class TestFailingEvaluation:
+    """An evaluation that fails loses no step: the corrected command goes on exactly."""
+
+    def broken(self, kind):
+        def evaluate(model):
+            torch.rand(3)
+            raise kind("an image of val cannot be read")
+
+        return evaluate
+
+    @pytest.mark.parametrize("kind", [DataError, RuntimeError, KeyboardInterrupt])
+    def test_what_was_trained_is_kept(self, whole, tmp_path, kind):
+        with pytest.raises(kind):
+            full_runner(tmp_path, evaluate=self.broken(kind)).run()
+        content = read_checkpoint(tmp_path / "checkpoints/last.pt")
+        assert (content["progress"]["step"], content["progress"]["settled"]) == (3, False)
+        full_runner(tmp_path, seed=99).run(resume=True)
+        assert_same(everything(tmp_path), everything(whole))
+        assert lines(tmp_path) == lines(whole)
+
+    def test_a_misspelt_metric(self, whole, tmp_path):
+        with pytest.raises(TrainingError, match="is not among the figures"):
+            full_runner(tmp_path, best_metric="scroe").run()
+        full_runner(tmp_path, seed=99).run(resume=True)
+        assert_same(everything(tmp_path), everything(whole))
+        assert lines(tmp_path) == lines(whole)
+
+    @pytest.mark.parametrize("moment", range(8))
+    def test_killed_at_any_write(self, whole, tmp_path, monkeypatch, moment):
+        # the eight writes around the first evaluation: checkpoint, two lines, best, checkpoint, ...
+        calls = iter(range(moment + 1))
+
+        def counted(work):
+            def write(*args, **kwargs):
+                if next(calls, None) is None:
+                    raise Killed
+                return work(*args, **kwargs)
+
+            return write
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Journal, "append", counted(Journal.append))
+            patched.setattr(state, "save_checkpoint", counted(state.save_checkpoint))
+            with pytest.raises(Killed):
+                full_runner(tmp_path).run()
+        started = (tmp_path / "checkpoints/last.pt").exists()
+        full_runner(tmp_path, seed=99 if started else 0).run(resume=True)
+        assert_same(everything(tmp_path), everything(whole))
+        assert lines(tmp_path) == lines(whole)
+        best = [read_checkpoint(f / "checkpoints/best.pt") for f in (tmp_path, whole)]
+        assert_same(*best)

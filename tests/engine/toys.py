@@ -31,7 +31,7 @@ class ToyLoader:
     """Batches of numbers, a function of (epoch, index) alone."""
 
     def __init__(self, batches: int = 5, size: int = 4) -> None:
-        self.batches, self.size = batches, size
+        self.batches, self.size, self.batch_size = batches, size, size
         self.position = (0, 0)
         self.seen: list[tuple[int, int]] = []
         self.closed = 0

@@ -135,5 +135,6 @@ def last(folder: Path) -> dict:
     """Return last.pt without times."""
     content = read_checkpoint(folder / "checkpoints" / "last.pt")
     content["progress"].pop("seconds")
-    content["progress"]["window"].pop("seconds")
+    for part in content["ranks"]:
+        part["window"].pop("seconds")
     return content
