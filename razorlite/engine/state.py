@@ -131,8 +131,8 @@ def _write(runner: Runner, content: Mapping[str, Any], copy: bool) -> None:
     save_checkpoint(runner.last, content)
     keep = runner.config.keep
     if keep and copy:
-        copy = runner.last.with_name(f"step_{runner.step_number:08d}.pt")
-        keep_copy(runner.last, copy, pattern="step_*.pt", keep=keep)
+        named = runner.last.with_name(f"step_{runner.step_number:08d}.pt")
+        keep_copy(runner.last, named, pattern="step_*.pt", keep=keep)
 
 
 def _progress(runner: Runner) -> dict[str, Any]:
