@@ -3,12 +3,14 @@
 from razorlite.cost.constraint import Constraint, Limit, parse_amount
 from razorlite.cost.count import Cost, count
 from razorlite.cost.latency import Latency, measure_latency
+from razorlite.cost.model import CostModel, shown
 from razorlite.cost.profile import ThopProfile, thop_profile
 from razorlite.cost.table import CostTable
 
 __all__ = [
     "Constraint",
     "Cost",
+    "CostModel",
     "CostTable",
     "Latency",
     "Limit",
@@ -16,5 +18,6 @@ __all__ = [
     "count",
     "measure_latency",
     "parse_amount",
+    "shown",
     "thop_profile",
 ]

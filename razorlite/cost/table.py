@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
-from razorlite.cost.count import Cost, count_calls
+from razorlite.cost.count import count_calls
 
 
 class Points(Protocol):
@@ -42,16 +42,26 @@ class Supernet(Points, Protocol):
     mutables: dict[str, Any]
 
 
+class PointCost(dict[str, Any]):
+    """Costs of one point by name; also as attributes: `cost.macs`."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return one kind of cost."""
+        if name not in self:
+            raise AttributeError(f"no cost named {name!r}; known are {', '.join(self)}")
+        return self[name]
+
+
 @dataclass(frozen=True)
 class Figure:
     """One kind of cost: a fixed part, and a share of each choice.
 
     Attributes:
         fixed: what every point has.
-        shares: (M, C) int64, what choice c of place m adds; unused entries are 0.
+        shares: (M, C) int64 or float64, what choice c of place m adds; unused entries are 0.
     """
 
-    fixed: int
+    fixed: int | float
     shares: np.ndarray
 
 
@@ -60,23 +70,30 @@ class CostTable:
 
     Args:
         space: the places and their choices.
-        fixed: name of each kind of cost (macs, params) to the part that every point has.
+        fixed: name of each kind of cost (macs, params, latency_ms, ...) to the part that every
+            point has. A kind of which all parts are whole numbers is counted in int64, any other
+            in float64.
         shares: name of each kind to what each choice of each place adds, in the space's order.
 
     Attributes:
         space: as given.
         names: kinds of cost.
+
+    Raises:
+        ConfigError: the shares are not those of the space, or not finite.
     """
 
     def __init__(
         self,
         space: Points,
         *,
-        fixed: Mapping[str, int],
-        shares: Mapping[str, Sequence[Sequence[int]]],
+        fixed: Mapping[str, int | float],
+        shares: Mapping[str, Sequence[Sequence[int | float]]],
     ) -> None:
         self.space = space
         self.names = tuple(fixed)
+        for name in {*fixed, *shares}:
+            _check_figure(name, fixed.get(name), shares.get(name), space)
         self._figures = {name: Figure(fixed[name], _padded(shares[name])) for name in fixed}
 
     @classmethod
@@ -107,65 +124,68 @@ class CostTable:
             shares={"macs": _by_place(space, macs), "params": _by_place(space, params)},
         )
 
-    def __call__(self, subnet: Any) -> Cost:
-        """Return the cost of a point, without a module table.
+    def __call__(self, subnet: Any) -> PointCost:
+        """Return the costs of a point by name.
 
         Raises:
             SubnetError: it is no point of the space.
         """
         figures = self.many(self.space.encode(self.space.resolve(subnet))[None])
-        return Cost(macs=int(figures["macs"][0]), params=int(figures["params"][0]))
+        return PointCost({name: value[0].item() for name, value in figures.items()})
 
     def many(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the costs of (N, M) points: name to (N,) int64."""
+        """Return the costs of (N, M) points: name to (N,) int64 or float64."""
         places = np.arange(points.shape[1])
         return {
             name: figure.fixed + figure.shares[places, points].sum(axis=1)
             for name, figure in self._figures.items()
         }
 
-    def neighbours(self, point: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the costs of all points one change away from an (M,) point: name to (M, C).
-
-        Entries beyond a place's number of choices mean nothing.
-        """
-        places = np.arange(len(point))
-        result = {}
-        for name, figure in self._figures.items():
-            own = figure.shares[places, point]
-            result[name] = figure.fixed + own.sum() - own[:, None] + figure.shares
-        return result
-
-    def bounds(self) -> dict[str, tuple[int, int]]:
+    def bounds(self) -> dict[str, tuple[int | float, int | float]]:
         """Return the least and the greatest of each kind of cost, each reached by some point."""
-        return {name: self._bounds(figure) for name, figure in self._figures.items()}
+        return {name: self._bounds(name) for name in self.names}
 
     def smallest(self, name: str = "macs") -> Any:
-        """Return a point with the least of one kind of cost."""
-        return self.space.decode(self._masked(self._figure(name), 2**62).argmin(axis=1))
+        """Return a point with the least of one kind of cost.
+
+        Raises:
+            ConfigError: there is no such kind.
+        """
+        return self.space.decode(self._least(name))
 
     def largest(self, name: str = "macs") -> Any:
-        """Return a point with the most of one kind of cost."""
-        return self.space.decode(self._masked(self._figure(name), -1).argmax(axis=1))
+        """Return a point with the most of one kind of cost: what percentages of it refer to.
 
-    def _figure(self, name: str) -> Figure:
+        Raises:
+            ConfigError: there is no such kind.
+        """
+        return self.space.decode(self._most(name))
+
+    def _bounds(self, name: str) -> tuple[int | float, int | float]:
+        low, high = self.many(np.stack([self._least(name), self._most(name)]))[name]
+        return low.item(), high.item()
+
+    def _least(self, name: str) -> np.ndarray:
+        return self._masked(name, np.inf).argmin(axis=1)
+
+    def _most(self, name: str) -> np.ndarray:
+        return self._masked(name, -np.inf).argmax(axis=1)
+
+    def _masked(self, name: str, unused: float) -> np.ndarray:
         if name not in self._figures:
             raise ConfigError(f"no cost named {name!r}; known are {', '.join(self.names)}")
-        return self._figures[name]
-
-    def _bounds(self, figure: Figure) -> tuple[int, int]:
-        low = self._masked(figure, 2**62).min(axis=1).sum()
-        high = self._masked(figure, -1).max(axis=1).sum()
-        return figure.fixed + int(low), figure.fixed + int(high)
-
-    def _masked(self, figure: Figure, unused: int) -> np.ndarray:
-        used = np.arange(figure.shares.shape[1]) < self.space.counts[:, None]
-        return np.where(used, figure.shares, unused)
+        shares = self._figures[name].shares
+        used = np.arange(shares.shape[1]) < self.space.counts[:, None]
+        return np.where(used, shares, unused)
 
 
 def _inputs_of(space: Supernet, images: Tensor) -> tuple[int, dict[str, list[Tensor]]]:
     """Run the supernet; return all of its path's MACs, and what each mutable is called with."""
     inputs: dict[str, list[Tensor]] = {path: [] for path in space.mutables}
+
+    def begin(*_: object) -> None:  # a run that failed half-way is followed by another
+        for seen in inputs.values():
+            seen.clear()
 
     def watch(path: str, mutable: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -173,7 +193,8 @@ def _inputs_of(space: Supernet, images: Tensor) -> tuple[int, dict[str, list[Ten
 
         return mutable.register_forward_pre_hook(note)
 
-    handles = [watch(path, mutable) for path, mutable in space.mutables.items()]
+    handles = [space.model.register_forward_pre_hook(begin)]
+    handles += [watch(path, mutable) for path, mutable in space.mutables.items()]
     try:
         return count_calls(space.model, images)[""], inputs
     finally:
@@ -210,6 +231,21 @@ def _by_place(space: Supernet, values: dict[str, dict[str, int]]) -> list[list[i
     return [list(shares.values()) for shares in totals.values()]
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+def _check_figure(name: str, fixed: Any, shares: Any, space: Points) -> None:
+    if fixed is None or shares is None:
+        raise ConfigError(f"cost {name!r} wants both a fixed part and shares, got one of them")
+    sizes = [len(row) for row in shares]
+    if sizes != space.counts.tolist():
+        raise ConfigError(
+            f"cost {name!r} wants a share for each choice of each place, "
+            f"{space.counts.tolist()} of them, got {sizes}"
+        )
+    if not np.isfinite([fixed, *(value for row in shares for value in row)]).all():
+        raise ConfigError(f"cost {name!r} has a part that is not finite")
+
+
+def _padded(rows: Sequence[Sequence[int | float]]) -> np.ndarray:
+    """Return (M, C) numbers: whole ones as int64, zeros at the end of shorter rows."""
     width = max((len(row) for row in rows), default=0)
-    return np.array([[*row, *[0] * (width - len(row))] for row in rows], dtype=np.int64)
+    values = np.array([[*row, *[0] * (width - len(row))] for row in rows])
+    return values.astype(np.int64 if values.dtype.kind in "iub" else np.float64)

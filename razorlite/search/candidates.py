@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from razorlite.core.errors import BudgetError
-from razorlite.cost import Constraint, CostTable
+from razorlite.core.errors import BudgetError, ConfigError
+from razorlite.cost import Constraint, CostModel, shown
 from razorlite.space import ChoiceSpace
 
 _BLOCK = 4096  # points drawn at once
@@ -25,24 +25,29 @@ class Candidates:
 
     Args:
         space: the places and their choices.
-        table: costs of the space's points; needed where there is a constraint.
+        table: costs of the space's points, such as a `CostTable`; needed where there is a
+            constraint.
         constraint: what a point may cost.
         seed: of all random choices.
 
     Attributes:
         rng: the random state; searchers draw from it, too.
+
+    Raises:
+        ConfigError: there is a constraint and no table.
     """
 
     def __init__(
         self,
         *,
         space: ChoiceSpace,
-        table: CostTable | None = None,
+        table: CostModel | None = None,
         constraint: Constraint | None = None,
         seed: int = 0,
     ) -> None:
         self.space, self.table, self.seed = space, table, seed
         self.constraint = constraint or Constraint()
+        need_table(self.constraint, table)
         self.rng = np.random.default_rng(seed)
         self._taken: dict[bytes, None] = {}
 
@@ -147,30 +152,28 @@ class Candidates:
 
     def _single_moves(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (K, 1, 2) place and choice of each change, and (K,) the excess it leaves."""
-        assert self.table is not None
-        places, choices = self._changes(point)
-        figures = {n: v[places, choices] for n, v in self.table.neighbours(point).items()}
-        moves = np.stack([places, choices], axis=1)
-        return moves[:, None], self.constraint.excess(figures)
+        moves = self._changes(point)[:, None]
+        return moves, self._left(point, moves)
 
     def _pair_moves(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (K, 2, 2) places and choices of each pair of changes, and (K,) the excess."""
-        assert self.table is not None
-        places, choices = self._changes(point)
-        first, second = np.nonzero(places[:, None] < places[None])
-        own = self.table.many(point[None])
-        figures = {}
-        for name, value in self.table.neighbours(point).items():
-            alone = value[places, choices]
-            figures[name] = alone[first] + alone[second] - own[name][0]
-        moves = np.stack([places, choices], axis=1)
-        return np.stack([moves[first], moves[second]], axis=1), self.constraint.excess(figures)
+        changes = self._changes(point)
+        first, second = np.nonzero(changes[:, None, 0] < changes[None, :, 0])
+        moves = np.stack([changes[first], changes[second]], axis=1)
+        return moves, self._left(point, moves)
 
-    def _changes(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _left(self, point: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """Return the (K,) excess of a point after each of (K, J, 2) sets of changes."""
+        assert self.table is not None
+        points = np.tile(point, (len(moves), 1))
+        points[np.arange(len(moves))[:, None], moves[..., 0]] = moves[..., 1]
+        return self.constraint.excess(self.table.many(points))
+
+    def _changes(self, point: np.ndarray) -> np.ndarray:
+        """Return (K, 2), place and choice of each single change."""
         choices = np.arange(self.space.counts.max())
         usable = (choices < self.space.counts[:, None]) & (choices != point[:, None])
-        places, names = np.nonzero(usable)
-        return places, names
+        return np.stack(np.nonzero(usable), axis=1)
 
     def _nearest(self) -> str:
         """Say what the nearest of some random points costs."""
@@ -178,5 +181,25 @@ class Candidates:
             return ""
         figures = self.table.many(self.space.random_indices(np.random.default_rng(0), _BLOCK))
         nearest = int(self.constraint.excess(figures).argmin())
-        shown = ", ".join(f"{name} {values[nearest]:,}" for name, values in figures.items())
-        return f"; the nearest of {_BLOCK} random ones has {shown}"
+        costs = ", ".join(f"{n} {shown(v[nearest].item())}" for n, v in figures.items())
+        return f"; the nearest of {_BLOCK} random ones has {costs}"
+
+
+def need_table(constraint: Constraint, table: CostModel | None) -> None:
+    """Refuse a constraint that nothing says the costs for.
+
+    Raises:
+        ConfigError: there is no table, or it lacks what is limited.
+    """
+    missing = [limit.name for limit in constraint.limits if limit.name not in names_of(table)]
+    if missing:
+        known = ", ".join(names_of(table)) or "none: there is no table"
+        raise ConfigError(
+            f"the constraint {constraint} limits {missing[0]}, and the costs known are {known}; "
+            f"give a table that has it"
+        )
+
+
+def names_of(table: CostModel | None) -> tuple[str, ...]:
+    """Return the kinds of cost that a table has."""
+    return () if table is None else tuple(table.names)

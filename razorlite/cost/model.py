@@ -1,0 +1,31 @@
+"""What a search needs to know of costs."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+Number = int | float
+
+
+class CostModel(Protocol):
+    """Costs of the points of a space, whatever they are made of: a table, pairs, a predictor.
+
+    Attributes:
+        names: kinds of cost, such as macs, params or latency_ms.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def many(self, points: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Return the costs of (N, M) points: name to (N,) int64 or float64."""
+
+    def bounds(self) -> Mapping[str, tuple[Number, Number]]:
+        """Return the least and the greatest of each kind of cost."""
+
+
+def shown(value: Number) -> str:
+    """Return a cost as messages show it: 1,234 or 3.71."""
+    whole = abs(value) >= 1000 or float(value).is_integer()
+    return f"{value:,.0f}" if whole else f"{value:,.4g}"
