@@ -129,7 +129,11 @@ def parse_amount(value: Amount, *, whole: float, name: str = "amount") -> float:
         match = _AMOUNT.fullmatch(value)
         parts = match.groups() if match else ("", "")
         number, unit = _number(parts[0]), parts[1].upper()
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, int | float)
+        or not 0 <= number < math.inf
+    ):
         raise ConfigError(
             f"{name} wants a number, text such as 300M, or a percentage such as 60%, got {value!r}"
         )
@@ -166,8 +170,8 @@ def _check_reachable(limit: Limit, table: CostModel) -> None:
     low, high = table.bounds()[limit.name]
     if limit.low > limit.high:
         raise BudgetError(
-            f"constraint {limit.name}: the least allowed, {shown(limit.low)}, is more than the most, "
-            f"{shown(limit.high)}; swap them (reachable: {shown(low)} to {shown(high)})"
+            f"constraint {limit.name}: the least allowed, {shown(limit.low)}, is more than the "
+            f"most, {shown(limit.high)}; swap them (reachable: {shown(low)} to {shown(high)})"
         )
     if limit.high < low or limit.low > high:
         change = "raise" if limit.high < low else "lower"

@@ -1,15 +1,18 @@
 """An exponential moving average of the weights, to evaluate and to ship."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from razorlite.core.errors import CheckpointError, ConfigError
+
+Pair = tuple[Tensor, Tensor]  # an average and what it follows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,9 @@ class Ema:
     """A second set of weights that follows a model's.
 
     An update moves the parameters that were trained in the step and the floating buffers of their
-    modules (batch-norm statistics); so a supernet pays for the active path only. All other buffers
-    are copied when the average is used.
+    modules (batch-norm statistics); so a supernet pays for the active path only. The statistics of
+    norms without a trainable parameter may change in any step and move in every update. All other
+    buffers are copied when the average is used.
 
     Args:
         model: the model to follow; its tensors are held by reference, so it must stay on its
@@ -49,7 +53,10 @@ class Ema:
         self.updates = 0
         self._live = _unique(model)
         self._average = {name: tensor.detach().clone() for name, tensor in self._live.items()}
-        self._followers, self._copied = self._assign(model)
+        self._parameters: dict[Tensor, Pair] = {}
+        self._modules: list[tuple[Sequence[Tensor], list[Pair]]] = []
+        self._owners: dict[Tensor, list[int]] = {}
+        self._copied = self._assign(model)
 
     def decay(self) -> float:
         """Return the decay of the coming update."""
@@ -62,7 +69,8 @@ class Ema:
         """Move the average towards the weights that a step has trained."""
         weight = 1 - self.decay()
         self.updates += 1
-        pairs = [pair for p in trained for pair in self._followers.get(p, ())]
+        pairs = [self._parameters[p] for p in trained if p in self._parameters]
+        pairs += [pair for module in self._changed(trained) for pair in self._modules[module][1]]
         if pairs:
             averages, sources = zip(*pairs, strict=True)
             torch._foreach_lerp_(averages, sources, weight)
@@ -113,20 +121,35 @@ class Ema:
             average = self._average[name]
             live.data, average.data = average.data, live.data
 
-    def _assign(self, model: nn.Module) -> tuple[dict[Tensor, list[Any]], list[str]]:
-        """Return which averages follow each parameter, and what is only copied."""
+    def _changed(self, trained: Collection[Tensor]) -> set[int]:
+        """Return the modules whose buffers may have changed in a step."""
+        active = {module for p in trained for module in self._owners.get(p, ())}
+        untrained = {
+            module
+            for module, (own, _) in enumerate(self._modules)
+            if not any(parameter.requires_grad for parameter in own)
+        }
+        return active | untrained
+
+    def _assign(self, model: nn.Module) -> list[str]:
+        """Find what follows what; return the names of what is only copied."""
         names = {tensor: name for name, tensor in self._live.items()}
-        followers: dict[Tensor, list[Any]] = {}
         for module in model.modules():
             own = [p for p in module.parameters(recurse=False) if p in names]
             for parameter in own:
-                followers.setdefault(parameter, [(self._average[names[parameter]], parameter)])
-            buffers = [
-                b for b in module.buffers(recurse=False) if b in names and b.is_floating_point()
-            ]
-            if own:
-                followers[own[0]] += [(self._average[names.pop(b)], b) for b in buffers]
-        return followers, [n for b, n in names.items() if b not in followers]
+                self._parameters[parameter] = (self._average[names[parameter]], parameter)
+            if own or isinstance(module, _NormBase):
+                self._follow(module, own, names)
+        return [n for b, n in names.items() if b not in self._parameters]
+
+    def _follow(self, module: nn.Module, own: Sequence[Tensor], names: dict[Tensor, str]) -> None:
+        """Let a module's floating buffers follow its parameters; take them out of the names."""
+        buffers = [b for b in module.buffers(recurse=False) if b in names and b.is_floating_point()]
+        if not buffers:
+            return
+        for parameter in own:
+            self._owners.setdefault(parameter, []).append(len(self._modules))
+        self._modules.append((own, [(self._average[names.pop(b)], b) for b in buffers]))
 
 
 def _unique(model: nn.Module) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """The command `train`: a model, a supernet, a chosen subnet or a distilled student."""
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError
+from razorlite.cost import CostTable
 from razorlite.distill import DistilledStep, Distiller
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import on_main, prepare_run_folder
@@ -23,7 +24,7 @@ from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pictures import sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
-from razorlite.space import SearchSpace, SinglePathStep, recalibrate
+from razorlite.space import SearchSpace, SinglePathStep, Subnet, recalibrate
 
 _log = logging.getLogger("razorlite")
 _CALIBRATION_BATCHES = 10
@@ -169,15 +170,35 @@ def _evaluate(built: Built, splits: Splits) -> Any:
     if not built.is_supernet:
         return partial(evaluate, loader=loader, metric=metric)
     assert built.space is not None
-    return partial(
-        _judge_largest, built.space, splits.calibration(_CALIBRATION_BATCHES), loader, metric
+    return _LargestPath(
+        space=built.space,
+        shape=splits.experiment.shape,
+        batches=splits.calibration(_CALIBRATION_BATCHES),
+        judge=partial(evaluate, loader=loader, metric=metric),
     )
 
 
-def _judge_largest(
-    space: SearchSpace, batches: Sequence[torch.Tensor], loader: Any, metric: Any, model: nn.Module
-) -> dict[str, float]:
-    """Judge a supernet by its largest path, its batch-norm statistics refreshed."""
-    space.select(space.largest())
-    recalibrate(model, batches)
-    return evaluate(model, loader, metric)
+class _LargestPath:
+    """Judges a supernet by its largest path, its batch-norm statistics refreshed for the time."""
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace,
+        shape: tuple[int, int],
+        batches: Sequence[torch.Tensor],
+        judge: Callable[[nn.Module], dict[str, float]],
+    ) -> None:
+        self.space, self.shape, self.batches, self.judge = space, shape, batches, judge
+
+    @cached_property
+    def largest(self) -> Subnet:
+        """The path with the most MACs."""
+        return CostTable.build(self.space, self.shape).largest()
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """Return the figures; the supernet is as before."""
+        with self.space.kept_path():
+            self.space.select(self.largest)
+            recalibrate(model, self.batches)
+            return self.judge(model)

@@ -253,7 +253,7 @@ class Study:
             return {}, True
         figures = self.table.many(self.space.encode(subnet)[None])
         allowed = bool(self.constraint.allows(figures)[0])
-        return {name: int(value[0]) for name, value in figures.items()}, allowed
+        return {name: value[0].item() for name, value in figures.items()}, allowed
 
     def _keep(self, trial: Trial) -> Trial:
         self.trials.append(trial)

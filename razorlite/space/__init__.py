@@ -3,7 +3,7 @@
 from razorlite.space.mutable import Mutable, active_modules
 from razorlite.space.mutator import Choices, Mutator
 from razorlite.space.placeholder import Placeholder
-from razorlite.space.recalibration import recalibrate
+from razorlite.space.recalibration import kept_statistics, recalibrate
 from razorlite.space.search_space import ChoiceSpace, SearchSpace
 from razorlite.space.step import SandwichStep, SinglePathStep
 from razorlite.space.subnet import Subnet
@@ -19,5 +19,6 @@ __all__ = [
     "SinglePathStep",
     "Subnet",
     "active_modules",
+    "kept_statistics",
     "recalibrate",
 ]

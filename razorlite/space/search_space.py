@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import CheckpointError, SubnetError
 from razorlite.space._reading import read_choices
 from razorlite.space.mutable import Mutable, active_modules, mutables
+from razorlite.space.recalibration import kept_statistics
 from razorlite.space.subnet import Subnet
 
 
@@ -113,6 +115,17 @@ class SearchSpace(ChoiceSpace):
             for mutable in group:
                 mutable.selected = choices[place]
 
+    @contextmanager
+    def kept_path(self) -> Iterator[None]:
+        """Leave the supernet set to the point of before the block, and its norms' statistics."""
+        before = {mutable: mutable.selected for mutable in self.mutables.values()}
+        with kept_statistics(self.model):
+            try:
+                yield
+            finally:
+                for mutable, name in before.items():
+                    mutable.selected = name
+
     def resolve(self, subnet: Subnet) -> Subnet:
         """Return `subnet` keyed by space id, all of its choices checked; paths are known, too.
 
@@ -167,24 +180,6 @@ class SearchSpace(ChoiceSpace):
                 if parameter not in seen:
                     seen.add(parameter)
                     yield parameter
-
-    def largest(self) -> Subnet:
-        """Return the point with the most weights in each place."""
-        return self._extreme(max)
-
-    def smallest(self) -> Subnet:
-        """Return the point with the fewest weights in each place."""
-        return self._extreme(min)
-
-    def _extreme(self, pick: Any) -> Subnet:
-        names = {}
-        for place, group in self._places.items():
-            weights = {
-                name: sum(p.numel() for m in group for p in m.choices[name].parameters())
-                for name in self.choices[place]
-            }
-            names[place] = pick(weights, key=weights.__getitem__)
-        return Subnet(choices=names, fingerprint=self.fingerprint)
 
     def _fitting(self, subnet: Subnet) -> Subnet:
         """Skip the reading of keys where the subnet came from this space."""

@@ -7,6 +7,7 @@ from torch import nn
 
 from razorlite.engine.steps import Backward, Step, plain_step
 from razorlite.space.search_space import SearchSpace
+from razorlite.space.subnet import Subnet
 
 
 class SinglePathStep:
@@ -42,6 +43,7 @@ class SandwichStep:
 
     Args:
         space: of the model that is trained.
+        ends: the largest and the smallest path, such as those of a cost table.
         seed: of the paths, as in `SinglePathStep`.
         random_paths: how many paths besides the largest and the smallest.
         base_step: the step that trains each path.
@@ -54,13 +56,14 @@ class SandwichStep:
         self,
         space: SearchSpace,
         *,
+        ends: tuple[Subnet, Subnet],
         seed: int = 0,
         random_paths: int = 2,
         base_step: Step = plain_step,
     ) -> None:
         self.space, self.seed, self.base_step = space, seed, base_step
         self.random_paths = random_paths
-        self._ends = [space.largest(), space.smallest()]
+        self._ends = [space.resolve(end) for end in ends]
         self.begin(0)
 
     def begin(self, step: int) -> None:

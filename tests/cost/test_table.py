@@ -10,7 +10,7 @@ from razorlite.core.errors import BudgetError, ConfigError, SubnetError
 from razorlite.cost import Constraint, CostTable, Limit, count, parse_amount
 from razorlite.models.backbones.searchable_shufflenet import SearchableShuffleNetV2
 from razorlite.models.necks.fpn import FPN
-from razorlite.space import ChoiceSpace, Subnet
+from razorlite.space import ChoiceSpace, SearchSpace, Subnet
 from tests.space.supernets import (
     mobile_space,
     published_space,
@@ -52,10 +52,11 @@ def test_table_equals_a_count_of_the_exported_model(make):
 
 def test_building_leaves_the_supernet():
     space = shuffle_space()
-    space.select(space.largest())
+    chosen = space.random(np.random.default_rng(5))
+    space.select(chosen)
     names = list(space.model.state_dict())
     CostTable.build(space, (64, 64))
-    assert space.selected == space.largest()
+    assert space.selected == chosen
     assert list(space.model.state_dict()) == names
     assert all(not m._forward_pre_hooks for m in space.model.modules())
     assert all(p.device.type == "cpu" for p in space.model.parameters())
@@ -72,8 +73,6 @@ def test_tied_and_shared_places_add_up():
         def forward(self, images):
             x = self.stem(images)
             return self.toy(self.toy(x))  # every place runs twice
-
-    from razorlite.space import SearchSpace
 
     wrapped = SearchSpace(Wrapped())
     table = CostTable.build(wrapped, (3, 3))
@@ -101,6 +100,95 @@ def test_hand_table():
         table(Subnet(choices={"a": "x"}))
     with pytest.raises(ConfigError, match="no cost named 'flops'; known are macs, params"):
         table.largest("flops")
+
+
+def latency_table():
+    space = ChoiceSpace({"a": ("x", "y"), "b": ("x", "y")})
+    shares = {"latency_ms": [[0.25, 1.5], [0.1, 0.2]], "macs": [[1, 2], [3, 4]]}
+    return CostTable(space, fixed={"latency_ms": 3, "macs": 0}, shares=shares)
+
+
+def test_costs_may_be_fractions():
+    table = latency_table()
+    figures = table.many(table.space.all_indices())
+    assert figures["latency_ms"].tolist() == pytest.approx([3.35, 3.45, 4.6, 4.7])
+    assert figures["macs"].dtype == np.int64
+    assert table.bounds() == {"latency_ms": (3 + 0.35, 3 + 1.7), "macs": (4, 6)}
+    assert all(type(end) is int for end in table.bounds()["macs"])
+    cost = table(table.smallest("latency_ms"))
+    assert cost == {"latency_ms": 3.35, "macs": 4}
+    assert cost.latency_ms == 3.35
+    with pytest.raises(AttributeError, match="no cost named 'params'; known are latency_ms, macs"):
+        cost.params  # noqa: B018
+    limit = Constraint.parse({"latency_ms": 3.7}, table)
+    assert limit.allows(figures).tolist() == [True, True, False, False]
+    assert str(limit) == "latency_ms <= 3.7"
+    with pytest.raises(BudgetError, match=r"<= 3.2 cannot be met: reachable are 3.35 to 4.7; rai"):
+        Constraint.parse({"latency_ms": 3.2}, table)
+
+
+def test_shares_may_be_negative():
+    space = ChoiceSpace({"a": ("x", "y"), "b": ("x", "y", "z")})
+    table = CostTable(space, fixed={"n": 10}, shares={"n": [[-3, -5], [0, -1, 2]]})
+    assert table.bounds() == {"n": (4, 9)}
+    assert dict(table.largest("n").choices) == {"a": "x", "b": "z"}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "shares", "message"),
+    [
+        ({"n": 1}, {}, "'n' wants both a fixed part and shares"),
+        ({"n": 1}, {"n": [[1, 2]]}, r"a share for each choice of each place, \[2, 1\] of them"),
+        ({"n": 1}, {"n": [[1], [2, 3]]}, r"got \[1, 2\]"),
+        ({"n": float("nan")}, {"n": [[1, 2], [3]]}, "not finite"),
+        ({"n": 0}, {"n": [[1, float("inf")], [3]]}, "not finite"),
+    ],
+)
+def test_wrong_tables_are_refused(fixed, shares, message):
+    with pytest.raises(ConfigError, match=message):
+        CostTable(ChoiceSpace({"a": ("x", "y"), "b": ("x",)}), fixed=fixed, shares=shares)
+
+
+def test_constraint_on_a_figure_that_is_missing():
+    figures = {"macs": np.array([1, 2])}
+    limit = Constraint((Limit("latency_ms", 0.0, 3.0),))
+    for check in (limit.allows, limit.excess):
+        with pytest.raises(ConfigError, match="limits 'latency_ms', and the costs given are macs"):
+            check(figures)
+        with pytest.raises(ConfigError, match="costs given are none"):
+            check({})
+    assert Constraint().allows(figures).all()
+
+
+class WantsValues(nn.Module):
+    """Runs its blocks, and then does what needs numbers."""
+
+    def __init__(self, inner, after):
+        super().__init__()
+        self.inner, self.after = inner, after
+
+    def forward(self, images):
+        found = self.inner(images)
+        self.after(found)
+        return found
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda x: x.sum().item(),
+        lambda x: x.detach().cpu().numpy(),
+        lambda x: [1][int(x.abs().max() > 1e9)],
+        lambda x: {0: 1}[float(x.sum() * 0)],
+    ],
+)
+def test_a_forward_that_needs_values_is_counted_once(after):
+    inner = nn.Sequential(nn.Conv2d(3, 4, 1), toy_space().model)
+    exact, wrapped = (
+        CostTable.build(SearchSpace(WantsValues(inner, last)), (3, 3))
+        for last in (lambda x: x, after)
+    )
+    assert wrapped.bounds() == exact.bounds()
 
 
 def test_constraints_select_points():

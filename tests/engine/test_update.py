@@ -56,6 +56,28 @@ class TestEma:
         counts = {"norm.num_batches_tracked"}
         assert moved == {"norm.weight", "norm.running_mean", "norm.running_var"} | counts
 
+    @pytest.mark.parametrize("frozen", [("weight",), ("bias",), ("weight", "bias"), "affine"])
+    def test_statistics_follow_whatever_of_their_norm_is_frozen(self, frozen):
+        norm = nn.BatchNorm1d(2, affine=frozen != "affine")
+        for name in frozen if frozen != "affine" else ():
+            getattr(norm, name).requires_grad_(False)
+        model = nn.Sequential(nn.Linear(2, 2), norm, nn.Linear(2, 1))
+        ema = Ema(model=model, config=EmaConfig(decay=0.75, warmup_steps=0))
+        norm.running_mean.fill_(8.0)  # as a step in training mode leaves it
+        ema.update([p for p in model.parameters() if p.requires_grad])
+        with ema.swapped():
+            assert norm.running_mean.tolist() == [2.0, 2.0]  # a quarter of the way from 0
+            assert norm.running_var.tolist() == [1.0, 1.0]
+
+    def test_statistics_of_a_path_that_did_not_run_stay(self):
+        model = nn.ModuleList([nn.BatchNorm1d(1), nn.BatchNorm1d(1)])
+        ema = Ema(model=model, config=EmaConfig(decay=0.5, warmup_steps=0))
+        for norm in model:
+            norm.running_mean.fill_(1.0)
+        ema.update([model[0].bias])
+        with ema.swapped():
+            assert [norm.running_mean.item() for norm in model] == [0.5, 0.0]
+
     def test_swapping_twice_changes_nothing(self):
         model = Toy(norm=True)
         ema = Ema(model=model, config=EmaConfig(decay=0.5, warmup_steps=0))

@@ -114,10 +114,22 @@ def test_points_are_indices_and_names():
     assert (abs(counts - 1000) < 150).all()  # five standard deviations of a fair draw
 
 
-def test_largest_and_smallest_by_weights():
-    space = toy_space()
-    assert dict(space.largest().choices) == {"tied": "conv3", "free": "conv3"}
-    assert dict(space.smallest().choices) == {"tied": "none", "free": "none"}
+def test_a_path_kept_over_a_block_comes_back_with_its_statistics():
+    space = shuffle_space()
+    state = {name: value.clone() for name, value in space.model.state_dict().items()}
+    before, other = space.selected, space.random(np.random.default_rng(3))
+    assert other.choices != before.choices
+
+    def leave():
+        with space.kept_path():
+            space.select(other)
+            space.model.train()(images(4))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        leave()
+    assert space.selected == before
+    assert all(torch.equal(state[n], v) for n, v in space.model.state_dict().items())
 
 
 def test_fingerprint_tells_spaces_apart():

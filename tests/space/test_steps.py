@@ -1,9 +1,12 @@
 """Supernet training steps and batch-norm recalibration."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as nn_functional
 from torch import nn
 from torch.testing import assert_close
 
@@ -52,9 +55,11 @@ def test_single_path_step_equals_the_exported_models_step():
 
 def test_sandwich_adds_up_largest_smallest_and_random():
     space = shuffle_space()
-    step = SandwichStep(space, seed=1, random_paths=1)
+    rng = np.random.default_rng(9)
+    ends = space.random(rng), space.random(rng)
+    step = SandwichStep(space, ends=ends, seed=1, random_paths=1)
     step.begin(3)
-    assert [step.paths[0], step.paths[1]] == [space.largest(), space.smallest()]
+    assert tuple(step.paths[:2]) == ends
     losses = []
     step(space.model, batch(), lambda loss: losses.append(loss.item()))
     expected = []
@@ -100,3 +105,76 @@ def test_no_batches_change_nothing():
     state = {n: v.clone() for n, v in space.model.state_dict().items()}
     assert recalibrate(space.model, []) == 0
     assert all(torch.equal(state[n], v) for n, v in space.model.state_dict().items())
+
+
+class Norms(nn.Module):
+    """One norm of each kind, one after the other; `held` stays in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.frozen, self.plain = (nn.BatchNorm2d(3) for _ in range(3))
+        self.biased, self.unused = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        self.cumulative = nn.BatchNorm2d(3, momentum=None)
+        self.synchronised = nn.SyncBatchNorm(3)
+        self.without = nn.BatchNorm2d(3, track_running_stats=False)
+        self.group = nn.GroupNorm(1, 3)
+        self.drop = nn.Dropout(0.5)
+        for norm in (self.held, self.frozen, self.unused):
+            norm.running_mean.fill_(5.0)
+        self.frozen.requires_grad_(False)
+        self.biased.weight.requires_grad_(False)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.held.eval()
+        return self
+
+    def forward(self, images):
+        for name, module in self.named_children():
+            images = images if name == "unused" else module(images)
+        return images
+
+
+def test_recalibration_leaves_what_training_leaves():
+    model = Norms().train()
+    modes = {name: module.training for name, module in model.named_modules()}
+    rng = torch.get_rng_state()
+    assert recalibrate(model, [images(4), images(4)]) == 2
+    means = {n: b[0].item() for n, b in model.named_buffers() if n.endswith("running_mean")}
+    stayed = {name.split(".")[0] for name, mean in means.items() if mean == 5.0}
+    assert stayed == {"held", "frozen", "unused"}
+    moved = {"plain", "biased", "cumulative", "synchronised"}
+    counts = {n.split(".")[0]: int(b) for n, b in model.named_buffers() if "tracked" in n}
+    assert {name for name, count in counts.items() if count == 2} == moved
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert model.cumulative.momentum is None
+    assert model.plain.momentum == 0.1
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert not model.synchronised._forward_hooks
+
+
+def test_synchronised_norms_take_the_statistics_of_plain_ones():
+    plain = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))
+    for model in (plain, synchronised):
+        recalibrate(model, [images(2), images(3) * 2])
+    for name, value in plain.state_dict().items():
+        assert_close(synchronised.state_dict()[name], value)
+
+
+def test_a_norm_that_runs_twice_takes_the_mean_of_both():
+    norm = nn.BatchNorm2d(3)
+    model = nn.Sequential(norm, nn.ReLU(), norm)
+    recalibrate(model, [images(4)])
+    first = nn_functional.batch_norm(images(4), None, None, training=True)
+    means = [x.mean((0, 2, 3)) for x in (images(4), first.relu())]
+    assert_close(norm.running_mean, torch.stack(means).mean(0))
+
+
+def test_recalibration_that_fails_leaves_the_statistics():
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    model[0].running_mean.fill_(7.0)
+    with pytest.raises(ValueError, match="expected 4D"):
+        recalibrate(model, [images(2), torch.zeros(2, 3)])
+    assert model[0].running_mean.tolist() == [7.0] * 3
+    assert model[0].momentum == 0.1
