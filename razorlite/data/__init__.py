@@ -1,13 +1,11 @@
 """Data sets, transforms and loaders."""
 
-from razorlite.data.classification import (
-    CifarBatchesDataset,
-    CifarTarDataset,
-    ImageFolderDataset,
-)
+from razorlite.data.cifar import CifarBatchesDataset, CifarTarDataset
+from razorlite.data.classification import ImageFolderDataset
 from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import ConcatDataset, Dataset, Subset
 from razorlite.data.faults import Fault
+from razorlite.data.images import Decoding
 from razorlite.data.loader import Loader, build_loader
 from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from razorlite.data.repeating import ClassBalancedDataset, RepeatDataset
@@ -48,6 +46,7 @@ __all__ = [
     "ColourJitter",
     "ConcatDataset",
     "Dataset",
+    "Decoding",
     "Fault",
     "HSVJitter",
     "ImageFolderDataset",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.data.dataset import Dataset
-from razorlite.data.faults import Fault
+from razorlite.data.faults import Fault, first_line
 from razorlite.data.transforms import Mixing, apply_all
 from razorlite.structures import Target
 
@@ -243,6 +243,5 @@ class ItemMaker:
 
 def unreadable(key: str, error: OSError, replaced: bool) -> Fault:
     """Return the fault of an image that cannot be read."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
     done = "the next image takes its place" if replaced else "left out"
-    return Fault(key, f"unreadable image: {text}; {done}", "unreadable image")
+    return Fault(key, f"unreadable image: {first_line(error)}; {done}", "unreadable image")

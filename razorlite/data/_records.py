@@ -1,6 +1,5 @@
 """The common part of annotated image folders: records, boxes put right, decoding, memory."""
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ import torch
 from torch import Tensor
 
 from razorlite.data.dataset import Dataset, Kept
-from razorlite.data.faults import Fault, FaultReport
-from razorlite.data.files import read_header, read_image, relative, true_paths
+from razorlite.data.faults import Fault, FaultReport, first_line
+from razorlite.data.files import relative, true_paths
+from razorlite.data.images import Decoding, Header, tell_orientations
 from razorlite.structures import Target
 
-_log = logging.getLogger(__name__)
 UNREADABLE = "unreadable image"
 
 
@@ -25,13 +24,13 @@ class Record:
     Attributes:
         path: the image file.
         image_id: the data set's identifier.
-        size: (height, width) of the image, once turned.
+        size: (height, width) of the image as it is decoded.
         boxes: (N, 4) float32 x1, y1, x2, y2.
         labels: (N,) int64.
         crowd: (N,) bool.
         area: (N,) float32, or None.
         segments: N polygons or RLEs as COCO writes them, or None.
-        turn: apply the EXIF orientation when decoding.
+        turned: whether the EXIF orientation is applied; None where there is none, or not yet known.
     """
 
     path: Path
@@ -42,7 +41,7 @@ class Record:
     crowd: np.ndarray
     area: np.ndarray | None = None
     segments: list[Any] | None = None
-    turn: bool = False
+    turned: bool | None = None
 
     def keep(self, mask: np.ndarray) -> None:
         """Leave out the objects where `mask` is false."""
@@ -81,32 +80,30 @@ class Objects:
         )
 
 
-def check_image(record: Record, report: FaultReport) -> bool:
-    """Read the header, fix the record's size and turning; return whether the image is usable."""
+def check_image(record: Record, report: FaultReport, decoding: Decoding) -> bool:
+    """Read the header, fix the record's size; return whether the image is usable."""
     try:
-        header = read_header(record.path)
+        header = decoding.header(record.path)
     except FileNotFoundError:
         report.add(record.path, "missing image")
         return False
     except OSError as error:
-        report.add(record.path, UNREADABLE, _first_line(error))
+        report.add(record.path, UNREADABLE, first_line(error))
         return False
-    return _settle_size(record, header.size, header.turned_size, report)
+    return _settle_size(record, header, report, decoding)
 
 
-def _settle_size(
-    record: Record, stored: tuple[int, int], turned: tuple[int, int], report: FaultReport
-) -> bool:
-    if record.size in ((0, 0), stored):
-        record.size = stored
-        return True
-    if record.size == turned:  # annotated as a viewer shows it: turn the pixels as well
-        record.turn = True
+def _settle_size(record: Record, header: Header, report: FaultReport, decoding: Decoding) -> bool:
+    upright = decoding.applies(header, record.size)
+    size = header.upright_size if upright else header.size
+    record.turned = None if header.orientation == 1 else upright
+    if record.size in ((0, 0), size):
+        record.size = size
         return True
     report.add(
         record.path,
         "image size differs from the annotation",
-        f"the file is {stored[1]} x {stored[0]}, annotated {record.size[1]} x {record.size[0]}",
+        f"the file is {size[1]} x {size[0]}, annotated {record.size[1]} x {record.size[0]}",
     )
     return False
 
@@ -152,6 +149,7 @@ class RecordDataset(Dataset):
         report: FaultReport,
         masks: bool,
         cache: bool,
+        decoding: Decoding,
     ) -> None:
         """Take records whose images lie below `root`."""
         self.records = records
@@ -159,7 +157,7 @@ class RecordDataset(Dataset):
         self.keys = true_paths(record.path for record in records)
         self._root = root
         self._report = report
-        self._masks = masks
+        self._masks, self._decoding = masks, decoding
         self._kept: Kept[Tensor] = Kept(cache)
 
     @property
@@ -202,7 +200,7 @@ class RecordDataset(Dataset):
         self._kept.try_get(index, self._read)
 
     def _read(self, index: int) -> Tensor:
-        return read_image(self.records[index].path, self.records[index].turn)
+        return self._decoding.read(self.records[index].path, self.records[index].size)
 
     def _target(self, record: Record) -> Target:
         return Target(
@@ -218,7 +216,12 @@ class RecordDataset(Dataset):
 
 
 def finish(
-    records: list[Record], report: FaultReport, *, check_images: bool, keep_empty: bool
+    records: list[Record],
+    report: FaultReport,
+    *,
+    check_images: bool,
+    keep_empty: bool,
+    decoding: Decoding,
 ) -> list[Record]:
     """Check images and boxes, and report what was found.
 
@@ -228,24 +231,23 @@ def finish(
     records = [
         record
         for record in records
-        if (record.size != (0, 0) and not check_images) or check_image(record, report)
+        if (record.size != (0, 0) and not check_images) or check_image(record, report, decoding)
     ]
     for record in records:
         check_boxes(record, report)
     if not keep_empty:
         records = [record for record in records if len(record.boxes)]
     report.close(len(records), sum(len(record.boxes) for record in records))
-    _note_turned(records, report.source)
+    _tell_orientations(records, report.source)
     return records
 
 
-def _note_turned(records: list[Record], source: str) -> None:
-    turned = [record for record in records if record.turn]
-    if turned:
-        _log.info(
-            "%s: %d images are turned by their EXIF orientation, as annotated, the first is %s",
-            source, len(turned), turned[0].path,
-        )  # fmt: skip
+def _tell_orientations(records: list[Record], source: str) -> None:
+    turned, stored = (
+        [str(record.path) for record in records if record.turned is wanted]
+        for wanted in (True, False)
+    )
+    tell_orientations(source, turned, stored)
 
 
 def _masks(record: Record) -> Tensor:
@@ -268,7 +270,3 @@ def segment_to_rle(segment: Any, height: int, width: int) -> dict[str, Any]:
     if isinstance(segment["counts"], list):
         return coco_mask.frPyObjects(segment, height, width)
     return segment
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

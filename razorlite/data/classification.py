@@ -1,33 +1,24 @@
-"""Images with one label each: class folders, and CIFAR-10 as an archive of image files."""
+"""Images with one label each, in class folders."""
 
-import pickle
-import tarfile
+import logging
+from abc import abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from razorlite.core.distributed import is_main
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
 from razorlite.data.dataset import Dataset, Kept
-from razorlite.data.faults import Fault, FaultReport
-from razorlite.data.files import (
-    IMAGE_SUFFIXES,
-    decode,
-    near,
-    need_file,
-    need_folder,
-    read_header,
-    read_image,
-    relative,
-    resolve,
-)
+from razorlite.data.faults import Fault, FaultReport, first_line
+from razorlite.data.files import files_under, is_hidden, need_folder, relative, resolve
+from razorlite.data.images import IMAGE_SUFFIXES, Decoding, tell_orientations
+
+_log = logging.getLogger(__name__)
 
 
-class _LabelledImages(Dataset):
+class LabelledImages(Dataset):
     """Items of (key below root, label) with a way to read an image, and optional memory."""
 
     def __init__(
@@ -78,23 +69,28 @@ class _LabelledImages(Dataset):
         """Decode one image and keep it, if the data set keeps images in memory."""
         self._kept.try_get(index, self._read)
 
+    @abstractmethod
     def _read(self, index: int) -> Tensor:
-        return read_image(self.keys[index])
+        """Return the image of an item."""
 
 
 @register()
-class ImageFolderDataset(_LabelledImages):
+class ImageFolderDataset(LabelledImages):
     """Images in one folder for each class: root/dog/a.jpg, root/cat/b.png.
+
+    Hidden files, and files without the suffix of an image, are left out.
 
     Args:
         root: folder of the class folders.
         classes: class folders in the order of the labels; all, sorted, by default.
         check_images: read every image's header, to find cut-off files now.
+        decoding: how image files are read.
         cache: keep decoded images in memory.
         strict: raise all faults instead of dropping.
 
     Raises:
-        DataError: a folder is missing, nothing usable is left, or faults with `strict`.
+        DataError: a folder is missing, a class comes twice, nothing usable is left, or faults with
+            `strict`.
     """
 
     def __init__(
@@ -103,153 +99,94 @@ class ImageFolderDataset(_LabelledImages):
         root: str,
         classes: list[str] | None = None,
         check_images: bool = True,
+        decoding: Decoding | None = None,
         cache: bool = False,
         strict: bool = False,
     ) -> None:
         base = need_folder(resolve(root), "image folder")
-        names = classes or sorted(entry.name for entry in base.iterdir() if entry.is_dir())
+        names = _class_folders(base) if classes is None else _distinct(classes, str(base))
+        self._decoding = decoding or Decoding()
         report = FaultReport(str(base), strict)
-        items: list[tuple[str, int]] = []
-        for label, name in enumerate(names):
-            files = _images_under(need_folder(base / name, "class folder"))
-            if check_images:
-                files = [file for file in files if _readable(file, report)]
-            items += [(str(file), label) for file in files]
+        listing = _Listing(report, self._decoding if check_images else None)
+        items = [
+            (str(file), label)
+            for label, name in enumerate(names)
+            for file in listing.images(need_folder(base / name, "class folder"))
+        ]
         report.close(len(items), len(items))
+        listing.tell()
         super().__init__(items=items, root=base, classes=tuple(names), report=report, cache=cache)
 
+    def _read(self, index: int) -> Tensor:
+        return self._decoding.read(self.keys[index])
 
-@register()
-class CifarTarDataset(_LabelledImages):
-    """CIFAR-10 as image files in a tar archive: train/<class>/0000.jpg, test/<class>/….
 
-    The archive is read once into memory, not unpacked; images are decoded when wanted.
+class _Listing:
+    """Finds the images of class folders, noting what is wrong.
 
     Args:
-        archive: tar file, compressed or not.
-        split: first folder inside the archive.
-        classes: class folders in the order of the labels; all, sorted, by default.
-        per_class: keep only the first so many images of each class.
-        cache: keep decoded images in memory.
-
-    Raises:
-        DataError: the archive is missing or malformed, or has no such split or class.
+        report: takes faults.
+        decoding: reads the headers; None leaves the images unread.
     """
 
-    def __init__(
-        self,
-        *,
-        archive: str,
-        split: str = "train",
-        classes: list[str] | None = None,
-        per_class: int | None = None,
-        cache: bool = False,
-    ) -> None:
-        path = need_file(resolve(archive), "archive")
-        files = _tar_files(path, split, per_class)
-        known = sorted({name.split("/")[1] for name in files})
-        names = tuple(classes) if classes is not None else tuple(known)
-        for name in names:
-            if name not in known:
-                raise DataError(f"{path} has no class {split}/{name}{near(name, known)}")
-        order = {name: label for label, name in enumerate(names)}
-        chosen = sorted(name for name in files if name.split("/")[1] in order)
-        self._files = [files[name] for name in chosen]
-        items = [(f"{path}/{name}", order[name.split("/")[1]]) for name in chosen]
-        report = FaultReport(str(path))
-        super().__init__(items=items, root=path, classes=names, report=report, cache=cache)
+    def __init__(self, report: FaultReport, decoding: Decoding | None) -> None:
+        self.report, self.decoding = report, decoding
+        self._turned: dict[bool, list[str]] = {True: [], False: []}
+        self._others: list[Path] = []
 
-    def _read(self, index: int) -> Tensor:
-        return decode(self._files[index])
+    def images(self, folder: Path) -> list[Path]:
+        """Return the images in a class folder and below it, sorted."""
+        files = files_under(folder)
+        found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        self._others += [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
+        if not found:
+            self.report.add(folder, "class folder without images")
+        return [file for file in found if self.decoding is None or self._readable(file)]
+
+    def tell(self) -> None:
+        """Log what is no fault, but not what everyone expects."""
+        source = self.report.source
+        tell_orientations(source, self._turned[True], self._turned[False])
+        if self._others and is_main():
+            _log.warning(
+                "%s: %d files do not have the suffix of an image and are left out; the first is %s",
+                source, len(self._others), self._others[0],
+            )  # fmt: skip
+
+    def _readable(self, file: Path) -> bool:
+        assert self.decoding is not None
+        try:
+            header = self.decoding.header(file)
+        except OSError as error:
+            self.report.add(file, "unreadable image", first_line(error))
+            return False
+        if header.orientation != 1:
+            self._turned[self.decoding.applies(header)].append(str(file))
+        return True
 
 
-@register()
-class CifarBatchesDataset(_LabelledImages):
-    """CIFAR-10 as its original Python batches (the folder torchvision unpacks).
-
-    The batch files are read with an unpickler that knows nothing but plain values and arrays.
-
-    Args:
-        root: folder with data_batch_1 … data_batch_5, test_batch and batches.meta.
-        split: "train" or "test".
+def _class_folders(base: Path) -> list[str]:
+    """Return the names of the class folders, sorted.
 
     Raises:
-        DataError: a file is missing or malformed.
+        DataError: there are none.
     """
-
-    def __init__(self, *, root: str, split: str = "train") -> None:
-        folder = need_folder(resolve(root), "CIFAR folder")
-        if split not in ("train", "test"):
-            raise DataError(f"CIFAR-10 has the splits train and test, got {split!r}")
-        numbers = [f"data_batch_{n}" for n in range(1, 6)] if split == "train" else ["test_batch"]
-        batches = [_unpickle(need_file(folder / name, "CIFAR batch")) for name in numbers]
-        meta = _unpickle(need_file(folder / "batches.meta", "CIFAR class list"))
-        self._pixels = np.concatenate([np.asarray(b["data"], np.uint8) for b in batches])
-        labels = [int(label) for batch in batches for label in batch["labels"]]
-        items = [(f"{folder}/{split}/{i}", label) for i, label in enumerate(labels)]
-        classes = tuple(meta["label_names"])
-        report = FaultReport(str(folder))
-        super().__init__(items=items, root=folder, classes=classes, report=report, cache=False)
-
-    def _read(self, index: int) -> Tensor:
-        return torch.from_numpy(self._pixels[index].reshape(3, 32, 32).copy())
+    names = sorted(e.name for e in base.iterdir() if e.is_dir() and not is_hidden(e.name))
+    if not names:
+        raise DataError(f"{base} holds no class folders; wanted {base.name}/<class>/<image>")
+    if len(names) == 1 and is_main():
+        _log.warning("%s: there is one class only, %r; nothing to tell apart", base, names[0])
+    return names
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    _ALLOWED = (
-        ("numpy", "dtype"),
-        ("numpy", "ndarray"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("_codecs", "encode"),
-    )
+def _distinct(names: list[str], source: str) -> list[str]:
+    """Return class names.
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}")
-        return super().find_class(module, name)
-
-
-def _unpickle(path: Path) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            return _PlainUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is no CIFAR batch: {error}") from error
-
-
-def _images_under(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _readable(file: Path, report: FaultReport) -> bool:
-    try:
-        read_header(file)
-    except OSError as error:
-        report.add(file, "unreadable image", str(error))
-        return False
-    return True
-
-
-def _tar_files(path: Path, split: str, per_class: int | None) -> dict[str, bytes]:
-    """Return the wanted files of a split by name, read in one pass."""
-    files: dict[str, bytes] = {}
-    counts: Counter[str] = Counter()
-    splits: set[str] = set()
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                parts = member.name.removeprefix("./").split("/")
-                splits.add(parts[0])
-                if len(parts) != 3 or parts[0] != split or not member.isfile():
-                    continue
-                counts[parts[1]] += 1
-                if per_class is None or counts[parts[1]] <= per_class:
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    files["/".join(parts)] = content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path} is no readable tar archive: {error}") from error
-    if not files:
-        raise DataError(f"{path} has no images under {split}/<class>/{near(split, splits)}")
-    return files
+    Raises:
+        DataError: there are none, or one comes twice.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice or not names:
+        got = f"{twice[0]!r} twice" if twice else "none"
+        raise DataError(f"{source}: classes are one name or more, each once; got {got}")
+    return names

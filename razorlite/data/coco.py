@@ -10,6 +10,7 @@ from razorlite.core.registry import register, suggestion
 from razorlite.data._records import Objects, Record, RecordDataset, finish
 from razorlite.data.faults import FaultReport
 from razorlite.data.files import need_file, need_folder, resolve
+from razorlite.data.images import Decoding
 
 
 @register()
@@ -27,6 +28,7 @@ class CocoDataset(RecordDataset):
         masks: fill `Target.masks`, (N, H, W) bool, from polygons and run lengths.
         keep_empty: keep images without objects.
         check_images: read every image's header, to find missing, cut-off and mis-sized files now.
+        decoding: how image files are read.
         cache: keep decoded images in memory.
         strict: raise all faults instead of dropping.
 
@@ -44,6 +46,7 @@ class CocoDataset(RecordDataset):
         masks: bool = False,
         keep_empty: bool = True,
         check_images: bool = True,
+        decoding: Decoding | None = None,
         cache: bool = False,
         strict: bool = False,
     ) -> None:
@@ -54,9 +57,18 @@ class CocoDataset(RecordDataset):
         labels, names = _labels(tree["categories"], classes, path)
         reader = _Reader(path, folder, labels, report, masks)
         records = reader.records(tree["images"], tree["annotations"])
-        records = finish(records, report, check_images=check_images, keep_empty=keep_empty)
+        how = decoding or Decoding()
+        records = finish(
+            records, report, check_images=check_images, keep_empty=keep_empty, decoding=how
+        )
         super().__init__(
-            records=records, root=folder, classes=names, report=report, masks=masks, cache=cache
+            records=records,
+            root=folder,
+            classes=names,
+            report=report,
+            masks=masks,
+            cache=cache,
+            decoding=how,
         )
 
 

@@ -82,6 +82,11 @@ class FaultReport:
         _log.warning("%s", fault)  # on every rank: each reads its own share
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _counts(faults: Iterable[Fault]) -> str:
     counts = Counter(fault.kind for fault in faults)
     return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())

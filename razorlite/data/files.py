@@ -1,42 +1,15 @@
-"""Finding files and reading images of any kind as RGB."""
+"""Finding files and folders."""
 
 import difflib
-import io
 import os
+import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-
-import numpy as np
-import torch
-from PIL import ExifTags, Image, ImageOps
-from torch import Tensor
 
 from razorlite.core.errors import DataError
 
 DATA_VARIABLE = "RAZORLITE_DATA"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-_ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the first bytes of an image file say.
-
-    Attributes:
-        size: (height, width) as stored.
-        orientation: EXIF orientation, 1 when upright or unknown.
-    """
-
-    size: tuple[int, int]
-    orientation: int
-
-    @property
-    def turned_size(self) -> tuple[int, int]:
-        """(height, width) once the EXIF orientation is applied."""
-        return self.size[::-1] if self.orientation in _TURNED else self.size
+_NO_DATA = ("thumbs.db", "desktop.ini", "__macosx")  # what file browsers and archivers leave
 
 
 def resolve(path: str | Path) -> Path:
@@ -73,7 +46,7 @@ def need_file(path: Path, what: str) -> Path:
     Raises:
         DataError: it is not; names near files of the same folder.
     """
-    if path.is_file():
+    if os.path.isfile(path):  # false, too, for what no file can be called
         return path
     raise DataError(f"no {what} {path}{_where(path)}")
 
@@ -84,7 +57,7 @@ def need_folder(path: Path, what: str) -> Path:
     Raises:
         DataError: it is not; names near folders.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
     raise DataError(f"no {what} {path}{_where(path)}")
 
@@ -101,9 +74,9 @@ def near(word: str, known: Iterable[str]) -> str:
 
 def _where(path: Path) -> str:
     parent = path.parent
-    while not parent.is_dir() and parent != parent.parent:
+    while not os.path.isdir(parent) and parent != parent.parent:
         path, parent = parent, parent.parent
-    hint = near(path.name, [entry.name for entry in parent.iterdir()])
+    hint = near(path.name, os.listdir(parent) if os.access(parent, os.R_OK) else [])
     base = os.environ.get(DATA_VARIABLE, "not set")
     return (
         f": {path.name!r} is not in {parent}{hint or ', which is empty'}; "
@@ -111,64 +84,52 @@ def _where(path: Path) -> str:
     )
 
 
-def read_header(path: Path) -> Header:
-    """Read size and orientation, and decode the whole file only if its end looks cut off.
+def regular_size(path: str | Path) -> int:
+    """Return how many bytes a regular file has.
 
     Raises:
-        OSError: the file is missing, truncated or no image.
+        OSError: it is missing, or a folder, a pipe, a socket or a device, which may never end.
     """
-    with Image.open(path) as image:
-        size, ending = image.size[::-1], _ENDINGS.get(image.format or "")
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if ending and not _ends_with(path, ending):
-            _load(image)
-    return Header(size, orientation if orientation in range(1, 9) else 1)
-
-
-def read_image(source: str | Path | IO[bytes], turn: bool = False) -> Tensor:
-    """Decode an image file of any colour kind.
-
-    Args:
-        source: a path or an open binary file.
-        turn: apply the EXIF orientation.
-
-    Returns:
-        (3, H, W) uint8 RGB; memory is laid out channels last, which resizing likes best.
-
-    Raises:
-        OSError: the file is missing, truncated or no image.
-    """
-    with Image.open(source) as image:
-        _load(image)
-        upright = ImageOps.exif_transpose(image) if turn else image
-        array = np.array(_rgb(upright))
-    return torch.from_numpy(array).permute(2, 0, 1)
-
-
-def decode(data: bytes) -> Tensor:
-    """Decode an image file held in memory (see `read_image`)."""
-    return read_image(io.BytesIO(data))
-
-
-def _load(image: Image.Image) -> None:
     try:
-        image.load()
-    except (SyntaxError, ValueError, EOFError, IndexError) as error:  # what PIL plugins let through
-        raise OSError(str(error)) from error
+        status = os.stat(path)
+    except ValueError as error:  # a NUL, or what the file system cannot encode
+        raise OSError(f"no file can have this name: {error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
+        raise OSError(f"it is a {kind}, not a file")
+    return status.st_size
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder holds no data: names with a dot in front, Thumbs.db."""
+    return name.startswith(".") or name.lower() in _NO_DATA
 
 
-def _ends_with(path: Path, ending: bytes) -> bool:
-    with open(path, "rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(-min(64, file.tell()), os.SEEK_END)
-        return ending in file.read()
+def files_under(folder: Path) -> list[Path]:
+    """Return the files in a folder and those below it, sorted, hidden ones left out.
+
+    Links to folders are followed, each folder being read once, so that circles end.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    files: list[Path] = []
+    waiting, seen = [folder], set()
+    while waiting:
+        place = waiting.pop()
+        real = os.path.realpath(place)
+        if real in seen:
+            continue
+        seen.add(real)
+        entries = [entry for entry in _entries(place) if not is_hidden(entry.name)]
+        waiting += [place / entry.name for entry in entries if entry.is_dir()]
+        files += [place / entry.name for entry in entries if not entry.is_dir()]
+    return sorted(files)
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(f"cannot read folder {folder}: {error.strerror}") from error

@@ -11,6 +11,7 @@ from razorlite.core.registry import register, suggestion
 from razorlite.data._records import Objects, Record, RecordDataset, finish
 from razorlite.data.faults import FaultReport
 from razorlite.data.files import need_file, need_folder, resolve
+from razorlite.data.images import Decoding
 
 
 @register()
@@ -35,6 +36,7 @@ class VocDataset(RecordDataset):
         one_based: subtract 1 from xmin and ymin (VOC counts pixels from 1 and includes the last).
         keep_empty: keep images without objects.
         check_images: read every image's header, to find missing, cut-off and mis-sized files now.
+        decoding: how image files are read.
         cache: keep decoded images in memory.
         strict: raise all faults instead of dropping.
 
@@ -57,6 +59,7 @@ class VocDataset(RecordDataset):
         one_based: bool = False,
         keep_empty: bool = True,
         check_images: bool = True,
+        decoding: Decoding | None = None,
         cache: bool = False,
         strict: bool = False,
     ) -> None:
@@ -74,10 +77,11 @@ class VocDataset(RecordDataset):
             shift=1.0 if one_based else 0.0,
             report=report,
         )
+        how = decoding or Decoding()
         found = [reader.record(name, index) for index, name in enumerate(names)]
         records = finish(
             [record for record in found if record is not None],
-            report, check_images=check_images, keep_empty=keep_empty,
+            report, check_images=check_images, keep_empty=keep_empty, decoding=how,
         )  # fmt: skip
         super().__init__(
             records=records,
@@ -86,6 +90,7 @@ class VocDataset(RecordDataset):
             report=report,
             masks=False,
             cache=cache,
+            decoding=how,
         )
 
 
