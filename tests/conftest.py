@@ -12,6 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests sta
 torch.set_num_threads(1)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the whole fast suite out to all cores, each of whose processes imports torch.
+
+    Chosen files end sooner in one process, and what is slow trains on all cores by itself.
+    """
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    return min(os.cpu_count() or 1, 8) if whole and config.option.markexpr == "not slow" else 0
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """Folder of real images and published figures, named by RAZORLITE_TEST_DATA."""
