@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import CheckpointError
+from razorlite.core.tensor_files import named_tensors
 from razorlite.engine.checkpoint_io import (
     read_checkpoint,
     read_training_checkpoint,
@@ -167,7 +168,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    state = named_tensors(content, path)
     if not state:
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise CheckpointError(f"{path} holds no weights (found {keys}); name a checkpoint")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from razorlite.core.downloads import download
 from razorlite.core.errors import CheckpointError, RunFolderError
 from razorlite.core.files import atomic_write, explain_write_errors
 from razorlite.core.registry import suggestion
@@ -45,7 +46,8 @@ def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> 
         CheckpointError: no such file, truncated, damaged, not a checkpoint, or one that holds
             objects whose loading would execute code; then the message says how to convert it.
     """
-    path = _local(path)
+    url = str(path).startswith(("http://", "https://"))
+    path = download(str(path)) if url else Path(path)
     if not path.is_file():
         raise CheckpointError(_absent(path))
     content = read_tensor_file(path, device)
@@ -93,27 +95,13 @@ def keep_copy(source: Path, copy: Path, *, pattern: str, keep: int) -> None:
             old.unlink()
 
 
-def _local(path: str | Path) -> Path:
-    """Return the path, or where a URL's download lies."""
-    if not str(path).startswith(("http://", "https://")):
-        return Path(path)
-    target = Path(torch.hub.get_dir()) / "checkpoints" / str(path).rpartition("/")[2]
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(str(path), str(target), progress=False)
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot download {path} ({error}); fetch it yourself and give the file's path"
-            ) from error
-    return target
-
-
 def _absent(path: Path) -> str:
     if path.is_dir():
         inside = path / "checkpoints" / "last.pt"
         hint = f"name {inside}" if inside.exists() else "name a file in it"
         return f"{path} is a folder, not a checkpoint; {hint}"
+    if os.path.lexists(path):
+        return f"{path} is no file that can be read (a device, pipe or broken link); check the path"
     folder = path.parent
     others = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
     return f"no checkpoint {path}{suggestion(path.name, others) or '; check the path'}"

@@ -1,17 +1,16 @@
 """Weights for a backbone: torchvision's by name, a file, or a URL."""
 
-import pickle
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision import models as zoo
 
+from razorlite.core.downloads import download
 from razorlite.core.errors import CheckpointError
-from razorlite.core.tensor_files import first_line, read_tensor_file
+from razorlite.core.tensor_files import named_tensors, read_tensor_file
 
 _HELP = "give the path of a local weights file as `pretrained`, or null to start from scratch"
 _WRAPPERS = ("state_dict", "model")
@@ -49,7 +48,7 @@ def read_weights(source: str) -> dict[str, Tensor]:
         CheckpointError: no such name or file, no network, or not a file of tensors.
     """
     if source.startswith(("http://", "https://")):
-        return _unwrap(_download(source), source)
+        return _unwrap(read_tensor_file(download(source, advice=_HELP)), source)
     if source.startswith("torchvision://") or re.fullmatch(r"\w+_Weights\.\w+", source):
         return _unwrap(_from_torchvision(source.removeprefix("torchvision://")), source)
     return _unwrap(_from_file(source), source)
@@ -67,16 +66,7 @@ def _from_torchvision(name: str) -> Any:
         weights = zoo.get_weight(name) if "." in name else zoo.get_model_weights(name)["DEFAULT"]
     except (ValueError, KeyError, AttributeError):
         raise CheckpointError(f"torchvision has no weights {name!r}; {_HELP}") from None
-    return _download(weights.url)
-
-
-def _download(url: str) -> Any:
-    try:
-        return torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", progress=False, weights_only=True
-        )
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"cannot download {url} ({first_line(error)}); {_HELP}") from None
+    return read_tensor_file(download(weights.url, advice=_HELP))
 
 
 def _from_file(path: str) -> Any:
@@ -91,7 +81,7 @@ def _unwrap(content: Any, source: str) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{source!r} holds no state dict; {_HELP}")
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    tensors = named_tensors(content, source)
     inside = {k: v for k, v in tensors.items() if k.startswith(_PREFIXES)}
     return {_strip(k): v for k, v in (inside or tensors).items()}
 

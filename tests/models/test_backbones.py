@@ -5,6 +5,7 @@ from torch.testing import assert_close
 from torchvision import models as zoo
 
 from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.models import pretrained
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.backbones.shufflenet import ShuffleNetV2
 
@@ -133,25 +134,27 @@ def test_pretrained_from_a_file_of_a_classifier_or_detector(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["torchvision://resnet18", "ResNet18_Weights.IMAGENET1K_V1"])
-def test_pretrained_by_torchvisions_name(name, monkeypatch):
+def test_pretrained_by_torchvisions_name(name, monkeypatch, tmp_path):
     original = zoo.resnet18(weights=None)
     asked = []
 
-    def download(url, **options):
-        asked.append((url, options["weights_only"]))
-        return original.state_dict()
+    def download(url, **_):
+        asked.append(url)
+        torch.save(original.state_dict(), tmp_path / "weights.pth")
+        return tmp_path / "weights.pth"
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    monkeypatch.setattr(pretrained, "download", download)
     mine = ResNet(depth=18, pretrained=name)
-    assert asked == [(zoo.ResNet18_Weights.IMAGENET1K_V1.url, True)]
+    assert asked == [zoo.ResNet18_Weights.IMAGENET1K_V1.url]
     assert torch.equal(mine.conv1.weight, original.conv1.weight)
 
 
-def test_pretrained_without_network_says_to_use_a_file(monkeypatch):
-    def fail(url, **options):
+def test_pretrained_without_network_says_to_use_a_file(monkeypatch, tmp_path):
+    def fail(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", fail)
     with pytest.raises(CheckpointError, match=r"cannot download https.*no route.*local"):
         ResNet(depth=18, pretrained="torchvision://resnet18")
 
