@@ -3,11 +3,13 @@
 from razorlite.data.cifar import CifarBatchesDataset, CifarTarDataset
 from razorlite.data.classification import ImageFolderDataset
 from razorlite.data.coco import CocoDataset
-from razorlite.data.dataset import ConcatDataset, Dataset, Subset
+from razorlite.data.dataset import Dataset, Subset
 from razorlite.data.faults import Fault
 from razorlite.data.images import Decoding
+from razorlite.data.joining import ConcatDataset
 from razorlite.data.loader import Loader, build_loader
 from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from razorlite.data.relabelling import relabelled
 from razorlite.data.repeating import ClassBalancedDataset, RepeatDataset
 from razorlite.data.shapes import ShapesDataset, write_shapes
 from razorlite.data.splitting import dataset_digest, image_hashes, split_holdout, split_names
@@ -72,6 +74,7 @@ __all__ = [
     "build_loader",
     "dataset_digest",
     "image_hashes",
+    "relabelled",
     "split_holdout",
     "split_names",
     "write_shapes",

@@ -1,15 +1,13 @@
-"""What every data set offers, and ways to cut and join data sets."""
+"""What every data set offers, and ways to cut one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 from razorlite.core.errors import DataError
-from razorlite.core.registry import register
 from razorlite.data.faults import Fault
 from razorlite.structures import Target
 
@@ -156,65 +154,3 @@ class Kept(Generic[K]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {"enabled": self.enabled, "_things": {}}
-
-
-@register()
-class ConcatDataset(Dataset):
-    """Several data sets of the same classes, one after the other.
-
-    Targets' `image_id` become the item's index, so that they stay unique.
-
-    Raises:
-        DataError: no data sets, or classes that differ.
-    """
-
-    def __init__(self, *, datasets: list[Dataset]) -> None:
-        if not datasets:
-            raise DataError("ConcatDataset got no data sets; wanted at least one")
-        for other in datasets[1:]:
-            if other.classes != datasets[0].classes:
-                raise DataError(
-                    f"ConcatDataset wants data sets of the same classes, got "
-                    f"{list(datasets[0].classes)} and {list(other.classes)}"
-                )
-        self.datasets = datasets
-        self.classes = datasets[0].classes
-        self.keys = [key for dataset in datasets for key in dataset.keys]
-        self._places = [(d, index) for d in datasets for index in range(len(d))]
-
-    @property
-    def faults(self) -> list[Fault]:
-        """The faults of all parts."""
-        return [fault for dataset in self.datasets for fault in dataset.faults]
-
-    @property
-    def names(self) -> list[str]:
-        """What the items' images are called on any machine."""
-        return [name for dataset in self.datasets for name in dataset.names]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        dataset, place = self._places[index]
-        image, target = dataset[place]
-        return image, replace(target, image_id=index) if isinstance(target, Target) else target
-
-    def labels_of(self, index: int) -> set[int]:
-        """Return the labels of an item."""
-        dataset, place = self._places[index]
-        return dataset.labels_of(place)
-
-    def annotation_bytes(self, index: int) -> bytes:
-        """Return an item's annotation in some form."""
-        dataset, place = self._places[index]
-        return dataset.annotation_bytes(place)
-
-    def note(self, fault: Fault) -> None:
-        """Take a fault met while training."""
-        self.datasets[0].note(fault)
-
-    def keep_image(self, index: int) -> None:
-        """Decode one image and keep it, if its data set keeps images in memory."""
-        dataset, place = self._places[index]
-        dataset.keep_image(place)

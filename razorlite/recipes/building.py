@@ -10,6 +10,8 @@ from torch import nn
 from razorlite.core.errors import ConfigError, SubnetError
 from razorlite.engine.checkpoint import LoadReport, load_weights, read_state_dict
 from razorlite.prune import apply
+from razorlite.recipes.card import ModelCard, check_preprocess, read_card
+from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.space import SearchSpace, Subnet
 from razorlite.space.placeholder import Placeholder
@@ -111,6 +113,24 @@ def load_into(built: Built, path: str | Path, *, strict: bool = True) -> LoadRep
     names = {name: name for name in built.space.model.state_dict()}
     plain = {old: new for new, old in built.space.chosen_weights(names, built.subnet).items()}  # type: ignore[arg-type]
     return load_weights(built.model, path, strict=strict, key_map=plain.get)  # type: ignore[arg-type]
+
+
+def load_trained(built: Built, path: str | Path, experiment: Experiment) -> ModelCard:
+    """Load weights to use as they are: they have the model's classes and the data's preprocessing.
+
+    Returns:
+        What the checkpoint says of its model.
+
+    Raises:
+        ConfigError: the configuration has other preprocessing or another number of classes.
+        CheckpointError: the file cannot be read or is of another model.
+    """
+    card = read_card(path)
+    check_preprocess(card, experiment.data, path)
+    if card.classes is not None:
+        compare(built.model, card.classes, where=str(path))
+    load_into(built, path)
+    return card
 
 
 def is_supernet_checkpoint(path: str | Path) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from razorlite import __version__
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.data import Preprocess
+from razorlite.engine.checkpoint_io import read_checkpoint
+from razorlite.recipes.experiment import DataConfig
 from razorlite.space import Subnet
 
-__all__ = ["ModelCard"]
+__all__ = ["ModelCard", "check_preprocess", "read_card"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,36 @@ class ModelCard:
                 f"{path}: what it says of its model makes no sense ({error}); was it edited? Use "
                 f"another copy"
             ) from error
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Return what a checkpoint says of its model; nothing, if it is not ours.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    return ModelCard.from_meta(read_checkpoint(path).get("meta"), path)
+
+
+def check_preprocess(card: ModelCard, data: DataConfig | None, path: object) -> None:
+    """Refuse weights that have been trained on images of other preprocessing than the data's.
+
+    Args:
+        card: what the weights' file says.
+        data: the configuration's `data` block.
+        path: the weights' file, for messages.
+
+    Raises:
+        ConfigError: both are known and differ; the message says what to set.
+    """
+    theirs = card.preprocess
+    if theirs is None or data is None or theirs.same_pixels(data.preprocess):
+        return
+    mean, std = (list(values) for values in (theirs.mean, theirs.std))
+    raise ConfigError(
+        f"{path} was trained on images of {theirs}, but `data` has {data.preprocess}; set "
+        f"data.channels={theirs.channels}, data.mean={mean} and data.std={std}"
+    )
 
 
 def _subnet(subnet: Subnet) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.streams import safe_console
 from razorlite.cost import Cost, CostTable, count, thop_profile
 from razorlite.engine.launch import session
-from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_into, place
+from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_trained, place
+from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
 from razorlite.space import recalibrate
@@ -85,8 +86,9 @@ def test(
         built = build(experiment, subnet)
         if built.is_supernet:
             raise ConfigError("the configuration is a supernet; name a path of it by --subnet")
-        load_into(built, checkpoint)
-        splits = Splits(experiment, device)
+        card = load_trained(built, checkpoint, experiment)
+        splits = Splits(experiment, device, card.classes)
+        compare(built.model, splits.test.classes, where="data.test", dataset=splits.test)
         model = place(built.model, device)
         if built.space is not None and is_supernet_checkpoint(checkpoint):
             recalibrate(model, splits.calibration(_batches(experiment)))

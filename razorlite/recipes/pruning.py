@@ -13,8 +13,9 @@ from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import on_main, prepare_run_folder
 from razorlite.prune import Budget, PruneConfig, apply, compose, polynomial_schedule
-from razorlite.recipes.building import Built, build, load_into
+from razorlite.recipes.building import Built, build, load_trained
 from razorlite.recipes.card import ModelCard
+from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.splits import Splits
@@ -59,14 +60,15 @@ def prune(
         built = build(experiment)
         if built.is_supernet:
             raise ConfigError("the configuration is a supernet; name a path of it by `subnet`")
-        load_into(built, checkpoint)
+        source = load_trained(built, checkpoint, experiment)
+        splits = Splits(experiment, device, source.classes)
+        if experiment.train is not None:
+            compare(built.model, splits.classes, dataset=splits.train)
         budgets = _budgets(settings, built, experiment)
         settings.pruner().plan(built.model, experiment.shape)  # an impossible budget fails here
         folder = run_folder(merged, experiment, work_dir, "pruned")
         final = load(merged, [f"subnet={folder / 'subnet.yaml'}"])
         prepare_run_folder(folder, resume=False, config_text=final.dump())
-        splits = Splits(experiment, device)
-        tuned = splits if experiment.train else None
         kept = built.subnet or Subnet()
         sizes = {g.name: g.size for g in channel_groups(built.model, experiment.shape)}
         scores: dict[str, float] = {}
@@ -75,7 +77,11 @@ def prune(
             kept, built = _shrink(built, kept, settings, budget, experiment)
             on_main(partial(_write, kept, sizes, folder))
             where = folder if last else folder / f"round_{number}"
-            card = replace(describe(final, experiment, built, tuned), subnet=kept)
+            card = replace(describe(final, experiment, built, source.classes), subnet=kept)
+            if experiment.data is None:
+                card = replace(card, preprocess=source.preprocess)
+            elif experiment.train is not None:
+                card = replace(card, classes=splits.classes)
             scores = _tune(built, splits, experiment, where, card)
         origin = {**kept.origin, "checkpoint": str(checkpoint)}
         kept = kept.with_figures(scores=scores, origin=origin)

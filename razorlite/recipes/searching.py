@@ -10,11 +10,11 @@ from torch import nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.cost import Constraint, CostTable
-from razorlite.engine.checkpoint import load_weights
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import on_main, prepare_run_folder
 from razorlite.evaluation import evaluate
-from razorlite.recipes.building import build, place
+from razorlite.recipes.building import Built, build, load_trained, place
+from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pictures import search_pictures
@@ -57,11 +57,12 @@ def search(
     merged, experiment = read(config, overrides)
     settings = experiment.search or SearchConfig()
     with session(experiment.device, experiment.seed) as device:
-        space = _supernet(experiment)
+        built, space = _supernet(experiment)
         table = CostTable.build(space, experiment.shape)
         Constraint.parse(settings.constraints, table)  # an impossible one fails before any work
-        load_weights(space.model, checkpoint)
-        splits = Splits(experiment, device)
+        card = load_trained(built, checkpoint, experiment)
+        splits = Splits(experiment, device, card.classes)
+        compare(space.model, splits.classes, dataset=splits.train)
         splits.check_search_split(settings.allow_test_split)
         folder = run_folder(merged, experiment, work_dir, "search")
         prepare_run_folder(folder, resume=resume, config_text=merged.dump())
@@ -97,13 +98,13 @@ def supernet_score(
     )
 
 
-def _supernet(experiment: Experiment) -> SearchSpace:
+def _supernet(experiment: Experiment) -> tuple[Built, SearchSpace]:
     built = build(experiment)
     if built.space is None or not built.is_supernet:
         raise ConfigError(
             "the configuration describes no supernet; a search needs a `mutator` and no `subnet`"
         )
-    return built.space
+    return built, built.space
 
 
 def _digest(model: nn.Module) -> str:

@@ -1,27 +1,41 @@
 """The images of an experiment: which split is used for what, and loaders over them."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError, DataError
-from razorlite.data import Dataset, Loader, Transform, build_loader, split_holdout
+from razorlite.data import Dataset, Loader, Transform, build_loader, relabelled, split_holdout
 from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import Metric
+from razorlite.recipes.classes import compare_metric, same_names
 from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
 
 
 class Splits:
     """Data sets and loaders of an experiment, each built when first asked for.
 
+    All have the same labels: what they list is matched by name.
+
     Args:
         experiment: the configuration.
         device: where batches go.
+        classes: names in the order of the labels, as a checkpoint tells them; by default those
+            of the training images.
+        order: an order of the labels to take where the training images have just these names.
     """
 
-    def __init__(self, experiment: Experiment, device: torch.device) -> None:
-        self.experiment, self.device = experiment, device
+    def __init__(
+        self,
+        experiment: Experiment,
+        device: torch.device,
+        classes: Sequence[str] | None = None,
+        order: Sequence[str] | None = None,
+    ) -> None:
+        self.experiment, self.device, self._order = experiment, device, order
+        self._classes = None if classes is None else tuple(classes)
 
     @cached_property
     def data(self) -> DataConfig:
@@ -29,6 +43,11 @@ class Splits:
         if self.experiment.data is None:
             raise ConfigError("the configuration has no `data` block; add one, or use it as _base_")
         return self.experiment.data
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return tuple(self.train.classes)
 
     @cached_property
     def holds_out(self) -> bool:
@@ -44,27 +63,47 @@ class Splits:
     @cached_property
     def search(self) -> Dataset:
         """What a search scores on."""
-        return self._parts[1] if self.data.search is None else self.data.search.dataset()
+        return self._parts[1] if self.data.search is None else self._like_train("search")
 
     @cached_property
     def val(self) -> Dataset | None:
         """What training is watched on."""
         if self.data.val is not None:
-            return self.data.val.dataset()
+            return self._like_train("val")
         return self.search if self.holds_out else None
 
     @cached_property
     def test(self) -> Dataset:
-        """What figures are reported on."""
-        return self._config("test").dataset()
+        """What figures are reported on; without a list of classes it brings its own."""
+        dataset = self._config("test").dataset()
+        return self._named(dataset, "test", self._classes or dataset.classes)
 
     @cached_property
     def _parts(self) -> tuple[Dataset, Dataset]:
         whole = self._config("train").dataset()
+        ordered = self._order is not None and same_names(self._order, whole.classes)
+        names = self._classes or (self._order if ordered else None) or whole.classes
+        whole = self._named(whole, "train", names, complete=True)
+        self._classes = tuple(whole.classes)
         if not self.holds_out:
             return whole, whole.subset([])
         kept, held = split_holdout(whole, self.data.holdout)
         return whole.subset(kept), whole.subset(held)
+
+    def _like_train(self, part: str) -> Dataset:
+        """Return a split with the labels of the training images."""
+        names = self._classes or (self.classes if self.data.train is not None else None)
+        dataset = self._config(part).dataset()
+        return self._named(dataset, part, names or dataset.classes)
+
+    def _named(
+        self, dataset: Dataset, part: str, classes: Sequence[str], complete: bool = False
+    ) -> Dataset:
+        """Return a split with the labels of a list of classes."""
+        reference = "the checkpoint" if part == "train" else "the model"
+        return relabelled(
+            dataset, classes, name=f"data.{part}", reference=reference, complete=complete
+        )
 
     def train_loader(self) -> Loader:
         """Return shuffled, transformed batches; a last one that is not full is left out."""
@@ -113,6 +152,7 @@ class Splits:
         if self.experiment.metric is None:
             raise ConfigError("the configuration has no `metric`; add metric: {type: CocoMetric}")
         metric = self.experiment.metric()
+        compare_metric(metric, dataset.classes)
         if hasattr(metric, "classes") and metric.classes is None:
             metric.classes = list(dataset.classes)
         return metric

@@ -19,7 +19,8 @@ from razorlite.engine.runner import Runner
 from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, load_into, place
-from razorlite.recipes.card import ModelCard
+from razorlite.recipes.card import ModelCard, check_preprocess, read_card
+from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pictures import sample_detections, training_pictures
@@ -63,11 +64,9 @@ def train(
     with session(experiment.device, experiment.seed) as device:
         built = build(experiment)
         folder = run_folder(merged, experiment, work_dir)
-        started = resume and (folder / "checkpoints" / "last.pt").exists()
-        if experiment.load_from and not started:
-            load_into(built, experiment.load_from)
-        splits = Splits(experiment, device)
-        card = describe(merged, experiment, built, splits)
+        last = folder / "checkpoints" / "last.pt"
+        splits = _start(built, experiment, device, last if resume and last.exists() else None)
+        card = describe(merged, experiment, built, splits.classes)
         runner = build_runner(experiment, built, splits, folder, card)
         prepare_run_folder(runner.folder, resume=resume, config_text=merged.dump())
         figures = runner.run(resume=resume)
@@ -76,12 +75,12 @@ def train(
 
 
 def describe(
-    config: Config, experiment: Experiment, built: Built, splits: Splits | None
+    config: Config, experiment: Experiment, built: Built, classes: Sequence[str] | None
 ) -> ModelCard:
     """Return what the checkpoints of a training say of their model."""
     return ModelCard(
         model=experiment.model.type,
-        classes=None if splits is None else tuple(splits.train.classes),
+        classes=None if classes is None else tuple(classes),
         preprocess=None if experiment.data is None else experiment.data.preprocess,
         subnet=built.subnet,
         config=config.dump(),
@@ -115,6 +114,28 @@ def build_runner(
         evaluate=_evaluate(built, splits),
         meta=card.to_meta(),
     )
+
+
+def _start(built: Built, experiment: Experiment, device: torch.device, last: Path | None) -> Splits:
+    """Load what training starts from, and return the images with labels in its order.
+
+    Args:
+        built: the model; takes the weights of `load_from`.
+        experiment: the configuration.
+        device: to train on.
+        last: the checkpoint to go on from; it is read later.
+    """
+    origin = last or experiment.load_from
+    known = ModelCard() if origin is None else read_card(origin)
+    check_preprocess(known, experiment.data, origin)
+    if last is not None:
+        splits = Splits(experiment, device, known.classes)
+    else:
+        splits = Splits(experiment, device, order=known.classes)
+    compare(built.model, splits.classes, dataset=splits.train)
+    if last is None and origin is not None:
+        load_into(built, origin)
+    return splits
 
 
 def draw(built: Built, splits: Splits, folder: Path) -> None:

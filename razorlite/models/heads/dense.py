@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from razorlite.core.distributed import all_reduce_mean, world_size
 from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.class_head import ClassHead
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.boxes import clip_each
 from razorlite.ops.nms import entries_of, top_candidates
@@ -45,14 +46,13 @@ class Candidates:
         return found, self.row[image, full[kept]]
 
 
-class DenseHead(nn.Module):
+class DenseHead(ClassHead):
     """Base of one-stage heads.
 
     `forward` returns kinds of maps, each a tuple over the levels: class logits (N, A * C, H, W)
     first, box codes (N, A * D, H, W) second, and a quality logit (N, A, H, W) third or not at all.
     """
 
-    num_classes: int
     post_process: PostProcess
     has_quality = False
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.class_head import ClassHead
 from razorlite.models.heads.dense import Size, mean_over_ranks
 from razorlite.models.tasks.assigners import HungarianAssigner
 from razorlite.models.tasks.losses import GIoULoss, L1Loss
@@ -21,7 +22,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @register()
-class DETRHead(nn.Module):
+class DETRHead(ClassHead):
     """Softmax classes with "no object" last, and boxes in parts of the image.
 
     Every object is given to one query, and all decoder layers learn.

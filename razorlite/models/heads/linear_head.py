@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.registry import register
+from razorlite.models.heads.class_head import ClassHead
 
 
-class ClassifierHead(nn.Module):
+class ClassifierHead(ClassHead):
     """Base of heads that classify images."""
 
     def forward(self, features: Tensor) -> Tensor:

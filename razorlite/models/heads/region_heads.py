@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import Four
+from razorlite.models.heads.class_head import ClassHead
 from razorlite.models.heads.dense import mean_over_ranks
 from razorlite.models.layers import ConvModule, Norm
 from razorlite.models.tasks.losses import CrossEntropy, L1Loss
@@ -13,7 +14,7 @@ from razorlite.ops.coding import boxes_to_deltas, deltas_to_boxes
 
 
 @register()
-class Shared2FCBBoxHead(nn.Module):
+class Shared2FCBBoxHead(ClassHead):
     """Two linear layers, then classes (the last is background) and box deltas.
 
     FPN, https://arxiv.org/abs/1612.03144, section 5.2.
@@ -113,7 +114,7 @@ class Shared2FCBBoxHead(nn.Module):
 
 
 @register()
-class FCNMaskHead(nn.Module):
+class FCNMaskHead(ClassHead):
     """Four convolutions, an upsampling by 2, and one mask per class.
 
     Mask R-CNN, https://arxiv.org/abs/1703.06870.

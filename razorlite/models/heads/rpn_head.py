@@ -33,6 +33,7 @@ class RPNHead(AnchorHead):
     """
 
     num_classes = 1
+    class_agnostic = True
 
     def __init__(
         self,

@@ -1,0 +1,81 @@
+"""Data sets one after the other."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from razorlite.core.errors import DataError
+from razorlite.core.registry import register
+from razorlite.data.dataset import Dataset
+from razorlite.data.faults import Fault
+from razorlite.data.relabelling import relabelled
+from razorlite.structures import Target
+
+
+@register()
+class ConcatDataset(Dataset):
+    """Several data sets of the same classes, one after the other.
+
+    Labels are matched by name, in the order of the first data set's classes. Targets' `image_id`
+    become the item's index, so that they stay unique.
+
+    Raises:
+        DataError: no data sets, or classes that differ.
+    """
+
+    def __init__(self, *, datasets: list[Dataset]) -> None:
+        if not datasets:
+            raise DataError("ConcatDataset got no data sets; wanted at least one")
+        self.datasets = datasets = [
+            _same_classes(dataset, datasets[0], f"number {number}")
+            for number, dataset in enumerate(datasets, start=1)
+        ]
+        self.classes = datasets[0].classes
+        self.keys = [key for dataset in datasets for key in dataset.keys]
+        self._places = [(d, index) for d in datasets for index in range(len(d))]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults of all parts."""
+        return [fault for dataset in self.datasets for fault in dataset.faults]
+
+    @property
+    def names(self) -> list[str]:
+        """What the items' images are called on any machine."""
+        return [name for dataset in self.datasets for name in dataset.names]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        dataset, place = self._places[index]
+        image, target = dataset[place]
+        return image, replace(target, image_id=index) if isinstance(target, Target) else target
+
+    def labels_of(self, index: int) -> set[int]:
+        """Return the labels of an item."""
+        dataset, place = self._places[index]
+        return dataset.labels_of(place)
+
+    def annotation_bytes(self, index: int) -> bytes:
+        """Return an item's annotation in some form."""
+        dataset, place = self._places[index]
+        return dataset.annotation_bytes(place)
+
+    def note(self, fault: Fault) -> None:
+        """Take a fault met while training."""
+        self.datasets[0].note(fault)
+
+    def keep_image(self, index: int) -> None:
+        """Decode one image and keep it, if its data set keeps images in memory."""
+        dataset, place = self._places[index]
+        dataset.keep_image(place)
+
+
+def _same_classes(dataset: Dataset, first: Dataset, name: str) -> Dataset:
+    """Return a part with the first one's labels."""
+    try:
+        return relabelled(dataset, first.classes, name=name, reference="the first", complete=True)
+    except DataError as error:
+        raise DataError(f"ConcatDataset wants data sets of the same classes: {error}") from None

@@ -1,0 +1,84 @@
+"""One list of classes for model, data, metric and checkpoint, compared before the first step."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from razorlite.core.errors import ConfigError
+from razorlite.data import Dataset
+from razorlite.data.relabelling import name_list, used_classes
+from razorlite.evaluation.metric import Metric
+from razorlite.models.heads.class_head import class_counts
+
+
+def compare(
+    model: nn.Module,
+    classes: Sequence[str],
+    *,
+    where: str = "data.train",
+    dataset: Dataset | None = None,
+) -> None:
+    """Refuse a model that tells another number of classes apart than the data have.
+
+    Heads count classes without background. A model of one's own without our heads is compared by
+    its `num_classes`, if it has that, which may count background.
+
+    Args:
+        model: may be on the meta device.
+        classes: names of the labels in their order.
+        where: the data come from, for messages.
+        dataset: tells which classes have no object, such as the root category of some exporters.
+
+    Raises:
+        ConfigError: a head has more or fewer classes; the message has both and what to change.
+    """
+    counts = class_counts(model)
+    wrong = {name: n for name, n in counts.items() if n != len(classes)}
+    if list(counts) == [""]:
+        wrong = {name: n for name, n in wrong.items() if n != len(classes) + 1}
+    if wrong:
+        raise ConfigError(_mismatch(wrong, classes, where, dataset))
+
+
+def compare_metric(metric: Metric, classes: Sequence[str]) -> None:
+    """Refuse a metric whose own names are not those of the labels it judges.
+
+    Raises:
+        ConfigError: it has more, fewer, or the same names in another order.
+    """
+    own = getattr(metric, "classes", None)
+    if own is None:
+        return
+    if len(own) != len(classes) or (set(own) == set(classes) and list(own) != list(classes)):
+        raise ConfigError(
+            f"metric.classes is {name_list(own)}, the data have {name_list(classes)}; leave "
+            f"metric.classes out, which takes the data's"
+        )
+
+
+def same_names(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether two lists have the same names, in any order."""
+    return sorted(one) == sorted(other)
+
+
+def _mismatch(
+    wrong: dict[str, int], classes: Sequence[str], where: str, dataset: Dataset | None
+) -> str:
+    keys = [".".join(filter(None, ("model", name, "num_classes"))) for name in wrong]
+    heads = ", ".join(f"{key} {n}" for key, n in zip(keys, wrong.values(), strict=True))
+    used = classes if dataset is None else used_classes(dataset)
+    advice = f"set {' and '.join(keys)} to {len(classes)}"
+    idle = [name for name in classes if name not in used]
+    if idle and set(wrong.values()) == {len(used)}:
+        advice = (
+            f"{name_list(idle)} has no object, as a root or background category of an export: "
+            f"leave it out by {where}.dataset.classes={list(used)}, or {advice}"
+        )
+    return (
+        f"{where} has {len(classes)} classes, {name_list(classes)}, but the model tells "
+        f"{_number(wrong)} apart ({heads}); {advice}"
+    )
+
+
+def _number(wrong: dict[str, int]) -> str:
+    return " or ".join(map(str, sorted(set(wrong.values()))))
