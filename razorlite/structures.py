@@ -57,7 +57,7 @@ class Target:
     labels: Tensor
     crowd: Tensor | None = None
     masks: Tensor | None = None
-    image_id: int = 0
+    image_id: int | str = 0
     size: tuple[int, int] = (0, 0)
     original_size: tuple[int, int] = (0, 0)
     area: Tensor | None = None

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from razorlite.data._segments import SegmentError, box_around, decode_segments, read_segment
 from razorlite.data.dataset import Dataset, Kept
 from razorlite.data.faults import Fault, FaultReport, first_line
 from razorlite.data.files import relative, true_paths
@@ -29,18 +30,21 @@ class Record:
         labels: (N,) int64.
         crowd: (N,) bool.
         area: (N,) float32, or None.
-        segments: N polygons or RLEs as COCO writes them, or None.
+        segments: N masks, as the file has them at first, once checked as `read_segment` returns
+            them; None for single objects where nothing is wanted of them, None without masks.
+        names: N words for the objects in messages, or None.
         turned: whether the EXIF orientation is applied; None where there is none, or not yet known.
     """
 
     path: Path
-    image_id: int
+    image_id: int | str
     size: tuple[int, int]
     boxes: np.ndarray
     labels: np.ndarray
     crowd: np.ndarray
     area: np.ndarray | None = None
     segments: list[Any] | None = None
+    names: list[str] | None = None
     turned: bool | None = None
 
     def keep(self, mask: np.ndarray) -> None:
@@ -54,29 +58,43 @@ class Record:
             self.area = self.area[mask]
         if self.segments is not None:
             self.segments = [s for s, kept in zip(self.segments, mask, strict=True) if kept]
+        if self.names is not None:
+            self.names = [name for name, kept in zip(self.names, mask, strict=True) if kept]
+
+    def called(self, place: int) -> str:
+        """Return " (annotation 5)" for messages about an object that has a name, else nothing."""
+        return f" ({self.names[place]})" if self.names else ""
 
 
 @dataclass
 class Objects:
-    """Collects the objects of one image while annotations are read."""
+    """Collects the objects of one image while annotations are read.
+
+    Boxes and areas of NaN are those of the mask, filled in once that is checked.
+    """
 
     boxes: list[list[float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
     area: list[float] = field(default_factory=list)
     segments: list[Any] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
-    def record(self, path: Path, image_id: int, size: tuple[int, int], masks: bool) -> Record:
-        """Return the image's record; `masks` keeps the segments."""
+    def record(self, path: Path, image_id: int | str, size: tuple[int, int]) -> Record:
+        """Return the image's record."""
+        with np.errstate(over="ignore"):  # what float32 does not hold is a fault found later
+            boxes = np.array(self.boxes, dtype=np.float32).reshape(-1, 4)
+            area = np.array(self.area, dtype=np.float32) if self.area else None
         return Record(
             path=path,
             image_id=image_id,
             size=size,
-            boxes=np.array(self.boxes, dtype=np.float32).reshape(-1, 4),
+            boxes=boxes,
             labels=np.array(self.labels, dtype=np.int64),
             crowd=np.array(self.crowd, dtype=bool),
-            area=np.array(self.area, dtype=np.float32) if self.area else None,
-            segments=self.segments if masks else None,
+            area=area,
+            segments=self.segments or None,
+            names=self.names or None,
         )
 
 
@@ -108,6 +126,39 @@ def _settle_size(record: Record, header: Header, report: FaultReport, decoding: 
     return False
 
 
+def check_segments(record: Record, report: FaultReport, masks: bool) -> None:
+    """Drop objects whose mask is not one; take boxes that are not given from masks.
+
+    Args:
+        record: the image, its size known.
+        report: gets the faults.
+        masks: keep the masks; otherwise only those are looked at that have no box beside them.
+    """
+    wrong = np.zeros(len(record.boxes), dtype=bool)
+    for place, segment in enumerate(record.segments or ()):
+        if segment is None:
+            continue
+        try:
+            _check_segment(record, place, segment)
+        except SegmentError as error:
+            report.add(record.path, error.kind, error.detail + record.called(place))
+            wrong[place] = True
+    if wrong.any():
+        record.keep(~wrong)
+    if not masks:
+        record.segments = None
+
+
+def _check_segment(record: Record, place: int, segment: Any) -> None:
+    assert record.segments is not None
+    record.segments[place] = parts = read_segment(segment, record.size)
+    if np.isnan(record.boxes[place]).all():
+        x1, y1, x2, y2 = box_around(parts, record.size)
+        record.boxes[place] = x1, y1, x2, y2
+        if record.area is not None and np.isnan(record.area[place]):
+            record.area[place] = (x2 - x1) * (y2 - y1)
+
+
 def check_boxes(record: Record, report: FaultReport) -> None:
     """Drop boxes that are not finite, empty, inverted or outside; clip those partly outside."""
     boxes, (height, width) = record.boxes, record.size
@@ -120,8 +171,8 @@ def check_boxes(record: Record, report: FaultReport) -> None:
     outside = finite & ~flat & ~inverted & lost
     kinds = {"box of NaN or infinity": ~finite, "zero-area box": flat, "inverted box": inverted}
     for kind, wrong in {**kinds, "box outside the image": outside}.items():
-        for box in boxes[wrong]:
-            report.add(record.path, kind, " ".join(f"{value:g}" for value in box))
+        for place in wrong.nonzero()[0]:
+            report.add(record.path, kind, _written(record, place))
     _note_clipped(record, clipped, finite & ~flat & ~inverted & ~lost, report)
     record.boxes = clipped
     record.keep(finite & ~flat & ~inverted & ~outside)
@@ -131,10 +182,12 @@ def _note_clipped(
     record: Record, clipped: np.ndarray, kept: np.ndarray, report: FaultReport
 ) -> None:
     far = np.abs(clipped - np.where(kept[:, None], record.boxes, clipped)).max(axis=1, initial=0)
-    for box in record.boxes[far > 1.0]:  # a pixel of rounding at the border is no fault
-        report.add(
-            record.path, "box partly outside the image, clipped", " ".join(f"{v:g}" for v in box)
-        )
+    for place in (far > 1.0).nonzero()[0]:  # a pixel of rounding at the border is no fault
+        report.add(record.path, "box partly outside the image, clipped", _written(record, place))
+
+
+def _written(record: Record, place: int) -> str:
+    return " ".join(f"{value:g}" for value in record.boxes[place]) + record.called(place)
 
 
 class RecordDataset(Dataset):
@@ -207,7 +260,7 @@ class RecordDataset(Dataset):
             boxes=torch.from_numpy(record.boxes.copy()),
             labels=torch.from_numpy(record.labels.copy()),
             crowd=torch.from_numpy(record.crowd.copy()),
-            masks=_masks(record) if self._masks else None,
+            masks=decode_segments(record.segments or [], record.size) if self._masks else None,
             image_id=record.image_id,
             size=record.size,
             original_size=record.size,
@@ -222,8 +275,9 @@ def finish(
     check_images: bool,
     keep_empty: bool,
     decoding: Decoding,
+    masks: bool = False,
 ) -> list[Record]:
-    """Check images and boxes, and report what was found.
+    """Check images, masks and boxes, and report what was found.
 
     Raises:
         DataError: faults in strict mode, or no image left.
@@ -234,6 +288,7 @@ def finish(
         if (record.size != (0, 0) and not check_images) or check_image(record, report, decoding)
     ]
     for record in records:
+        check_segments(record, report, masks)
         check_boxes(record, report)
     if not keep_empty:
         records = [record for record in records if len(record.boxes)]
@@ -248,25 +303,3 @@ def _tell_orientations(records: list[Record], source: str) -> None:
         for wanted in (True, False)
     )
     tell_orientations(source, turned, stored)
-
-
-def _masks(record: Record) -> Tensor:
-    from pycocotools import mask as coco_mask
-
-    height, width = record.size
-    masks = np.zeros((len(record.boxes), height, width), dtype=bool)
-    for mask, segment in zip(masks, record.segments or [], strict=True):
-        rle = segment_to_rle(segment, height, width)
-        mask[:] = coco_mask.decode(rle).astype(bool)
-    return torch.from_numpy(masks)
-
-
-def segment_to_rle(segment: Any, height: int, width: int) -> dict[str, Any]:
-    """Return COCO's compressed run lengths of polygons, of uncompressed or compressed RLE."""
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segment, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segment, height, width))
-    if isinstance(segment["counts"], list):
-        return coco_mask.frPyObjects(segment, height, width)
-    return segment

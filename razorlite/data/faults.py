@@ -39,16 +39,22 @@ class FaultReport:
         source: what is being read, for messages.
         strict: raise instead of dropping.
         faults: what was found so far, each once.
+        aside: how many entries do not count, as the settings want it, by reason.
     """
 
     source: str
     strict: bool = False
     faults: list[Fault] = field(default_factory=list)
+    aside: Counter[str] = field(default_factory=Counter)
 
     def add(self, file: str | Path, kind: str, detail: str = "") -> None:
         """Note a fault of a file."""
         what = f"{kind}: {detail}" if detail else kind
-        self.faults.append(Fault(str(file), what, kind))
+        self.faults.append(Fault(_printable(str(file)), _printable(what), kind))
+
+    def set_aside(self, reason: str) -> None:
+        """Note an entry that is no fault and does not count."""
+        self.aside[reason] += 1
 
     def close(self, images: int, objects: int) -> None:
         """Report what was found while the data set was read.
@@ -85,6 +91,13 @@ class FaultReport:
 def first_line(error: BaseException) -> str:
     """Return what an error says, in one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _printable(text: str) -> str:
+    """Return a text in one line that every UTF-8 terminal can print."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _counts(faults: Iterable[Fault]) -> str:

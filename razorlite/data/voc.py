@@ -143,7 +143,7 @@ class _Reader:
         objects = Objects()
         for element in tree.iter("object"):
             self._object(element, path, objects)
-        return objects.record(image, index, _size(tree), masks=False)
+        return objects.record(image, index, _size(tree))
 
     def _object(self, element: ElementTree.Element, path: Path, objects: Objects) -> None:
         name = (element.findtext("name") or "").strip()

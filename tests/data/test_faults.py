@@ -57,7 +57,7 @@ ANNOTATION = {"id": 99, "image_id": 1, "category_id": 7, "bbox": [1, 1, 5, 5]}
 WRONG_ENTRIES = {
     "unknown category": {**ANNOTATION, "category_id": 8},
     "annotation of an unknown image": {**ANNOTATION, "image_id": 55},
-    "duplicate annotation id": {**ANNOTATION, "id": 1},
+    "duplicate annotation": {**ANNOTATION, "id": 1, "bbox": list(GOOD[1:])},
     "box that is not four numbers": {**ANNOTATION, "bbox": [1, 2, "x", 4]},
     "annotation that is no object": "text",
 }
@@ -71,7 +71,7 @@ def test_wrong_annotations_are_dropped(tmp_path, kind):
 
 
 def test_duplicate_image_id_is_dropped(tmp_path):
-    again = {"id": 1, "file_name": "2.jpg", "height": 40, "width": 60}
+    again = {"id": 1, "file_name": "1.jpg", "height": 40, "width": 60}
     dataset = CocoDataset(**coco(tmp_path, [GOOD], extra_images=[again]))
     assert kinds(dataset) == ["duplicate image id"]
     assert len(dataset) == 2
@@ -276,9 +276,12 @@ class TestMalformedCoco:
             ('{"images": [\n1,,\n]}', r"annotations.json:2: malformed json"),
             ("[]", "no list 'images'"),
             ('{"images": [], "annotations": []}', "no list 'categories'"),
-            ('{"images": [{}], "annotations": [], "categories": []}', "lacks id, file_name"),
+            (
+                '{"images": [{}], "annotations": [], "categories": [{"id": 1, "name": 5}]}',
+                "lacks id or file_name",
+            ),
             ('{"images": [], "annotations": [], "categories": [{}]}', "lacks 'id' or 'name'"),
-            ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
+            ('{"images": [], "annotations": [], "categories": []}', "has no categories"),
         ],
     )
     def test_is_named(self, tmp_path, text, message):

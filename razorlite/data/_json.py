@@ -1,0 +1,63 @@
+"""Reading JSON as programs write it: any Unicode encoding, numbers of any length."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from razorlite.core.errors import DataError
+
+_PACKED = {b"\x1f\x8b": "gunzip", b"PK\x03\x04": "unzip", b"BZh": "bunzip2"}
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file in UTF-8, 16 or 32, with or without a mark in front, says.
+
+    Whole numbers of more digits than Python takes become infinite.
+
+    Raises:
+        DataError: the file cannot be read, is packed, in another encoding, no JSON or nested too
+            deeply; names the line.
+    """
+    text = _text(path)
+    try:
+        return _parse(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: malformed json: {error.msg}") from error
+    except RecursionError:
+        raise DataError(
+            f"{path}: lists or objects lie too deeply inside each other to be read; wanted COCO "
+            f"json, which has a depth of five; export it anew"
+        ) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    for start, tool in _PACKED.items():
+        if data.startswith(start):
+            raise DataError(f"{path} is packed; wanted plain json; unpack it ({tool})")
+    encoding = json.detect_encoding(data)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}:{line}: not {encoding.upper()}, as json has to be: {error.reason}; save it "
+            f"in UTF-8"
+        ) from error
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python refuses whole numbers of thousands of digits
+        return json.loads(text, parse_int=_whole)
+
+
+def _whole(text: str) -> float:
+    return int(text) if len(text) < 400 else math.copysign(math.inf, -1 if text[0] == "-" else 1)
