@@ -51,7 +51,7 @@ def annotate(target: Callable[..., Any], annotations: Mapping[str, Any]) -> None
 
 
 @cache
-def signature_of(target: Callable[..., Any]) -> Signature:
+def signature_of(target: Any) -> Signature:
     """Read the signature of a class or function; what is not annotated takes anything."""
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -67,7 +67,7 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     )
 
 
-def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
+def type_hints(target: Any) -> dict[str, Any]:
     """Return the resolved annotations of a callable; those that cannot be resolved are left out."""
     target = getattr(target, "func", target)  # functools.partial
     if not isinstance(target, type):

@@ -92,7 +92,7 @@ class Rising(Rule):
         return all(a < b if self.strictly else a <= b for a, b in itertools.pairwise(value))
 
     def __str__(self) -> str:
-        return "each above the one before" if self.strictly else "none below the one before"
+        return "that rises" if self.strictly else "that never falls"
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,14 @@ Seed = Annotated[int, Range(least=0, below=2**63)]
 Size = tuple[Count, Count]
 Shares = Annotated[tuple[Share, Share], Rising()]
 PositiveSpan = Annotated[tuple[Positive, Positive], Rising()]
+Widths = Annotated[list[Count], Filled()]
+Strides = Annotated[tuple[Count, ...], Filled()]
+Scales = Annotated[tuple[Positive, ...], Filled()]
+Weights = Annotated[tuple[NonNegative, ...], Filled()]
+Deviations = tuple[Positive, Positive, Positive, Positive]
+Kernel = Annotated[int, Range(least=1), Odd()]
+FrozenStages = Annotated[int, Range(least=-1)]
+Milestones = Annotated[tuple[Count, ...], Rising(strictly=True)]
 Indices = Annotated[tuple[Whole, ...], Filled(), Rising(strictly=True)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from razorlite.core.errors import DataError
+from razorlite.core.ranges import Count, PositiveShare, Seed
 from razorlite.core.registry import register
 from razorlite.data.dataset import Dataset, Subset
 from razorlite.structures import Target
@@ -36,12 +36,10 @@ class RepeatDataset(_Repeated):
         times: how often.
 
     Raises:
-        DataError: `times` is below 1.
+        ConfigError: `times` is below 1.
     """
 
-    def __init__(self, *, dataset: Dataset, times: int) -> None:
-        if times < 1:
-            raise DataError(f"RepeatDataset.times is 1 or more, got {times}")
+    def __init__(self, *, dataset: Dataset, times: Count) -> None:
         super().__init__(dataset, list(range(len(dataset))) * times)
 
 
@@ -60,14 +58,12 @@ class ClassBalancedDataset(_Repeated):
         seed: of the rounding.
 
     Raises:
-        DataError: the threshold is not above 0 and at most 1.
+        ConfigError: the threshold is not above 0 and at most 1.
     """
 
-    def __init__(self, *, dataset: Dataset, threshold: float = 1e-3, seed: int = 0) -> None:
-        if not 0 < threshold <= 1:
-            raise DataError(
-                f"ClassBalancedDataset.threshold is above 0 and at most 1, got {threshold}"
-            )
+    def __init__(
+        self, *, dataset: Dataset, threshold: PositiveShare = 1e-3, seed: Seed = 0
+    ) -> None:
         factors = repeat_factors(dataset, threshold)
         drawn = torch.rand(len(factors), generator=torch.Generator().manual_seed(seed)).tolist()
         times = [math.floor(factor + extra) for factor, extra in zip(factors, drawn, strict=True)]

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.core.files import make_folder, write_text_atomic
+from razorlite.core.ranges import Count, Distinct, Filled, PositiveSpan, Rising, Seed, Size, Whole
 from razorlite.core.registry import register, suggestion
 from razorlite.data.dataset import Dataset, Kept
 from razorlite.data.faults import Fault
@@ -52,12 +53,16 @@ class ShapesDataset(Dataset):
     def __init__(
         self,
         *,
-        num_images: int = 200,
-        size: tuple[int, int] = (96, 96),
-        seed: int = 0,
-        classes: tuple[str, ...] = ("circle", "square", "triangle"),
-        objects: tuple[int, int] = (1, 4),
-        scale: tuple[float, float] = (0.2, 0.45),
+        num_images: Count = 200,
+        size: Size = (96, 96),
+        seed: Seed = 0,
+        classes: Annotated[tuple[str, ...], Filled(), Distinct()] = (
+            "circle",
+            "square",
+            "triangle",
+        ),
+        objects: Annotated[tuple[Whole, Whole], Rising()] = (1, 4),
+        scale: PositiveSpan = (0.2, 0.45),
         masks: bool = False,
         cache: bool = True,
     ) -> None:
@@ -192,16 +197,11 @@ def _check(
     objects: tuple[int, int],
     scale: tuple[float, float],
 ) -> None:
-    if num_images < 1:
-        raise DataError(f"num_images is 1 or more, got {num_images}")
     if min(size) < 16:
         raise DataError(f"drawn images are 16 x 16 or larger, got {size[1]} x {size[0]}")
     for name in classes:
         if name not in SHAPES:
             raise DataError(f"no shape {name!r}{suggestion(name, SHAPES)}; there are {SHAPES}")
-    for what, (low, high) in {"objects": objects, "scale": scale}.items():
-        if not 0 <= low <= high:
-            raise DataError(f"{what} is (least, greatest), got ({low}, {high})")
 
 
 def _ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

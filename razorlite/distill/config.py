@@ -1,12 +1,15 @@
 """The `distiller:` block of a configuration."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from razorlite.core.config import Factory
+from razorlite.core.ranges import Count, Filled, NonNegative, Whole, checked
 from razorlite.distill.connectors import Connector
 from razorlite.distill.losses import DistillLoss
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DistillPair:
     """One place of the student, one of the teacher, and how they are compared.
@@ -25,7 +28,7 @@ class DistillPair:
     teacher: str | None = None
     loss: Factory[DistillLoss]
     connector: Factory[Connector] | None = None
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     resize: bool = False
     join: bool = False
 
@@ -45,6 +48,7 @@ class TeacherConfig:
     subnet: str | None = None
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DistillerConfig:
     """The `distiller:` block of a configuration.
@@ -58,7 +62,7 @@ class DistillerConfig:
     """
 
     teacher: TeacherConfig
-    pairs: list[DistillPair]
-    start_step: int = 0
-    stop_step: int | None = None
-    warmup_steps: int = 0
+    pairs: Annotated[list[DistillPair], Filled()]
+    start_step: Whole = 0
+    stop_step: Count | None = None
+    warmup_steps: Whole = 0

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Kernel
 from razorlite.core.registry import register
 
 
@@ -14,7 +15,7 @@ class Connector(nn.Module):
         teacher_channels: channels that go out.
     """
 
-    def __init__(self, *, student_channels: int, teacher_channels: int) -> None:
+    def __init__(self, *, student_channels: Count, teacher_channels: Count) -> None:
         super().__init__()
         self.student_channels = student_channels
         self.teacher_channels = teacher_channels
@@ -51,9 +52,9 @@ class ConvConnector(Connector):
     def __init__(
         self,
         *,
-        student_channels: int,
-        teacher_channels: int,
-        kernel_size: int = 1,
+        student_channels: Count,
+        teacher_channels: Count,
+        kernel_size: Kernel = 1,
         norm: bool = False,
     ) -> None:
         super().__init__(student_channels=student_channels, teacher_channels=teacher_channels)
@@ -77,7 +78,7 @@ class LinearConnector(Connector):
         teacher_channels: values that go out.
     """
 
-    def __init__(self, *, student_channels: int, teacher_channels: int) -> None:
+    def __init__(self, *, student_channels: Count, teacher_channels: Count) -> None:
         super().__init__(student_channels=student_channels, teacher_channels=teacher_channels)
         self.linear = nn.Linear(student_channels, teacher_channels)
 

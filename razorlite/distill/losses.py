@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, NonNegative, Positive
 from razorlite.core.registry import register
 
 
@@ -24,7 +25,7 @@ class DistillLoss(nn.Module):
     same_channels = True
     """Whether student and teacher must have equally many channels."""
 
-    def __init__(self, *, weight: float = 1.0) -> None:
+    def __init__(self, *, weight: NonNegative = 1.0) -> None:
         super().__init__()
         self.weight = weight
 
@@ -50,7 +51,7 @@ class FeatureMSE(DistillLoss):
     FitNets, https://arxiv.org/abs/1412.6550, eq. 3.
     """
 
-    def __init__(self, *, weight: float = 1.0, normalize: bool = False) -> None:
+    def __init__(self, *, weight: NonNegative = 1.0, normalize: bool = False) -> None:
         super().__init__(weight=weight)
         self.normalize = normalize
 
@@ -75,9 +76,9 @@ class ChannelWiseDivergence(DistillLoss):
     https://arxiv.org/abs/2011.13256, eq. 3 and 4.
     """
 
-    def __init__(self, *, weight: float = 1.0, tau: float = 1.0) -> None:
+    def __init__(self, *, weight: NonNegative = 1.0, tau: Positive = 1.0) -> None:
         super().__init__(weight=weight)
-        self.tau = _positive("ChannelWiseDivergence", tau)
+        self.tau = tau
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         if student.ndim < 3:
@@ -104,10 +105,10 @@ class LogitKL(DistillLoss):
     """
 
     def __init__(
-        self, *, weight: float = 1.0, tau: float = 1.0, num_classes: int | None = None
+        self, *, weight: NonNegative = 1.0, tau: Positive = 1.0, num_classes: Count | None = None
     ) -> None:
         super().__init__(weight=weight)
-        self.tau = _positive("LogitKL", tau)
+        self.tau = tau
         self.num_classes = num_classes
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -129,9 +130,11 @@ class SigmoidKL(DistillLoss):
         quality: exponent of the teacher's confidence in a location's weight, >= 0.
     """
 
-    def __init__(self, *, weight: float = 1.0, tau: float = 1.0, quality: float = 0.0) -> None:
+    def __init__(
+        self, *, weight: NonNegative = 1.0, tau: Positive = 1.0, quality: NonNegative = 0.0
+    ) -> None:
         super().__init__(weight=weight)
-        self.tau = _positive("SigmoidKL", tau)
+        self.tau = tau
         self.quality = quality
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ class AttentionTransfer(DistillLoss):
 
     same_channels = False
 
-    def __init__(self, *, weight: float = 1.0, power: float = 2.0) -> None:
+    def __init__(self, *, weight: NonNegative = 1.0, power: Positive = 2.0) -> None:
         super().__init__(weight=weight)
         self.power = power
 
@@ -218,11 +221,3 @@ def _per_anchor(logits: Tensor, num_classes: int | None) -> Tensor:
             f"num_classes {num_classes}; set num_classes to the head's number of classes"
         )
     return logits.reshape(images * (channels // num_classes), num_classes, *logits.shape[2:])
-
-
-def _positive(name: str, tau: float) -> float:
-    if tau <= 0:
-        raise ConfigError(
-            f"{name}: tau must be above 0, got {tau}; 1 leaves the logits as they are"
-        )
-    return tau

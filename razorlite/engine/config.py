@@ -7,23 +7,13 @@ import torch
 
 from razorlite.core.config import Factory, Partial
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Positive, Whole, checked
 from razorlite.engine.ema import EmaConfig
 from razorlite.engine.optim import ParamOptions
 from razorlite.engine.schedules import Schedule
 
-_LEAST = {
-    "max_epochs": 1,
-    "max_steps": 1,
-    "accumulate": 1,
-    "eval_every": 1,
-    "save_every": 1,
-    "log_every": 1,
-    "keep": 0,
-    "max_seconds": 0,
-    "clip_grad_norm": 0,
-}
 
-
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How long to train, and how.
@@ -52,32 +42,28 @@ class TrainConfig:
     """
 
     optimizer: Partial[torch.optim.Optimizer]
-    max_epochs: int | None = None
-    max_steps: int | None = None
-    max_seconds: float | None = None
+    max_epochs: Count | None = None
+    max_steps: Count | None = None
+    max_seconds: Positive | None = None
     param_options: ParamOptions = field(default_factory=ParamOptions)
     schedule: Factory[Schedule] | None = None
-    clip_grad_norm: float | None = None
-    accumulate: int = 1
+    clip_grad_norm: Positive | None = None
+    accumulate: Count = 1
     ema: EmaConfig | None = None
     amp: Literal["bf16", "fp16"] | None = None
-    eval_every: int | None = None
-    save_every: int | None = None
-    keep: int = 0
+    eval_every: Count | None = None
+    save_every: Count | None = None
+    keep: Whole = 0
     best_metric: str | None = None
-    log_every: int = 20
+    log_every: Count = 20
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if (self.max_epochs is None) == (self.max_steps is None):
             raise ConfigError(
                 f"train takes exactly one of max_epochs and max_steps, got {self.max_epochs} and "
-                f"{self.max_steps}"
+                f"{self.max_steps}; set one of them to null"
             )
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"train.{name} must be at least {least}, got {value}")
 
     def total_steps(self, batches: int) -> int:
         """Return the optimiser steps of the whole run, given the batches of an epoch."""

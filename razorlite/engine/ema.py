@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.core.errors import CheckpointError
+from razorlite.core.ranges import ShareBelowOne, Whole, checked
 
 Pair = tuple[Tensor, Tensor]  # an average and what it follows
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class EmaConfig:
     """How fast the average forgets.
@@ -24,14 +26,8 @@ class EmaConfig:
         warmup_steps: the decay rises as decay * (1 - exp(-step / warmup_steps)); 0 for none.
     """
 
-    decay: float = 0.9998
-    warmup_steps: int = 2000
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ConfigError(f"ema.decay must lie in [0, 1), got {self.decay}")
-        if self.warmup_steps < 0:
-            raise ConfigError(f"ema.warmup_steps must be at least 0, got {self.warmup_steps}")
+    decay: ShareBelowOne = 0.9998
+    warmup_steps: Whole = 2000
 
 
 class Ema:

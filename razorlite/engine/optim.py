@@ -1,6 +1,7 @@
 """Optimisers by name, parameter groups by name patterns, and work on active parameters only."""
 
 import fnmatch
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from razorlite.core._config_signature import annotate
 from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.core.ranges import NonNegative, Share, ShareBelowOne, checked
 from razorlite.core.registry import register, suggestion
 
 NORMS: tuple[type[nn.Module], ...] = (
@@ -28,10 +31,21 @@ OPTIMIZERS = {
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
     if kind is not torch.optim.Optimizer and name != "LBFGS"
 }
+_RULES: dict[str, Any] = {
+    "lr": NonNegative,
+    "momentum": ShareBelowOne,
+    "weight_decay": NonNegative,
+    "betas": tuple[ShareBelowOne, ShareBelowOne],
+    "alpha": ShareBelowOne,
+    "rho": Share,
+    "lr_decay": NonNegative,
+}
 for _name, _kind in OPTIMIZERS.items():
     register(_name)(_kind)
+    annotate(_kind, {n: _RULES[n] for n in inspect.signature(_kind).parameters if n in _RULES})
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class ParamRule:
     """What a name pattern changes.
@@ -41,10 +55,11 @@ class ParamRule:
         decay_mult: multiplies the weight decay, in place of the norms' and biases' own.
     """
 
-    lr_mult: float = 1.0
-    decay_mult: float | None = None
+    lr_mult: NonNegative = 1.0
+    decay_mult: NonNegative | None = None
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class ParamOptions:
     """Learning rates and weight decay that differ between parameters.
@@ -58,8 +73,8 @@ class ParamOptions:
     """
 
     patterns: dict[str, ParamRule] = field(default_factory=dict)
-    norm_decay_mult: float = 0.0
-    bias_decay_mult: float = 0.0
+    norm_decay_mult: NonNegative = 0.0
+    bias_decay_mult: NonNegative = 0.0
 
 
 def build_optimizer(

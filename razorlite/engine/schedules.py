@@ -7,9 +7,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import (
+    Milestones,
+    NonNegative,
+    Positive,
+    Range,
+    Share,
+    ShareBelowOne,
+    Whole,
+    checked,
+)
 from razorlite.core.registry import register
 
 
@@ -50,6 +59,7 @@ class Schedule(ABC):
         """
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class _WarmedUp(Schedule):
     """A schedule that starts with a linear rise.
@@ -59,14 +69,8 @@ class _WarmedUp(Schedule):
         warmup_factor: factor at step 0.
     """
 
-    warmup_steps: int = 0
-    warmup_factor: float = 0.001
-
-    def __post_init__(self) -> None:
-        if self.warmup_steps < 0:
-            raise ConfigError(f"warmup_steps must be at least 0, got {self.warmup_steps}")
-        if not 0 <= self.warmup_factor <= 1:
-            raise ConfigError(f"warmup_factor must lie in [0, 1], got {self.warmup_factor}")
+    warmup_steps: Whole = 0
+    warmup_factor: Share = 0.001
 
     def factor(self, step: int, total: int, epoch_steps: float = 1) -> float:
         warmup = linear_warmup(step, self.warmup_steps, self.warmup_factor)
@@ -96,7 +100,7 @@ class Cosine(_WarmedUp):
         min_factor: factor at the end.
     """
 
-    min_factor: float = 0.0
+    min_factor: Share = 0.0
 
     def main(self, step: int, total: int, epoch_steps: float) -> float:
         return cosine(self.progress(step, total), self.min_factor)
@@ -112,13 +116,8 @@ class FlatCosine(_WarmedUp):
         min_factor: factor at the end.
     """
 
-    flat: float = 0.5
-    min_factor: float = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.flat < 1:
-            raise ConfigError(f"flat must lie in [0, 1), got {self.flat}")
+    flat: ShareBelowOne = 0.5
+    min_factor: Share = 0.05
 
     def main(self, step: int, total: int, epoch_steps: float) -> float:
         start = max(self.flat * total, self.warmup_steps)
@@ -135,8 +134,8 @@ class Poly(_WarmedUp):
         min_factor: factor at the end.
     """
 
-    power: float = 1.0
-    min_factor: float = 0.0
+    power: NonNegative = 1.0
+    min_factor: Share = 0.0
 
     def main(self, step: int, total: int, epoch_steps: float) -> float:
         return poly(self.progress(step, total), self.power, self.min_factor)
@@ -153,14 +152,9 @@ class MultiStep(_WarmedUp):
         unit: what milestones count.
     """
 
-    milestones: tuple[int, ...]
-    gamma: float = 0.1
+    milestones: Milestones
+    gamma: Positive = 0.1
     unit: Literal["epoch", "step"] = "epoch"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ConfigError(f"milestones must rise, got {list(self.milestones)}")
 
     def main(self, step: int, total: int, epoch_steps: float) -> float:
         scale = epoch_steps if self.unit == "epoch" else 1
@@ -180,13 +174,9 @@ class OneCycle(Schedule):
         min_factor: factor at the end.
     """
 
-    rise: float = 0.3
-    start_factor: float = 0.04
-    min_factor: float = 4e-6
-
-    def __post_init__(self) -> None:
-        if not 0 < self.rise < 1:
-            raise ConfigError(f"rise must lie in (0, 1), got {self.rise}")
+    rise: Annotated[float, Range(above=0, below=1)] = 0.3
+    start_factor: Share = 0.04
+    min_factor: Share = 4e-6
 
     def factor(self, step: int, total: int, epoch_steps: float = 1) -> float:
         top = self.rise * total

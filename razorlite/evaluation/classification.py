@@ -1,8 +1,11 @@
 """Accuracy and the confusion matrix of classifiers."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from razorlite.core.ranges import Count, Distinct, Filled
 from razorlite.core.registry import register
 from razorlite.evaluation.metric import Metric, class_names
 
@@ -15,7 +18,9 @@ class Accuracy(Metric):
         topk: the k to report; with fewer classes than k, all classes count.
     """
 
-    def __init__(self, *, topk: tuple[int, ...] = (1, 5)) -> None:
+    def __init__(
+        self, *, topk: Annotated[tuple[Count, ...], Filled(), Distinct()] = (1, 5)
+    ) -> None:
         super().__init__()
         self.topk = tuple(topk)
 

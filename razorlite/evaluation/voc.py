@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import NonNegative, PositiveShare
 from razorlite.core.registry import register
 from razorlite.evaluation.metric import Metric, class_names
 from razorlite.structures import Detections, Target
@@ -37,14 +37,12 @@ class VocMetric(Metric):
         self,
         *,
         classes: list[str] | None = None,
-        iou: float = 0.5,
+        iou: PositiveShare = 0.5,
         points: Literal["all", "11"] = "all",
-        pixel_offset: float = 0.0,
+        pixel_offset: NonNegative = 0.0,
         per_class: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 < iou <= 1:
-            raise ConfigError(f"VocMetric.iou is above 0 and at most 1, got {iou}")
         self.classes, self.iou, self.points = classes, iou, points
         self.pixel_offset, self.per_class = pixel_offset, per_class
 

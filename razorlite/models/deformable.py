@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor, fx, nn
 from torchvision.ops import deform_conv2d
 
+from razorlite.core.ranges import Count, checked
+
 fx.wrap("deform_conv2d")  # unpacks shapes, which tracing cannot
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DeformConfig:
     """Which stages of a ResNet have deformable 3 x 3 convolutions.
@@ -20,7 +23,7 @@ class DeformConfig:
 
     stages: tuple[bool, ...] = (False, True, True, True)
     modulated: bool = True
-    groups: int = 1
+    groups: Count = 1
 
 
 class DeformableConv2d(nn.Conv2d):

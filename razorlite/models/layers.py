@@ -128,8 +128,15 @@ def freeze_norm_statistics(root: nn.Module) -> None:
             module.eval()
 
 
-def check_indices(owner: str, indices: tuple[int, ...], count: int) -> None:
-    """Raise ConfigError if `indices` do not rise within 0 to count - 1."""
+def check_indices(
+    owner: str, indices: tuple[int, ...], count: int, frozen_stages: int = -1
+) -> None:
+    """Raise ConfigError if `indices` do not rise within 0 to count - 1, or more is frozen."""
+    if not -1 <= frozen_stages <= count:
+        raise ConfigError(
+            f"{owner}.frozen_stages must be a number of stages from -1 (none) to {count}, "
+            f"got {frozen_stages}"
+        )
     if list(indices) != sorted(set(indices)) or not all(0 <= i < count for i in indices):
         raise ConfigError(
             f"{owner}.out_indices must be rising stage numbers from 0 to {count - 1}, "

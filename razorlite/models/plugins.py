@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Kernel, Positive
 from razorlite.core.registry import register
 
 
@@ -34,7 +35,7 @@ class ContextBlock(Plugin):
 
     plugin_name = "context_block"
 
-    def __init__(self, *, in_channels: int, ratio: float = 1 / 16) -> None:
+    def __init__(self, *, in_channels: Count, ratio: Positive = 1 / 16) -> None:
         """Build the layers; the vector passes through in_channels * ratio channels."""
         super().__init__()
         width = _width("ContextBlock.ratio", in_channels, ratio)
@@ -66,7 +67,7 @@ class SqueezeExcite(Plugin):
 
     plugin_name = "se"
 
-    def __init__(self, *, in_channels: int, ratio: float = 1 / 16) -> None:
+    def __init__(self, *, in_channels: Count, ratio: Positive = 1 / 16) -> None:
         """Build the layers; the means pass through in_channels * ratio channels."""
         super().__init__()
         width = _width("SqueezeExcite.ratio", in_channels, ratio)
@@ -86,7 +87,9 @@ class CBAM(Plugin):
 
     plugin_name = "cbam"
 
-    def __init__(self, *, in_channels: int, ratio: float = 1 / 16, kernel_size: int = 7) -> None:
+    def __init__(
+        self, *, in_channels: Count, ratio: Positive = 1 / 16, kernel_size: Kernel = 7
+    ) -> None:
         """Build the layers.
 
         Args:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, ShareBelowOne
 from razorlite.core.registry import register
 
 
@@ -116,11 +117,11 @@ class DetrEncoder(nn.Module):
     def __init__(
         self,
         *,
-        num_layers: int = 6,
-        embed_dims: int = 256,
-        num_heads: int = 8,
-        feedforward_channels: int = 2048,
-        dropout: float = 0.1,
+        num_layers: Count = 6,
+        embed_dims: Count = 256,
+        num_heads: Count = 8,
+        feedforward_channels: Count = 2048,
+        dropout: ShareBelowOne = 0.1,
     ) -> None:
         """Build the layers.
 
@@ -149,11 +150,11 @@ class DetrDecoder(nn.Module):
     def __init__(
         self,
         *,
-        num_layers: int = 6,
-        embed_dims: int = 256,
-        num_heads: int = 8,
-        feedforward_channels: int = 2048,
-        dropout: float = 0.1,
+        num_layers: Count = 6,
+        embed_dims: Count = 256,
+        num_heads: Count = 8,
+        feedforward_channels: Count = 2048,
+        dropout: ShareBelowOne = 0.1,
     ) -> None:
         """Build the layers.
 

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 
 from razorlite.core.config import Factory
+from razorlite.core.ranges import Count, Share, checked
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import Budget
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.pruner import Pruner
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class PruneConfig:
     """How to prune.
@@ -26,12 +28,12 @@ class PruneConfig:
 
     budget: Budget
     importance: Factory[Importance] = L1Importance  # type: ignore[assignment]
-    round_to: int = 8
-    min_keep: float = 0.1
+    round_to: Count = 8
+    min_keep: Share = 0.1
     allocation: Strategy = "global"
     ignore: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
-    rounds: int = 1
+    rounds: Count = 1
 
     def pruner(self, budget: Budget | None = None) -> Pruner:
         """Return the pruner, with another budget where one is given."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Seed
 from razorlite.core.registry import register
 from razorlite.trace import ChannelGroup, Member, Side
 
@@ -118,7 +119,7 @@ class BNScaleImportance(Importance):
 class RandomImportance(Importance):
     """Random scores: the control for every other measure."""
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: Seed = 0) -> None:
         """Keep the seed; the same seed gives the same scores for a group."""
         super().__init__(scale="none")
         self.seed = seed

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from razorlite import evaluation, models
 from razorlite.core import config as core_config
 from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Positive, Range, Seed, Size, Whole, checked
 from razorlite.data import IMAGENET_MEAN, IMAGENET_STD, Dataset, Preprocess, Transform
 from razorlite.distill import DistillerConfig
 from razorlite.engine.config import TrainConfig
@@ -22,6 +23,7 @@ from razorlite.space import Mutator
 _REGISTERING = (evaluation, models)  # importing them fills the table of type names
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
     """Images of one split and how batches are made of them.
@@ -35,10 +37,11 @@ class LoaderConfig:
 
     dataset: Factory[Dataset]
     transforms: list[Transform] = field(default_factory=list)
-    batch_size: int = 8
-    num_workers: int = 0
+    batch_size: Count = 8
+    num_workers: Whole = 0
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LastEpochs:
     """Other transforms for the end of training.
@@ -48,14 +51,11 @@ class LastEpochs:
         transforms: what is done with each image in them, in the place of the others.
     """
 
-    epochs: int
+    epochs: Count
     transforms: list[Transform]
 
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ConfigError(f"epochs is 1 or more, got {self.epochs}")
 
-
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TrainLoaderConfig(LoaderConfig):
     """The training images and how batches are made of them.
@@ -68,6 +68,7 @@ class TrainLoaderConfig(LoaderConfig):
     last_epochs: LastEpochs | None = None
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The splits, and what all of them share.
@@ -88,15 +89,13 @@ class DataConfig:
     val: LoaderConfig | None = None
     test: LoaderConfig | None = None
     search: LoaderConfig | None = None
-    holdout: float = 0.2
+    holdout: Annotated[float, Range(above=0, below=1)] = 0.2
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
-    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+    std: list[Positive] = field(default_factory=lambda: list(IMAGENET_STD))
     channels: Literal["rgb", "bgr"] = "rgb"
-    pad_multiple: int = 32
+    pad_multiple: Count = 32
 
     def __post_init__(self) -> None:
-        if not 0 < self.holdout < 1:
-            raise ConfigError(f"data.holdout is above 0 and below 1, got {self.holdout}")
         _ = self.preprocess  # wrong numbers are told when the block is read
 
     @property
@@ -110,6 +109,7 @@ class DataConfig:
         )
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One configuration file, checked and typed.
@@ -143,8 +143,8 @@ class Experiment:
     search: SearchConfig | None = None
     prune: PruneConfig | None = None
     load_from: str | None = None
-    shape: tuple[int, int] = (224, 224)
-    seed: int = 0
+    shape: Size = (224, 224)
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     work_dir: str | None = None
     custom_imports: list[str] = field(default_factory=list)
@@ -155,13 +155,15 @@ class Experiment:
             return
         if self.train.max_epochs is None:
             raise ConfigError(
-                "data.train.last_epochs counts back from train.max_epochs, which is not given; set "
-                "it in the place of train.max_steps, or data.train.last_epochs=null"
+                "counts back from train.max_epochs, which is not given; set it in the place of "
+                "train.max_steps, or data.train.last_epochs=null",
+                key="data.train.last_epochs",
             )
         if last.epochs >= self.train.max_epochs:
             raise ConfigError(
-                f"data.train.last_epochs.epochs is below train.max_epochs, got {last.epochs} of "
-                f"{self.train.max_epochs}; lower it, or set data.train.last_epochs=null"
+                f"wants less than train.max_epochs, got {last.epochs} of {self.train.max_epochs}; "
+                f"lower it, or set data.train.last_epochs=null",
+                key="data.train.last_epochs.epochs",
             )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core.config import Partial
+from razorlite.core.ranges import Count, Whole, checked
 from razorlite.cost import Constraint, CostTable
 from razorlite.search.candidates import Candidates
 from razorlite.search.evolution import EvolutionSearcher
@@ -16,6 +17,7 @@ from razorlite.search.study import Progress, Score, Study
 from razorlite.space import ChoiceSpace
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """The `search` block.
@@ -35,8 +37,8 @@ class SearchConfig:
     )
     constraints: dict[str, float | str | list[float | str | None]] = field(default_factory=dict)
     metric: str = "AP"
-    recalibrate_batches: int = 20
-    max_trials: int | None = None
+    recalibrate_batches: Whole = 20
+    max_trials: Count | None = None
     allow_test_split: bool = False
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, PositiveShare, Whole
 from razorlite.core.registry import register
 from razorlite.search.candidates import Candidates
 from razorlite.search.searcher import Searcher
@@ -30,12 +31,12 @@ class EvolutionSearcher(Searcher):
         self,
         *,
         candidates: Candidates,
-        population_size: int = 50,
-        top_k: int = 10,
-        max_rounds: int = 20,
-        mutation_prob: float = 0.1,
-        num_mutation: int = 25,
-        num_crossover: int = 25,
+        population_size: Count = 50,
+        top_k: Count = 10,
+        max_rounds: Count = 20,
+        mutation_prob: PositiveShare = 0.1,
+        num_mutation: Whole = 25,
+        num_crossover: Whole = 25,
     ) -> None:
         """Keep the settings; the defaults are the paper's.
 
@@ -51,13 +52,7 @@ class EvolutionSearcher(Searcher):
         Raises:
             ConfigError: a setting is out of range.
         """
-        if min(population_size, top_k, max_rounds) < 1 or not 0 < mutation_prob <= 1:
-            raise ConfigError(
-                "EvolutionSearcher: population_size, top_k and max_rounds must be at least 1 and "
-                f"mutation_prob in (0, 1], got {population_size}, {top_k}, {max_rounds} and "
-                f"{mutation_prob}"
-            )
-        if min(num_mutation, num_crossover) < 0 or num_mutation + num_crossover > population_size:
+        if num_mutation + num_crossover > population_size:
             raise ConfigError(
                 f"EvolutionSearcher: num_mutation {num_mutation} and num_crossover {num_crossover} "
                 f"must fit into population_size {population_size}; lower them or raise it"

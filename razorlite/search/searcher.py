@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.search.candidates import Candidates
 from razorlite.search.trial import Trial
@@ -53,7 +54,7 @@ class Searcher(ABC):
 class RandomSearcher(Searcher):
     """Proposes random candidates: the control that a search must beat."""
 
-    def __init__(self, *, candidates: Candidates, max_trials: int = 1000) -> None:
+    def __init__(self, *, candidates: Candidates, max_trials: Count = 1000) -> None:
         """Keep the settings.
 
         Args:
@@ -101,7 +102,7 @@ class RandomSearcher(Searcher):
 class ExhaustiveSearcher(Searcher):
     """Proposes every allowed candidate of a small space, the last place varying fastest."""
 
-    def __init__(self, *, candidates: Candidates, max_trials: int = 10_000) -> None:
+    def __init__(self, *, candidates: Candidates, max_trials: Count = 10_000) -> None:
         """List the candidates.
 
         Args:

@@ -86,7 +86,7 @@ WRONG = [
         [],
         "indices: wants a list, each item a whole number of at least 0 that is not empty",
     ),
-    ("indices", [1, 1], "each above the one before, got [1, 1]"),
+    ("indices", [1, 1], "that rises, got [1, 1]"),
     ("names", ["a", "a"], "names: wants a list, each item text that is not empty without repeats"),
     ("even", 3, "even: wants a whole number that 2 divides, got 3"),
     ("odd", 4, "odd: wants a whole number that is odd, got 4"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from razorlite.core.errors import DataError
+from razorlite.core.errors import ConfigError
 from razorlite.data import (
     ClassBalancedDataset,
     CocoDataset,
@@ -109,10 +109,10 @@ def test_labels_of_classifiers():
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.5])
 def test_wrong_thresholds(threshold):
-    with pytest.raises(DataError, match=r"threshold is above 0 and at most 1, got"):
+    with pytest.raises(ConfigError, match="threshold wants a number above 0 and at most 1, got"):
         ClassBalancedDataset(dataset=Known([[0]]), threshold=threshold)
 
 
 def test_wrong_times():
-    with pytest.raises(DataError, match=r"times is 1 or more, got 0"):
+    with pytest.raises(ConfigError, match="times wants a number of at least 1, got 0"):
         RepeatDataset(dataset=Known([[0]]), times=0)

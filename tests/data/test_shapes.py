@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from razorlite.core.errors import DataError
+from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import CocoDataset, ShapesDataset, write_shapes
 from razorlite.data.shapes import SHAPES
 
@@ -70,11 +70,11 @@ def test_written_shapes_are_read_back(tmp_path):
 def test_wrong_arguments():
     with pytest.raises(DataError, match="no shape 'cirle'; did you mean 'circle'"):
         ShapesDataset(classes=("cirle",))
-    with pytest.raises(DataError, match="1 or more"):
+    with pytest.raises(ConfigError, match="num_images wants a number of at least 1, got 0"):
         ShapesDataset(num_images=0)
     with pytest.raises(DataError, match="16 x 16 or larger"):
         ShapesDataset(size=(8, 8))
-    with pytest.raises(DataError, match="objects is"):
+    with pytest.raises(ConfigError, match="objects wants a value that never falls"):
         ShapesDataset(objects=(3, 1))
     with pytest.raises(IndexError):
         ShapesDataset(num_images=2)[2]

@@ -135,7 +135,7 @@ def test_wrong_connectors_are_named(images):
 
     refused("student_channels is 4 but .* have 3", student_channels=4, teacher_channels=6)
     refused("set the connector's teacher_channels to 6", student_channels=3, teacher_channels=5)
-    with pytest.raises(ConfigError, match="kernel_size must be odd, got 2"):
+    with pytest.raises(ConfigError, match="kernel_size wants a value that is odd, got 2"):
         ConvConnector(student_channels=4, teacher_channels=4, kernel_size=2)
 
 

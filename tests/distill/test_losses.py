@@ -199,5 +199,5 @@ def test_configurations_can_name_every_loss(name):
 
 @pytest.mark.parametrize("kind", [ChannelWiseDivergence, LogitKL, SigmoidKL])
 def test_temperature_must_be_positive(kind):
-    with pytest.raises(ConfigError, match="tau must be above 0, got 0"):
+    with pytest.raises(ConfigError, match="tau wants a number above 0, got 0"):
         kind(tau=0.0)

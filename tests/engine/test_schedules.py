@@ -79,11 +79,17 @@ def test_factors_of_short_runs_lie_between_0_and_1(kind, total):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Constant(warmup_steps=-1), "warmup_steps must be at least 0, got -1"),
-        (lambda: Constant(warmup_factor=2.0), r"warmup_factor must lie in \[0, 1\], got 2"),
-        (lambda: FlatCosine(flat=1.0), "flat must lie in"),
-        (lambda: MultiStep(milestones=(3, 2)), r"milestones must rise, got \[3, 2\]"),
-        (lambda: OneCycle(rise=0.0), "rise must lie in"),
+        (lambda: Constant(warmup_steps=-1), "warmup_steps wants a number of at least 0, got -1"),
+        (
+            lambda: Constant(warmup_factor=2.0),
+            "warmup_factor wants a number of at least 0 and at most 1, got 2",
+        ),
+        (lambda: FlatCosine(flat=1.0), "flat wants a number of at least 0 and below 1, got 1"),
+        (
+            lambda: MultiStep(milestones=(3, 2)),
+            r"milestones wants a value that rises, got \(3, 2\)",
+        ),
+        (lambda: OneCycle(rise=0.0), "rise wants a number above 0 and below 1, got 0"),
     ],
 )
 def test_wrong_settings(make, message):

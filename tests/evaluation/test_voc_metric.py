@@ -83,5 +83,5 @@ def test_nothing_to_find_and_nothing_found():
 def test_misuse_is_explained():
     with pytest.raises(DataError, match="got no images"):
         VocMetric().compute()
-    with pytest.raises(ConfigError, match="iou is above 0"):
+    with pytest.raises(ConfigError, match="iou wants a number above 0 and at most 1, got 0"):
         VocMetric(iou=0.0)

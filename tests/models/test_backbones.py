@@ -112,7 +112,7 @@ def test_blocks_start_as_their_shortcut():
         (lambda: ResNet(depth=18, groups=2), "depth of 50"),
         (lambda: ResNet(depth=18, strides=(1, 2)), "4 numbers"),
         (lambda: ShuffleNetV2(width=3), "0.5, 1.0, 1.5, 2.0"),
-        (lambda: ShuffleNetV2(out_indices=(1, 0)), "rising"),
+        (lambda: ShuffleNetV2(out_indices=(1, 0)), "that rises"),
     ],
 )
 def test_wrong_arguments_name_what_is_wanted(build, words):

@@ -209,7 +209,10 @@ def test_pretrained_weights_may_lack_what_is_added(tmp_path):
         (lambda: ResNet(depth=18, plugins=[_context()]), "depth of 50 or more, got depth 18"),
         (lambda: ResNet(depth=34, deform=DeformConfig()), "depth of 50 or more, got depth 34"),
         (lambda: ResNet(depth=50, deform=DeformConfig(stages=(True,))), "4 truth values"),
-        (lambda: CBAM(in_channels=16, kernel_size=2), "kernel_size must be odd, got 2"),
+        (
+            lambda: CBAM(in_channels=16, kernel_size=2),
+            "kernel_size wants a value that is odd, got 2",
+        ),
         (lambda: ContextBlock(in_channels=8), "no channel of 8"),
     ],
 )

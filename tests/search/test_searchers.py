@@ -102,8 +102,8 @@ class TestEvolution(SearcherContract):
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"population_size": 0}, "must be at least 1"),
-            ({"mutation_prob": 0.0}, r"mutation_prob in \(0, 1\]"),
+            ({"population_size": 0}, "population_size wants a number of at least 1, got 0"),
+            ({"mutation_prob": 0.0}, "mutation_prob wants a number above 0 and at most 1, got 0"),
             ({"num_mutation": 19}, "num_mutation 19 and num_crossover 8 must fit"),
         ],
     )

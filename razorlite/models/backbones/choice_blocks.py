@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Kernel
 from razorlite.core.registry import register
 from razorlite.models.backbones.shufflenet import shuffle_channels
 from razorlite.models.layers import Activation, ConvModule
@@ -46,7 +47,7 @@ class ShuffleBlock(_TwoBranches):
     """
 
     def __init__(
-        self, *, in_channels: int, out_channels: int, stride: int = 1, kernel_size: int = 3
+        self, *, in_channels: Count, out_channels: Count, stride: Count = 1, kernel_size: Kernel = 3
     ) -> None:
         """Build the block.
 
@@ -76,7 +77,7 @@ class ShuffleXception(_TwoBranches):
     Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, fig. 4.
     """
 
-    def __init__(self, *, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, *, in_channels: Count, out_channels: Count, stride: Count = 1) -> None:
         """Build the block.
 
         Args:
@@ -106,11 +107,11 @@ class MBBlock(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        kernel_size: int = 3,
-        expand_ratio: int = 6,
+        in_channels: Count,
+        out_channels: Count,
+        stride: Count = 1,
+        kernel_size: Kernel = 3,
+        expand_ratio: Count = 6,
         activation: Activation = "ReLU",
     ) -> None:
         """Build the block.
@@ -149,7 +150,7 @@ class MBBlock(nn.Module):
 class Skip(nn.Module):
     """Leaves a block out: the identity."""
 
-    def __init__(self, *, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, *, in_channels: Count, out_channels: Count, stride: Count = 1) -> None:
         """Check that the place can do without a block.
 
         Args:

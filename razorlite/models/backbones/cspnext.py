@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import FrozenStages, Indices, Positive
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
 from razorlite.models.csp import CSPLayer, PyramidPooling
@@ -26,14 +26,14 @@ class CSPNeXt(Backbone):
     def __init__(
         self,
         *,
-        deepen_factor: float = 1.0,
-        widen_factor: float = 1.0,
-        out_indices: tuple[int, ...] = (1, 2, 3),
-        expand_ratio: float = 0.5,
+        deepen_factor: Positive = 1.0,
+        widen_factor: Positive = 1.0,
+        out_indices: Indices = (1, 2, 3),
+        expand_ratio: Positive = 0.5,
         channel_attention: bool = True,
         norm: Norm = "BN",
         activation: Activation = "SiLU",
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         pretrained: str | None = None,
     ) -> None:
@@ -56,12 +56,7 @@ class CSPNeXt(Backbone):
             CheckpointError: the weights cannot be had or do not fit.
         """
         super().__init__()
-        check_indices("CSPNeXt", out_indices, len(_STAGES))
-        if min(deepen_factor, widen_factor, expand_ratio) <= 0:
-            raise ConfigError(
-                "CSPNeXt takes deepen_factor, widen_factor and expand_ratio above 0, got "
-                f"{deepen_factor}, {widen_factor} and {expand_ratio}"
-            )
+        check_indices("CSPNeXt", out_indices, len(_STAGES), frozen_stages)
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
         kinds: dict[str, Any] = {"norm": norm, "activation": activation}
         widths = [int(c * widen_factor) for c in (_STEM, *(c for c, _ in _STAGES))]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import FrozenStages, Indices, Positive
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
 from razorlite.models.layers import check_indices
@@ -23,13 +24,13 @@ class _Sliced(Backbone):
         self,
         features: nn.Sequential,
         ends: tuple[int, ...],
-        out_indices: tuple[int, ...],
-        frozen_stages: int,
+        out_indices: Indices,
+        frozen_stages: FrozenStages,
         norm_eval: bool,
         pretrained: str | None,
     ) -> None:
         super().__init__()
-        check_indices(type(self).__name__, out_indices, len(ends) - 1)
+        check_indices(type(self).__name__, out_indices, len(ends) - 1, frozen_stages)
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
         self._ends = ends[: max(out_indices) + 2]
         self.features = features[: self._ends[-1]]
@@ -65,9 +66,9 @@ class MobileNetV2(_Sliced):
     def __init__(
         self,
         *,
-        width: float = 1.0,
-        out_indices: tuple[int, ...] = (1, 2, 3),
-        frozen_stages: int = -1,
+        width: Positive = 1.0,
+        out_indices: Indices = (1, 2, 3),
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         pretrained: str | None = None,
     ) -> None:
@@ -85,8 +86,6 @@ class MobileNetV2(_Sliced):
             ConfigError: an argument is out of range.
             CheckpointError: the weights cannot be had or do not fit.
         """
-        if width <= 0:
-            raise ConfigError(f"MobileNetV2.width must be above 0, got {width}")
         features = zoo.mobilenet_v2(weights=None, width_mult=width).features
         super().__init__(features, _V2_ENDS, out_indices, frozen_stages, norm_eval, pretrained)
 
@@ -99,9 +98,9 @@ class MobileNetV3(_Sliced):
         self,
         *,
         arch: Literal["small", "large"] = "large",
-        width: float = 1.0,
-        out_indices: tuple[int, ...] = (1, 2, 3),
-        frozen_stages: int = -1,
+        width: Positive = 1.0,
+        out_indices: Indices = (1, 2, 3),
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         pretrained: str | None = None,
     ) -> None:
@@ -115,11 +114,8 @@ class MobileNetV3(_Sliced):
             norm_eval: keep the batch norms' statistics while training.
             pretrained: torchvision name, path or URL of weights.
         """
-        if arch not in _V3_ENDS or width <= 0:
-            raise ConfigError(
-                f"MobileNetV3 needs an arch of {list(_V3_ENDS)} and a width above 0, got {arch} "
-                f"and {width}"
-            )
+        if arch not in _V3_ENDS:
+            raise ConfigError(f"MobileNetV3 needs an arch of {list(_V3_ENDS)}, got {arch}")
         build = zoo.mobilenet_v3_large if arch == "large" else zoo.mobilenet_v3_small
         features = build(weights=None, width_mult=width).features
         ends = _V3_ENDS[arch]

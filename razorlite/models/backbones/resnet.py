@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, FrozenStages, Indices, Strides
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
 from razorlite.models.backbones.resnet_blocks import (
@@ -45,13 +46,13 @@ class ResNet(Backbone):
         self,
         *,
         depth: Depth,
-        out_indices: tuple[int, ...] = (0, 1, 2, 3),
-        strides: tuple[int, ...] = (1, 2, 2, 2),
-        dilations: tuple[int, ...] = (1, 1, 1, 1),
-        groups: int = 1,
-        base_width: int = 64,
+        out_indices: Indices = (0, 1, 2, 3),
+        strides: Strides = (1, 2, 2, 2),
+        dilations: Strides = (1, 1, 1, 1),
+        groups: Count = 1,
+        base_width: Count = 64,
         style: Style = "pytorch",
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         norm_frozen: bool = False,
         zero_init_residual: bool = True,
@@ -91,7 +92,7 @@ class ResNet(Backbone):
             CheckpointError: the weights cannot be had or do not fit.
         """
         super().__init__()
-        _check(depth, out_indices, strides, dilations, groups)
+        _check(depth, out_indices, frozen_stages, strides, dilations, groups)
         _check_extensions(depth, deform, plugins or [])
         block, counts = _LAYOUTS[depth]
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
@@ -177,13 +178,14 @@ def _freeze_norms(network: nn.Module) -> None:
 def _check(
     depth: int,
     out_indices: tuple[int, ...],
+    frozen_stages: int,
     strides: tuple[int, ...],
     dilations: tuple[int, ...],
     groups: int,
 ) -> None:
     if depth not in _LAYOUTS:
         raise ConfigError(f"ResNet.depth must be one of {list(_LAYOUTS)}, got {depth}")
-    check_indices("ResNet", out_indices, 4)
+    check_indices("ResNet", out_indices, 4, frozen_stages)
     if len(strides) != 4 or len(dilations) != 4:
         raise ConfigError(
             f"ResNet.strides and ResNet.dilations need 4 numbers, got {strides} and {dilations}"

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, FrozenStages, Indices, Positive
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
 from razorlite.models.backbones.choice_blocks import MBBlock
@@ -25,13 +26,13 @@ class SearchableMobileNetV2(Backbone):
     def __init__(
         self,
         *,
-        width_mult: float = 1.0,
-        stem_channels: int = 40,
-        first_channels: int = 24,
-        last_channels: int = 1728,
-        out_indices: tuple[int, ...] = (7,),
+        width_mult: Positive = 1.0,
+        stem_channels: Count = 40,
+        first_channels: Count = 24,
+        last_channels: Count = 1728,
+        out_indices: Indices = (7,),
         activation: Activation = "ReLU",
-        frozen_stages: int = -1,
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
     ) -> None:
         """Build the network; what follows the last returned stage is left out.
@@ -51,7 +52,7 @@ class SearchableMobileNetV2(Backbone):
             ConfigError: an argument is out of range.
         """
         super().__init__()
-        check_indices("SearchableMobileNetV2", out_indices, 8)
+        check_indices("SearchableMobileNetV2", out_indices, 8, frozen_stages)
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
         channels = _scale(stem_channels, width_mult)
         widths = [_scale(width, width_mult) for width in (first_channels, *_stage_channels())]

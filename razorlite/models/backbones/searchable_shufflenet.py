@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, FrozenStages, Indices, Positive
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
 from razorlite.models.layers import ConvModule, check_indices
@@ -23,11 +24,11 @@ class SearchableShuffleNetV2(Backbone):
     def __init__(
         self,
         *,
-        width_mult: float = 1.0,
-        stem_channels: int = 16,
-        last_channels: int = 1024,
-        out_indices: tuple[int, ...] = (4,),
-        frozen_stages: int = -1,
+        width_mult: Positive = 1.0,
+        stem_channels: Count = 16,
+        last_channels: Count = 1024,
+        out_indices: Indices = (4,),
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
     ) -> None:
         """Build the network; what follows the last returned stage is left out.
@@ -45,7 +46,7 @@ class SearchableShuffleNetV2(Backbone):
             ConfigError: an argument is out of range.
         """
         super().__init__()
-        check_indices("SearchableShuffleNetV2", out_indices, 5)
+        check_indices("SearchableShuffleNetV2", out_indices, 5, frozen_stages)
         widths = [_even(width * width_mult) for width in _CHANNELS]
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
         self.conv1 = ConvModule(3, stem_channels, 3, stride=2, padding=1, norm="BN")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, FrozenStages, Indices, Positive
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
 from razorlite.models.layers import check_indices
@@ -24,7 +25,7 @@ class ShuffleUnit(nn.Module):
     With stride 2 both halves are made from all channels, and the map shrinks.
     """
 
-    def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, *, in_channels: Count, out_channels: Count, stride: Count) -> None:
         """Build the unit; `out_channels` must be even."""
         super().__init__()
         half = out_channels // 2
@@ -58,9 +59,9 @@ class ShuffleNetV2(Backbone):
     def __init__(
         self,
         *,
-        width: float = 1.0,
-        out_indices: tuple[int, ...] = (0, 1, 2),
-        frozen_stages: int = -1,
+        width: Positive = 1.0,
+        out_indices: Indices = (0, 1, 2),
+        frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
         pretrained: str | None = None,
     ) -> None:
@@ -81,7 +82,7 @@ class ShuffleNetV2(Backbone):
         super().__init__()
         if width not in _CHANNELS:
             raise ConfigError(f"ShuffleNetV2.width must be one of {list(_CHANNELS)}, got {width}")
-        check_indices("ShuffleNetV2", out_indices, 4)
+        check_indices("ShuffleNetV2", out_indices, 4, frozen_stages)
         channels = _CHANNELS[width]
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
         self.conv1 = _conv_bn_relu(3, channels[0], 3, 2)

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.core.ranges import Indices
 from razorlite.core.registry import register, suggestion
 from razorlite.models.backbones.node_backbone import NodeBackbone
 from razorlite.models.layers import check_indices
@@ -24,7 +25,7 @@ class TimmBackbone(NodeBackbone):
         self,
         *,
         name: str,
-        out_indices: tuple[int, ...] | None = None,
+        out_indices: Indices | None = None,
         nodes: list[str] | None = None,
         pretrained: str | None = None,
         frozen: list[str] | None = None,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, FrozenStages, Indices
 from razorlite.core.registry import register
 from razorlite.models.backbones.base import Backbone
 from razorlite.models.layers import check_indices
@@ -36,7 +37,7 @@ def resize_positions(positions: Tensor, height: int, width: int) -> Tensor:
 class SelfAttention(nn.Module):
     """Multi-head attention of tokens to each other."""
 
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
+    def __init__(self, embed_dims: Count, num_heads: Count) -> None:
         """Build the projections."""
         super().__init__()
         self.num_heads = num_heads
@@ -53,7 +54,7 @@ class SelfAttention(nn.Module):
 class ViTBlock(nn.Module):
     """Attention and a two-layer network, each behind a norm and beside a shortcut."""
 
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
+    def __init__(self, embed_dims: Count, num_heads: Count) -> None:
         """Build the layers."""
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
@@ -73,7 +74,7 @@ class ViTBlock(nn.Module):
 
 
 class _PatchEmbed(nn.Module):
-    def __init__(self, embed_dims: int, patch_size: int) -> None:
+    def __init__(self, embed_dims: Count, patch_size: Count) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, embed_dims, patch_size, patch_size)
 
@@ -93,10 +94,10 @@ class VisionTransformer(Backbone):
         self,
         *,
         arch: Arch = "tiny",
-        patch_size: int = 16,
-        image_size: int = 224,
-        out_indices: tuple[int, ...] = (11,),
-        frozen_stages: int = -1,
+        patch_size: Count = 16,
+        image_size: Count = 224,
+        out_indices: Indices = (11,),
+        frozen_stages: FrozenStages = -1,
         pretrained: str | None = None,
     ) -> None:
         """Build the network.
@@ -120,7 +121,7 @@ class VisionTransformer(Backbone):
                 f"VisionTransformer needs an arch of {list(_ARCHS)} and an image_size that is a "
                 f"multiple of patch_size, got {arch}, {image_size} and {patch_size}"
             )
-        check_indices("VisionTransformer", out_indices, _DEPTH)
+        check_indices("VisionTransformer", out_indices, _DEPTH, frozen_stages)
         channels, heads = _ARCHS[arch]
         self.frozen_stages, self.out_indices = frozen_stages, out_indices
         self.cls_token = nn.Parameter(torch.zeros(1, 1, channels))

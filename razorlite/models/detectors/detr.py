@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.detr_head import DETRHead
@@ -29,7 +30,7 @@ class DETR(Detector):
         bbox_head: DETRHead,
         encoder: DetrEncoder | None = None,
         decoder: DetrDecoder | None = None,
-        num_queries: int = 100,
+        num_queries: Count = 100,
     ) -> None:
         """Take the built parts.
 

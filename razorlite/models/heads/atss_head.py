@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, Deviations, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
 from razorlite.models.heads.assignment import Assignment
@@ -29,16 +30,16 @@ class ATSSHead(TwoTowers, AnchorHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        feat_channels: int = 256,
-        stacked_convs: int = 4,
+        num_classes: Count,
+        in_channels: Count,
+        feat_channels: Count = 256,
+        stacked_convs: Whole = 4,
         norm: Norm | None = "GN",
         norm_per_level: bool = False,
         anchor_generator: AnchorGenerator | None = None,
         assigner: ATSSAssigner | None = None,
         target_means: Four = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Four = (0.1, 0.1, 0.2, 0.2),
+        target_stds: Deviations = (0.1, 0.1, 0.2, 0.2),
         loss_cls: nn.Module | None = None,
         loss_bbox: nn.Module | None = None,
         loss_centerness: nn.Module | None = None,

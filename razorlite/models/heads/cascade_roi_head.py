@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Positive, Strides, Weights
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import Maps, Size
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
@@ -35,9 +36,9 @@ class CascadeRoIHead(RoIHead):
         *,
         bbox_head: list[Shared2FCBBoxHead],
         mask_head: list[FCNMaskHead] | None = None,
-        stage_loss_weights: tuple[float, ...] = (1.0, 0.5, 0.25),
-        strides: tuple[int, ...] = (4, 8, 16, 32),
-        finest_scale: float = 56.0,
+        stage_loss_weights: Weights = (1.0, 0.5, 0.25),
+        strides: Strides = (4, 8, 16, 32),
+        finest_scale: Positive = 56.0,
         assigner: list[MaxIoUAssigner] | None = None,
         sampler: RandomSampler | None = None,
         post_process: PostProcess | None = None,

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, NonNegative
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.class_head import ClassHead
@@ -32,10 +33,10 @@ class DETRHead(ClassHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        embed_dims: int = 256,
-        background_weight: float = 0.1,
-        class_weight: float = 1.0,
+        num_classes: Count,
+        embed_dims: Count = 256,
+        background_weight: NonNegative = 0.1,
+        class_weight: NonNegative = 1.0,
         assigner: HungarianAssigner | None = None,
         loss_bbox: L1Loss | None = None,
         loss_iou: GIoULoss | None = None,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Positive, Strides, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment, pad_targets
 from razorlite.models.heads.dense import (
@@ -43,17 +44,17 @@ class FCOSHead(TwoTowers, DenseHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        feat_channels: int = 256,
-        stacked_convs: int = 4,
+        num_classes: Count,
+        in_channels: Count,
+        feat_channels: Count = 256,
+        stacked_convs: Whole = 4,
         norm: Norm | None = "GN",
         norm_per_level: bool = False,
         conv_bias: bool | None = None,
-        strides: tuple[int, ...] = (8, 16, 32, 64, 128),
+        strides: Strides = (8, 16, 32, 64, 128),
         regress_ranges: list[tuple[float, float]] | None = None,
         center_sampling: bool = False,
-        center_sample_radius: float = 1.5,
+        center_sample_radius: Positive = 1.5,
         norm_on_bbox: bool = False,
         bbox_activation: Literal["exp", "relu"] | None = None,
         centerness_on_reg: bool = False,

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead
 from razorlite.models.heads.assignment import Assignment
@@ -24,7 +25,7 @@ class Integral(nn.Module):
 
     project: Tensor
 
-    def __init__(self, reg_max: int) -> None:
+    def __init__(self, reg_max: Count) -> None:
         """Take n."""
         super().__init__()
         self.register_buffer("project", torch.linspace(0, reg_max, reg_max + 1))
@@ -45,13 +46,13 @@ class GFLHead(TwoTowers, AnchorHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        feat_channels: int = 256,
-        stacked_convs: int = 4,
+        num_classes: Count,
+        in_channels: Count,
+        feat_channels: Count = 256,
+        stacked_convs: Whole = 4,
         norm: Norm | None = "GN",
         norm_per_level: bool = False,
-        reg_max: int = 16,
+        reg_max: Count = 16,
         anchor_generator: AnchorGenerator | None = None,
         assigner: ATSSAssigner | None = None,
         loss_cls: nn.Module | None = None,

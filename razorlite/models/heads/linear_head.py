@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, ShareBelowOne
 from razorlite.core.registry import register
 from razorlite.models.heads.class_head import ClassHead
 
@@ -26,10 +27,10 @@ class LinearHead(ClassifierHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        label_smoothing: float = 0.0,
-        dropout: float = 0.0,
+        num_classes: Count,
+        in_channels: Count,
+        label_smoothing: ShareBelowOne = 0.0,
+        dropout: ShareBelowOne = 0.0,
     ) -> None:
         """Build the layer.
 

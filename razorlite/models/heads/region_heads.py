@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, Deviations, NonNegative, Share, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import Four
 from razorlite.models.heads.class_head import ClassHead
@@ -23,13 +24,13 @@ class Shared2FCBBoxHead(ClassHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        fc_out_channels: int = 1024,
-        roi_feat_size: int = 7,
+        num_classes: Count,
+        in_channels: Count,
+        fc_out_channels: Count = 1024,
+        roi_feat_size: Count = 7,
         reg_class_agnostic: bool = False,
         target_means: Four = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Four = (0.1, 0.1, 0.2, 0.2),
+        target_stds: Deviations = (0.1, 0.1, 0.2, 0.2),
         loss_cls: nn.Module | None = None,
         loss_bbox: nn.Module | None = None,
     ) -> None:
@@ -123,14 +124,14 @@ class FCNMaskHead(ClassHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        num_convs: int = 4,
-        conv_out_channels: int = 256,
-        roi_feat_size: int = 14,
+        num_classes: Count,
+        in_channels: Count,
+        num_convs: Whole = 4,
+        conv_out_channels: Count = 256,
+        roi_feat_size: Count = 14,
         norm: Norm | None = None,
-        mask_thr: float = 0.5,
-        loss_weight: float = 1.0,
+        mask_thr: Share = 0.5,
+        loss_weight: NonNegative = 1.0,
     ) -> None:
         """Build the head.
 

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from razorlite.core.ranges import Count, Deviations, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
 from razorlite.models.heads.dense import Maps
@@ -23,16 +24,16 @@ class RetinaHead(TwoTowers, AnchorHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        feat_channels: int = 256,
-        stacked_convs: int = 4,
+        num_classes: Count,
+        in_channels: Count,
+        feat_channels: Count = 256,
+        stacked_convs: Whole = 4,
         norm: Norm | None = None,
         norm_per_level: bool = False,
         anchor_generator: AnchorGenerator | None = None,
         assigner: MaxIoUAssigner | None = None,
         target_means: Four = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Four = (1.0, 1.0, 1.0, 1.0),
+        target_stds: Deviations = (1.0, 1.0, 1.0, 1.0),
         loss_cls: nn.Module | None = None,
         loss_bbox: nn.Module | None = None,
         post_process: PostProcess | None = None,

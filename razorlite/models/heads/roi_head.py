@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from razorlite.core.errors import DataError
+from razorlite.core.ranges import Positive, Strides
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import Maps, Size
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
@@ -99,8 +100,8 @@ class StandardRoIHead(RoIHead):
         *,
         bbox_head: Shared2FCBBoxHead,
         mask_head: FCNMaskHead | None = None,
-        strides: tuple[int, ...] = (4, 8, 16, 32),
-        finest_scale: float = 56.0,
+        strides: Strides = (4, 8, 16, 32),
+        finest_scale: Positive = 56.0,
         assigner: MaxIoUAssigner | None = None,
         sampler: RandomSampler | None = None,
         post_process: PostProcess | None = None,

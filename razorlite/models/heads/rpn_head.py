@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from razorlite.core.ranges import Count, Deviations, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
 from razorlite.models.heads.assignment import Assignment
@@ -38,14 +39,14 @@ class RPNHead(AnchorHead):
     def __init__(
         self,
         *,
-        in_channels: int,
-        feat_channels: int = 256,
+        in_channels: Count,
+        feat_channels: Count = 256,
         anchor_generator: AnchorGenerator | None = None,
         assigner: MaxIoUAssigner | None = None,
         sampler: RandomSampler | None = None,
         target_means: Four = (0.0, 0.0, 0.0, 0.0),
-        target_stds: Four = (1.0, 1.0, 1.0, 1.0),
-        allowed_border: int | None = None,
+        target_stds: Deviations = (1.0, 1.0, 1.0, 1.0),
+        allowed_border: Whole | None = None,
         loss_cls: nn.Module | None = None,
         loss_bbox: nn.Module | None = None,
         train_proposals: PostProcess | None = None,

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, Kernel, Strides, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.dense import (
@@ -48,14 +49,14 @@ class RTMDetSepBNHead(DenseHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        feat_channels: int = 256,
-        stacked_convs: int = 2,
-        strides: tuple[int, ...] = (8, 16, 32),
+        num_classes: Count,
+        in_channels: Count,
+        feat_channels: Count = 256,
+        stacked_convs: Whole = 2,
+        strides: Strides = (8, 16, 32),
         norm: Norm | None = "BN",
         activation: Activation = "SiLU",
-        pred_kernel_size: int = 1,
+        pred_kernel_size: Kernel = 1,
         exp_on_reg: bool = False,
         assigner: DynamicSoftLabelAssigner | None = None,
         loss_cls: nn.Module | None = None,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from razorlite.core.ranges import Count, Kernel, Share, Strides, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.dense import Maps, join_levels, mean_over_ranks, sizes_of
@@ -34,9 +35,9 @@ class MaskFeatures(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        feat_channels: int,
-        stacked_convs: int,
+        in_channels: Count,
+        feat_channels: Count,
+        stacked_convs: Whole,
         levels: int,
         prototypes: int,
         norm: Norm | None,
@@ -77,18 +78,18 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        feat_channels: int = 256,
-        stacked_convs: int = 2,
-        strides: tuple[int, ...] = (8, 16, 32),
+        num_classes: Count,
+        in_channels: Count,
+        feat_channels: Count = 256,
+        stacked_convs: Whole = 2,
+        strides: Strides = (8, 16, 32),
         norm: Norm | None = "BN",
         activation: Activation = "SiLU",
-        pred_kernel_size: int = 1,
-        num_prototypes: int = 8,
-        mask_stacked_convs: int = 4,
-        mask_loss_stride: int = 4,
-        mask_thr: float = 0.5,
+        pred_kernel_size: Kernel = 1,
+        num_prototypes: Count = 8,
+        mask_stacked_convs: Whole = 4,
+        mask_loss_stride: Count = 4,
+        mask_thr: Share = 0.5,
         assigner: DynamicSoftLabelAssigner | None = None,
         loss_cls: nn.Module | None = None,
         loss_bbox: nn.Module | None = None,

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Kernel, Widths
 from razorlite.core.registry import register
 from razorlite.models.layers import Activation, ConvModule, Norm
 from razorlite.models.necks.checks import check_maps
@@ -15,10 +16,10 @@ class ChannelMapper(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: list[int],
-        out_channels: int,
-        kernel_size: int = 3,
-        num_outs: int | None = None,
+        in_channels: Widths,
+        out_channels: Count,
+        kernel_size: Kernel = 3,
+        num_outs: Count | None = None,
         norm: Norm | None = None,
         activation: Activation | None = "ReLU",
     ) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Positive, Whole, Widths
 from razorlite.core.registry import register
 from razorlite.models.csp import CSPLayer
 from razorlite.models.layers import Activation, ConvModule, Norm
@@ -24,10 +25,10 @@ class CSPNeXtPAFPN(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: list[int],
-        out_channels: int,
-        num_csp_blocks: int = 3,
-        expand_ratio: float = 0.5,
+        in_channels: Widths,
+        out_channels: Count,
+        num_csp_blocks: Whole = 3,
+        expand_ratio: Positive = 0.5,
         norm: Norm = "BN",
         activation: Activation = "SiLU",
     ) -> None:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Whole, Widths
 from razorlite.core.registry import register
 from razorlite.models.layers import ConvModule, Norm
 from razorlite.models.necks.checks import check_maps
@@ -23,10 +24,10 @@ class FPN(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: list[int],
-        out_channels: int,
-        num_outs: int,
-        start_level: int = 0,
+        in_channels: Widths,
+        out_channels: Count,
+        num_outs: Count,
+        start_level: Whole = 0,
         add_extra_convs: ExtraConvs = False,
         relu_before_extra_convs: bool = False,
         norm: Norm | None = None,

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from razorlite.core.ranges import Count, Whole, Widths
 from razorlite.core.registry import register
 from razorlite.models.layers import ConvModule, Norm
 from razorlite.models.necks.checks import check_maps
@@ -18,10 +19,10 @@ class PAFPN(FPN):
     def __init__(
         self,
         *,
-        in_channels: list[int],
-        out_channels: int,
-        num_outs: int,
-        start_level: int = 0,
+        in_channels: Widths,
+        out_channels: Count,
+        num_outs: Count,
+        start_level: Whole = 0,
         add_extra_convs: ExtraConvs = False,
         relu_before_extra_convs: bool = False,
         norm: Norm | None = None,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Positive, Scales, Strides
 from razorlite.core.registry import register
 from razorlite.ops.anchors import base_anchors, grid_anchors
 
@@ -24,11 +25,11 @@ class AnchorGenerator:
     def __init__(
         self,
         *,
-        strides: tuple[int, ...] = (8, 16, 32, 64, 128),
-        ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
-        scales: tuple[float, ...] | None = None,
-        octave_base_scale: float | None = None,
-        scales_per_octave: int | None = None,
+        strides: Strides = (8, 16, 32, 64, 128),
+        ratios: Scales = (0.5, 1.0, 2.0),
+        scales: Scales | None = None,
+        octave_base_scale: Positive | None = None,
+        scales_per_octave: Count | None = None,
     ) -> None:
         """Choose the boxes.
 

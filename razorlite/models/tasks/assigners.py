@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from razorlite.core.ranges import Count, NonNegative, Positive, Share
 from razorlite.core.registry import register
 from razorlite.ops.assigning import assign_by_iou, assign_by_statistics
 from razorlite.ops.dynamic_assigning import assign_by_soft_cost
@@ -16,9 +17,9 @@ class MaxIoUAssigner:
     def __init__(
         self,
         *,
-        pos_iou_thr: float = 0.5,
-        neg_iou_thr: float = 0.4,
-        min_pos_iou: float = 0.0,
+        pos_iou_thr: Share = 0.5,
+        neg_iou_thr: Share = 0.4,
+        min_pos_iou: Share = 0.0,
         match_low_quality: bool = True,
     ) -> None:
         """See `razorlite.ops.assigning.assign_by_iou`."""
@@ -41,7 +42,7 @@ class MaxIoUAssigner:
 class ATSSAssigner:
     """Gives each object its nearest anchors that overlap it more than usual."""
 
-    def __init__(self, *, topk: int = 9) -> None:
+    def __init__(self, *, topk: Count = 9) -> None:
         """See `razorlite.ops.assigning.assign_by_statistics`."""
         self.topk = topk
 
@@ -55,7 +56,7 @@ class DynamicSoftLabelAssigner:
     """Gives each object the points that predict it best, as many as do it well."""
 
     def __init__(
-        self, *, topk: int = 13, iou_weight: float = 3.0, soft_center_radius: float = 3.0
+        self, *, topk: Count = 13, iou_weight: NonNegative = 3.0, soft_center_radius: Positive = 3.0
     ) -> None:
         """See `razorlite.ops.dynamic_assigning.assign_by_soft_cost`."""
         self.topk, self.iou_weight = topk, iou_weight
@@ -100,7 +101,11 @@ class HungarianAssigner:
     """Gives every object to one query, all together at the least cost."""
 
     def __init__(
-        self, *, class_cost: float = 1.0, bbox_cost: float = 5.0, giou_cost: float = 2.0
+        self,
+        *,
+        class_cost: NonNegative = 1.0,
+        bbox_cost: NonNegative = 5.0,
+        giou_cost: NonNegative = 2.0,
     ) -> None:
         """Weigh the costs; see `razorlite.ops.matching.match_costs`."""
         self.weights = (class_cost, bbox_cost, giou_cost)

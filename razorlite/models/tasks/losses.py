@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.ranges import NonNegative, Positive, Share, ShareBelowOne
 from razorlite.core.registry import register
 from razorlite.ops import losses
 from razorlite.ops.boxes import paired_ciou, paired_diou, paired_giou, paired_iou
@@ -21,7 +22,7 @@ class FocalLoss(nn.Module):
     """Sigmoid focal loss, https://arxiv.org/abs/1708.02002."""
 
     def __init__(
-        self, *, gamma: float = 2.0, alpha: float = 0.25, loss_weight: float = 1.0
+        self, *, gamma: NonNegative = 2.0, alpha: Share = 0.25, loss_weight: NonNegative = 1.0
     ) -> None:
         """See `razorlite.ops.losses.sigmoid_focal_loss_sum`."""
         super().__init__()
@@ -34,7 +35,7 @@ class FocalLoss(nn.Module):
 
 
 class _BoxLoss(nn.Module):
-    def __init__(self, loss_weight: float) -> None:
+    def __init__(self, loss_weight: NonNegative) -> None:
         super().__init__()
         self.loss_weight = loss_weight
 
@@ -65,8 +66,8 @@ class IoULoss(_BoxLoss):
         self,
         *,
         mode: Literal["log", "linear", "square"] = "log",
-        eps: float = 1e-6,
-        loss_weight: float = 1.0,
+        eps: Positive = 1e-6,
+        loss_weight: NonNegative = 1.0,
     ) -> None:
         """Choose -log(IoU), 1 - IoU or 1 - IoU^2; IoU counts as `eps` at least."""
         super().__init__(loss_weight)
@@ -83,7 +84,7 @@ class IoULoss(_BoxLoss):
 class _OverlapLoss(_BoxLoss):
     decoded = True
 
-    def __init__(self, *, eps: float = 1e-6, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, eps: Positive = 1e-6, loss_weight: NonNegative = 1.0) -> None:
         """Take what is divided by as `eps` at least, in pixels or square pixels."""
         super().__init__(loss_weight)
         self.eps = eps
@@ -122,7 +123,7 @@ class L1Loss(_BoxLoss):
 
     decoded = False
 
-    def __init__(self, *, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, loss_weight: NonNegative = 1.0) -> None:
         """Build the loss."""
         super().__init__(loss_weight)
 
@@ -137,7 +138,7 @@ class SmoothL1Loss(_BoxLoss):
 
     decoded = False
 
-    def __init__(self, *, beta: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, beta: NonNegative = 1.0, loss_weight: NonNegative = 1.0) -> None:
         """Choose where the square ends."""
         super().__init__(loss_weight)
         self.beta = beta
@@ -151,7 +152,7 @@ class SmoothL1Loss(_BoxLoss):
 class BinaryCrossEntropy(nn.Module):
     """Cross entropy of sigmoid logits with targets in [0, 1]."""
 
-    def __init__(self, *, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, loss_weight: NonNegative = 1.0) -> None:
         """Build the loss."""
         super().__init__()
         self.loss_weight = loss_weight
@@ -168,7 +169,9 @@ class BinaryCrossEntropy(nn.Module):
 class CrossEntropy(nn.Module):
     """Cross entropy of softmax logits, with label smoothing (https://arxiv.org/abs/1512.00567)."""
 
-    def __init__(self, *, label_smoothing: float = 0.0, loss_weight: float = 1.0) -> None:
+    def __init__(
+        self, *, label_smoothing: ShareBelowOne = 0.0, loss_weight: NonNegative = 1.0
+    ) -> None:
         """Spread `label_smoothing` of each target evenly over all classes."""
         super().__init__()
         self.label_smoothing, self.loss_weight = label_smoothing, loss_weight
@@ -188,7 +191,7 @@ class CrossEntropy(nn.Module):
 class ObjectnessLoss(nn.Module):
     """Binary cross entropy of one logit per row with "is an object"."""
 
-    def __init__(self, *, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, loss_weight: NonNegative = 1.0) -> None:
         """Build the loss."""
         super().__init__()
         self.loss_weight = loss_weight
@@ -205,7 +208,7 @@ class ObjectnessLoss(nn.Module):
 class QualityFocalLoss(nn.Module):
     """Focal loss towards the quality of a box, https://arxiv.org/abs/2006.04388."""
 
-    def __init__(self, *, beta: float = 2.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, beta: NonNegative = 2.0, loss_weight: NonNegative = 1.0) -> None:
         """See `razorlite.ops.losses.quality_focal_loss_sum`."""
         super().__init__()
         self.beta, self.loss_weight = beta, loss_weight
@@ -222,7 +225,7 @@ class QualityFocalLoss(nn.Module):
 class DistributionFocalLoss(nn.Module):
     """Cross entropy with the integers around a distance, https://arxiv.org/abs/2006.04388."""
 
-    def __init__(self, *, loss_weight: float = 0.25) -> None:
+    def __init__(self, *, loss_weight: NonNegative = 0.25) -> None:
         """Build the loss."""
         super().__init__()
         self.loss_weight = loss_weight
@@ -240,7 +243,7 @@ class DistributionFocalLoss(nn.Module):
 class DiceLoss(nn.Module):
     """What two masks do not share, https://arxiv.org/abs/1606.04797."""
 
-    def __init__(self, *, eps: float = 5e-6, loss_weight: float = 1.0) -> None:
+    def __init__(self, *, eps: Positive = 5e-6, loss_weight: NonNegative = 1.0) -> None:
         """See `razorlite.ops.losses.dice_loss`."""
         super().__init__()
         self.eps, self.loss_weight = eps, loss_weight

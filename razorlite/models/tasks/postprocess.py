@@ -5,10 +5,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from razorlite.core.ranges import Count, Positive, Share, checked
 from razorlite.ops.nms import soft_suppress, suppress
 from razorlite.structures import Detections
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class PostProcess:
     """Settings of detection, the usual ones for COCO.
@@ -24,14 +26,14 @@ class PostProcess:
         soft_nms_min_score: boxes whose score falls below it are dropped.
     """
 
-    score_thr: float = 0.05
-    nms_pre: int = 1000
-    iou_threshold: float | None = 0.5
-    max_per_img: int = 100
+    score_thr: Share = 0.05
+    nms_pre: Count = 1000
+    iou_threshold: Share | None = 0.5
+    max_per_img: Count = 100
     min_bbox_size: float = 0.0
     soft_nms: Literal["linear", "gaussian"] | None = None
-    soft_nms_sigma: float = 0.5
-    soft_nms_min_score: float = 1e-3
+    soft_nms_sigma: Positive = 0.5
+    soft_nms_min_score: Share = 1e-3
 
     def finish(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Detections:
         """Return the detections of one image, best first.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Share
 from razorlite.core.registry import register
 from razorlite.ops.assigning import BACKGROUND, IGNORED
 
@@ -19,7 +20,7 @@ class RandomSampler:
     by_loss = False
 
     def __init__(
-        self, *, num: int, pos_fraction: float = 0.5, add_gt_as_proposals: bool = False
+        self, *, num: Count, pos_fraction: Share = 0.5, add_gt_as_proposals: bool = False
     ) -> None:
         """Choose how many.
 
