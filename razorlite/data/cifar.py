@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from razorlite.core.errors import DataError
+from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.data.classification import LabelledImages
 from razorlite.data.faults import FaultReport, first_line
@@ -45,7 +46,7 @@ class CifarTarDataset(LabelledImages):
         archive: str,
         split: str = "train",
         classes: list[str] | None = None,
-        per_class: int | None = None,
+        per_class: Count | None = None,
         cache: bool = False,
     ) -> None:
         path = need_file(resolve(archive), "archive")

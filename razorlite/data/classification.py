@@ -9,7 +9,6 @@ from torch import Tensor
 
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import DataError
-from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.data.dataset import Dataset, Kept
 from razorlite.data.faults import Fault, FaultReport, first_line
@@ -134,29 +133,6 @@ class _Listing:
         self.report, self.decoding = report, decoding
         self._turned: dict[bool, list[str]] = {True: [], False: []}
         self._others: list[Path] = []
-
-    def __init__(
-        self,
-        *,
-        archive: str,
-        split: str = "train",
-        classes: list[str] | None = None,
-        per_class: Count | None = None,
-        cache: bool = False,
-    ) -> None:
-        path = need_file(resolve(archive), "archive")
-        files = _tar_files(path, split, per_class)
-        known = sorted({name.split("/")[1] for name in files})
-        names = tuple(classes) if classes is not None else tuple(known)
-        for name in names:
-            if name not in known:
-                raise DataError(f"{path} has no class {split}/{name}{near(name, known)}")
-        order = {name: label for label, name in enumerate(names)}
-        chosen = sorted(name for name in files if name.split("/")[1] in order)
-        self._files = [files[name] for name in chosen]
-        items = [(f"{path}/{name}", order[name.split("/")[1]]) for name in chosen]
-        report = FaultReport(str(path))
-        super().__init__(items=items, root=path, classes=names, report=report, cache=cache)
 
     def images(self, folder: Path) -> list[Path]:
         """Return the images in a class folder and below it, sorted."""
