@@ -126,10 +126,13 @@ class Batch:
     Attributes:
         images: (B, 3, H, W); uint8 from the loader's workers, normalised float on the device.
         targets: B `Target`s for detection, or (B,) int64 labels for classification.
+        sizes: (height, width) of each image inside the batch, without padding; None where they
+            are as the targets say, or all without padding.
     """
 
     images: Tensor
     targets: Any
+    sizes: tuple[tuple[int, int], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -140,7 +143,16 @@ class Batch:
         moved = (
             targets.to(device) if isinstance(targets, Tensor) else [t.to(device) for t in targets]
         )
-        return Batch(self.images.to(device, non_blocking=True), moved)
+        return Batch(self.images.to(device, non_blocking=True), moved, self.sizes)
+
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """Return (height, width) of each image inside the batch, without padding."""
+        canvas = (self.images.shape[-2], self.images.shape[-1])
+        if self.sizes is not None:
+            return list(self.sizes)
+        if not isinstance(self.targets, list):
+            return [canvas] * len(self)
+        return [target.frame(canvas).size for target in self.targets]
 
 
 def _to(record: Any, device: torch.device | str) -> Any:

@@ -8,7 +8,7 @@ from razorlite.data.faults import Fault
 from razorlite.data.images import Decoding
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.loader import Loader, build_loader
-from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Renormalise
 from razorlite.data.relabelling import relabelled
 from razorlite.data.repeating import ClassBalancedDataset, RepeatDataset
 from razorlite.data.shapes import ShapesDataset, write_shapes
@@ -63,6 +63,7 @@ __all__ = [
     "RandomIoUCrop",
     "RandomResizedCrop",
     "RandomSizeCrop",
+    "Renormalise",
     "RepeatDataset",
     "Resize",
     "ScaleJitter",

@@ -193,7 +193,7 @@ class Loader:
             targets = [target.to(device) for target in targets]
         if not packed.shapes:
             return Batch(packed.images, targets)
-        return Batch(self.normalise(packed.images, packed.shapes), targets)
+        return Batch(self.normalise(packed.images, packed.shapes), targets, tuple(packed.shapes))
 
 
 def _check(count: int, batch_size: int, num_workers: int, kept_shuffle: bool) -> None:

@@ -1,6 +1,6 @@
 """A frozen teacher and the pairs of places where a student is compared with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.distill.config import DistillPair
 from razorlite.distill.recorder import Recorder
+
+Size = tuple[int, int]
+Prepare = Callable[[Tensor, Sequence[Size]], Tensor]
 
 
 class Distiller:
@@ -24,14 +27,24 @@ class Distiller:
             `teacher(images)` with the student's batch.
         pairs: what is compared; loss and connector may be factories or ready modules.
         seed: of the connectors' initial weights.
+        prepare: (images, sizes) of the student's batch to the images that the teacher sees, where
+            it was trained on images of other preprocessing; see `razorlite.data.Renormalise`.
 
     Raises:
         ConfigError: no pairs, or the teacher has no such module.
     """
 
-    def __init__(self, *, teacher: nn.Module, pairs: Sequence[DistillPair], seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        teacher: nn.Module,
+        pairs: Sequence[DistillPair],
+        seed: int = 0,
+        prepare: Prepare | None = None,
+    ) -> None:
         if not pairs:
             raise ConfigError("distiller.pairs is empty; name at least one place to compare")
+        self._prepare = prepare
         self.teacher = teacher.eval().requires_grad_(False)
         self.pairs = list(pairs)
         self.names = _pair_names(self.pairs)
@@ -61,13 +74,17 @@ class Distiller:
             )
         return Recorder(student, {pair.student for pair in self.pairs})
 
-    def teach(self, images: Tensor) -> list[list[Tensor]]:
+    def teach(self, images: Tensor, sizes: Sequence[Size] | None = None) -> list[list[Tensor]]:
         """Run the teacher once and return what each pair records of it.
 
         Args:
             images: (N, 3, H, W), the student's batch.
+            sizes: (height, width) of each image without padding; all of it by default.
         """
         self.teacher.eval()
+        if self._prepare is not None:
+            whole = [(images.shape[-2], images.shape[-1])] * len(images)
+            images = self._prepare(images, whole if sizes is None else sizes)
         with torch.no_grad(), self._recorder as recorder:
             self.teacher(images)
             return [recorder[_teacher_name(pair)] for pair in self.pairs]

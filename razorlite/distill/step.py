@@ -64,7 +64,7 @@ class DistilledStep:
         if not self.scale:
             return self.base_step(model, batch, backward)
         recorder = self._open(model, batch.images.device)
-        taught = self.distiller.teach(batch.images)
+        taught = self.distiller.teach(batch.images, batch.image_sizes())
         seen: list[Tensor] = []
 
         def add_teacher(loss: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError
 from razorlite.cost import CostTable
-from razorlite.distill import DistilledStep, Distiller
+from razorlite.distill import DistilledStep
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import on_main, prepare_run_folder
 from razorlite.engine.runner import Runner
@@ -25,6 +25,7 @@ from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pictures import sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.teaching import build_distiller
 from razorlite.space import SearchSpace, SinglePathStep, Subnet, recalibrate
 
 _log = logging.getLogger("razorlite")
@@ -107,7 +108,7 @@ def build_runner(
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
     return Runner(
         model=place(built.model, splits.device),
-        step=_step(experiment, built, splits.device),
+        step=_step(experiment, built, splits),
         loader=splits.train_loader(),
         config=experiment.train,
         folder=folder,
@@ -147,7 +148,7 @@ def draw(built: Built, splits: Splits, folder: Path) -> None:
         on_main(lambda: sample_detections(built.model, splits, val, "val", path))
 
 
-def _step(experiment: Experiment, built: Built, device: torch.device) -> Step:
+def _step(experiment: Experiment, built: Built, splits: Splits) -> Step:
     step: Step = plain_step
     if built.is_supernet:
         assert built.space is not None
@@ -155,31 +156,13 @@ def _step(experiment: Experiment, built: Built, device: torch.device) -> Step:
     if experiment.distiller is None:
         return step
     settings = experiment.distiller
-    distiller = Distiller(
-        teacher=_teacher(experiment, device), pairs=settings.pairs, seed=experiment.seed
-    ).to(device)
     return DistilledStep(
-        distiller=distiller,
+        distiller=build_distiller(experiment, built.model, splits.classes, splits.device),
         base_step=step,
         start_step=settings.start_step,
         stop_step=settings.stop_step,
         warmup_steps=settings.warmup_steps,
     )
-
-
-def _teacher(experiment: Experiment, device: torch.device) -> nn.Module:
-    """Return the distiller's teacher with its weights."""
-    assert experiment.distiller is not None
-    settings = experiment.distiller.teacher
-    _, theirs = read(settings.config)
-    built = build(theirs, settings.subnet)
-    if built.is_supernet:
-        raise ConfigError(
-            f"distiller.teacher.config {settings.config} is a supernet; name a path of it by "
-            f"distiller.teacher.subnet"
-        )
-    load_into(built, settings.checkpoint)
-    return place(built.model, device)
 
 
 def _evaluate(built: Built, splits: Splits) -> Any:

@@ -1,0 +1,150 @@
+"""The teacher of a distillation: its weights, its preprocessing, its classes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from razorlite.core.errors import ConfigError
+from razorlite.data import Preprocess, Renormalise
+from razorlite.data.relabelling import name_list
+from razorlite.distill import Distiller, DistillerConfig, DistillPair
+from razorlite.distill.recorder import Tap
+from razorlite.models.heads.class_head import class_counts
+from razorlite.recipes.building import Built, build, load_trained, place
+from razorlite.recipes.card import ModelCard
+from razorlite.recipes.experiment import Experiment, read
+
+
+def build_distiller(
+    experiment: Experiment, student: nn.Module, classes: Sequence[str], device: torch.device
+) -> Distiller:
+    """Return the teacher that an experiment names, with its weights, and what is compared.
+
+    The teacher sees images as it was trained on them: its configuration, or its checkpoint, says
+    how. Class maps are compared only where both sides have the same classes in the same order.
+
+    Args:
+        experiment: the student's configuration, with a `distiller` block.
+        student: what learns.
+        classes: names of the student's labels.
+        device: where both run.
+
+    Raises:
+        ConfigError: student and teacher do not fit, or the teacher's configuration does not fit
+            its checkpoint.
+        CheckpointError: the teacher's checkpoint cannot be read or is of another model.
+    """
+    settings = experiment.distiller
+    assert settings is not None
+    _, theirs = read(settings.teacher.config)
+    built = _built(settings, theirs)
+    try:
+        card = load_trained(built, settings.teacher.checkpoint, theirs)
+        names = _names(card, theirs)
+    except ConfigError as error:
+        raise ConfigError(f"distiller.teacher.config {settings.teacher.config}: {error}") from error
+    if names is not None and names != tuple(classes):
+        _refuse_class_maps(settings.pairs, student, built.model, classes, names)
+    own = experiment.data.preprocess if experiment.data else None
+    other = theirs.data.preprocess if theirs.data else card.preprocess
+    distiller = Distiller(
+        teacher=place(built.model, device),
+        pairs=settings.pairs,
+        seed=experiment.seed,
+        prepare=_view(own, other, device),
+    )
+    return distiller.to(device)
+
+
+def _built(settings: DistillerConfig, theirs: Experiment) -> Built:
+    built = build(theirs, settings.teacher.subnet)
+    if built.is_supernet:
+        raise ConfigError(
+            f"distiller.teacher.config {settings.teacher.config} is a supernet; name a path of it "
+            f"by distiller.teacher.subnet"
+        )
+    return built
+
+
+def _names(card: ModelCard, theirs: Experiment) -> tuple[str, ...] | None:
+    """Return the teacher's classes: as its checkpoint says, else as its configuration spells out.
+
+    Raises:
+        ConfigError: both do, and differ.
+    """
+    train = theirs.data.train if theirs.data else None
+    spelt = [] if train is None else list(_spelt(getattr(train.dataset, "kwargs", {})))
+    if card.classes is None:
+        return spelt[0] if spelt else None
+    for names in spelt:
+        if names != card.classes:
+            raise ConfigError(
+                f"data.train lists the classes {name_list(names)}, but the checkpoint was trained "
+                f"for {name_list(card.classes)}; name the configuration it was trained with"
+            )
+    return card.classes
+
+
+def _spelt(block: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the lists `classes` of a data set's block and of those nested in it."""
+    if isinstance(block, Mapping):
+        if isinstance(block.get("classes"), Sequence):
+            yield tuple(block["classes"])
+        for value in block.values():
+            yield from _spelt(value)
+    elif isinstance(block, list | tuple):
+        for value in block:
+            yield from _spelt(value)
+
+
+def _refuse_class_maps(
+    pairs: Sequence[DistillPair],
+    student: nn.Module,
+    teacher: nn.Module,
+    ours: Sequence[str],
+    theirs: Sequence[str],
+) -> None:
+    """Refuse to compare what heads say of classes that are not the same; features may be.
+
+    Raises:
+        ConfigError: a pair lies in a head that tells classes apart, on either side.
+    """
+    for pair in pairs:
+        sides = ((pair.student, student), (pair.teacher or pair.student, teacher))
+        if any(_tells_classes(name, model) for name, model in sides):
+            raise ConfigError(
+                f"distiller pair student {pair.student!r} compares class maps, but the student's "
+                f"classes are {name_list(ours)} and the teacher's {name_list(theirs)}; list the "
+                f"teacher's by data.train.dataset.classes, or compare features such as the neck"
+            )
+
+
+def _tells_classes(name: str, model: nn.Module) -> bool:
+    """Return whether a recorded place lies in a head that tells classes apart, or holds one."""
+    tap = Tap.parse(name)
+    inside = [head for head in class_counts(model) if f"{tap.module}.".startswith(f"{head}.")]
+    around = [
+        head for head in class_counts(model) if not tap.module or head.startswith(f"{tap.module}.")
+    ]
+    return tap.side == "output" and bool(inside or around)
+
+
+def _view(
+    own: Preprocess | None, other: Preprocess | None, device: torch.device
+) -> Renormalise | None:
+    """Return what turns the student's images into the teacher's; None where they are the same.
+
+    Raises:
+        ConfigError: the student's images are not padded as the teacher needs them.
+    """
+    if own is None or other is None:
+        return None
+    if own.pad_multiple % other.pad_multiple:
+        raise ConfigError(
+            f"distiller.teacher wants images padded to multiples of {other.pad_multiple} pixels, "
+            f"the student's are padded to multiples of {own.pad_multiple}; set "
+            f"data.pad_multiple={other.pad_multiple}"
+        )
+    return None if own.same_pixels(other) else Renormalise(own, other, device)

@@ -1,0 +1,138 @@
+"""A teacher has its own preprocessing and its own classes."""
+
+import pytest
+import torch
+from torch import nn
+
+from razorlite import recipes
+from razorlite.core.errors import ConfigError
+from razorlite.data import Preprocess, Resize, ShapesDataset, build_loader
+from razorlite.distill import DistillPair
+from razorlite.distill.losses import PKD
+from razorlite.engine.checkpoint import read_checkpoint
+from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.recipes.experiment import read
+from razorlite.recipes.teaching import build_distiller
+from tests.recipes.runs import split, write
+from tests.recipes.test_classes import THREE, TURNED, plain, shapes
+
+CPU = torch.device("cpu")
+BGR = {"channels": "bgr", "mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0]}
+CAFFE = Preprocess(**BGR, pad_multiple=32)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A teacher's configuration and checkpoint, trained on BGR images of turned classes."""
+    folder = tmp_path_factory.mktemp("teacher")
+    config = plain(data={**BGR, "train": shapes(classes=TURNED)})
+    recipes.train(config, folder / "run")
+    return write(config, folder, "teacher.yaml"), folder / "run/checkpoints/last.pt"
+
+
+def student(teacher, places=("neck",), **data):
+    pairs = [{"student": place, "loss": {"type": "PKD"}} for place in places]
+    block = {"teacher": dict(zip(("config", "checkpoint"), map(str, teacher), strict=True))}
+    data = {"train": split(8, 0), **data}
+    return read(plain(data=data, distiller={**block, "pairs": pairs}))[1]
+
+
+def made(teacher, classes=THREE, **more):
+    experiment = student(teacher, **more)
+    return build_distiller(experiment, experiment.model(), classes, CPU)
+
+
+def loader(preprocess, size=(48, 64)):
+    return build_loader(
+        ShapesDataset(num_images=4, size=size, seed=1),
+        transforms=[Resize(short=[20, 40])],
+        batch_size=4,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        channels=preprocess.channels,
+        pad_multiple=32,
+    )
+
+
+def test_the_teacher_sees_its_own_images(teacher):
+    distiller = made(teacher)
+    seen = []
+    distiller.teacher.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    [batch], [theirs] = loader(Preprocess()), loader(CAFFE)
+    distiller.teach(batch.images, batch.image_sizes())
+    assert torch.equal(seen[0], theirs.images)
+
+
+def test_batches_of_labels_tell_their_padding():
+    class Labelled(ShapesDataset):
+        def __getitem__(self, index):
+            image, target = super().__getitem__(index)
+            return image, int(target.labels[0])
+
+    dataset = Labelled(num_images=2, size=(30, 20))
+    [batch] = build_loader(dataset, batch_size=2, pad_multiple=32)
+    assert batch.image_sizes() == [(30, 20)] * 2
+    assert batch.to("cpu").image_sizes() == [(30, 20)] * 2
+
+
+def test_without_a_data_block_the_checkpoint_says_how(teacher, tmp_path):
+    tree = plain()
+    del tree["data"], tree["train"]
+    distiller = made((write(tree, tmp_path), teacher[1]))
+    [batch], [theirs] = loader(Preprocess()), loader(CAFFE)
+    assert torch.equal(distiller._prepare(batch.images, batch.image_sizes()), theirs.images)
+
+
+def test_a_configuration_that_contradicts_the_checkpoint_is_refused(teacher, tmp_path):
+    rgb = write(plain(data={"train": shapes(classes=TURNED)}), tmp_path, "rgb.yaml")
+    with pytest.raises(ConfigError, match=r"distiller.teacher.config .*rgb.yaml.*channels bgr"):
+        made((rgb, teacher[1]))
+    other = write(plain(data={**BGR, "train": shapes(classes=list(THREE))}), tmp_path, "c.yaml")
+    with pytest.raises(ConfigError, match=r"lists the classes \['circle'.*for \['triangle'"):
+        made((other, teacher[1]))
+
+
+@pytest.mark.parametrize("place", ["bbox_head.conv_cls", "bbox_head", "bbox_head[0]", ""])
+def test_class_maps_of_other_classes_are_refused(teacher, place):
+    with pytest.raises(ConfigError, match=r"\['circle'.*teacher's \['triangle', 'circle'"):
+        made(teacher, places=("neck", place))
+    made(teacher, classes=TURNED, places=("neck", place))
+
+
+@pytest.mark.parametrize("place", ["neck", "backbone[0]", "bbox_head:input"])
+def test_features_do_not_depend_on_classes(teacher, place):
+    made(teacher, places=(place,))
+
+
+def test_a_teacher_that_is_not_ours_is_taken_by_its_configuration(teacher, tmp_path):
+    foreign = tmp_path / "foreign.pt"
+    save_checkpoint(foreign, {"state_dict": read_checkpoint(teacher[1])["model"]})
+    assert made((teacher[0], foreign))._prepare is not None
+    with pytest.raises(ConfigError, match="teacher's"):  # as its configuration spells them out
+        made((teacher[0], foreign), places=("bbox_head.conv_cls",))
+
+
+def test_padding_that_the_teacher_cannot_take_is_refused(teacher):
+    with pytest.raises(ConfigError, match=r"multiples of 32.*of 16; set data.pad_multiple=32"):
+        made(teacher, pad_multiple=16)
+    made(teacher, pad_multiple=64)
+
+
+def test_figures_are_those_of_the_teachers_own_images(teacher):
+    """The loss equals one worked out by hand from both sides' own batches."""
+    distiller = made(teacher)
+    own = student(teacher).model()
+    [batch], [theirs] = loader(Preprocess()), loader(CAFFE)
+    with torch.no_grad():
+        with distiller.recorder(own) as recorder:
+            own(batch.images)
+            taught = distiller.teach(batch.images, batch.image_sizes())
+            figure = distiller.compare(recorder, taught)["neck"]
+        maps = zip(_neck(own, batch.images), _neck(distiller.teacher, theirs.images), strict=True)
+        wanted = sum(PKD()(one, other) for one, other in maps)
+    torch.testing.assert_close(figure, wanted)
+    assert isinstance(distiller.pairs[0], DistillPair)
+
+
+def _neck(model: nn.Module, images: torch.Tensor):
+    return model.neck(model.backbone(images))
