@@ -162,7 +162,7 @@ def _add_prune(commands: Any) -> None:
         _prune,
         "remove the least important channels of a trained model, down to a budget\n"
         "The run folder gets the smaller model's checkpoint and its subnet.yaml.",
-        "  razorlite prune CONFIG runs/fcos/checkpoints/best.pt --set prune.budget=0.5",
+        "  razorlite prune CONFIG runs/fcos/checkpoints/best.pt --set prune.budget.macs=50%",
     )
     _add_config_and_checkpoint(parser)
     _add_work_dir(parser)

@@ -17,10 +17,10 @@ may stand in for blocks when a configuration is given as a dict.
 from typing import TypeVar
 
 from razorlite.core._config_interpret import Factory, Partial, interpret
-from razorlite.core._config_load import Config, load
+from razorlite.core._config_load import Config, Overrides, load
 from razorlite.core.errors import ConfigError
 
-__all__ = ["Config", "ConfigError", "Factory", "Partial", "build", "check", "load"]
+__all__ = ["Config", "ConfigError", "Factory", "Overrides", "Partial", "build", "check", "load"]
 
 T = TypeVar("T")
 

@@ -91,7 +91,9 @@ def _as_is(made: Any) -> Any:
 
 
 def _leave_stopping_to_main(_worker: int) -> None:
-    """Ignore Ctrl-C, and a SIGTERM to the whole group for a while: main finishes its step first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let main finish its step first where a signal goes to the whole group of processes."""
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))

@@ -1,5 +1,6 @@
-"""SIGINT and SIGTERM as a request to stop after the current step."""
+"""Signals as a request to stop after the current step."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -15,10 +16,14 @@ class Interrupted(RazorliteError):
 
 
 class StopSignals:
-    """Notes the first SIGINT or SIGTERM within a `with` block; a second one acts at once.
+    """Notes signals within a `with` block that ask a run to end.
+
+    SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal is closed) and SIGUSR1 (batch systems send it
+    before the time is up). A signal that was ignored before, as by nohup, stays so. A second Ctrl-C
+    acts at once; under torchrun, which hands signals on once more, none does.
 
     Attributes:
-        received: the signal's name, or "".
+        received: the first signal's name, or "".
     """
 
     def __init__(self) -> None:
@@ -27,18 +32,23 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in _stopping():
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self) -> None:
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number).name
+        if number == signal.SIGINT and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+            signal.signal(number, self._before.pop(signal.SIGINT, signal.default_int_handler))
+
+
+def _stopping() -> list[signal.Signals]:
+    """Return the signals that ask a run to end, as far as this system has them."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]

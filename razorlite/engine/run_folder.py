@@ -1,7 +1,13 @@
-"""The run folder: what a run may write over, and what a resumed run goes on with."""
+"""The run folder: one run at a time, what it may write over, what a resumed run goes on with."""
 
+import json
 import logging
-from collections.abc import Callable
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,30 +15,67 @@ import yaml
 
 from razorlite.core.distributed import broadcast_object, is_main
 from razorlite.core.errors import RazorliteError, RunFolderError
-from razorlite.core.files import make_folder, write_text_atomic
+from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
+from razorlite.core.locks import Lock
+from razorlite.engine.hooks import Hook
 
 T = TypeVar("T")
 RESULTS = ("checkpoints/*.pt", "subnet.yaml", "journal.jsonl", "report.html", "report.json")
+_LOCK, _RECORD = ".lock", ".run.json"
+_DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 _log = logging.getLogger("razorlite")
 
 
-def prepare_run_folder(path: str | Path, *, resume: bool, config_text: str) -> Path:
-    """Create a run folder, or take up one that is there, and write `config.yaml` into it.
+@contextmanager
+def claimed(path: str | Path, command: str, *, resume: bool) -> Iterator[Path]:
+    """Hold a run folder for a command within the block.
 
-    All ranks call it; rank 0 does the work. A resumed run whose configuration has changed is told
-    what differs.
+    All ranks call it; rank 0 does the work. The folder is created if need be, nothing in it is
+    changed but its lock, and drafts that killed runs left are removed.
 
     Args:
         path: the folder.
+        command: which command writes there, such as "train".
         resume: go on with the run in it; a folder without one is started anew.
-        config_text: the merged configuration as YAML.
 
     Raises:
-        RunFolderError: it holds the results of a run and `resume` is off, or cannot be written.
+        RunFolderError: another run uses it now, it holds the results of another command, or of a
+            run and `resume` is off, or it cannot be written.
     """
     folder = Path(path)
-    on_main(lambda: _prepare(folder, resume, config_text))
-    return folder
+    lock = Lock(folder / _LOCK)
+    try:
+        on_main(lambda: _claim(folder, lock, command, resume))
+        yield folder
+    finally:
+        lock.release()
+
+
+class ConfigFile(Hook):
+    """Writes config.yaml once a run really starts; a refused one leaves the file as it was.
+
+    Args:
+        folder: the run folder.
+        text: the merged configuration as YAML.
+    """
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self._folder, self._text = folder, text
+
+    def start(self, runner: Any) -> None:
+        """Write the file."""
+        write_config(self._folder, self._text)
+
+
+def write_config(folder: Path, text: str) -> None:
+    """Write a run's config.yaml; tell what has changed since an earlier sitting.
+
+    All ranks call it; rank 0 does the work.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    on_main(lambda: _write_config(folder / "config.yaml", text))
 
 
 def on_main(work: Callable[[], T]) -> T | None:
@@ -55,21 +98,10 @@ def on_main(work: Callable[[], T]) -> T | None:
     return result
 
 
-def _prepare(folder: Path, resume: bool, config_text: str) -> None:
-    found = sorted(str(p.relative_to(folder)) for glob in RESULTS for p in folder.glob(glob))
-    if found and not resume:
-        raise RunFolderError(
-            f"{folder} already holds a run ({_few(found)}); go on with it by --resume, or choose "
-            f"another folder by --work-dir"
-        )
-    make_folder(folder / "checkpoints")
-    config = folder / "config.yaml"
-    if resume and config.is_file():
-        for line in changes(config.read_text(encoding="utf-8"), config_text):
-            _log.warning("resuming with a changed configuration: %s", line)
-    if not found:
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-    write_text_atomic(config, config_text)
+def results(folder: Path) -> list[str]:
+    """Return what a folder holds that a new run must not replace; relative paths."""
+    found = [path for glob in RESULTS for path in folder.glob(glob) if not _is_empty(path)]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def changes(old: str, new: str) -> list[str]:
@@ -80,6 +112,93 @@ def changes(old: str, new: str) -> list[str]:
         for key in [*before, *(k for k in after if k not in before)]
         if before.get(key, "absent") != after.get(key, "absent")
     ]
+
+
+def _claim(folder: Path, lock: Lock, command: str, resume: bool) -> None:
+    if not lock.path.exists():
+        _check(folder, command, resume)  # leave no trace in a folder that is refused
+    make_folder(folder)
+    with explain_write_errors(lock.path):
+        outcome = lock.acquire()
+    if outcome == "busy":
+        raise RunFolderError(_in_use(folder))
+    _check(folder, command, resume)  # another run may have ended meanwhile
+    if outcome == "unknown":
+        _log.warning("%s lies where files cannot be locked: take care that one run uses it", folder)
+        return
+    write_text_atomic(folder / _RECORD, json.dumps(_record(command)) + "\n")
+    _remove_drafts(folder)
+
+
+def _check(folder: Path, command: str, resume: bool) -> None:
+    found = results(folder)
+    if not found:
+        return
+    theirs = _command(folder, found)
+    if theirs != command:
+        raise RunFolderError(
+            f"{folder} holds a run of `razorlite {theirs}` ({_few(found)}), not of `razorlite "
+            f"{command}`; choose another folder by --work-dir"
+        )
+    if not resume:
+        raise RunFolderError(
+            f"{folder} already holds a run ({_few(found)}); go on with it by --resume, or choose "
+            f"another folder by --work-dir"
+        )
+
+
+def _command(folder: Path, found: list[str]) -> str:
+    """Return which command wrote a folder, by its record, else by its results."""
+    told = _read_record(folder).get("command")
+    if isinstance(told, str):
+        return told
+    marks = {"journal.jsonl": "search", "report.html": "demo", "subnet.yaml": "prune"}
+    return next((marks[name] for name in marks if name in found), "train")
+
+
+def _record(command: str) -> dict[str, Any]:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return {"command": command, "process": os.getpid(), "host": socket.gethostname(), "since": now}
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _in_use(folder: Path) -> str:
+    record = _read_record(folder)
+    who = "another run"
+    if record.keys() >= {"command", "process", "host", "since"}:
+        who = "`razorlite {command}` (process {process} on {host}, since {since})".format(**record)
+    return f"{folder} is in use by {who}; wait for its end, or choose another folder by --work-dir"
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Remove files that runs were killed in the middle of writing."""
+    for path in folder.rglob(".*.tmp"):
+        if _DRAFT.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a journal has no record after its first line, which says what is searched."""
+    if path.name != "journal.jsonl":
+        return False
+    with suppress(OSError):
+        return path.read_bytes().count(b"\n") < 2
+    return False
+
+
+def _write_config(path: Path, text: str) -> None:
+    if path.is_file() and results(path.parent):
+        for line in changes(path.read_text(encoding="utf-8", errors="replace"), text):
+            _log.warning("resuming with a changed configuration: %s", line)
+    write_text_atomic(path, text)
 
 
 def _parse(text: str) -> Any:

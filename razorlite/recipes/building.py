@@ -1,12 +1,12 @@
 """From a configuration to a model: plain, a supernet, an exported or a slimmed subnet."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError, SubnetError
 from razorlite.engine.checkpoint import LoadReport, load_weights, read_state_dict
 from razorlite.prune import apply
@@ -37,14 +37,14 @@ class Built:
         return self.space is not None and self.subnet is None
 
 
-def build_model(config: ConfigLike, overrides: Sequence[str] = ()) -> nn.Module:
+def build_model(config: ConfigLike, overrides: Overrides = ()) -> nn.Module:
     """Return the model that a configuration describes.
 
     A `mutator` block makes it a supernet; with `subnet` it is a plain model again.
 
     Args:
         config: a YAML file, the name of a shipped configuration, or a dict.
-        overrides: "a.b=value" each.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
 
     Raises:
         ConfigError: the configuration is wrong.

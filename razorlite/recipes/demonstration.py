@@ -113,17 +113,17 @@ def _controls(folder: Path) -> None:
 
 def _retrained(name: str, folder: Path, weights: Path) -> Contestant:
     subnet = folder / f"{name}.yaml"
-    train("demo/subnet", folder / name, [f"subnet={subnet}", f"load_from={weights}"])
+    train("demo/subnet", folder / name, {"subnet": str(subnet), "load_from": str(weights)})
     return Contestant(name, "demo/subnet", subnet, folder / name / "checkpoints" / "last.pt")
 
 
 def _distilled(folder: Path, *, student: Contestant, teacher: Contestant) -> Contestant:
-    overrides = [
-        f"subnet={student.subnet}",
-        f"load_from={student.checkpoint}",
-        f"distiller.teacher.checkpoint={teacher.checkpoint}",
-        f"distiller.teacher.subnet={teacher.subnet}",
-    ]
+    overrides = {
+        "subnet": str(student.subnet),
+        "load_from": str(student.checkpoint),
+        "distiller.teacher.checkpoint": str(teacher.checkpoint),
+        "distiller.teacher.subnet": str(teacher.subnet),
+    }
     train("demo/distill", folder / "distilled", overrides)
     checkpoint = folder / "distilled" / "checkpoints" / "last.pt"
     return Contestant("distilled", "demo/subnet", student.subnet, checkpoint)
@@ -131,7 +131,7 @@ def _distilled(folder: Path, *, student: Contestant, teacher: Contestant) -> Con
 
 def _pruned(folder: Path, before: Contestant) -> Contestant:
     where = folder / "pruned"
-    prune("demo/prune", before.checkpoint, where, [f"subnet={before.subnet}"])
+    prune("demo/prune", before.checkpoint, where, {"subnet": str(before.subnet)})
     subnet, checkpoint = where / "subnet.yaml", where / "checkpoints" / "last.pt"
     return Contestant("pruned", "demo/prune", subnet, checkpoint)
 

@@ -1,6 +1,6 @@
 """What a configuration file may say: the dataclasses every command reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from torch import nn
 
 from razorlite import evaluation, models
 from razorlite.core import config as core_config
-from razorlite.core.config import Config, Factory
+from razorlite.core.config import Config, Factory, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Positive, Range, Seed, Size, Whole, checked
 from razorlite.data import IMAGENET_MEAN, IMAGENET_STD, Dataset, Preprocess, Transform
@@ -17,6 +17,7 @@ from razorlite.distill import DistillerConfig
 from razorlite.engine.config import TrainConfig
 from razorlite.evaluation.metric import Metric
 from razorlite.prune.config import PruneConfig
+from razorlite.recipes.paths import located
 from razorlite.search.config import SearchConfig
 from razorlite.space import Mutator
 
@@ -170,7 +171,7 @@ class Experiment:
 ConfigLike = str | Path | Mapping[str, Any] | Config
 
 
-def load_config(config: ConfigLike, overrides: Sequence[str] = ()) -> Config:
+def load_config(config: ConfigLike, overrides: Overrides = ()) -> Config:
     """Read a configuration and check the whole of it against the constructors it names.
 
     Args:
@@ -185,11 +186,11 @@ def load_config(config: ConfigLike, overrides: Sequence[str] = ()) -> Config:
     return loaded
 
 
-def read(config: ConfigLike, overrides: Sequence[str] = ()) -> tuple[Config, Experiment]:
+def read(config: ConfigLike, overrides: Overrides = ()) -> tuple[Config, Experiment]:
     """Return a checked configuration and its typed form.
 
     Raises:
         ConfigError: as `load_config`.
     """
-    loaded = core_config.load(config, overrides)
+    loaded = located(core_config.load(config, overrides))
     return loaded, core_config.build(loaded, Experiment)

@@ -1,12 +1,12 @@
 """What a model costs and how good it is: the commands `cost` and `test`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from razorlite.core.config import Overrides
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
 from razorlite.core.streams import safe_console
@@ -25,7 +25,7 @@ def cost(
     config: ConfigLike,
     subnet: str | Path | None = None,
     shape: tuple[int, int] | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     as_json: bool = False,
 ) -> dict[str, Any]:
     """Count what a configuration's model costs for one image.
@@ -34,7 +34,7 @@ def cost(
         config: a YAML file, the name of a shipped configuration, or a dict.
         subnet: a subnet file: count the exported or slimmed model.
         shape: (height, width) in pixels; the configuration's `shape` by default.
-        overrides: "a.b=value" each.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
         as_json: print nothing.
 
     Returns:
@@ -58,7 +58,7 @@ def test(
     config: ConfigLike,
     checkpoint: str | Path,
     subnet: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     as_json: bool = False,
 ) -> dict[str, float]:
     """Measure a checkpoint on the configuration's test images.
@@ -70,7 +70,7 @@ def test(
         config: a YAML file, the name of a shipped configuration, or a dict.
         checkpoint: weights of the configuration's model.
         subnet: a subnet file instead of the configuration's.
-        overrides: "a.b=value" each.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
         as_json: print nothing.
 
     Returns:

@@ -1,23 +1,24 @@
 """The command `prune`: a trained model with fewer channels, fine-tuned."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from razorlite.core.config import load
+from razorlite.core.config import Overrides, load
 from razorlite.core.errors import ConfigError
 from razorlite.cost import count
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.engine.launch import session
-from razorlite.engine.run_folder import on_main, prepare_run_folder
+from razorlite.engine.run_folder import claimed, on_main, write_config
 from razorlite.prune import Budget, PruneConfig, apply, compose, polynomial_schedule
 from razorlite.recipes.building import Built, build, load_trained
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
+from razorlite.recipes.paths import portable
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.training import build_runner, describe, draw
 from razorlite.space import Subnet
@@ -31,7 +32,7 @@ def prune(
     config: ConfigLike,
     checkpoint: str | Path,
     work_dir: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
 ) -> Subnet:
     """Remove a trained model's least important channels down to a budget, and fine-tune.
 
@@ -43,7 +44,7 @@ def prune(
         config: a YAML file, the name of a shipped configuration, or a dict.
         checkpoint: weights of the configuration's model.
         work_dir: run folder.
-        overrides: "a.b=value" each.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
 
     Returns:
         What is kept, with its cost and scores; of an exported subnet, with its choices.
@@ -67,25 +68,26 @@ def prune(
         budgets = _budgets(settings, built, experiment)
         settings.pruner().plan(built.model, experiment.shape)  # an impossible budget fails here
         folder = run_folder(merged, experiment, work_dir, "pruned")
-        final = load(merged, [f"subnet={folder / 'subnet.yaml'}"])
-        prepare_run_folder(folder, resume=False, config_text=final.dump())
-        kept = built.subnet or Subnet()
-        sizes = {g.name: g.size for g in channel_groups(built.model, experiment.shape)}
-        scores: dict[str, float] = {}
-        for number, budget in enumerate(budgets, 1):
-            last = number == len(budgets)
-            kept, built = _shrink(built, kept, settings, budget, experiment)
+        final = load(merged, {"subnet": str(folder / "subnet.yaml")})
+        with claimed(folder, "prune", resume=False):
+            write_config(folder, portable(final, folder).dump())
+            kept = built.subnet or Subnet()
+            sizes = {g.name: g.size for g in channel_groups(built.model, experiment.shape)}
+            scores: dict[str, float] = {}
+            for number, budget in enumerate(budgets, 1):
+                last = number == len(budgets)
+                kept, built = _shrink(built, kept, settings, budget, experiment)
+                on_main(partial(_write, kept, sizes, folder))
+                where = folder if last else folder / f"round_{number}"
+                card = replace(describe(final, experiment, built, source.classes), subnet=kept)
+                if experiment.data is None:
+                    card = replace(card, preprocess=source.preprocess)
+                elif experiment.train is not None:
+                    card = replace(card, classes=splits.classes)
+                scores = _tune(built, splits, experiment, where, card)
+            origin = {**kept.origin, "checkpoint": str(checkpoint)}
+            kept = kept.with_figures(scores=scores, origin=origin)
             on_main(partial(_write, kept, sizes, folder))
-            where = folder if last else folder / f"round_{number}"
-            card = replace(describe(final, experiment, built, source.classes), subnet=kept)
-            if experiment.data is None:
-                card = replace(card, preprocess=source.preprocess)
-            elif experiment.train is not None:
-                card = replace(card, classes=splits.classes)
-            scores = _tune(built, splits, experiment, where, card)
-        origin = {**kept.origin, "checkpoint": str(checkpoint)}
-        kept = kept.with_figures(scores=scores, origin=origin)
-        on_main(partial(_write, kept, sizes, folder))
     return kept
 
 

@@ -1,22 +1,24 @@
 """The command `search`: the best subnet of a trained supernet within a budget."""
 
 import logging
-from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import Constraint, CostTable
 from razorlite.engine.launch import session
-from razorlite.engine.run_folder import on_main, prepare_run_folder
+from razorlite.engine.run_folder import claimed, on_main, write_config
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, load_trained, place
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
+from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import search_pictures
 from razorlite.recipes.splits import Splits
 from razorlite.search import SearchConfig, Study, SupernetScore, Trial, build_study
@@ -29,7 +31,7 @@ def search(
     config: ConfigLike,
     checkpoint: str | Path,
     work_dir: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     resume: bool = False,
 ) -> Subnet:
     """Search a trained supernet for the best subnet within the configuration's constraints.
@@ -41,7 +43,7 @@ def search(
         config: a YAML file, the name of a shipped configuration, or a dict.
         checkpoint: weights of the supernet.
         work_dir: run folder; gets config.yaml, journal.jsonl, subnet.yaml and pictures.
-        overrides: "a.b=value" each.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
         resume: go on with the search in the run folder.
 
     Returns:
@@ -65,22 +67,23 @@ def search(
         compare(space.model, splits.classes, dataset=splits.train)
         splits.check_search_split(settings.allow_test_split)
         folder = run_folder(merged, experiment, work_dir, "search")
-        prepare_run_folder(folder, resume=resume, config_text=merged.dump())
-        study = build_study(
-            settings,
-            space=space,
-            table=table,
-            score=supernet_score(space, splits, settings.recalibrate_batches, device),
-            journal=folder / "journal.jsonl",
-            seed=experiment.seed,
-            settings={"weights": _digest(space.model), "shape": list(experiment.shape)},
-            progress=_report,
-        )
-        best = study.run(resume=resume)
-        subnet = best.subnet.with_figures(
-            origin={"made_by": "search", "checkpoint": str(checkpoint), "trial": best.number}
-        )
-        on_main(lambda: _finish(study, subnet, folder))
+        with claimed(folder, "search", resume=resume):
+            study = build_study(
+                settings,
+                space=space,
+                table=table,
+                score=supernet_score(space, splits, settings.recalibrate_batches, device),
+                journal=folder / "journal.jsonl",
+                seed=experiment.seed,
+                settings={"weights": _digest(space.model), "shape": list(experiment.shape)},
+                progress=_report,
+            )
+            start = partial(write_config, folder, portable(merged, folder).dump())
+            best = study.run(resume=resume, started=start)
+            subnet = best.subnet.with_figures(
+                origin={"made_by": "search", "checkpoint": str(checkpoint), "trial": best.number}
+            )
+            on_main(lambda: _finish(study, subnet, folder))
     return subnet
 
 

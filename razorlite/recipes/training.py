@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from razorlite.core.config import Config
+from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import CostTable
 from razorlite.distill import DistilledStep
 from razorlite.engine.launch import session
-from razorlite.engine.run_folder import on_main, prepare_run_folder
+from razorlite.engine.run_folder import ConfigFile, claimed, on_main
 from razorlite.engine.runner import Runner
 from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
@@ -23,6 +23,7 @@ from razorlite.recipes.card import ModelCard, check_preprocess, read_card
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
+from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.teaching import build_distiller
@@ -35,7 +36,7 @@ _CALIBRATION_BATCHES = 10
 def train(
     config: ConfigLike,
     work_dir: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     resume: bool = False,
 ) -> dict[str, float]:
     """Train what a configuration describes.
@@ -47,7 +48,7 @@ def train(
     Args:
         config: a YAML file, the name of a shipped configuration, or a dict.
         work_dir: run folder; the configuration's or work_dirs/<its name> by default.
-        overrides: "a.b=value" each.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
         resume: go on with the run in the run folder, exactly where it stopped.
 
     Returns:
@@ -59,7 +60,7 @@ def train(
         CheckpointError: a checkpoint cannot be read or is of another model.
         RunFolderError: the run folder holds another run, or cannot be written.
         TrainingError: a loss is not finite.
-        Interrupted: SIGINT or SIGTERM; the state is saved.
+        Interrupted: a signal asked the run to end (see `StopSignals`); the state is saved.
     """
     merged, experiment = read(config, overrides)
     with session(experiment.device, experiment.seed) as device:
@@ -68,10 +69,11 @@ def train(
         last = folder / "checkpoints" / "last.pt"
         splits = _start(built, experiment, device, last if resume and last.exists() else None)
         card = describe(merged, experiment, built, splits.classes)
-        runner = build_runner(experiment, built, splits, folder, card)
-        prepare_run_folder(runner.folder, resume=resume, config_text=merged.dump())
-        figures = runner.run(resume=resume)
-        draw(built, splits, runner.folder)
+        with claimed(folder, "train", resume=resume):
+            runner = build_runner(experiment, built, splits, folder, card)
+            runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))
+            figures = runner.run(resume=resume)
+            draw(built, splits, folder)
     return figures
 
 

@@ -89,11 +89,12 @@ class Study:
         self._journal = None if journal is None else Journal(journal)
         self._known: dict[tuple[str, ...], Trial] = {}
 
-    def run(self, *, resume: bool = False) -> Trial:
+    def run(self, *, resume: bool = False, started: Callable[[], None] | None = None) -> Trial:
         """Search to the end and return the best trial.
 
         Args:
             resume: go on from the journal; where there is none, start.
+            started: called once the journal is known to be this search's.
 
         Raises:
             RunFolderError: there is a journal and `resume` is off, or it is of another search.
@@ -101,6 +102,8 @@ class Study:
             BudgetError: no candidate meets the constraint.
         """
         recorded = self._open(resume)
+        if started is not None:
+            started()
         while True:
             proposed = self.searcher.ask(self._wanted())
             if not proposed:
@@ -151,7 +154,8 @@ class Study:
             return []
         records = self._journal.read()
         header = self._header()
-        if not records:
+        if len(records) < 2:  # no trial: a search that failed at its first one
+            self._journal.path.unlink(missing_ok=True)
             self._journal.append(header)
             return []
         if not resume:

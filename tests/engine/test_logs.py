@@ -20,7 +20,6 @@ from razorlite.engine.random_state import (
     seed_everything,
     set_random_state,
 )
-from razorlite.engine.run_folder import changes, prepare_run_folder
 from tests.engine.toys import make_runner
 
 LINE = {
@@ -167,36 +166,3 @@ class TestRandomState:
         first = self.draw()
         seed_everything(5, rank=1)
         assert all(a != b for a, b in zip(first, self.draw(), strict=True))
-
-
-class TestRunFolder:
-    def test_results_are_not_written_over(self, tmp_path):
-        make_runner(tmp_path).run()
-        with pytest.raises(RunFolderError, match=r"already holds a run \(checkpoints/last.pt\)"):
-            prepare_run_folder(tmp_path, resume=False, config_text="seed: 1\n")
-        assert not (tmp_path / "config.yaml").exists()
-
-    def test_lines_of_a_run_without_results_are_dropped(self, tmp_path):
-        (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
-        prepare_run_folder(tmp_path, resume=False, config_text="seed: 1\n")
-        assert not (tmp_path / "metrics.jsonl").exists()
-        assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
-
-    def test_changes_of_a_resumed_run_are_told(self, tmp_path, caplog):
-        prepare_run_folder(tmp_path, resume=False, config_text="a: {b: 1, c: 2}\n")
-        prepare_run_folder(tmp_path, resume=True, config_text="a: {b: 3}\nd: [1]\n")
-        told = [record.getMessage() for record in caplog.records]
-        assert told[0] == "resuming with a changed configuration: a.b: 1 -> 3"
-        assert len(told) == 3
-
-    def test_changes_by_hand(self):
-        assert changes("a: {b: 1, c: 2}\n", "a: {b: 3}\nd: [1]\n") == [
-            "a.b: 1 -> 3",
-            "a.c: 2 -> absent",
-            "d: absent -> [1]",
-        ]
-
-    def test_folder_that_cannot_be_made(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(RunFolderError, match="cannot write"):
-            prepare_run_folder(tmp_path / "file" / "run", resume=False, config_text="")

@@ -216,6 +216,7 @@ class TestBudgets:
     def test_unknown_metric(self, pipeline, tmp_path, capsys):
         words = ["search", pipeline.supernet, pipeline.weights, "--work-dir", tmp_path / "run"]
         assert "AP" in complaint(capsys, *words, "--set", "search.metric=APP")
+        assert cli.main([str(word) for word in words]) == 0  # the corrected command
 
     def test_search_on_the_test_images_is_refused(self, pipeline, tmp_path, capsys):
         config = changed(pipeline, tmp_path, "data.search", pipeline.tree["data"]["test"])
@@ -257,8 +258,8 @@ class TestRunFolders:
         before = (folder / "checkpoints/last.pt").read_bytes()
         kept = (folder / "config.yaml").read_text()
         told = complaint(capsys, "train", config, "--work-dir", folder, "--resume")
-        (folder / "config.yaml").write_text(kept)
         assert "last.pt" in told
+        assert (folder / "config.yaml").read_text() == kept
         assert (folder / "checkpoints/last.pt").read_bytes() == before
 
     def test_a_loss_that_is_not_finite(self, pipeline, tmp_path, capsys):

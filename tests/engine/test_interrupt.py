@@ -1,0 +1,74 @@
+"""Signals that ask a run to end: which, and what a second one does."""
+
+import os
+import signal
+
+import pytest
+
+from razorlite.engine.interrupt import Interrupted, StopSignals
+from tests.engine.toys import make_runner
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
+NAMES = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"]
+
+
+def send(name):
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_noted_and_then_as_before(name):
+    before = signal.getsignal(getattr(signal, name))
+    with StopSignals() as signals:
+        assert signals.received == ""
+        send(name)
+        assert signals.received == name
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_repeated_ones_wait_for_the_step(name):
+    with StopSignals() as signals:
+        send(name)
+        send(name)  # a shell hands SIGHUP on once more
+        send("SIGINT")
+        assert signals.received == name
+
+
+def test_a_second_ctrl_c_acts_at_once():
+    with StopSignals():
+        send("SIGINT")
+        with pytest.raises(KeyboardInterrupt):
+            send("SIGINT")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_under_torchrun_none_does(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with StopSignals() as signals:
+        send("SIGINT")
+        send("SIGINT")
+        assert signals.received == "SIGINT"
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            send("SIGHUP")
+            assert signals.received == ""
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_saves_and_stops(tmp_path, name):
+    def step(model, batch, backward):
+        send(name)
+        loss = model.loss(batch.images, batch.targets)["loss_fit"]
+        backward(loss)
+        return {"loss": loss.item()}
+
+    with pytest.raises(Interrupted, match=r"stopped after step 1 of 10, saved in .*last\.pt"):
+        make_runner(tmp_path, step=step).run()
+    assert make_runner(tmp_path).run(resume=True) == {}
