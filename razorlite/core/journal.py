@@ -55,15 +55,23 @@ class Journal:
         Raises:
             RunFolderError: a line before the last is not a JSON object; names it.
         """
+        return [record for _, record in self.numbered()]
+
+    def numbered(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return the number of each whole line, from 1, and its record.
+
+        Raises:
+            RunFolderError: as `read`.
+        """
         if not self.path.exists():
             return []
         lines = self.path.read_bytes().split(b"\n")[:-1]
-        return [self._parse(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        return [(n, self._parse(n, line)) for n, line in enumerate(lines, 1) if line.strip()]
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             raise RunFolderError(

@@ -6,10 +6,12 @@ from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.pareto import pareto_front
 from razorlite.search.scoring import SupernetScore
 from razorlite.search.searcher import ExhaustiveSearcher, RandomSearcher, Searcher
-from razorlite.search.study import SearchError, Study
+from razorlite.search.study import Study
 from razorlite.search.trial import Trial
+from razorlite.search.workers import CandidateError, SearchError
 
 __all__ = [
+    "CandidateError",
     "Candidates",
     "EvolutionSearcher",
     "ExhaustiveSearcher",

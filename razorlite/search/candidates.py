@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from razorlite.core.errors import BudgetError, ConfigError
+from razorlite.core.errors import BudgetError
 from razorlite.cost import Constraint, CostModel, shown
+from razorlite.search.feasible import Feasible
 from razorlite.space import ChoiceSpace
 
 _BLOCK = 4096  # points drawn at once
@@ -45,17 +46,24 @@ class Candidates:
         constraint: Constraint | None = None,
         seed: int = 0,
     ) -> None:
-        self.space, self.table, self.seed = space, table, seed
-        self.constraint = constraint or Constraint()
-        need_table(self.constraint, table)
+        self.space, self.seed = space, seed
+        self.feasible = Feasible(table, constraint or Constraint())
         self.rng = np.random.default_rng(seed)
         self._taken: dict[bytes, None] = {}
 
+    @property
+    def table(self) -> CostModel | None:
+        """The costs of the space's points."""
+        return self.feasible.table
+
+    @property
+    def constraint(self) -> Constraint:
+        """What a point may cost."""
+        return self.feasible.constraint
+
     def allowed(self, points: np.ndarray) -> np.ndarray:
         """Return which of (N, M) points meet the constraint, (N,) bool."""
-        if self.table is None or not self.constraint.limits:
-            return np.ones(len(points), dtype=bool)
-        return self.constraint.allows(self.table.many(points))
+        return self.feasible(points)
 
     def take(self, point: np.ndarray) -> bool:
         """Give out a point if it is new and allowed; return whether it was."""
@@ -134,9 +142,8 @@ class Candidates:
 
     def _walk(self, point: np.ndarray) -> np.ndarray | None:
         """Change places at random, each time nearer to the constraint, until it is met."""
-        assert self.table is not None
         point = point.copy()
-        excess = float(self.constraint.excess(self.table.many(point[None]))[0])
+        excess = float(self.feasible.excess(point[None])[0])
         while excess > 0:
             moves, left = self._single_moves(point)
             if not (left < excess).any():
@@ -164,10 +171,9 @@ class Candidates:
 
     def _left(self, point: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """Return the (K,) excess of a point after each of (K, J, 2) sets of changes."""
-        assert self.table is not None
         points = np.tile(point, (len(moves), 1))
         points[np.arange(len(moves))[:, None], moves[..., 0]] = moves[..., 1]
-        return self.constraint.excess(self.table.many(points))
+        return self.feasible.excess(points)
 
     def _changes(self, point: np.ndarray) -> np.ndarray:
         """Return (K, 2), place and choice of each single change."""
@@ -179,27 +185,7 @@ class Candidates:
         """Say what the nearest of some random points costs."""
         if self.table is None:
             return ""
-        figures = self.table.many(self.space.random_indices(np.random.default_rng(0), _BLOCK))
-        nearest = int(self.constraint.excess(figures).argmin())
-        costs = ", ".join(f"{n} {shown(v[nearest].item())}" for n, v in figures.items())
+        points = self.space.random_indices(np.random.default_rng(0), _BLOCK)
+        nearest = points[self.feasible.excess(points).argmin()]
+        costs = ", ".join(f"{n} {shown(v)}" for n, v in self.feasible.cost(nearest).items())
         return f"; the nearest of {_BLOCK} random ones has {costs}"
-
-
-def need_table(constraint: Constraint, table: CostModel | None) -> None:
-    """Refuse a constraint that nothing says the costs for.
-
-    Raises:
-        ConfigError: there is no table, or it lacks what is limited.
-    """
-    missing = [limit.name for limit in constraint.limits if limit.name not in names_of(table)]
-    if missing:
-        known = ", ".join(names_of(table)) or "none: there is no table"
-        raise ConfigError(
-            f"the constraint {constraint} limits {missing[0]}, and the costs known are {known}; "
-            f"give a table that has it"
-        )
-
-
-def names_of(table: CostModel | None) -> tuple[str, ...]:
-    """Return the kinds of cost that a table has."""
-    return () if table is None else tuple(table.names)

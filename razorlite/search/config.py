@@ -9,11 +9,12 @@ from typing import Any
 
 from razorlite.core.config import Partial
 from razorlite.core.ranges import Count, Whole, checked
-from razorlite.cost import Constraint, CostTable
+from razorlite.cost import Constraint, CostModel
 from razorlite.search.candidates import Candidates
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.searcher import Searcher
-from razorlite.search.study import Progress, Score, Study
+from razorlite.search.study import Progress, Study
+from razorlite.search.workers import Score
 from razorlite.space import ChoiceSpace
 
 
@@ -46,7 +47,7 @@ def build_study(
     config: SearchConfig,
     *,
     space: ChoiceSpace,
-    table: CostTable,
+    table: CostModel,
     score: Score,
     journal: str | Path | None = None,
     seed: int = 0,

@@ -27,7 +27,7 @@ class Trial:
     subnet: Subnet
     score: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    cost: Mapping[str, int] = field(default_factory=dict)
+    cost: Mapping[str, int | float] = field(default_factory=dict)
     error: str | None = None
     seconds: float = 0.0
 

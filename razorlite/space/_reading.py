@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from razorlite.core.registry import suggestion
 if TYPE_CHECKING:
     from razorlite.space.subnet import Subnet
 
+_LARGEST = 4 << 20  # bytes of a subnet file
 _OURS = ("format", "fingerprint", "origin", "cost", "scores", "choices", "channels")
 
 
@@ -54,11 +56,13 @@ def read_choices(
         place = _place(key, choices, paths)
         if name not in choices[place]:
             raise SubnetError(
-                f"{key} wants one of {', '.join(choices[place])}, got {_show(name)}"
+                f"{_short(key)} wants one of {', '.join(choices[place])}, got {_show(name)}"
                 f"{suggestion(name, choices[place])}"
             )
         if found.setdefault(place, name) != name:
-            raise SubnetError(f"{key} wants {found[place]} as elsewhere in {place}, got {name}")
+            raise SubnetError(
+                f"{_short(key)} wants {found[place]} as elsewhere in {place}, got {name}"
+            )
     for place in choices:
         if place not in found:
             raise SubnetError(
@@ -68,7 +72,7 @@ def read_choices(
     if subnet.fingerprint not in ("", fingerprint):
         raise SubnetError(
             f"belongs to another search space: wants fingerprint {fingerprint}, got "
-            f"{subnet.fingerprint}; use the config it was searched with"
+            f"{_short(subnet.fingerprint)}; use the config it was searched with"
         )
     ordered = {place: found[place] for place in choices}
     return replace(subnet, choices=ordered, fingerprint=fingerprint)
@@ -88,20 +92,35 @@ def _place(key: str, choices: Mapping[str, tuple[str, ...]], paths: Mapping[str,
     known = [*choices, *paths]
     shown = f"{known[0]} to {list(choices)[-1]}"
     raise SubnetError(
-        f"{key} is no place of this search space, which has {len(choices)} ({shown})"
+        f"{_short(key)} is no place of this search space, which has {len(choices)} ({shown})"
         f"{suggestion(key, known) or '; is the file of another model?'}"
     )
 
 
 def _load_yaml(path: Path) -> Any:
+    text = _read_text(path)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
+    except SubnetError:
+        raise
+    except RecursionError as error:
+        raise SubnetError("not a subnet file: it is nested too deeply") from error
+    except Exception as error:  # whatever YAML's constructors make of odd tags and dates
+        raise SubnetError(f"not YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            raise SubnetError("is no file but a folder, a pipe or a device")
+        if path.stat().st_size > _LARGEST:
+            raise SubnetError(f"has more than {_LARGEST:,} bytes; is it a subnet file?")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SubnetError("not a UTF-8 text file; is it a subnet file?") from error
-    except OSError as error:
-        raise SubnetError(f"cannot read: {error.strerror}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SubnetError(f"not YAML: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SubnetError(f"cannot read: {reason}") from error
 
 
 def _ours(tree: dict[Any, Any]) -> dict[str, Any]:
@@ -126,19 +145,21 @@ def _chosen(key: str, value: Any) -> str:
     """Return the name in `name`, `{chosen: name}` or `{chosen: [name]}`."""
     if isinstance(value, dict):
         if "chosen" not in value:
-            raise SubnetError(f"{key} wants 'chosen: NAME', got {_show(value)}")
+            raise SubnetError(f"{_short(key)} wants 'chosen: NAME', got {_show(value)}")
         value = value["chosen"]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, str):
-        raise SubnetError(f"{key} wants the name of one choice, got {_show(value)}")
+        raise SubnetError(f"{_short(key)} wants the name of one choice, got {_show(value)}")
     return value
 
 
 def _kept(key: str, value: Any) -> tuple[int, ...]:
     whole = isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
     if not whole or not value or sorted(set(value)) != value:
-        raise SubnetError(f"channels.{key} wants rising channel numbers from 0, got {_show(value)}")
+        raise SubnetError(
+            f"channels.{_short(key)} wants rising channel numbers from 0, got {_show(value)}"
+        )
     return tuple(value)
 
 
@@ -152,22 +173,46 @@ def _mapping(tree: dict[Any, Any], name: str) -> dict[Any, Any]:
 def _figures(tree: dict[Any, Any], name: str) -> dict[str, float]:
     figures = _mapping(tree, name)
     for key, value in figures.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise SubnetError(f"{name}.{key} wants a number, got {_show(value)}")
+        if type(value) not in (int, float):
+            raise SubnetError(f"{name}.{_short(key)} wants a number, got {_show(value)}")
+        if not _is_finite(value):
+            raise SubnetError(f"{name}.{_short(key)} wants a finite number, got {_show(value)}")
     return {str(key): value for key, value in figures.items()}
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def _show(value: Any) -> str:
-    text = repr(value)
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    text = f"{text!r}" if isinstance(value, str) else text
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _short(key: Any) -> str:
+    """Return a key as it is written, in one line and not too long."""
+    text = " ".join(str(key).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses a key written twice."""
+    """Refuses a key written twice, and aliases, of which a short file can make gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1
+            raise SubnetError(f"line {line}: aliases (*) have no place in a subnet file")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
-        if twice is not None:
-            raise SubnetError(f"line {node.start_mark.line + 1}: {_show(twice)} is written twice")
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                line = key.start_mark.line + 1
+                raise SubnetError(f"line {line}: {_show(key.value)} is written twice")
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)

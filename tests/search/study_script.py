@@ -11,7 +11,7 @@ import time
 import torch.distributed as dist
 
 from razorlite.core.distributed import is_main
-from razorlite.search import EvolutionSearcher, Study
+from razorlite.search import CandidateError, EvolutionSearcher, Study
 from tests.search.contract import candidates, score
 
 
@@ -24,7 +24,7 @@ def main(journal: str, seconds: float) -> None:
         time.sleep(seconds)
         value = score(found.space, subnet)
         if value == -11:
-            raise ValueError("this one fails")
+            raise CandidateError("this one fails")
         return {"AP": value, "AP50": value / 2}
 
     study = Study(

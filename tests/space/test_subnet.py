@@ -58,7 +58,7 @@ def test_paths_with_other_parts_in_front_are_found(tmp_path):
         ("a: {chosen: [x, y]}\nb: z\n", r"a wants the name of one choice, got \['x', 'y'\]"),
         ("a: {chose: x}\nb: z\n", "a wants 'chosen: NAME'"),
         ("a: 3\nb: z\n", "a wants the name of one choice, got 3"),
-        ("a: x\na: y\nb: z\n", "line 1: 'a' is written twice"),
+        ("a: x\na: y\nb: z\n", "line 2: 'a' is written twice"),
         ("- a\n- b\n", "wants 'key: value' lines"),
         ("", "wants 'key: value' lines, got None"),
         ("a: [x\n", "not YAML"),

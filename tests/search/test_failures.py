@@ -1,0 +1,233 @@
+"""Whose fault a failure is: the candidate's own, or one that ends the search and can be mended."""
+
+import errno
+
+import pytest
+import torch
+
+from razorlite.core import files, journal
+from razorlite.core.errors import ConfigError, DataError, RunFolderError
+from razorlite.core.journal import Journal
+from razorlite.cost import Constraint, CostTable, Limit
+from razorlite.search import (
+    CandidateError,
+    Candidates,
+    EvolutionSearcher,
+    RandomSearcher,
+    SearchError,
+    Study,
+)
+from razorlite.search.workers import Outcome, ProcessWorkers
+from razorlite.space import ChoiceSpace
+from tests.search.contract import candidates, score, small_space
+
+FAULTS = [
+    (OSError(errno.EIO, "Input/output error"), SearchError, r"OSError: \[Errno 5\] Input/output"),
+    (RuntimeError("CUDA error: an illegal\naccess"), SearchError, "RuntimeError: CUDA error: an i"),
+    (DataError("a data worker died"), DataError, "a data worker died"),
+    (MemoryError(), SearchError, "MemoryError: "),
+    (ValueError("a mistake in the score"), SearchError, "ValueError: a mistake"),
+    (torch.OutOfMemoryError("CUDA out of memory"), SearchError, "OutOfMemoryError: CUDA"),
+]
+
+
+def make_study(path, act=lambda number: None, **settings):
+    """Return a study that calls `act` with the number of each call of its score."""
+    found = candidates(seed=5, constraint={"macs": "80%"})
+    calls = iter(range(1000))
+
+    def figures(subnet):
+        act(next(calls))
+        return {"AP": score(found.space, subnet)}
+
+    searcher = EvolutionSearcher(
+        candidates=found, population_size=6, num_mutation=2, num_crossover=2, max_rounds=3
+    )
+    return Study(
+        space=found.space,
+        searcher=searcher,
+        score=figures,
+        table=found.table,
+        constraint=found.constraint,
+        journal=path,
+        **{"metric": "AP", **settings},
+    )
+
+
+def raising(error, at):
+    def act(number):
+        if number == at:
+            raise error
+
+    return act
+
+
+def records(path):
+    return [{**record, "seconds": 0} for record in Journal(path).read()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Records of an uninterrupted search."""
+    path = tmp_path_factory.mktemp("whole") / "journal.jsonl"
+    make_study(path).run()
+    return records(path)
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), FAULTS)
+def test_the_surroundings_end_a_search_and_resuming_scores_again(
+    tmp_path, whole, error, kind, message
+):
+    path = tmp_path / "journal.jsonl"
+    wanted = rf"scoring trial 7 stopped the search: {message}.*; the 7 trials before it are kept"
+    with pytest.raises(kind, match=wanted) as caught:
+        make_study(path, raising(error, 7)).run()
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is error
+    assert records(path) == whole[:8]
+    make_study(path).run(resume=True)
+    assert records(path) == whole
+
+
+def test_an_interrupted_search_resumes_to_the_same_end(tmp_path, whole):
+    path = tmp_path / "journal.jsonl"
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            make_study(path, raising(KeyboardInterrupt(), 5)).run(resume=resume)
+    assert records(path) == whole[:11]
+    make_study(path).run(resume=True)
+    assert records(path) == whole
+
+
+@pytest.mark.parametrize("error", [CandidateError("no boxes"), ZeroDivisionError("no boxes")])
+def test_a_candidates_own_fault_is_recorded_and_trusted(tmp_path, error):
+    path = tmp_path / "journal.jsonl"
+    study = make_study(path, raising(error, 3), catch=(ArithmeticError,))
+    study.run()
+    assert [t.number for t in study.trials if t.score is None] == [3]
+    name = "ZeroDivisionError: " if isinstance(error, ArithmeticError) else ""
+    assert study.trials[3].error == f"{name}no boxes"
+    again = make_study(path, lambda number: pytest.fail("scored again"))
+    assert again.run(resume=True).number == study.best.number
+
+
+@pytest.mark.parametrize("value", ["0.9", None, [1, 2], torch.zeros(2)])
+def test_a_score_that_is_no_number_is_named(tmp_path, value):
+    study = make_study(tmp_path / "journal.jsonl")
+    for figures in (value, {"AP": value}):
+        study = make_study(None)
+        study._attempt = type(study._attempt)(lambda subnet, f=figures: f, "AP")
+        with pytest.raises(ConfigError, match="wants a number for 'AP', got"):
+            study.run()
+
+
+class Three(ProcessWorkers):
+    """Three processes, of which each scores one candidate."""
+
+    size = 3
+
+    def __init__(self, broken=None):
+        super().__init__()
+        self.broken = broken
+
+    def run(self, attempt, candidates):
+        outcomes = {number: attempt(subnet) for number, subnet in candidates.items()}
+        if self.broken in outcomes:
+            outcomes[self.broken] = Outcome(stop=(DataError, "rank 1: no such image"))
+        return outcomes
+
+
+def test_processes_record_what_comes_before_the_one_that_failed(tmp_path, whole):
+    path = tmp_path / "journal.jsonl"
+    with pytest.raises(DataError, match="scoring trial 4 stopped the search: rank 1: no such"):
+        make_study(path, workers=Three(broken=4)).run()
+    assert records(path) == whole[:5]
+    make_study(path, workers=Three()).run(resume=True)
+    assert records(path) == whole
+
+
+def test_a_full_disk_leaves_a_journal_to_resume(tmp_path, whole, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+
+    def fill(number):
+        if number == 6:
+            monkeypatch.setattr(journal.os, "fsync", full)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunFolderError, match=r"cannot write .*journal.jsonl: the disk is full"):
+        make_study(path, fill).run()
+    monkeypatch.undo()
+    make_study(path).run(resume=True)
+    assert records(path) == whole
+
+
+def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files.Path, "mkdir", refuse)
+    with pytest.raises(RunFolderError, match="the file system is read-only; choose another"):
+        make_study(tmp_path / "new" / "journal.jsonl").run()
+
+
+@pytest.mark.parametrize("name", ["max_trials", "max_failures"])
+@pytest.mark.parametrize("value", [0, -3])
+def test_numbers_out_of_range_are_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1, got {value}"):
+        make_study(None, **{name: value})
+
+
+def test_a_budget_extends_a_search_and_never_loses_trials(tmp_path, whole):
+    path = tmp_path / "journal.jsonl"
+    make_study(path, max_trials=9).run()
+    assert records(path) == whole[:10]
+    study = make_study(path, max_trials=4)
+    study.run(resume=True)
+    assert len(study.trials) == 9
+    make_study(path).run(resume=True)
+    assert records(path) == whole
+
+
+def test_a_constraint_without_its_cost_is_refused():
+    space = small_space()
+    limits = Constraint((Limit("latency_ms", 0.0, 30.0),))
+    macs = CostTable(space, fixed={"macs": 0}, shares={"macs": [[1, 2, 3]] * 6})
+    for table, known in ((None, "none: there is no cost table"), (macs, "macs;")):
+        with pytest.raises(ConfigError, match=f"'latency_ms', and the costs known are {known}"):
+            Candidates(space=space, table=table, constraint=limits)
+        searcher = RandomSearcher(candidates=Candidates(space=space))
+        with pytest.raises(ConfigError, match="<= 30 needs the cost 'latency_ms'"):
+            Study(
+                space=space, searcher=searcher, score=lambda s: 0.0, table=table, constraint=limits
+            )
+
+
+def test_costs_that_are_no_whole_numbers_stay_so(tmp_path):
+    space = ChoiceSpace({"a": ("x", "y"), "b": ("x", "y")})
+    shares = {"latency_ms": [[0.25, 1.5], [0.1, 0.2]]}
+    table = CostTable(space, fixed={"latency_ms": 3}, shares=shares)
+    limits = Constraint.parse({"latency_ms": 3.5}, table)
+
+    def search(resume):
+        found = Candidates(space=space, table=table, constraint=limits)
+        study = Study(
+            space=space,
+            searcher=RandomSearcher(candidates=found, max_trials=9),
+            score=lambda subnet: float(subnet.choices["b"] == "y"),
+            table=table,
+            constraint=limits,
+            journal=tmp_path / "journal.jsonl",
+        )
+        return study, study.run(resume=resume)
+
+    for resume in (False, True):
+        study, best = search(resume)
+        assert dict(best.cost) == {"latency_ms": 3.45}
+        assert [t.cost["latency_ms"] for t in study.front("latency_ms")] == [3.35, 3.45]
+    with pytest.raises(ConfigError, match="no cost named 'macs'; known are latency_ms"):
+        study.front()
+    path = tmp_path / "subnet.yaml"
+    best.subnet.save(path)
+    assert type(best.subnet).load(path, space).cost == {"latency_ms": 3.45}
