@@ -33,7 +33,7 @@ from razorlite.data.transforms import (
     TorchvisionTransform,
     Transform,
 )
-from razorlite.data.voc import VocDataset
+from razorlite.data.voc import SplitPart, VocDataset
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -68,6 +68,7 @@ __all__ = [
     "Resize",
     "ScaleJitter",
     "ShapesDataset",
+    "SplitPart",
     "Subset",
     "TorchvisionTransform",
     "Transform",

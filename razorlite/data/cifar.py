@@ -16,6 +16,7 @@ from razorlite.core.errors import DataError
 from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.data.classification import LabelledImages
+from razorlite.data.dataset import ClassNames
 from razorlite.data.faults import FaultReport, first_line
 from razorlite.data.files import is_hidden, near, need_file, need_folder, resolve
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
@@ -45,7 +46,7 @@ class CifarTarDataset(LabelledImages):
         *,
         archive: str,
         split: str = "train",
-        classes: list[str] | None = None,
+        classes: ClassNames | None = None,
         per_class: Count | None = None,
         cache: bool = False,
     ) -> None:

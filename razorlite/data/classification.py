@@ -2,7 +2,6 @@
 
 import logging
 from abc import abstractmethod
-from collections import Counter
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
-from razorlite.data.dataset import Dataset, Kept
+from razorlite.data.dataset import ClassNames, Dataset, Kept
 from razorlite.data.faults import Fault, FaultReport, first_line
 from razorlite.data.files import files_under, is_hidden, need_folder, relative, resolve
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding, tell_orientations
@@ -89,22 +88,21 @@ class ImageFolderDataset(LabelledImages):
         strict: raise all faults instead of dropping.
 
     Raises:
-        DataError: a folder is missing, a class comes twice, nothing usable is left, or faults with
-            `strict`.
+        DataError: a folder is missing, nothing usable is left, or faults with `strict`.
     """
 
     def __init__(
         self,
         *,
         root: str,
-        classes: list[str] | None = None,
+        classes: ClassNames | None = None,
         check_images: bool = True,
         decoding: Decoding | None = None,
         cache: bool = False,
         strict: bool = False,
     ) -> None:
         base = need_folder(resolve(root), "image folder")
-        names = _class_folders(base) if classes is None else _distinct(classes, str(base))
+        names = _class_folders(base) if classes is None else classes
         self._decoding = decoding or Decoding()
         report = FaultReport(str(base), strict)
         listing = _Listing(report, self._decoding if check_images else None)
@@ -176,17 +174,4 @@ def _class_folders(base: Path) -> list[str]:
         raise DataError(f"{base} holds no class folders; wanted {base.name}/<class>/<image>")
     if len(names) == 1 and is_main():
         _log.warning("%s: there is one class only, %r; nothing to tell apart", base, names[0])
-    return names
-
-
-def _distinct(names: list[str], source: str) -> list[str]:
-    """Return class names.
-
-    Raises:
-        DataError: there are none, or one comes twice.
-    """
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice or not names:
-        got = f"{twice[0]!r} twice" if twice else "none"
-        raise DataError(f"{source}: classes are one name or more, each once; got {got}")
     return names

@@ -3,15 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from torch import Tensor
 
 from razorlite.core.errors import DataError
+from razorlite.core.ranges import Distinct, Filled
 from razorlite.data.faults import Fault
 from razorlite.structures import Target
 
 K = TypeVar("K")
+ClassNames = Annotated[list[str], Filled(), Distinct()]
 
 
 class Dataset(ABC):

@@ -3,7 +3,7 @@
 import difflib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from razorlite.core.errors import DataError
@@ -133,3 +133,20 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
             return list(entries)
     except OSError as error:
         raise DataError(f"cannot read folder {folder}: {error.strerror}") from error
+
+
+def holds_any(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Return whether a folder itself holds a file with one of the suffixes, in small letters."""
+    return any(Path(entry.name).suffix.lower() in suffixes for entry in _entries(folder))
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more than `most` bytes.
+    """
+    size = regular_size(path)
+    if size > most:
+        raise OSError(f"it has {size} bytes; at most {most} are read")
+    return path.read_bytes()

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from razorlite.core.distributed import is_main
-from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, Positive, checked
 from razorlite.data.files import regular_size
 
 Size = tuple[int, int]
@@ -51,6 +50,7 @@ class Header:
         return self.size[::-1] if self.orientation in _TRANSPOSED else self.size
 
 
+@checked
 @dataclass(frozen=True)
 class Decoding:
     """How the image files of a data set are read: as RGB, 8 bits a channel.
@@ -69,20 +69,11 @@ class Decoding:
             annotation tools do.
         white: pixel value of grey images of more than 8 bits (12, 16 or 32 bits, floats) that
             becomes 255, for instance 4095 for 12 bits; above it all is white.
-
-    Raises:
-        ConfigError: a number is not above 0.
     """
 
-    max_pixels: int = 64_000_000
+    max_pixels: Count = 64_000_000
     orientation: Literal["auto", "upright", "stored"] = "auto"
-    white: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_pixels < 1:
-            raise ConfigError(f"decoding.max_pixels is 1 or more, got {self.max_pixels}")
-        if self.white is not None and not 0 < self.white < math.inf:
-            raise ConfigError(f"decoding.white is a number above 0, got {self.white}")
+    white: Positive | None = None
 
     def header(self, path: Path) -> Header:
         """Read size and orientation; decode the whole file only if that may fail later.
