@@ -39,6 +39,17 @@ def load_pretrained(backbone: nn.Module, source: str, *, optional: Collection[st
             f"{len(faults)} of {len(wanted)} tensors, first: {faults[0]}; {_HELP}"
         )
     backbone.load_state_dict({k: weights[k] for k in wanted if k in weights}, strict=False)
+    mark_pretrained(backbone, source)
+
+
+def mark_pretrained(module: nn.Module, source: str) -> None:
+    """Note on a module where its weights came from."""
+    module.pretrained_from = source  # type: ignore[assignment]
+
+
+def is_pretrained(module: nn.Module) -> bool:
+    """Return whether a module, or one in it, was built with pretrained weights."""
+    return any(getattr(part, "pretrained_from", None) for part in module.modules())
 
 
 def read_weights(source: str) -> dict[str, Tensor]:

@@ -27,6 +27,8 @@ class ModelCard:
         preprocess: what the model's images went through; None where there were none.
         subnet: what the model was exported or slimmed to.
         config: the merged configuration as YAML text.
+        unfrozen: modules that learn although their configuration freezes them, as they had no
+            weights to keep.
         version: of the razorlite that wrote it.
     """
 
@@ -35,6 +37,7 @@ class ModelCard:
     preprocess: Preprocess | None = None
     subnet: Subnet | None = None
     config: str = ""
+    unfrozen: tuple[str, ...] = ()
     version: str = field(default=__version__)
 
     def to_meta(self) -> dict[str, Any]:
@@ -46,6 +49,7 @@ class ModelCard:
             "classes": None if self.classes is None else list(self.classes),
             "preprocess": None if self.preprocess is None else self.preprocess.to_dict(),
             "subnet": None if self.subnet is None else _subnet(self.subnet),
+            "unfrozen": list(self.unfrozen),
         }
 
     @classmethod
@@ -68,6 +72,7 @@ class ModelCard:
                 preprocess=_preprocess(meta.get("preprocess")),
                 subnet=_read_subnet(meta.get("subnet")),
                 config=str(meta.get("config") or ""),
+                unfrozen=_names(meta.get("unfrozen")) or (),
                 version=str(meta["razorlite"]),
             )
         except (ConfigError, TypeError, ValueError, AttributeError) as error:

@@ -18,14 +18,14 @@ from razorlite.engine.run_folder import ConfigFile, claimed, on_main
 from razorlite.engine.runner import Runner
 from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
-from razorlite.recipes.building import Built, build, load_into, place
-from razorlite.recipes.card import ModelCard, check_preprocess, read_card
-from razorlite.recipes.classes import compare
+from razorlite.recipes.building import Built, build, place
+from razorlite.recipes.card import ModelCard
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.starting import begin
 from razorlite.recipes.teaching import build_distiller
 from razorlite.space import SearchSpace, SinglePathStep, Subnet, recalibrate
 
@@ -67,8 +67,9 @@ def train(
         built = build(experiment)
         folder = run_folder(merged, experiment, work_dir)
         last = folder / "checkpoints" / "last.pt"
-        splits = _start(built, experiment, device, last if resume and last.exists() else None)
-        card = describe(merged, experiment, built, splits.classes)
+        start = begin(built, experiment, device, last if resume and last.exists() else None)
+        splits = start.splits
+        card = describe(merged, experiment, built, splits.classes, start.unfrozen)
         with claimed(folder, "train", resume=resume):
             runner = build_runner(experiment, built, splits, folder, card)
             runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))
@@ -78,7 +79,11 @@ def train(
 
 
 def describe(
-    config: Config, experiment: Experiment, built: Built, classes: Sequence[str] | None
+    config: Config,
+    experiment: Experiment,
+    built: Built,
+    classes: Sequence[str] | None,
+    unfrozen: Sequence[str] = (),
 ) -> ModelCard:
     """Return what the checkpoints of a training say of their model."""
     return ModelCard(
@@ -87,6 +92,7 @@ def describe(
         preprocess=None if experiment.data is None else experiment.data.preprocess,
         subnet=built.subnet,
         config=config.dump(),
+        unfrozen=tuple(unfrozen),
     )
 
 
@@ -117,28 +123,6 @@ def build_runner(
         evaluate=_evaluate(built, splits),
         meta=card.to_meta(),
     )
-
-
-def _start(built: Built, experiment: Experiment, device: torch.device, last: Path | None) -> Splits:
-    """Load what training starts from, and return the images with labels in its order.
-
-    Args:
-        built: the model; takes the weights of `load_from`.
-        experiment: the configuration.
-        device: to train on.
-        last: the checkpoint to go on from; it is read later.
-    """
-    origin = last or experiment.load_from
-    known = ModelCard() if origin is None else read_card(origin)
-    check_preprocess(known, experiment.data, origin)
-    if last is not None:
-        splits = Splits(experiment, device, known.classes)
-    else:
-        splits = Splits(experiment, device, order=known.classes)
-    compare(built.model, splits.classes, dataset=splits.train)
-    if last is None and origin is not None:
-        load_into(built, origin)
-    return splits
 
 
 def draw(built: Built, splits: Splits, folder: Path) -> None:

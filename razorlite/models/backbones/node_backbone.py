@@ -10,10 +10,11 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import suggestion
+from razorlite.models.backbones.base import Freezable
 from razorlite.models.layers import freeze, freeze_norm_statistics
 
 
-class NodeBackbone(nn.Module):
+class NodeBackbone(Freezable):
     """The maps at named nodes of a model; what comes after them is cut off.
 
     Attributes:
@@ -59,6 +60,15 @@ class NodeBackbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map (N, 3, H, W) images to the maps of `nodes`."""
         return tuple(self.body(images).values())
+
+    def frozen_part(self) -> str:
+        """Return the arguments that freeze weights, as in a configuration; nothing if none do."""
+        return f"frozen: {self.frozen}" if self.frozen else ""
+
+    def unfreeze(self) -> None:
+        """Let all of it learn, statistics included."""
+        self.frozen = []
+        super().unfreeze()
 
     def train(self, mode: bool = True) -> "NodeBackbone":
         """Switch between training and evaluation; what is frozen stays as it is."""

@@ -124,6 +124,7 @@ class ResNet(Backbone):
         _init_weights(self, zero_init_residual)
         if pretrained:
             load_pretrained(self, pretrained, optional=added_tensors(self.state_dict(), self))
+        self.norm_frozen = norm_frozen
         if norm_frozen:
             _freeze_norms(self)
         self.train()
@@ -138,6 +139,16 @@ class ResNet(Backbone):
             if i in self.out_indices:
                 maps.append(x)
         return tuple(maps)
+
+    def frozen_part(self) -> str:
+        """Return the arguments that freeze weights, as in a configuration; nothing if none do."""
+        norms = "norm_frozen: true" if self.norm_frozen else ""
+        return ", ".join(filter(None, [super().frozen_part(), norms]))
+
+    def unfreeze(self) -> None:
+        """Let all of it learn, statistics included."""
+        self.norm_frozen = False
+        super().unfreeze()
 
     def stem_modules(self) -> list[nn.Module]:
         """Return the modules before the first stage."""

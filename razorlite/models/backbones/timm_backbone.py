@@ -9,7 +9,7 @@ from razorlite.core.ranges import Indices
 from razorlite.core.registry import register, suggestion
 from razorlite.models.backbones.node_backbone import NodeBackbone
 from razorlite.models.layers import check_indices
-from razorlite.models.pretrained import load_pretrained
+from razorlite.models.pretrained import load_pretrained, mark_pretrained
 
 
 @register()
@@ -57,7 +57,9 @@ class TimmBackbone(NodeBackbone):
             raise ConfigError("TimmBackbone takes out_indices or nodes, got both; leave one out")
         super().__init__(model, name, nodes, frozen, norm_eval, _tracing(timm))
         self.strides = strides
-        if pretrained and pretrained != "timm":
+        if pretrained == "timm":
+            mark_pretrained(self.body, pretrained)
+        elif pretrained:
             load_pretrained(self.body, pretrained)
         self.train()
 

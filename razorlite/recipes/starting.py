@@ -1,0 +1,113 @@
+"""What a training starts from: weights, the order of the labels, what is frozen."""
+
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from razorlite.models.backbones.base import Freezable
+from razorlite.models.pretrained import is_pretrained
+from razorlite.recipes.building import Built, load_into
+from razorlite.recipes.card import ModelCard, check_preprocess, read_card
+from razorlite.recipes.classes import compare
+from razorlite.recipes.experiment import Experiment
+from razorlite.recipes.splits import Splits
+
+_log = logging.getLogger("razorlite")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+        splits: the images, with labels in the run's order.
+        unfrozen: modules that learn although the configuration freezes them.
+    """
+
+    splits: Splits
+    unfrozen: tuple[str, ...]
+
+
+def begin(built: Built, experiment: Experiment, device: torch.device, last: Path | None) -> Start:
+    """Load what training starts from, and compare classes and preprocessing.
+
+    Args:
+        built: the model; takes the weights of `load_from`.
+        experiment: the configuration.
+        device: to train on.
+        last: the checkpoint to go on from, whose weights are loaded later.
+
+    Raises:
+        ConfigError: classes or preprocessing of model, data and weights do not fit.
+        DataError: the images have other classes than the checkpoint to go on from.
+        CheckpointError: a checkpoint cannot be read or is of another model.
+    """
+    if last is not None:
+        card = read_card(last)
+        check_preprocess(card, experiment.data, last)
+        splits = Splits(experiment, device, card.classes)
+        compare(built.model, splits.classes, dataset=splits.train)
+        unfreeze(built.model, card.unfrozen)
+        return Start(splits, card.unfrozen)
+    splits, loaded = _first(built, experiment, device)
+    unfrozen = tuple(name for name, m in _unloaded(built.model, loaded) if m.frozen_part())
+    for name, module in _unloaded(built.model, loaded):
+        _log.warning("%s", _note(name, module))
+    unfreeze(built.model, unfrozen)
+    return Start(splits, unfrozen)
+
+
+def _first(
+    built: Built, experiment: Experiment, device: torch.device
+) -> tuple[Splits, Collection[str]]:
+    """Load `load_from` into a new run; return its images and the names of what was loaded."""
+    origin = experiment.load_from
+    card = ModelCard() if origin is None else read_card(origin)
+    check_preprocess(card, experiment.data, origin)
+    splits = Splits(experiment, device, order=card.classes)
+    compare(built.model, splits.classes, dataset=splits.train)
+    return splits, () if origin is None else load_into(built, origin).loaded
+
+
+def unfreeze(model: nn.Module, names: Collection[str]) -> None:
+    """Let all of the named modules learn."""
+    for name in names:
+        module = model.get_submodule(name)
+        assert isinstance(module, Freezable)
+        module.unfreeze()
+
+
+def _unloaded(model: nn.Module, loaded: Collection[str]) -> Iterator[tuple[str, Freezable]]:
+    """Yield modules with something frozen that no weights were loaded into, by name."""
+    for name, module in model.named_modules():
+        if isinstance(module, Freezable) and not is_pretrained(module):
+            start = f"{name}." if name else ""
+            if any(f"{start}{key}" not in loaded for key in _frozen_names(module)):
+                yield name, module
+
+
+def _frozen_names(module: Freezable) -> list[str]:
+    """Return the names of a module's tensors that training leaves as they are."""
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    if not module.norm_eval:
+        return frozen
+    return [*frozen, *(n for n, _ in module.named_buffers() if n.endswith("running_var"))]
+
+
+def _note(name: str, module: Freezable) -> str:
+    statistics = "norm_eval: true" if module.norm_eval else ""
+    part = module.frozen_part()
+    held = ", ".join(filter(None, [part, statistics]))
+    done = (
+        "stay random: all of it is trained"
+        if part
+        else "keep the statistics of no image: norm_eval: false lets it learn them"
+    )
+    return (
+        f"model.{name} has {held}, but no weights were loaded into it and it would {done}; give "
+        f"it weights by model.{name}.pretrained or load_from to freeze it"
+    )
