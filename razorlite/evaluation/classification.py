@@ -40,6 +40,10 @@ class Accuracy(Metric):
         places = torch.tensor(self.need_items())
         return {f"top{k}": float((places < k).double().mean()) for k in self.topk}
 
+    def figure_names(self) -> list[str]:
+        """Return "top1", …."""
+        return [f"top{k}" for k in self.topk]
+
 
 @register()
 class ConfusionMatrix(Metric):
@@ -85,3 +89,7 @@ class ConfusionMatrix(Metric):
             "accuracy": float(counts.diagonal().sum() / counts.sum()),
             "class_accuracy": float(recalls.mean()),
         }
+
+    def figure_names(self) -> list[str]:
+        """Return the names of both."""
+        return ["accuracy", "class_accuracy"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
 from razorlite.evaluation._matching import match_image
-from razorlite.evaluation.metric import Metric, class_names
+from razorlite.evaluation.metric import Metric, class_names, names_without_objects
 from razorlite.structures import Detections, Target
 
 _AREAS, _LIMITS = ("all", "small", "medium", "large"), (1, 10, 100)
@@ -60,6 +60,10 @@ class CocoMetric(Metric):
         precision, recall = self._accumulate()
         figures = _twelve(precision, recall)
         return {**figures, **(self._by_class(precision) if self.per_class else {})}
+
+    def figure_names(self) -> list[str]:
+        """Return the names of the figures; nothing where they hang on the labels seen."""
+        return [] if self.per_class and not self.classes else names_without_objects(self)
 
     def per_class_ap(self) -> dict[str, float]:
         """Return "AP/<name>" for every class; -1 where there is no object of it."""

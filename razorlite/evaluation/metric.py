@@ -1,11 +1,16 @@
 """What a metric is."""
 
+import copy
 from abc import ABC, abstractmethod
 from itertools import chain, zip_longest
 from typing import Any
 
+import torch
+
 from razorlite.core import distributed
-from razorlite.core.errors import DataError
+from razorlite.core.errors import ConfigError, DataError
+from razorlite.core.registry import suggestion
+from razorlite.structures import Detections, Target
 
 _ABSENT: Any = object()
 
@@ -36,6 +41,10 @@ class Metric(ABC):
             DataError: there were no images.
         """
 
+    def figure_names(self) -> list[str]:
+        """Return the names of the figures where they do not hang on the images, else nothing."""
+        return []
+
     def gather(self) -> None:
         """Give every process the images of all, in the order a single process has them."""
         if distributed.is_distributed():
@@ -52,6 +61,38 @@ class Metric(ABC):
         if not self.items:
             raise DataError(f"{type(self).__name__} got no images; evaluate at least one")
         return self.items
+
+
+def need_figure(metric: Metric, name: str | None, entry: str) -> None:
+    """Refuse the name of a figure that a metric does not have, as far as its names are known.
+
+    Args:
+        metric: what the figure is of.
+        name: the figure; None for any.
+        entry: where the configuration names it, such as "train.best_metric".
+
+    Raises:
+        ConfigError: there is no such figure; suggests a near one.
+    """
+    known = metric.figure_names()
+    if name is not None and known and name not in known:
+        raise ConfigError(
+            f"{entry}: {name!r} is not among the figures of {type(metric).__name__} "
+            f"({', '.join(known)}){suggestion(name, known) or '; name one of them'}"
+        )
+
+
+def names_without_objects(metric: Metric) -> list[str]:
+    """Return the names of a detection metric's figures, from an image that shows nothing."""
+    boxes, none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    masks = torch.zeros(0, 1, 1, dtype=torch.bool)
+    probe = copy.copy(metric)
+    probe.reset()
+    probe.update(
+        [Detections(boxes, torch.zeros(0), none, masks)],
+        [Target(boxes, none, masks=masks, size=(1, 1), original_size=(1, 1))],
+    )
+    return list(probe.compute())
 
 
 def class_names(classes: list[str] | None, highest: int) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 
 from razorlite.core.ranges import NonNegative, PositiveShare
 from razorlite.core.registry import register
-from razorlite.evaluation.metric import Metric, class_names
+from razorlite.evaluation.metric import Metric, class_names, names_without_objects
 from razorlite.structures import Detections, Target
 
 _Image = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # truths and detections of one image
@@ -66,6 +66,10 @@ class VocMetric(Metric):
         there = [value for value in single.values() if value > -1]
         figures = {"mAP": float(np.mean(there)) if there else -1.0}
         return {**figures, **(single if self.per_class else {})}
+
+    def figure_names(self) -> list[str]:
+        """Return the names of the figures; nothing where they hang on the labels seen."""
+        return [] if self.per_class and not self.classes else names_without_objects(self)
 
     def per_class_ap(self) -> dict[str, float]:
         """Return "AP/<name>" for every class; -1 where there is no object of it."""

@@ -72,7 +72,7 @@ def search(
                 settings,
                 space=space,
                 table=table,
-                score=supernet_score(space, splits, settings.recalibrate_batches, device),
+                score=supernet_score(space, splits, settings, device),
                 journal=folder / "journal.jsonl",
                 seed=experiment.seed,
                 settings={"weights": _digest(space.model), "shape": list(experiment.shape)},
@@ -88,16 +88,16 @@ def search(
 
 
 def supernet_score(
-    space: SearchSpace, splits: Splits, recalibrate_batches: int, device: torch.device
+    space: SearchSpace, splits: Splits, settings: SearchConfig, device: torch.device
 ) -> SupernetScore:
     """Return what scores candidates on the search's images."""
     place(space.model, device)
     loader = splits.eval_loader(splits.search, "search", alone=True)
-    metric = splits.metric(splits.search)
+    metric = splits.metric(splits.search, settings.metric, "search.metric")
     return SupernetScore(
         space=space,
         evaluate=lambda model: evaluate(model, loader, metric, gather=False),
-        batches=splits.calibration(recalibrate_batches),
+        batches=splits.calibration(settings.recalibrate_batches),
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import Dataset, Loader, Transform, build_loader, relabelled, split_holdout
 from razorlite.evaluation import evaluate
-from razorlite.evaluation.metric import Metric
+from razorlite.evaluation.metric import Metric, need_figure
 from razorlite.recipes.classes import compare_metric, same_names
 from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
 
@@ -143,11 +143,16 @@ class Splits:
         loader = self._loader(some, whole, shuffle=False, rank=0, world_size=1)
         return [batch.images for batch in loader]
 
-    def metric(self, dataset: Dataset) -> Metric:
+    def metric(self, dataset: Dataset, figure: str | None = None, entry: str = "") -> Metric:
         """Return the configured metric for a data set's classes.
 
+        Args:
+            dataset: what will be evaluated.
+            figure: one that the metric must have.
+            entry: where the configuration names that.
+
         Raises:
-            ConfigError: there is no `metric` block.
+            ConfigError: there is no `metric` block, or the metric has no such figure.
         """
         if self.experiment.metric is None:
             raise ConfigError("the configuration has no `metric`; add metric: {type: CocoMetric}")
@@ -155,6 +160,7 @@ class Splits:
         compare_metric(metric, dataset.classes)
         if hasattr(metric, "classes") and metric.classes is None:
             metric.classes = list(dataset.classes)
+        need_figure(metric, figure, entry)
         return metric
 
     def evaluate(self, model: nn.Module, dataset: Dataset, part: str) -> dict[str, float]:

@@ -156,7 +156,10 @@ def _evaluate(built: Built, splits: Splits) -> Any:
     dataset = splits.val
     if dataset is None:
         return None
-    loader, metric = splits.eval_loader(dataset, "val"), splits.metric(dataset)
+    assert splits.experiment.train is not None
+    best = splits.experiment.train.best_metric
+    metric = splits.metric(dataset, best, "train.best_metric")
+    loader = splits.eval_loader(dataset, "val")
     if not built.is_supernet:
         return partial(evaluate, loader=loader, metric=metric)
     assert built.space is not None

@@ -241,10 +241,10 @@ class TestLoop:
         ("settings", "message"),
         [
             ({"max_epochs": 1, "max_steps": 1}, "exactly one"),
-            ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
-            ({"accumulate": 0}, "accumulate must be at least 1"),
-            ({"keep": -1}, "keep must be at least 0"),
-            ({"clip_grad_norm": -1.0}, "clip_grad_norm must be at least 0"),
+            ({"max_steps": 0}, "max_steps wants a number of at least 1, got 0"),
+            ({"accumulate": 0}, "accumulate wants a number of at least 1"),
+            ({"keep": -1}, "keep wants a number of at least 0"),
+            ({"clip_grad_norm": -1.0}, "clip_grad_norm wants a number above 0"),
         ],
     )
     def test_wrong_settings(self, tmp_path, settings, message):

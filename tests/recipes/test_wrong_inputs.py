@@ -46,7 +46,7 @@ class TestConfiguration:
             ("model.neck.type", "FPNN", "did you mean 'FPN'"),
             ("train.optimizer.type", "AdamX", "did you mean 'Adam"),
             ("train.max_epochs", 2, "exactly one of max_epochs and max_steps"),
-            ("data.holdout", 1.5, "data.holdout is above 0 and below 1"),
+            ("data.holdout", 1.5, "data.holdout: wants a number above 0 and below 1"),
             ("device", "tpu", "device"),
             ("custom_imports", ["no_such_module_here"], "no_such_module_here"),
         ],
@@ -216,6 +216,14 @@ class TestBudgets:
     def test_unknown_metric(self, pipeline, tmp_path, capsys):
         words = ["search", pipeline.supernet, pipeline.weights, "--work-dir", tmp_path / "run"]
         assert "AP" in complaint(capsys, *words, "--set", "search.metric=APP")
+        assert cli.main([str(word) for word in words]) == 0  # the corrected command
+
+    @pytest.mark.parametrize("name", ["ap", "AP/round", "mAP"])
+    def test_unknown_figure_to_choose_by(self, pipeline, tmp_path, capsys, name):
+        words = ["train", pipeline.supernet, "--work-dir", tmp_path / "run"]
+        told = complaint(capsys, *words, "--set", f"train.best_metric={name}")
+        assert "train.best_metric" in told
+        assert not (tmp_path / "run/metrics.jsonl").exists()
         assert cli.main([str(word) for word in words]) == 0  # the corrected command
 
     def test_search_on_the_test_images_is_refused(self, pipeline, tmp_path, capsys):
