@@ -65,9 +65,10 @@ def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, holds weights only, or is of a newer format.
     """
     content = read_checkpoint(path)
-    if content.get("format", FORMAT) != FORMAT:
+    written = content.get("format", FORMAT)
+    if type(written) is not int or written != FORMAT:
         raise CheckpointError(
-            f"{path} has checkpoint format {content['format']}, this version reads {FORMAT}; "
+            f"{path} has checkpoint format {str(written)[:40]}, this version reads {FORMAT}; "
             f"update razorlite"
         )
     missing = [key for key in ("model", "optimizer", "progress", "rng") if key not in content]

@@ -2,6 +2,7 @@
 
 import fnmatch
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from razorlite.core._config_signature import annotate
 from razorlite.core.errors import CheckpointError, ConfigError
@@ -186,8 +187,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         )
     settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(_renumber(optimizer, state, saved, here))
-    except (ValueError, KeyError) as error:
+        numbered = _renumber(optimizer, state, saved, here)
+        _check_moments(optimizer, numbered["state"])
+        optimizer.load_state_dict(numbered)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"the checkpoint's optimiser does not fit {type(optimizer).__name__} ({error}); "
             f"resume with the optimiser it was trained with"
@@ -209,6 +212,42 @@ def _renumber(
         i: state["state"][number[n]] for i, n in enumerate(here) if number[n] in state["state"]
     }
     return {"state": moved, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, states: Mapping[int, Any]) -> None:
+    """Check what an optimiser has kept for each parameter, by the parameters' order.
+
+    Raises:
+        ValueError: it is not of this parameter, or something else than for the other ones.
+    """
+    places = [(g, p) for g, group in enumerate(optimizer.param_groups) for p in group["params"]]
+    names = {frozenset(state) for state in states.values()}
+    if len(names) > 1:
+        odd = sorted(set.union(*map(set, names)) - set.intersection(*map(set, names)))
+        raise ValueError(f"some parameters have {odd[0]!r} and some do not")
+    kinds: dict[tuple[int, str], set[str]] = {}
+    for index, kept in states.items():
+        group, parameter = places[index]
+        for name, value in kept.items():
+            kinds.setdefault((group, name), set()).add(_moment_kind(name, value, parameter.shape))
+    odd = [name for (_, name), found in kinds.items() if len(found - {"any"}) > 1 or "" in found]
+    if odd:
+        raise ValueError(f"{odd[0]!r} does not fit the parameters")
+
+
+def _moment_kind(name: str, value: Any, shape: torch.Size) -> str:
+    """Return what an optimiser has kept for a parameter; nothing if it cannot be that."""
+    if value is None:
+        return "none"
+    if not isinstance(value, Tensor):
+        fits = isinstance(value, int | float) and math.isfinite(value)
+        return "number" if fits and (name != "step" or value >= 0) else ""
+    if not value.isfinite().all() or (name == "step" and (value < 0).any()):
+        return ""
+    if value.ndim == 0:
+        return "scalar" if shape else "any"
+    factored = name.endswith("_var")  # rows and columns of Adafactor
+    return "tensor" if value.shape == shape or factored else ""
 
 
 def _multipliers(

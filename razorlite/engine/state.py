@@ -21,6 +21,7 @@ from razorlite.engine.ranks import (
     take_own_state,
 )
 from razorlite.engine.run_folder import on_main
+from razorlite.engine.state_form import check_form, explained
 
 if TYPE_CHECKING:
     from razorlite.engine.runner import Runner
@@ -95,11 +96,17 @@ def restore(runner: Runner, path: Path) -> None:
     """Take up the state that `collect` returned.
 
     Raises:
-        CheckpointError: the file cannot be read, or is of another model, data set or number of
-            processes.
+        CheckpointError: the file cannot be read, or is damaged, or of another model, data set or
+            number of processes.
     """
     content = read_training_checkpoint(path)
-    _check(runner, content, path)
+    with explained(path):
+        check_form(runner, content)
+        _check(runner, content, path)
+        _take(runner, content)
+
+
+def _take(runner: Runner, content: Mapping[str, Any]) -> None:
     with runner.averaged():
         runner.model.load_state_dict(content["model"])
         if runner.ema is not None:

@@ -80,6 +80,25 @@ def test_packed_archives_are_read(tmp_path):
     assert torch.equal(read_tensor_file(path)["a"], content["a"])
 
 
+def test_archives_without_checksums_are_read(tmp_path):
+    path, content = tmp_path / "a.pt", {"a": torch.randn(100)}
+    data = bytearray(saved(content))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sums = [struct.pack("<I", entry.CRC) for entry in archive.infolist()]
+    for crc in sums:
+        data = data.replace(crc, bytes(4))
+    path.write_bytes(data)
+    assert torch.equal(read_tensor_file(path)["a"], content["a"])
+
+
+def test_one_wrong_bit_in_the_weights(tmp_path):
+    path, weights = tmp_path / "a.pt", torch.randn(100)
+    data = bytearray(saved({"a": weights}))
+    data[data.index(weights.numpy().tobytes()) + 9] ^= 4
+    path.write_bytes(data)
+    assert "Bad CRC-32" in refusal(path)
+
+
 @pytest.mark.parametrize("count", [201, 10**12, -1, 2**62])
 def test_storages_larger_than_their_bytes(tmp_path, count):
     """PyTorch would read what lies behind them in memory."""

@@ -1,0 +1,223 @@
+"""The form that a run's saved state must have, so that a damaged or edited one is told by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from razorlite.core.errors import CheckpointError
+from razorlite.core.tensor_files import first_line
+from razorlite.engine.checkpoint import is_finite
+from razorlite.engine.random_state import random_state
+from razorlite.engine.ranks import statistics
+
+if TYPE_CHECKING:
+    from razorlite.engine.runner import Runner
+
+Form = Callable[[Any, str], None]
+"""Takes a value and where it stands; raises ValueError unless the value has the form."""
+
+
+@contextmanager
+def explained(path: object) -> Iterator[None]:
+    """Say of what goes wrong in taking up a state which file it came from.
+
+    Raises:
+        CheckpointError: one line with the file, what is wrong and what to do.
+    """
+    advice = "resume from an undamaged checkpoint, or start a new run with load_from"
+    try:
+        yield
+    except CheckpointError as error:
+        named = str(path) in str(error)
+        raise error if named else CheckpointError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path}: {error} is missing in its state; {advice}") from error
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError) as e:
+        raise CheckpointError(f"{path}: {first_line(e)}; {advice}") from e
+
+
+def check_form(runner: Runner, content: Mapping[str, Any]) -> None:
+    """Check all that a state holds but the training step's own part.
+
+    Raises:
+        ValueError: something is missing, of another kind, or out of its range; names it.
+    """
+    own = runner.model.state_dict()
+    _fields(
+        {
+            "model": _tensors(own),
+            "optimizer": _fields(
+                {"state": _mapping(_mapping()), "param_groups": _list(_mapping())}
+            ),
+            "update": _mapping(_number),
+            "ema": _optional(_fields({"updates": _count, "average": _tensors(own, shapes=True)})),
+            "progress": _PROGRESS,
+            "rng": _list(_like(random_state())),
+            "meta": _mapping(),
+        }
+    )(content, "")
+    if "step" not in content:
+        raise ValueError("step is missing")
+    _optional(_count)(content["progress"].get("images_per_batch"), "progress.images_per_batch")
+    if "ranks" in content:
+        _list(_fields({"window": _window, "statistics": _statistics(runner)}))(
+            content["ranks"], "ranks"
+        )
+        if len(content["ranks"]) != len(content["rng"]):
+            raise ValueError("ranks and rng are of different numbers of processes")
+
+
+def _fail(place: str, value: Any, wanted: str) -> None:
+    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    shown = shown if len(shown) < 50 else f"a {type(value).__name__}"
+    raise ValueError(f"{place} is {shown}, wanted {wanted}")
+
+
+def _number(value: Any, place: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _fail(place, value, "a number")
+
+
+def _amount(value: Any, place: str) -> None:
+    _number(value, place)
+    if not 0 <= value < math.inf:
+        _fail(place, value, "a finite number from 0")
+
+
+def _count(value: Any, place: str) -> None:
+    if type(value) is not int or not 0 <= value < 2**63:
+        _fail(place, value, "a whole number from 0")
+
+
+def _flag(value: Any, place: str) -> None:
+    if not isinstance(value, bool):
+        _fail(place, value, "true or false")
+
+
+def _anything(value: Any, place: str) -> None: ...
+
+
+def _optional(form: Form) -> Form:
+    return lambda value, place: None if value is None else form(value, place)
+
+
+def _mapping(form: Form = _anything) -> Form:
+    def check(value: Any, place: str) -> None:
+        if not isinstance(value, Mapping):
+            _fail(place, value, "entries by name")
+        for key, item in value.items():
+            form(item, f"{place}.{key}")
+
+    return check
+
+
+def _list(form: Form) -> Form:
+    def check(value: Any, place: str) -> None:
+        if not isinstance(value, list | tuple) or not value:
+            _fail(place, value, "a list that is not empty")
+        for index, item in enumerate(value):
+            form(item, f"{place}.{index}")
+
+    return check
+
+
+def _fields(forms: Mapping[str, Form]) -> Form:
+    def check(value: Any, place: str) -> None:
+        _mapping()(value, place)
+        for name, form in forms.items():
+            inside = f"{place}.{name}".lstrip(".")
+            if name not in value:
+                raise ValueError(f"{inside} is missing")
+            form(value[name], inside)
+
+    return check
+
+
+def _tensors(wanted: Mapping[str, Any], *, shapes: bool = False) -> Form:
+    """Take tensors of the wanted kind of numbers, all finite."""
+
+    def check(value: Any, place: str) -> None:
+        _mapping()(value, place)
+        for name, tensor in wanted.items():
+            if isinstance(tensor, Tensor) and name in value:
+                _tensor_like(tensor)(value[name], f"{place}.{name}")
+                if shapes and value[name].shape != tensor.shape:
+                    _fail(f"{place}.{name}", value[name], f"shape {tuple(tensor.shape)}")
+        if not is_finite(value):
+            raise ValueError(f"{place} holds weights that are not finite")
+
+    return check
+
+
+def _tensor_like(sample: Tensor) -> Form:
+    kind = sample.is_floating_point(), sample.is_complex()
+
+    def check(value: Any, place: str) -> None:
+        fits = isinstance(value, Tensor) and (value.is_floating_point(), value.is_complex()) == kind
+        if not fits:
+            _fail(place, value, f"a tensor of {str(sample.dtype).removeprefix('torch.')}")
+
+    return check
+
+
+def _like(sample: Any) -> Form:
+    """Take what is built as the sample; where that is None, a number or tensor as well."""
+    if isinstance(sample, Mapping):
+        return _fields({name: _like(item) for name, item in sample.items()})
+
+    def check(value: Any, place: str) -> None:
+        kinds = (int, float, Tensor) if sample is None else (type(sample),)
+        if not isinstance(value, kinds) and value is not sample:
+            _fail(place, value, f"a {type(sample).__name__}")
+        if isinstance(sample, Tensor) and (value.shape, value.dtype) != (
+            sample.shape,
+            sample.dtype,
+        ):
+            _fail(place, value, f"one of shape {tuple(sample.shape)}")
+        if isinstance(sample, tuple):
+            if len(value) != len(sample):
+                _fail(place, value, f"{len(sample)} entries")
+            for index, item in enumerate(sample):
+                _like(item)(value[index], f"{place}.{index}")
+
+    return check
+
+
+def _statistics(runner: Runner) -> Form:
+    shapes = [tensor.shape for tensor in statistics(runner)]
+
+    def check(value: Any, place: str) -> None:
+        if not (isinstance(value, list) and all(isinstance(item, Tensor) for item in value)):
+            _fail(place, value, "a list of tensors")
+        if value and [item.shape for item in value] != shapes:
+            _fail(place, value, "one tensor for each of the model's statistics")
+
+    return check
+
+
+def _window(value: Any, place: str) -> None:
+    numbers = _mapping(_number)
+    _fields({"sums": numbers, "counts": numbers, "images": _count, "seconds": _amount})(
+        value, place
+    )
+    if value["sums"].keys() != value["counts"].keys() or 0 in value["counts"].values():
+        raise ValueError(f"{place} has sums without their counts")
+
+
+_PROGRESS = _fields(
+    {
+        "step": _count,
+        "seconds": _amount,
+        "lr": _amount,
+        "best": _optional(_number),
+        "figures": _mapping(_number),
+        "settled": _flag,
+        "batches_per_epoch": _count,
+        "accumulate": _count,
+    }
+)
