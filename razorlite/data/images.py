@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"),
 )
 _log = logging.getLogger(__name__)
-_ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _PROGRAMS = ("EPS", "WMF")  # Pillow starts an interpreter, or the system's drawing, to show them
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _FLIPPED_X, _FLIPPED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # mirrored, once rows and columns are swapped
@@ -78,14 +78,14 @@ class Decoding:
     def header(self, path: Path) -> Header:
         """Read size and orientation; decode the whole file only if that may fail later.
 
-        That is where the file's end looks cut off, and where its pixels have more than 8 bits.
+        That is where the file's end may be cut off, and where its pixels have more than 8 bits.
 
         Raises:
             OSError: the file is missing, no regular file, truncated, too large or no image.
         """
         with _opened(path, self.max_pixels) as image:
-            header, ending = _header(image), _ENDINGS.get(image.format or "")
-            if ending and not _ends_with(path, ending):
+            header = _header(image)
+            if not _is_whole(path, image.format or ""):
                 image.load()
             if _is_deep(image):
                 _pixels(image, self.white)
@@ -285,8 +285,15 @@ def _scaled(image: Image.Image, white: float) -> np.ndarray:
     return shown.astype(np.uint8)[..., None]
 
 
-def _ends_with(path: Path, ending: bytes) -> bool:
+def _is_whole(path: Path, kind: str) -> bool:
+    """Return whether a file surely has its end; only for the kinds that are slow to decode."""
     with open(path, "rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(-min(64, file.tell()), os.SEEK_END)
-        return ending in file.read()
+        head = file.read(8)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(-min(64, size), os.SEEK_END)
+        tail = file.read()
+    if kind == "WEBP":
+        return int.from_bytes(head[4:], "little") + 8 <= size
+    if kind == "GIF":
+        return tail.endswith(b";")
+    return kind in _ENDINGS and _ENDINGS[kind] in tail

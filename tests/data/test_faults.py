@@ -100,7 +100,7 @@ def test_all_kinds_of_run_lengths_and_polygons(tmp_path):
     assert len(target.without_crowd().masks) == 1
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "webp", "tif", "ppm"])
 def test_truncated_images_are_found_at_once(tmp_path, suffix):
     entry = {"id": 9, "file_name": f"cut.{suffix}", "height": 40, "width": 60}
     files = coco(tmp_path, [GOOD], extra_images=[entry])
