@@ -9,8 +9,6 @@ from PIL import Image
 
 from razorlite.core.errors import DataError
 from razorlite.data import (
-    CifarBatchesDataset,
-    CifarTarDataset,
     CocoDataset,
     ConcatDataset,
     ImageFolderDataset,
@@ -366,34 +364,6 @@ class TestImageFolder:
             ImageFolderDataset(root=str(tmp_path), strict=True)
         with pytest.raises(DataError, match=r"no class folder .*there is a"):
             ImageFolderDataset(root=str(tmp_path), classes=["z"])
-
-    def test_broken_archive(self, tmp_path):
-        (tmp_path / "cifar.tar.gz").write_bytes(b"no archive")
-        with pytest.raises(DataError, match="no readable tar archive"):
-            CifarTarDataset(archive=str(tmp_path / "cifar.tar.gz"))
-
-
-class TestCifarBatches:
-    def write(self, folder, content=None):
-        import pickle
-
-        batch = {"data": np.arange(2 * 3072, dtype=np.int64).astype(np.uint8).reshape(2, 3072)}
-        batch["labels"] = [1, 0]
-        (folder / "test_batch").write_bytes(pickle.dumps(content or batch))
-        (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["cat", "dog"]}))
-
-    def test_planes_are_red_green_blue(self, tmp_path):
-        self.write(tmp_path)
-        dataset = CifarBatchesDataset(root=str(tmp_path), split="test")
-        image, label = dataset[1]
-        assert (len(dataset), label, dataset.classes) == (2, 0, ("cat", "dog"))
-        assert image.shape == (3, 32, 32)
-        assert image[1, 2, 3] == (3072 + 1024 + 2 * 32 + 3) % 256
-
-    def test_a_pickle_that_runs_code_is_refused(self, tmp_path):
-        self.write(tmp_path, content=print)
-        with pytest.raises(DataError, match=r"is no CIFAR batch: it wants builtins.print"):
-            CifarBatchesDataset(root=str(tmp_path), split="test")
 
 
 def test_impossible_splits_and_joins():
