@@ -1,5 +1,6 @@
 """The common part of annotated image folders: records, boxes put right, decoding, memory."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,19 @@ class RecordDataset(Dataset):
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item, crowds' too."""
         return set(self.records[index].labels.tolist())
+
+    def count(self, index: int) -> int:
+        """Return how many objects of an item are no crowds."""
+        return int((~self.records[index].crowd).sum())
+
+    def left_out(self) -> Counter[str]:
+        """Return how many entries of the annotations do not count, by reason."""
+        crowds = sum(int(record.crowd.sum()) for record in self.records)
+        return (
+            super().left_out()
+            + self._report.aside
+            + Counter({"marked as crowd or difficult": crowds})
+        )
 
     def annotation_bytes(self, index: int) -> bytes:
         """Return sizes, boxes, labels, marks of crowds and, if they are used, masks."""

@@ -56,6 +56,10 @@ class LabelledImages(Dataset):
         """Return the label of an item."""
         return {self.labels[index]}
 
+    def count(self, index: int) -> int:
+        """Return 1, for the label."""
+        return 1
+
     def annotation_bytes(self, index: int) -> bytes:
         """Return the label."""
         return str(self.labels[index]).encode()

@@ -1,6 +1,7 @@
 """What every data set offers, and ways to cut one."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Generic, TypeVar
@@ -60,6 +61,18 @@ class Dataset(ABC):
         target = self[index][1]
         return set(target.labels.tolist()) if isinstance(target, Target) else {int(target)}
 
+    def count(self, index: int) -> int:
+        """Return how many objects of an item count: no crowds, 1 for a label.
+
+        Data sets that know do not read the image.
+        """
+        target = self[index][1]
+        return len(target.without_crowd()) if isinstance(target, Target) else 1
+
+    def left_out(self) -> Counter[str]:
+        """Return how many entries of the annotations do not count, by reason."""
+        return Counter(fault.kind for fault in self.faults)
+
     def annotation_bytes(self, index: int) -> bytes:
         """Return an item's annotation in some form; empty where it would cost reading an image."""
         return b""
@@ -118,6 +131,14 @@ class Subset(Dataset):
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item."""
         return self.dataset.labels_of(self.indices[index])
+
+    def count(self, index: int) -> int:
+        """Return how many objects of an item count."""
+        return self.dataset.count(self.indices[index])
+
+    def left_out(self) -> Counter[str]:
+        """Return how many entries of the whole data set do not count, by reason."""
+        return self.dataset.left_out()
 
     def annotation_bytes(self, index: int) -> bytes:
         """Return an item's annotation in some form."""

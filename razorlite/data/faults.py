@@ -101,7 +101,11 @@ def _printable(text: str) -> str:
 
 
 def _counts(faults: Iterable[Fault]) -> str:
-    counts = Counter(fault.kind for fault in faults)
+    return counted(Counter(fault.kind for fault in faults))
+
+
+def counted(counts: Counter[str]) -> str:
+    """Return "3 x this, 2 x that", the most frequent first."""
     return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
 
 

@@ -1,5 +1,6 @@
 """Data sets one after the other."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,15 @@ class ConcatDataset(Dataset):
         """Return the labels of an item."""
         dataset, place = self._places[index]
         return dataset.labels_of(place)
+
+    def count(self, index: int) -> int:
+        """Return how many objects of an item count."""
+        dataset, place = self._places[index]
+        return dataset.count(place)
+
+    def left_out(self) -> Counter[str]:
+        """Return how many entries of all parts do not count, by reason."""
+        return sum((dataset.left_out() for dataset in self.datasets), Counter())
 
     def annotation_bytes(self, index: int) -> bytes:
         """Return an item's annotation in some form."""

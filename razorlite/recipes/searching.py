@@ -93,7 +93,7 @@ def supernet_score(
     """Return what scores candidates on the search's images."""
     place(space.model, device)
     loader = splits.eval_loader(splits.search, "search", alone=True)
-    metric = splits.metric(splits.search, settings.metric, "search.metric")
+    metric = splits.metric(splits.search, "search", settings.metric, "search.metric")
     return SupernetScore(
         space=space,
         evaluate=lambda model: evaluate(model, loader, metric, gather=False),

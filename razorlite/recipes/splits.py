@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import Dataset, Loader, Transform, build_loader, relabelled, split_holdout
+from razorlite.data.usable import need_objects, tell_copies
 from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import Metric, need_figure
 from razorlite.recipes.classes import compare_metric, same_names
@@ -108,6 +109,7 @@ class Splits:
     def train_loader(self) -> Loader:
         """Return shuffled, transformed batches; a last one that is not full is left out."""
         config = self._config("train")
+        need_objects(self.train, "data.train")
         full = len(self.train) >= config.batch_size
         return self._loader(self.train, config, shuffle=True, drop_last=full, switch=self._switch())
 
@@ -143,19 +145,25 @@ class Splits:
         loader = self._loader(some, whole, shuffle=False, rank=0, world_size=1)
         return [batch.images for batch in loader]
 
-    def metric(self, dataset: Dataset, figure: str | None = None, entry: str = "") -> Metric:
+    def metric(
+        self, dataset: Dataset, part: str, figure: str | None = None, entry: str = ""
+    ) -> Metric:
         """Return the configured metric for a data set's classes.
 
         Args:
             dataset: what will be evaluated.
+            part: split that it is, for messages.
             figure: one that the metric must have.
             entry: where the configuration names that.
 
         Raises:
             ConfigError: there is no `metric` block, or the metric has no such figure.
+            DataError: there is no object to judge by.
         """
         if self.experiment.metric is None:
             raise ConfigError("the configuration has no `metric`; add metric: {type: CocoMetric}")
+        need_objects(dataset, f"data.{part}")
+        tell_copies(dataset, f"data.{part}")
         metric = self.experiment.metric()
         compare_metric(metric, dataset.classes)
         if hasattr(metric, "classes") and metric.classes is None:
@@ -165,7 +173,7 @@ class Splits:
 
     def evaluate(self, model: nn.Module, dataset: Dataset, part: str) -> dict[str, float]:
         """Return the metric's figures of a model on a data set."""
-        return evaluate(model, self.eval_loader(dataset, part), self.metric(dataset))
+        return evaluate(model, self.eval_loader(dataset, part), self.metric(dataset, part))
 
     def check_search_split(self, forced: bool) -> None:
         """Refuse to score a search on images whose figures are reported.

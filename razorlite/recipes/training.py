@@ -158,7 +158,7 @@ def _evaluate(built: Built, splits: Splits) -> Any:
         return None
     assert splits.experiment.train is not None
     best = splits.experiment.train.best_metric
-    metric = splits.metric(dataset, best, "train.best_metric")
+    metric = splits.metric(dataset, "val", best, "train.best_metric")
     loader = splits.eval_loader(dataset, "val")
     if not built.is_supernet:
         return partial(evaluate, loader=loader, metric=metric)

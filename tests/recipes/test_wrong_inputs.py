@@ -10,6 +10,7 @@ import torch
 
 from razorlite import cli
 from razorlite.core import files
+from tests.data.helpers import coco
 from tests.recipes.runs import write
 
 
@@ -280,3 +281,17 @@ class TestRunFolders:
             cli.main(["cost", str(pipeline.supernet), "--shape", "64", "big"])
         assert ended.value.code == 2
         assert "big" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_split_without_objects_is_refused_before_the_first_step(pipeline, tmp_path, capsys, part):
+    files = coco(tmp_path, [], images=4, size=(64, 64))
+    names = ["circle", "square", "triangle"]
+    tree = json.loads(Path(files["annotation"]).read_text())
+    tree["categories"] = [{"id": i, "name": name} for i, name in enumerate(names)]
+    Path(files["annotation"]).write_text(json.dumps(tree))
+    dataset = {"type": "CocoDataset", **files}
+    config = changed(pipeline, tmp_path, f"data.{part}.dataset", dataset)
+    told = complaint(capsys, "train", config, "--work-dir", tmp_path / "run")
+    assert f"data.{part}: none of its" in told
+    assert not (tmp_path / "run" / "config.yaml").exists()

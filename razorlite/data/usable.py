@@ -1,0 +1,52 @@
+"""Whether a split has what training and evaluation need."""
+
+import logging
+from contextlib import suppress
+
+from razorlite.core.distributed import is_main
+from razorlite.core.errors import DataError
+from razorlite.data.dataset import Dataset
+from razorlite.data.faults import counted
+
+_log = logging.getLogger(__name__)
+
+
+def need_objects(dataset: Dataset, name: str) -> None:
+    """Refuse a data set in which nothing counts, from which nothing is learnt or judged.
+
+    Args:
+        dataset: of detection or classification.
+        name: for messages, such as "data.train".
+
+    Raises:
+        DataError: no image has an object that is no crowd; names what was left out and why.
+    """
+    if any(_count(dataset, index) for index in range(len(dataset))):
+        return
+    reasons = counted(dataset.left_out()) or "the annotations list no objects"
+    first = f"; the first fault is {dataset.faults[0]}" if dataset.faults else ""
+    raise DataError(
+        f"{name}: none of its {len(dataset)} images has an object to learn from or to judge by "
+        f"({reasons}{first}); mend the annotations, or name other ones or other classes"
+    )
+
+
+def tell_copies(dataset: Dataset, name: str) -> None:
+    """Say in a line that a data set to be judged has images more than once.
+
+    Args:
+        dataset: what figures are to be reported on.
+        name: for messages, such as "data.val".
+    """
+    copies = len(dataset) - len(set(dataset.keys))
+    if copies and is_main():
+        _log.warning(
+            "%s has %d of its %d images more than once; each copy counts in the figures",
+            name, copies, len(dataset),
+        )  # fmt: skip
+
+
+def _count(dataset: Dataset, index: int) -> int:
+    with suppress(OSError):
+        return dataset.count(index)
+    return 0
