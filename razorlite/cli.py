@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from razorlite import __version__
+from razorlite.core import ranks
 from razorlite.core.errors import RazorliteError
 from razorlite.core.streams import logged_to_stderr, safe_streams
 
@@ -46,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     args = _parser().parse_args(_one_value_each(words))
     try:
+        if getattr(args, "processes", 1) > 1 and not ranks.several():
+            from razorlite.engine.starting import start
+
+            return start(words, args.processes)
         args.run(args)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
@@ -67,7 +72,9 @@ def _one_value_each(words: Sequence[str]) -> list[str]:
 
 def _complain(message: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+    text = f"error: {message}" if code == 2 else message
+    if ranks.speaks_first(text):
+        print(text, file=sys.stderr)
     return code
 
 
@@ -117,12 +124,13 @@ def _add_train(commands: Any) -> None:
         "configuration, metrics.jsonl, checkpoints/last.pt and best.pt, and pictures. With\n"
         "--resume an interrupted run goes on exactly where it stopped.",
         "  razorlite train spos/fcos_spos_bccd_supernet --work-dir runs/supernet\n"
-        "  torchrun --nproc-per-node 2 -m razorlite train CONFIG",
+        "  razorlite train CONFIG --processes 2",
     )
     parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
     _add_work_dir(parser)
     _add_set(parser)
     _add_resume(parser)
+    _add_processes(parser)
 
 
 def _add_test(commands: Any) -> None:
@@ -153,6 +161,7 @@ def _add_search(commands: Any) -> None:
     _add_work_dir(parser)
     _add_set(parser)
     _add_resume(parser)
+    _add_processes(parser)
 
 
 def _add_prune(commands: Any) -> None:
@@ -245,8 +254,25 @@ def _add_resume(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes",
+        type=_processes,
+        default=1,
+        metavar="N",
+        help="share the work among N processes of this machine, one GPU each; torchrun does the "
+        "same for several machines",
+    )
+
+
 def _add_subnet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subnet", metavar="F", help="subnet file that search or prune wrote")
+
+
+def _processes(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wants a number of processes, got {text!r}")
+    return int(text)
 
 
 def _pixels(text: str) -> int:

@@ -14,6 +14,7 @@ import razorlite
 from razorlite import cli
 from razorlite.core import shipped
 from razorlite.core.errors import ConfigError, DataError
+from razorlite.engine import starting
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["train", "test", "search", "prune", "cost", "demo", "config"]
@@ -115,6 +116,17 @@ class TestArguments:
         assert cli.main(words.split()) == 0
         assert recipes.calls == [(name, args, kwargs)]
 
+    @pytest.mark.parametrize("name", ["train", "search c.pt"])
+    def test_several_processes(self, recipes, monkeypatch, name):
+        started = []
+        monkeypatch.setattr(starting, "start", lambda *args: started.append(args) or 7)
+        words = [*name.split(), "c.yaml", "--processes", "3"]
+        assert cli.main(words) == 7
+        assert started == [(words, 3)]
+        monkeypatch.setenv("WORLD_SIZE", "3")  # one of them
+        assert cli.main(words) == 0
+        assert len(recipes.calls) == 1
+
     def test_json(self, recipes, capsys):
         cli.main(["cost", "c.yaml", "--json"])
         assert json.loads(capsys.readouterr().out) == {"params": 3, "macs": 9}
@@ -137,6 +149,7 @@ class TestArguments:
             ("cost c.yaml --shape 240", "expected 2 arguments"),
             ("cost c.yaml --shape 240 wide", "wants a size in pixels, got 'wide'"),
             ("cost c.yaml --shape 0 1", "wants a size in pixels, got '0'"),
+            ("train c.yaml --processes 0", "wants a number of processes, got '0'"),
             ("config", "required: ACTION"),
         ],
     )
@@ -170,6 +183,27 @@ class TestErrors:
         )
         assert self.failing(recipes, DataError(text)) == 2
         assert capsys.readouterr().err == "error: a.jpg: gone\n"
+
+    def test_one_process_speaks_for_all(self, recipes, capsys, monkeypatch, tmp_path):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        for rank in ("1", "0"):
+            place = tmp_path / "attempt_0" / rank
+            place.mkdir(parents=True)
+            monkeypatch.setenv("RANK", rank)
+            monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(place / "error.json"))
+            assert self.failing(recipes, ConfigError("x.yaml:1: wrong")) == 2
+        assert self.failing(recipes, DataError("its own")) == 2
+        assert capsys.readouterr().err == "error: x.yaml:1: wrong\nerror: its own\n"
+
+    @pytest.mark.parametrize(("rank", "told"), [("0", "error: x\n"), ("1", "")])
+    def test_of_another_launcher_the_first_process_speaks(
+        self, recipes, capsys, monkeypatch, rank, told
+    ):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+        assert self.failing(recipes, ConfigError("x")) == 2
+        assert capsys.readouterr().err == told
 
     def test_interrupt(self, recipes, capsys):
         assert self.failing(recipes, KeyboardInterrupt()) == 130

@@ -1,10 +1,14 @@
 """Two processes under torchrun do what one does."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from razorlite.core.journal import Journal
-from tests.recipes.runs import detector, last, lines, run, split, torchrun, write
+from tests.recipes.runs import ROOT, detector, last, lines, run, split, torchrun, write
 
 # A step of two processes with 4 images each is one of 8, but for batch norm, whose statistics are
 # those of a process's own images: they are frozen.
@@ -88,3 +92,14 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
     assert len(trials[0]) == 9
     subnets = [(tmp_path / name / "subnet.yaml").read_text() for name in "12"]
     assert subnets[0] == subnets[1]
+
+
+@pytest.mark.slow
+def test_a_fault_of_all_processes_is_one_line(tmp_path):
+    words = ["train", tmp_path / "none.yaml", "--processes", "2"]
+    command = [sys.executable, "-m", "razorlite", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no config ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,48 @@
+"""Several processes of one machine for one command, without torchrun's own words about failures."""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+import torch  # noqa: F401 torch.distributed wants it first
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+
+def start(words: Sequence[str], processes: int) -> int:
+    """Run a command in several processes and return its exit code; they print what there is to say.
+
+    Args:
+        words: those after `razorlite`.
+        processes: how many.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    logging.disable(logging.CRITICAL)  # of this process, which does nothing but wait
+    if hasattr(signal, "SIGUSR1"):  # not one that the launcher hands on
+        signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        elastic_launch(_config(processes), sys.executable)("-m", "razorlite", *words)
+    except ChildFailedError as error:
+        return max(1, error.get_first_failure()[1].exitcode)
+    except (SignalException, KeyboardInterrupt):
+        return 130
+    finally:
+        logging.disable(logging.NOTSET)
+    return 0
+
+
+def _config(processes: int) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="spawn",
+    )
