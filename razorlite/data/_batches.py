@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as nn_functional
 from torch import Tensor
 
-from razorlite.core.errors import RazorliteError
+from razorlite.core.errors import DataError, RazorliteError
 from razorlite.data._items import Item, ItemMaker, unreadable
 from razorlite.data.faults import Fault
 from razorlite.structures import Target
+
+_MOST_PIXELS = 1 << 30  # of a batch: 12 GB once they are floats
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class BatchMaker:
     def __init__(self, items: ItemMaker, *, pad_multiple: int) -> None:
         self.items, self.pad_multiple = items, pad_multiple
         self.dataset, self.seed = items.dataset, items.seed
+        self._at = "its end"
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -110,13 +113,15 @@ class BatchMaker:
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
-            return Failure(f"making a training batch failed: {what}", traceback.format_exc())
+            text = f"making a training batch failed at {self._at}: {what}"
+            return Failure(text, traceback.format_exc())
 
     def make(self, order: Order) -> "Packed | None":
         """Return the batch, or None if no image of it could be read."""
         faults: list[Fault] = []
         items = [self._item(order.epoch, index, faults) for index in order.indices]
         found = [item for item in items if item is not None]
+        self._at = "its end"
         if not found:
             return None if not faults else Packed(torch.zeros(0, 3, 0, 0), [], [], faults)
         images, shapes = collate([image for image, _ in found], self.pad_multiple)
@@ -125,6 +130,7 @@ class BatchMaker:
 
     def _item(self, epoch: int, index: int, faults: list[Fault]) -> Item | None:
         def make(place: int) -> Item:
+            self._at = self.dataset.keys[place]
             return self.items.make(epoch, place, faults)
 
         if self.items.shuffle:
@@ -137,9 +143,18 @@ class BatchMaker:
 
 
 def collate(images: list[Tensor], multiple: int) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Return (B, 3, H, W) with zeros at the right and bottom, and each image's (height, width)."""
+    """Return (B, 3, H, W) with zeros at the right and bottom, and each image's (height, width).
+
+    Raises:
+        DataError: the batch would have more than a billion pixels.
+    """
     shapes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
     height, width = (-(-max(side) // multiple) * multiple for side in zip(*shapes, strict=True))
+    if len(images) * height * width > _MOST_PIXELS:
+        raise DataError(
+            f"{len(images)} images, padded to {width} x {height} pixels each, are too large for a "
+            f"batch; resize or crop them first, or lower batch_size"
+        )
     batch = images[0].new_zeros((len(images), 3, height, width))
     for place, image, (h, w) in zip(batch, images, shapes, strict=True):
         place[:, :h, :w] = image

@@ -25,6 +25,7 @@ from razorlite.data import (
     ShapesDataset,
     build_loader,
 )
+from razorlite.data._batches import collate
 from tests.data.helpers import ids, same, target
 
 WILD = [RandomCrop(size=(40, 40)), Resize(short=[32, 48]), RandomFlip(), ColourJitter()]
@@ -228,7 +229,9 @@ def broken(image, target):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_failing_transform_is_told_in_one_line(workers):
     loader = build_loader(shapes(), transforms=[broken], num_workers=workers)
-    with pytest.raises(DataError, match=r"ValueError: no such colour \(.*test_loader.py:\d+\)$"):
+    with pytest.raises(
+        DataError, match=r" at \S+: ValueError: no such colour \(.*test_loader.py:\d+\)$"
+    ):
         list(loader)
     loader.close()
 
@@ -352,3 +355,13 @@ def test_masks_are_kept_as_annotated_for_evaluation_alone(workers):
         assert judged_target.masks.shape[1:] == (16, 24)
     [learnt] = build_loader(dataset, shuffle=True, **options)
     assert all(t.original_masks is None for t in learnt.targets)
+
+
+def test_batches_beyond_all_measure_are_refused(monkeypatch):
+    monkeypatch.setattr("razorlite.data._batches._MOST_PIXELS", 40_000)
+    ragged = [torch.zeros(3, 2, 300, dtype=torch.uint8), torch.zeros(3, 200, 2, dtype=torch.uint8)]
+    with pytest.raises(
+        DataError, match=r"2 images, padded to 300 x 200 pixels each, are too large"
+    ):
+        collate(ragged, 1)
+    assert collate(ragged[:1], 1)[0].shape == (1, 3, 2, 300)

@@ -28,6 +28,7 @@ from razorlite.data.transforms.base import (
 from razorlite.data.transforms.crop import Window, crop_at, keeps_any
 from razorlite.structures import Target
 
+_MOST_PIXELS = 64_000_000  # that an image may be enlarged to
 Mode = Literal["bilinear", "bicubic", "nearest"]
 
 
@@ -47,6 +48,8 @@ class Resize(Transform):
 
     Raises:
         ConfigError: neither or both of `size` and `short` are given, or a value is not positive.
+        OSError: when called, of an image so long and narrow that it would become huge; loaders
+            leave it out and name it.
     """
 
     def __init__(
@@ -80,7 +83,13 @@ class Resize(Transform):
         if self.size is not None and not self.keep_ratio:
             return _at_least_one(self.size[0] * scale, self.size[1] * scale)
         factor = self._factor(height, width) * scale
-        return _at_least_one(height * factor, width * factor)
+        new = _at_least_one(height * factor, width * factor)
+        if new[0] * new[1] > max(_MOST_PIXELS, 4 * height * width):
+            raise OSError(
+                f"Resize would make {new[1]} x {new[0]} of {width} x {height} pixels; leave the "
+                f"image out, or set Resize.long"
+            )
+        return new
 
     def _factor(self, height: int, width: int) -> float:
         if self.size is not None:

@@ -216,7 +216,10 @@ def _moved(target: Target, top: int, left: int, canvas: tuple[int, int]) -> Targ
 
 
 def _joined(own: Target, parts: Sequence[Target], size: tuple[int, int]) -> Target:
-    """Return one target with the objects of all; masks and areas only where all have them."""
+    """Return one target with the objects of all; masks and areas only where all have them.
+
+    No file shows the picture, so there are no original masks.
+    """
     crowds = [
         torch.zeros_like(t.labels, dtype=torch.bool) if t.crowd is None else t.crowd for t in parts
     ]
@@ -230,4 +233,5 @@ def _joined(own: Target, parts: Sequence[Target], size: tuple[int, int]) -> Targ
         masks=torch.cat(masks) if len(masks) == len(parts) else None,
         area=torch.cat(areas) if len(areas) == len(parts) else None,
         size=size,
+        original_masks=None,
     )
