@@ -116,7 +116,10 @@ def test_a_trial_that_makes_no_sense_is_named_with_its_line(tmp_path, good, valu
         (lambda lines: [b'{"kind": "train", "step": 1}'], ":1: wants the first line of a search's"),
         (lambda lines: [b"{}"], ":1: wants the first line of a search's journal, got one with not"),
         (lambda lines: lines[1:], ":1: wants the first line of a search's journal"),
-        (lambda lines: [lines[0].replace(b'"format": 2', b'"format": 1')], "is of format 1, this"),
+        (
+            lambda lines: [lines[0].replace(b'"format": 2', b'"format": 1'), *lines[1:]],
+            "is of format 1, this",
+        ),
         (lambda lines: [b"\x89PNG\r", b"\x00" * 99], ":1: not a JSON object"),
         (lambda lines: [*lines[:2], b"[" * 100_000, *lines[2:]], ":3: not a JSON object"),
         (lambda lines: [*lines[:2], b"\x00" * 40, *lines[2:]], ":3: not a JSON object"),
