@@ -3,7 +3,7 @@
 from razorlite.cost.constraint import Constraint, Limit, parse_amount
 from razorlite.cost.count import Cost, count
 from razorlite.cost.latency import Latency, measure_latency
-from razorlite.cost.model import CostModel, shown
+from razorlite.cost.model import CostModel, cost_text, shown
 from razorlite.cost.profile import ThopProfile, thop_profile
 from razorlite.cost.table import CostTable
 
@@ -15,6 +15,7 @@ __all__ = [
     "Latency",
     "Limit",
     "ThopProfile",
+    "cost_text",
     "count",
     "measure_latency",
     "parse_amount",

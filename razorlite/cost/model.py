@@ -29,3 +29,10 @@ def shown(value: Number) -> str:
     """Return a cost as messages show it: 1,234 or 3.71."""
     whole = abs(value) >= 1000 or float(value).is_integer()
     return f"{value:,.0f}" if whole else f"{value:,.4g}"
+
+
+def cost_text(name: str, value: Number) -> str:
+    """Return a kind of cost as logs show it: 41.3 M MACs, 2.10 M parameters, latency_ms 3.7."""
+    if name == "macs":
+        return f"{value / 1e6:.1f} M MACs"
+    return f"{value / 1e6:.2f} M parameters" if name == "params" else f"{name} {shown(value)}"

@@ -39,6 +39,10 @@ class Relabelled(Subset):
         """Return the labels of an item."""
         return {int(self._new[label]) for label in super().labels_of(index)}
 
+    def annotation_bytes(self, index: int) -> bytes:
+        """Return an item's annotation in some form."""
+        return self._new.numpy().tobytes() + super().annotation_bytes(index)
+
     def fill_cache(self) -> None:
         """Decode what the data set keeps in memory, before workers are started."""
         self.dataset.fill_cache()

@@ -1,8 +1,10 @@
-"""Signals as a request to stop after the current step."""
+"""Signals as a request to stop: after the current step, or at once."""
 
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -10,7 +12,7 @@ from razorlite.core.errors import RazorliteError
 
 
 class Interrupted(RazorliteError):
-    """Training was asked to stop; it has saved its state, and the message says how to go on."""
+    """A run was asked to stop; it has saved its state, and the message says how to go on."""
 
     exit_code = 130
 
@@ -46,6 +48,38 @@ class StopSignals:
         self.received = self.received or signal.Signals(number).name
         if number == signal.SIGINT and int(os.environ.get("WORLD_SIZE", 1)) < 2:
             signal.signal(number, self._before.pop(signal.SIGINT, signal.default_int_handler))
+
+
+@contextmanager
+def stopped_at_once(message: Callable[[], str]) -> Iterator[None]:
+    """End a block as soon as a signal asks for it; for work that keeps each piece once it is done.
+
+    The signals are those of `StopSignals`; further ones are ignored until the block has ended.
+
+    Args:
+        message: what to tell: how far it came, and how to go on.
+
+    Raises:
+        Interrupted: there was a signal, or a KeyboardInterrupt.
+    """
+    before: dict[signal.Signals, Any] = {}
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in _stopping():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(message()) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stopping() -> list[signal.Signals]:

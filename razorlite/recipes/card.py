@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ class ModelCard:
         config: the merged configuration as YAML text.
         unfrozen: modules that learn although their configuration freezes them, as they had no
             weights to keep.
+        trained_on: of a supernet, hashes of the images that its weights have been trained on (see
+            `razorlite.data.image_hashes`); None where it is not known.
         version: of the razorlite that wrote it.
     """
 
@@ -38,6 +41,7 @@ class ModelCard:
     subnet: Subnet | None = None
     config: str = ""
     unfrozen: tuple[str, ...] = ()
+    trained_on: frozenset[int] | None = None
     version: str = field(default=__version__)
 
     def to_meta(self) -> dict[str, Any]:
@@ -50,6 +54,7 @@ class ModelCard:
             "preprocess": None if self.preprocess is None else self.preprocess.to_dict(),
             "subnet": None if self.subnet is None else _subnet(self.subnet),
             "unfrozen": list(self.unfrozen),
+            "trained_on": None if self.trained_on is None else _packed(self.trained_on),
         }
 
     @classmethod
@@ -73,6 +78,7 @@ class ModelCard:
                 subnet=_read_subnet(meta.get("subnet")),
                 config=str(meta.get("config") or ""),
                 unfrozen=_names(meta.get("unfrozen")) or (),
+                trained_on=_unpacked(meta.get("trained_on")),
                 version=str(meta["razorlite"]),
             )
         except (ConfigError, TypeError, ValueError, AttributeError) as error:
@@ -143,3 +149,18 @@ def _preprocess(values: Any) -> Preprocess | None:
     if not isinstance(values, Mapping):
         raise ValueError(f"preprocess is a block of values, got {values!r:.80}")
     return Preprocess.from_dict(values)
+
+
+def _packed(hashes: frozenset[int]) -> str:
+    """Return 64-bit hashes as text, 11 characters each."""
+    data = b"".join(value.to_bytes(8, "big") for value in sorted(hashes))
+    return base64.b64encode(data).decode()
+
+
+def _unpacked(text: Any) -> frozenset[int] | None:
+    if text is None:
+        return None
+    data = base64.b64decode(text, validate=True)
+    if len(data) % 8:
+        raise ValueError(f"trained_on has {len(data)} bytes, wanted a multiple of 8")
+    return frozenset(int.from_bytes(data[i : i + 8], "big") for i in range(0, len(data), 8))

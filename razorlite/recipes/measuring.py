@@ -16,6 +16,7 @@ from razorlite.recipes.building import Built, build, is_supernet_checkpoint, loa
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.starting import unfreeze
 from razorlite.space import recalibrate
 
 _DEPTH = 2  # of the modules that the table lists; --json has all
@@ -91,6 +92,7 @@ def test(
         compare(built.model, splits.test.classes, where="data.test", dataset=splits.test)
         model = place(built.model, device)
         if built.space is not None and is_supernet_checkpoint(checkpoint):
+            unfreeze(model, card.unfrozen)
             recalibrate(model, splits.calibration(_batches(experiment)))
         figures = splits.evaluate(model, splits.test, "test")
     whole = count(model.cpu(), experiment.shape)

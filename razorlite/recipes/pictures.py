@@ -20,9 +20,11 @@ def training_pictures(folder: Path, title: str) -> Path:
     return plot_training(lines, folder / "pictures" / "training.png", title=title)
 
 
-def search_pictures(study: Study, folder: Path) -> tuple[Path, Path]:
-    """Plot a search's progress, and its trials' scores against MACs with the Pareto front."""
-    scored = [t for t in study.trials if t.score is not None]
+def search_pictures(study: Study, folder: Path) -> list[Path]:
+    """Plot a search's progress, and its trials' scores against a cost with the Pareto front.
+
+    The cost is the one that is limited, or MACs; without any cost there is no second picture.
+    """
     size = getattr(study.searcher, "population_size", None)
     progress = plot_search(
         [t.to_record() for t in study.trials],
@@ -30,14 +32,19 @@ def search_pictures(study: Study, folder: Path) -> tuple[Path, Path]:
         metric=study.metric,
         round_size=size,
     )
-    best = study.best
+    limited = [limit.name for limit in study.constraint.limits]
+    known = sorted(study.feasible.names, key=lambda name: name != "macs")
+    if not known:
+        return [progress]
+    cost, best = [*limited, *known][0], study.best
     front = plot_pareto(
-        [(t.cost["macs"], float(t.score or 0)) for t in scored],
+        [(t.cost[cost], float(t.score)) for t in study.trials if t.score is not None],
         folder / "pictures" / "pareto.png",
-        chosen=(best.cost["macs"], float(best.score or 0)),
+        chosen=(best.cost[cost], float(best.score or 0)),
+        cost=cost,
         metric=study.metric,
     )
-    return progress, front
+    return [progress, front]
 
 
 @torch.no_grad()

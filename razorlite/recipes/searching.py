@@ -1,16 +1,16 @@
 """The command `search`: the best subnet of a trained supernet within a budget."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError
-from razorlite.cost import Constraint, CostTable
+from razorlite.cost import Constraint, CostTable, cost_text
+from razorlite.engine.interrupt import stopped_at_once
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed, on_main, write_config
 from razorlite.evaluation import evaluate
@@ -20,7 +20,9 @@ from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import search_pictures
+from razorlite.recipes.scored import scored_with
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.starting import unfreeze
 from razorlite.search import SearchConfig, Study, SupernetScore, Trial, build_study
 from razorlite.space import SearchSpace, Subnet
 
@@ -53,20 +55,24 @@ def search(
         BudgetError: a constraint cannot be met; the message names the reachable range.
         CheckpointError: the checkpoint is not of this supernet.
         ConfigError: the configuration is wrong or describes no supernet.
-        DataError: the search would score on the test images.
-        RunFolderError: the run folder holds a search and `resume` is off.
+        DataError: the search would score on images of the test split, or that the supernet was
+            trained on.
+        RunFolderError: the run folder holds a search and `resume` is off, or one of other scores.
+        SearchError: scoring broke down; what is done is kept.
+        Interrupted: a signal asked the search to end; what is done is kept.
     """
     merged, experiment = read(config, overrides)
     settings = experiment.search or SearchConfig()
-    with session(experiment.device, experiment.seed) as device:
+    trials: list[Trial] = []
+    folder = run_folder(merged, experiment, work_dir, "search")
+    with (
+        stopped_at_once(lambda: _stopped(trials, folder)),
+        session(experiment.device, experiment.seed) as device,
+    ):
         built, space = _supernet(experiment)
         table = CostTable.build(space, experiment.shape)
         Constraint.parse(settings.constraints, table)  # an impossible one fails before any work
-        card = load_trained(built, checkpoint, experiment)
-        splits = Splits(experiment, device, card.classes)
-        compare(space.model, splits.classes, dataset=splits.train)
-        splits.check_search_split(settings.allow_test_split)
-        folder = run_folder(merged, experiment, work_dir, "search")
+        splits = _splits(built, checkpoint, experiment, device)
         with claimed(folder, "search", resume=resume):
             study = build_study(
                 settings,
@@ -75,9 +81,10 @@ def search(
                 score=supernet_score(space, splits, settings, device),
                 journal=folder / "journal.jsonl",
                 seed=experiment.seed,
-                settings={"weights": _digest(space.model), "shape": list(experiment.shape)},
+                settings=scored_with(merged, experiment, splits, space.model),
                 progress=_report,
             )
+            trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())
             best = study.run(resume=resume, started=start)
             subnet = best.subnet.with_figures(
@@ -85,6 +92,26 @@ def search(
             )
             on_main(lambda: _finish(study, subnet, folder))
     return subnet
+
+
+def _splits(
+    built: Built, checkpoint: str | Path, experiment: Experiment, device: torch.device
+) -> Splits:
+    """Load the supernet's weights and return images that they can be judged by."""
+    card = load_trained(built, checkpoint, experiment)
+    unfreeze(built.model, card.unfrozen)
+    splits = Splits(experiment, device, card.classes)
+    compare(built.model, splits.classes, dataset=splits.train)
+    splits.check_search_split(experiment.search is not None and experiment.search.allow_test_split)
+    splits.check_search_is_new()
+    if splits.holds_out:
+        splits.check_held_out(card, checkpoint)
+    return splits
+
+
+def _stopped(trials: Sequence[Trial], folder: Path) -> str:
+    kept = f"{len(trials)} trials, kept in {folder / 'journal.jsonl'}" if trials else "no trial yet"
+    return f"stopped: {kept}; to go on, run the same command again with --resume"
 
 
 def supernet_score(
@@ -110,31 +137,32 @@ def _supernet(experiment: Experiment) -> tuple[Built, SearchSpace]:
     return built, built.space
 
 
-def _digest(model: nn.Module) -> str:
-    """Return a short name for a model's weights: a resumed search must have the same ones."""
-    digest = sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _report(study: Study, trial: Trial) -> None:
-    shown = trial.error or f"{study.metric} {trial.score:.4f}"
-    macs = f"{trial.cost['macs'] / 1e6:.1f} M MACs" if trial.cost else ""
-    best = max((t.score for t in study.trials if t.score is not None), default=float("nan"))
-    _log.info("trial %d: %s, %s; best %.4f", trial.number, shown, macs, best)
+    scores = [t.score for t in study.trials if t.score is not None]
+    _log.info(
+        "trial %d: %s%s; best %s",
+        trial.number,
+        trial.error or f"{study.metric} {trial.score:.4f}",
+        "".join(f", {text}" for text in _costs(study, trial.cost)),
+        f"{max(scores):.4f}" if scores else "none yet",
+    )
 
 
 def _finish(study: Study, subnet: Subnet, folder: Path) -> None:
     subnet.save(folder / "subnet.yaml")
     search_pictures(study, folder)
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2])
+    failed = sum(trial.score is None for trial in study.trials)
+    figures = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
     _log.info(
-        "best of %d trials: %s, %.1f M MACs, %.2f M parameters; written to %s",
+        "best of %d trials%s: %s; written to %s",
         len(study.trials),
-        figures,
-        subnet.cost["macs"] / 1e6,
-        subnet.cost["params"] / 1e6,
+        f" ({failed} of them failed)" if failed else "",
+        ", ".join([*figures, *_costs(study, subnet.cost)]),
         folder / "subnet.yaml",
     )
+
+
+def _costs(study: Study, cost: Mapping[str, int | float]) -> list[str]:
+    """Return costs as they are printed, those that are limited first."""
+    names = [limit.name for limit in study.constraint.limits]
+    return [cost_text(name, cost[name]) for name in dict.fromkeys([*names, *cost])]

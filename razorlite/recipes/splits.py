@@ -1,18 +1,31 @@
 """The images of an experiment: which split is used for what, and loaders over them."""
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError, DataError
-from razorlite.data import Dataset, Loader, Transform, build_loader, relabelled, split_holdout
+from razorlite.data import (
+    Dataset,
+    Loader,
+    Transform,
+    build_loader,
+    image_hashes,
+    relabelled,
+    split_holdout,
+)
 from razorlite.data.usable import need_objects, tell_copies
 from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import Metric, need_figure
+from razorlite.recipes.card import ModelCard
 from razorlite.recipes.classes import compare_metric, same_names
 from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
+
+_log = logging.getLogger("razorlite")
 
 
 class Splits:
@@ -53,8 +66,12 @@ class Splits:
     @cached_property
     def holds_out(self) -> bool:
         """Whether the search's images are taken out of the training images."""
-        supernet = self.experiment.mutator is not None and self.experiment.subnet is None
-        return supernet and self.data.search is None
+        return self.is_supernet and self.data.search is None
+
+    @property
+    def is_supernet(self) -> bool:
+        """Whether a supernet is trained, not one of its paths."""
+        return self.experiment.mutator is not None and self.experiment.subnet is None
 
     @cached_property
     def train(self) -> Dataset:
@@ -191,13 +208,70 @@ class Splits:
                 f"worthless; set data.search to other images, or search.allow_test_split=true"
             )
 
+    def trained_on(self, known: ModelCard) -> frozenset[int] | None:
+        """Return the images that a supernet is trained on, and was before.
+
+        Args:
+            known: of the weights that training starts from.
+        """
+        if not self.is_supernet:
+            return None
+        return frozenset(image_hashes(self.train)) | (known.trained_on or frozenset())
+
+    def check_held_out(self, known: ModelCard, path: str | Path) -> None:
+        """Refuse to hold out images that a supernet was trained on.
+
+        Args:
+            known: what the supernet's checkpoint says.
+            path: the checkpoint, for messages.
+
+        Raises:
+            DataError: it was; the message counts them.
+        """
+        if known.trained_on is None:
+            _log.warning(
+                "%s does not say which images it was trained on; if any of them is among the %d "
+                "held out here, the search's scores are too good",
+                path, len(self.search),
+            )  # fmt: skip
+        elif seen := known.trained_on.intersection(image_hashes(self.search)):
+            raise DataError(
+                f"{path} was trained on {len(seen)} of the {len(image_hashes(self.search))} images "
+                f"that are held out here, so that scores on them mean nothing; use the data.train "
+                f"and data.holdout that it was trained with (the holdout is {self.data.holdout} "
+                f"now), or train it anew"
+            )
+
+    def check_search_is_new(self) -> None:
+        """Refuse a split for the search that has images of the training split.
+
+        Raises:
+            DataError: it does; names one.
+        """
+        if self.holds_out or self.data.train is None:
+            return
+        shared = sorted(set(self.search.keys) & set(self.train.keys))
+        if shared:
+            raise DataError(
+                f"data.search has {len(shared)} of the images that the supernet is trained on "
+                f"(such as {shared[0]}), so that scores on them mean nothing; set data.search to "
+                f"other images, or leave it out and let data.holdout take some from data.train"
+            )
+
+    def part(self, wanted: str) -> str:
+        """Return the split whose block tells how a split is loaded: it, or what stands in for it.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        others = ("val", "test", "train") if wanted in ("search", "val") else ()
+        for name in (wanted, *others):
+            if getattr(self.data, name) is not None:
+                return name
+        raise ConfigError(f"the configuration has no data.{wanted}; add it")
+
     def _config(self, part: str) -> LoaderConfig:
-        config = getattr(self.data, part)
-        if config is None and part in ("search", "val"):
-            config = self.data.val or self.data.test or self.data.train
-        if config is None:
-            raise ConfigError(f"the configuration has no data.{part}; add it")
-        return config
+        return getattr(self.data, self.part(part))
 
     def _loader(self, dataset: Dataset, config: LoaderConfig, **settings: object) -> Loader:
         data = self.data

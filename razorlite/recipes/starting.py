@@ -24,10 +24,12 @@ class Start:
     """What a training starts from.
 
     Attributes:
+        known: what the weights' file says.
         splits: the images, with labels in the run's order.
         unfrozen: modules that learn although the configuration freezes them.
     """
 
+    known: ModelCard
     splits: Splits
     unfrozen: tuple[str, ...]
 
@@ -43,7 +45,8 @@ def begin(built: Built, experiment: Experiment, device: torch.device, last: Path
 
     Raises:
         ConfigError: classes or preprocessing of model, data and weights do not fit.
-        DataError: the images have other classes than the checkpoint to go on from.
+        DataError: the images have other classes than the checkpoint to go on from, or images are
+            held out that it was trained on.
         CheckpointError: a checkpoint cannot be read or is of another model.
     """
     if last is not None:
@@ -51,26 +54,28 @@ def begin(built: Built, experiment: Experiment, device: torch.device, last: Path
         check_preprocess(card, experiment.data, last)
         splits = Splits(experiment, device, card.classes)
         compare(built.model, splits.classes, dataset=splits.train)
+        if splits.holds_out:
+            splits.check_held_out(card, last)
         unfreeze(built.model, card.unfrozen)
-        return Start(splits, card.unfrozen)
-    splits, loaded = _first(built, experiment, device)
+        return Start(card, splits, card.unfrozen)
+    card, splits, loaded = _first(built, experiment, device)
     unfrozen = tuple(name for name, m in _unloaded(built.model, loaded) if m.frozen_part())
     for name, module in _unloaded(built.model, loaded):
         _log.warning("%s", _note(name, module))
     unfreeze(built.model, unfrozen)
-    return Start(splits, unfrozen)
+    return Start(card, splits, unfrozen)
 
 
 def _first(
     built: Built, experiment: Experiment, device: torch.device
-) -> tuple[Splits, Collection[str]]:
-    """Load `load_from` into a new run; return its images and the names of what was loaded."""
+) -> tuple[ModelCard, Splits, Collection[str]]:
+    """Load `load_from` into a new run; return what it says, the images, and what was loaded."""
     origin = experiment.load_from
     card = ModelCard() if origin is None else read_card(origin)
     check_preprocess(card, experiment.data, origin)
     splits = Splits(experiment, device, order=card.classes)
     compare(built.model, splits.classes, dataset=splits.train)
-    return splits, () if origin is None else load_into(built, origin).loaded
+    return card, splits, () if origin is None else load_into(built, origin).loaded
 
 
 def unfreeze(model: nn.Module, names: Collection[str]) -> None:

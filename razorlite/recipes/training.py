@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def train(
         start = begin(built, experiment, device, last if resume and last.exists() else None)
         splits = start.splits
         card = describe(merged, experiment, built, splits.classes, start.unfrozen)
+        card = replace(card, trained_on=splits.trained_on(start.known))
         with claimed(folder, "train", resume=resume):
             runner = build_runner(experiment, built, splits, folder, card)
             runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))

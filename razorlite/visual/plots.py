@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from razorlite.visual import _style
 from razorlite.visual._style import ACCENT, FAINT, INK, MARKERS, MUTED, PALETTE
@@ -114,7 +114,7 @@ def plot_pareto(
     *,
     chosen: Point | None = None,
     others: Mapping[str, Sequence[Point]] | None = None,
-    cost: Literal["macs", "params", "latency_ms"] = "macs",
+    cost: str = "macs",
     metric: str = "AP",
     title: str = "Accuracy against cost",
 ) -> Path:
@@ -125,7 +125,7 @@ def plot_pareto(
         path: the PNG file.
         chosen: the point that was picked; marked by a star.
         others: more points to compare with by name, such as "random" or "largest".
-        cost: what the cost is.
+        cost: what the cost is: macs, params, latency_ms or a name of one's own.
         metric: what the score is.
         title: headline.
     """
@@ -320,7 +320,7 @@ def _scatter(axes: "Axes", points: Sequence[Point], label: str, **style: Any) ->
 
 def _cost_unit(cost: str, values: Sequence[float]) -> tuple[float, str]:
     """Return the divisor and the axis label that suit the largest value."""
-    name, units = _COSTS[cost]
+    name, units = _COSTS.get(cost, (cost, [(1, "")]))
     largest = max(values, default=0.0)
     scale, prefix = next((u for u in units if largest >= u[0]), units[-1])
     return scale, f"{prefix} {name}".strip()

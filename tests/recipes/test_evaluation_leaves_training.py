@@ -24,7 +24,7 @@ def trained(folder, *, evaluated: bool):
     config, experiment = read(detector({"train": TRAIN}))
     with session("cpu", 0) as device:
         built, splits = build(experiment), Splits(experiment, device)
-        card = describe(config, experiment, built, splits)
+        card = describe(config, experiment, built, splits.classes)
         runner = build_runner(experiment, built, splits, folder, card)
         if not evaluated:
             runner._evaluate = None

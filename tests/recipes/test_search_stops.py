@@ -1,0 +1,103 @@
+"""The command `search` stopped at any moment goes on to the same end."""
+
+import json
+import os
+import signal
+
+from razorlite import cli
+from razorlite.core.journal import Journal
+from razorlite.recipes import searching
+from razorlite.search import SupernetScore
+from tests.recipes.test_wrong_inputs import complaint
+
+
+def trials(folder):
+    return [{**line, "seconds": 0} for line in Journal(folder / "journal.jsonl").read()]
+
+
+def words(pipeline, folder, *more):
+    return [
+        "search",
+        str(pipeline.supernet),
+        str(pipeline.weights),
+        "--work-dir",
+        str(folder),
+        *more,
+    ]
+
+
+def stop_inside(monkeypatch, number, call):
+    """Send this process a signal in the middle of scoring."""
+    calls, score = iter(range(1000)), SupernetScore.__call__
+
+    def scored(self, subnet):
+        if next(calls) == call:
+            os.kill(os.getpid(), number)
+        return score(self, subnet)
+
+    monkeypatch.setattr(SupernetScore, "__call__", scored)
+
+
+def stop_between(monkeypatch, number):
+    """Send a signal right after a trial is written."""
+    monkeypatch.setattr(searching, "_report", lambda *_: os.kill(os.getpid(), number))
+
+
+def test_signals_inside_and_between_trials(pipeline, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    stops = [
+        (stop_inside, (signal.SIGINT, 0), "no trial yet", 0),
+        (stop_between, (signal.SIGHUP,), "1 trials, kept in", 1),
+        (stop_inside, (signal.SIGTERM, 1), "2 trials, kept in", 2),
+    ]
+    for stop, arguments, message, count in stops:
+        with monkeypatch.context() as patch:
+            stop(patch, *arguments)
+            assert cli.main(words(pipeline, folder, "--resume")) == 130
+        told = capsys.readouterr().err.strip().splitlines()[-1]
+        assert told.startswith(f"stopped: {message}")
+        assert told.endswith("to go on, run the same command again with --resume")
+        assert len(trials(folder)) == 1 + count
+        assert not (folder / "subnet.yaml").exists()
+    assert cli.main(words(pipeline, folder, "--resume")) == 0
+    assert trials(folder) == trials(pipeline.root / "search")
+    whole = (pipeline.root / "search" / "subnet.yaml").read_text()
+    assert (folder / "subnet.yaml").read_text() == whole
+
+
+def test_a_broken_disk_ends_the_command_and_other_scores_are_refused(
+    pipeline, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "run"
+    calls = iter(range(1000))
+
+    def broken(self, subnet):
+        if next(calls) == 1:
+            raise OSError(5, "Input/output error")
+        return {"AP": 0.5}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SupernetScore, "__call__", broken)
+        told = complaint(capsys, *words(pipeline, folder))
+    assert "scoring trial 1 stopped the search: OSError: [Errno 5] Input/output error" in told
+    before = (folder / "journal.jsonl").read_bytes()
+    told = complaint(capsys, *words(pipeline, folder, "--resume", "--set", "data.holdout=0.1"))
+    assert "is of another search: settings.data.search." in told
+    assert (folder / "journal.jsonl").read_bytes() == before
+    header = json.loads(before.splitlines()[0])
+    assert header["settings"]["data"]["mean"] == [123.675, 116.28, 103.53]
+
+
+def test_the_cost_that_is_limited_is_told_and_drawn(pipeline, tmp_path, monkeypatch, caplog):
+    drawn = []
+    monkeypatch.setattr(
+        "razorlite.recipes.pictures.plot_pareto", lambda points, *_, **more: drawn.append(more)
+    )
+    monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": 0.5})
+    limits = ["search.constraints={params: 99%}"]
+    with caplog.at_level("INFO", logger="razorlite"):
+        subnet = searching.search(pipeline.supernet, pipeline.weights, tmp_path / "run", limits)
+    assert drawn[0]["cost"] == "params"
+    assert drawn[0]["chosen"][0] == subnet.cost["params"]
+    first = next(text for text in caplog.messages if text.startswith("trial 0"))
+    assert first.index("M parameters") < first.index("M MACs")
