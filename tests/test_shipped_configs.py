@@ -62,6 +62,7 @@ def test_coco_configs_are_complete(name):
         settings = split.dataset.kwargs
         settings = settings.get("dataset", settings)  # of a set that is repeated
         assert settings.get("masks", False) == masks
+    assert experiment.metric.kwargs.get("kind", "bbox") == ("both" if masks else "bbox")
     head = getattr(model, "bbox_head", None) or model.roi_head.bbox_head
     heads = head if isinstance(head, nn.ModuleList) else [head]
     assert {h.num_classes for h in heads} == {80}

@@ -39,6 +39,10 @@ class TrainingError(RazorliteError):
     """Training cannot go on, for instance because the loss is not finite."""
 
 
+class EvaluationError(RazorliteError):
+    """Predictions cannot be judged, for instance because they are NaN."""
+
+
 class RunFolderError(RazorliteError):
     """A run folder cannot be written, or holds something that would be lost."""
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from razorlite.core.ranges import Count, Distinct, Filled
 from razorlite.core.registry import register
-from razorlite.evaluation.metric import Metric, class_names
+from razorlite.evaluation._checks import check_probabilities, names_of_labels
+from razorlite.evaluation.metric import ClassNames, Metric
 
 
 @register()
@@ -25,7 +26,13 @@ class Accuracy(Metric):
         self.topk = tuple(topk)
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
-        """Take (B, C) probabilities or logits and (B,) labels."""
+        """Take (B, C) probabilities or logits and (B,) labels.
+
+        Raises:
+            EvaluationError: there is NaN, or they are of other images.
+            DataError: a label has no probability.
+        """
+        check_probabilities(predictions, targets)
         k = min(max(self.topk), predictions.shape[1])
         hits = predictions.topk(k, dim=1).indices == targets[:, None]
         places = torch.where(hits.any(dim=1), hits.int().argmax(dim=1), k)
@@ -53,12 +60,18 @@ class ConfusionMatrix(Metric):
         classes: names of the labels; numbers by default.
     """
 
-    def __init__(self, *, classes: list[str] | None = None) -> None:
+    def __init__(self, *, classes: ClassNames | None = None) -> None:
         super().__init__()
         self.classes = classes
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
-        """Take (B, C) probabilities or logits and (B,) labels."""
+        """Take (B, C) probabilities or logits and (B,) labels.
+
+        Raises:
+            EvaluationError: there is NaN, or they are of other images.
+            DataError: a label has no probability.
+        """
+        check_probabilities(predictions, targets)
         guesses = predictions.argmax(dim=1)
         self.items += list(zip(targets.tolist(), guesses.tolist(), strict=True))
 
@@ -74,7 +87,7 @@ class ConfusionMatrix(Metric):
 
     def names(self) -> list[str]:
         """Return the names of the rows and columns."""
-        return class_names(self.classes, len(self.matrix()) - 1)
+        return names_of_labels(self.classes, [len(self.matrix()) - 1], type(self).__name__)
 
     def compute(self) -> dict[str, float]:
         """Return "accuracy" over images and "class_accuracy", the mean over classes that occur.

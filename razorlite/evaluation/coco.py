@@ -2,22 +2,28 @@
 
 import contextlib
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from razorlite.core.errors import DataError
+from razorlite.core.ranges import Count
 from razorlite.core.registry import register
+from razorlite.evaluation._checks import check_count, check_detections, names_of_labels
+from razorlite.evaluation._coco_entries import (
+    Entry,
+    Kind,
+    fingerprint,
+    found_entries,
+    truth_entries,
+)
 from razorlite.evaluation._matching import match_image
-from razorlite.evaluation.metric import Metric, class_names, names_without_objects
+from razorlite.evaluation.metric import ClassNames, Metric, names_without_objects
 from razorlite.structures import Detections, Target
 
-_AREAS, _LIMITS = ("all", "small", "medium", "large"), (1, 10, 100)
-_Pair = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # truths and detections of one image
+_AREAS = ("all", "small", "medium", "large")
+_Pair = tuple[list[Entry], list[Entry]]  # truths and detections of one image
 
 
 @register()
@@ -31,35 +37,56 @@ class CocoMetric(Metric):
     Args:
         classes: names of the labels for the figures of single classes; numbers by default.
         per_class: add "AP/<name>" for every class to the figures.
-        kind: compare boxes ("bbox") or masks ("segm").
+        kind: compare boxes ("bbox"), masks ("segm"), or both: the figures of masks are then called
+            "mask_AP", "mask_AP50", … and follow those of boxes.
+        max_detections: how many of the best detections of an image and class count; 100 is COCO's
+            own. Raise it, and the detector's `max_per_img`, for images with more objects. The
+            largest of the recalls is named after it.
     """
 
     def __init__(
         self,
         *,
-        classes: list[str] | None = None,
+        classes: ClassNames | None = None,
         per_class: bool = False,
-        kind: Literal["bbox", "segm"] = "bbox",
+        kind: Literal["bbox", "segm", "both"] = "bbox",
+        max_detections: Count = 100,
     ) -> None:
         super().__init__()
         self.classes, self.per_class, self.kind = classes, per_class, kind
-        self._truths: list[tuple[Target, list[dict[str, Any]]]] = []  # kept over resets
+        self.max_detections = max_detections
+        # Truths are kept over resets, with what tells whether they are still the same.
+        self._truths: list[tuple[bytes, dict[Kind, list[Entry]]]] = []
 
     def update(self, predictions: list[Detections], targets: list[Target]) -> None:
-        """Take the detections of a batch and what its images show."""
+        """Take the detections of a batch and what its images show.
+
+        Raises:
+            DataError: masks are to be judged and the data have none.
+            EvaluationError: there are more or fewer predictions than targets, or they are NaN or
+                lack masks.
+        """
+        check_count(predictions, len(targets))
         for found, target in zip(predictions, targets, strict=True):
-            truths = self._truth_of(len(self.items), target)
-            self.items.append((truths, _detections(found, self.kind)))
+            check_detections(found)
+            truths, found = self._truths_of(len(self.items), target), found.to("cpu")
+            self.items.append({k: (truths[k], found_entries(found, k)) for k in self._kinds})
 
     def compute(self) -> dict[str, float]:
-        """Return the twelve figures, and those of single classes if asked for.
+        """Return the twelve figures of each kind, and those of single classes if asked for.
 
         Raises:
             DataError: there were no images, or a label beyond `classes`.
         """
-        precision, recall = self._accumulate()
-        figures = _twelve(precision, recall)
-        return {**figures, **(self._by_class(precision) if self.per_class else {})}
+        figures: dict[str, float] = {}
+        by_class: dict[str, float] = {}
+        for kind in self._kinds:
+            precision, recall = self._accumulate(kind)
+            twelve = _twelve(precision, recall, self._limits)
+            figures |= {self._prefix(kind) + name: value for name, value in twelve.items()}
+            by_class |= self._by_class(precision, kind)
+        self._tell_limit()
+        return {**figures, **(by_class if self.per_class else {})}
 
     def figure_names(self) -> list[str]:
         """Return the names of the figures; nothing where they hang on the labels seen."""
@@ -67,42 +94,82 @@ class CocoMetric(Metric):
 
     def per_class_ap(self) -> dict[str, float]:
         """Return "AP/<name>" for every class; -1 where there is no object of it."""
-        return self._by_class(self._accumulate()[0])
+        figures: dict[str, float] = {}
+        for kind in self._kinds:
+            figures |= self._by_class(self._accumulate(kind)[0], kind)
+        return figures
 
-    def _truth_of(self, place: int, target: Target) -> list[dict[str, Any]]:
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        return ("bbox", "segm") if self.kind == "both" else (self.kind,)
+
+    def _prefix(self, kind: Kind) -> str:
+        return "mask_" if self.kind == "both" and kind == "segm" else ""
+
+    @property
+    def _limits(self) -> list[int]:
+        """Numbers of detections by which recall is stated."""
+        return sorted({min(limit, self.max_detections) for limit in (1, 10, self.max_detections)})
+
+    def _truths_of(self, place: int, target: Target) -> dict[Kind, list[Entry]]:
         """Return an image's ground truth, kept from an earlier evaluation if it is the same."""
         target = target.to("cpu")
-        if place < len(self._truths) and _same(self._truths[place][0], target):
+        mark = fingerprint(target, masks="segm" in self._kinds)
+        if place < len(self._truths) and self._truths[place][0] == mark:
             return self._truths[place][1]
-        truths = _truths(target, self.kind)
-        self._truths[place:] = [(target, truths)]
+        truths = {kind: truth_entries(target, kind) for kind in self._kinds}
+        self._truths[place:] = [(mark, truths)]
         return truths
 
-    def _accumulate(self) -> tuple[np.ndarray, np.ndarray]:
-        items: list[_Pair] = self.need_items()
-        labels = [entry["label"] for pair in items for entries in pair for entry in entries]
-        self._names = class_names(self.classes, max(labels, default=0))
-        if labels and max(labels) >= len(self._names):
-            raise DataError(
-                f"CocoMetric has {len(self._names)} classes but met label {max(labels)}; "
-                f"give it the classes of the data set"
-            )
-        return _pycocotools(items, len(self._names), self.kind)
+    def _accumulate(self, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+        items: list[_Pair] = [item[kind] for item in self.need_items()]
+        labels = {entry["label"] for pair in items for entries in pair for entry in entries}
+        self._names = names_of_labels(self.classes, labels, type(self).__name__)
+        return _pycocotools(items, len(self._names), kind, self._limits)
 
-    def _by_class(self, precision: np.ndarray) -> dict[str, float]:
+    def _by_class(self, precision: np.ndarray, kind: Kind) -> dict[str, float]:
         return {
-            f"AP/{name}": _mean(precision[:, :, label, 0, 2])
+            f"{self._prefix(kind)}AP/{name}": _mean(precision[:, :, label, 0, -1])
             for label, name in enumerate(self._names)
         }
 
+    def _tell_limit(self) -> None:
+        """Say once that objects, or else detections, are beyond the limit."""
+        pairs: list[_Pair] = [item[self._kinds[0]] for item in self.items]
+        limit, images = self.max_detections, len(pairs)
+        objects = [_most([t for t in truths if not t["iscrowd"]]) for truths, _ in pairs]
+        over = [count for count in objects if count > limit]
+        cut = sum(_most(found) > limit for _, found in pairs)
+        if over:
+            self.tell(
+                "limit",
+                f"CocoMetric: {len(over)} of {images} images show more than {limit} objects of one "
+                f"class (up to {max(over)}), and only so many detections count: set "
+                f"metric.max_detections and the detector's max_per_img to {max(over)} or more",
+            )
+        elif cut:
+            self.tell(
+                "limit",
+                f"CocoMetric: of {cut} of {images} images only the {limit} best detections of a "
+                f"class count (metric.max_detections; COCO takes 100)",
+            )
 
-def _pycocotools(items: list[_Pair], classes: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+
+def _most(entries: list[Entry]) -> int:
+    """Return how many entries the most frequent class has."""
+    return max(Counter(entry["label"] for entry in entries).values(), default=0)
+
+
+def _pycocotools(
+    items: list[_Pair], classes: int, kind: Kind, limits: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return COCOeval's precision (T, R, K, A, M) and recall (T, K, A, M)."""
     from pycocotools.cocoeval import COCOeval
 
     judge = COCOeval(iouType=kind)
     judge.params.imgIds = list(range(len(items)))
     judge.params.catIds = list(range(classes))
+    judge.params.maxDets = limits
     truths, found = _by_image_and_class(items)
     judge._prepare = lambda: _prepare(judge, truths, found)  # no COCO json behind it
     judge.evaluateImg = partial(match_image, judge)
@@ -128,64 +195,15 @@ def _by_image_and_class(items: list[_Pair]) -> tuple[Any, Any]:
     return both
 
 
-def _truths(target: Target, kind: str) -> list[dict[str, Any]]:
-    crowd = target.crowd if target.crowd is not None else torch.zeros(len(target)).bool()
-    entries = _shapes(target.boxes, target.labels, target.masks, kind)
-    if target.area is not None:
-        for entry, area in zip(entries, target.area.tolist(), strict=True):
-            entry["area"] = area
-    for entry, is_crowd in zip(entries, crowd.tolist(), strict=True):
-        entry["iscrowd"] = entry["ignore"] = int(is_crowd)
-    return entries
-
-
-def _detections(found: Detections, kind: str) -> list[dict[str, Any]]:
-    found = found.to("cpu")
-    masks = found.masks if kind == "segm" else None  # boxes are sized by their own area
-    entries = _shapes(found.boxes, found.labels, masks, kind)
-    for entry, score in zip(entries, found.scores.tolist(), strict=True):
-        entry["score"] = score
-    return entries
-
-
-def _shapes(boxes: Tensor, labels: Tensor, masks: Tensor | None, kind: str) -> list[dict[str, Any]]:
-    sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double()
-    areas = sides[:, 2] * sides[:, 3] if masks is None else masks.flatten(1).sum(1)
-    entries = [
-        {"label": label, "bbox": box, "area": float(area)}
-        for label, box, area in zip(labels.tolist(), sides.tolist(), areas.tolist(), strict=True)
-    ]
-    if kind == "segm":
-        for entry, rle in zip(entries, _run_lengths(masks), strict=True):
-            entry["segmentation"] = rle
-    return entries
-
-
-def _run_lengths(masks: Tensor | None) -> list[dict[str, Any]]:
-    from pycocotools import mask as coco_mask
-
-    if masks is None:
-        raise DataError("CocoMetric of kind segm wants masks, got only boxes; set kind: bbox")
-    columns = np.asfortranarray(masks.permute(1, 2, 0).numpy().astype(np.uint8))
-    return coco_mask.encode(columns)
-
-
-def _same(one: Target, other: Target) -> bool:
-    return vars(one).keys() == vars(other).keys() and all(
-        torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
-        for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
-    )
-
-
-def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+def _twelve(precision: np.ndarray, recall: np.ndarray, limits: list[int]) -> dict[str, float]:
     figures = {
-        "AP": _mean(precision[:, :, :, 0, 2]),
-        "AP50": _mean(precision[0, :, :, 0, 2]),
-        "AP75": _mean(precision[5, :, :, 0, 2]),
+        "AP": _mean(precision[:, :, :, 0, -1]),
+        "AP50": _mean(precision[0, :, :, 0, -1]),
+        "AP75": _mean(precision[5, :, :, 0, -1]),
     }
-    figures |= {f"AP{a[0]}": _mean(precision[:, :, :, i, 2]) for i, a in enumerate(_AREAS) if i}
-    figures |= {f"AR{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(_LIMITS)}
-    figures |= {f"AR{a[0]}": _mean(recall[:, :, i, 2]) for i, a in enumerate(_AREAS) if i}
+    figures |= {f"AP{a[0]}": _mean(precision[:, :, :, i, -1]) for i, a in enumerate(_AREAS) if i}
+    figures |= {f"AR{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(limits)}
+    figures |= {f"AR{a[0]}": _mean(recall[:, :, i, -1]) for i, a in enumerate(_AREAS) if i}
     return figures
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as nn_functional
 from torch import Tensor, nn
 
+from razorlite.evaluation._checks import check_count, check_weights
 from razorlite.evaluation.metric import Metric
 from razorlite.structures import Batch, Target
 
@@ -31,17 +32,39 @@ def evaluate(
 
     Raises:
         DataError: the loader yields no images.
+        EvaluationError: weights or predictions are NaN, or not of as many images.
     """
     metric.reset()
+    check_weights(model)
+    objects: list[int] = []
     with eval_mode(model), torch.no_grad():
         for batch in loader:
             predictions = detect(model, batch)
+            check_count(predictions, len(batch))
             if not isinstance(batch.targets, Tensor):
                 batch = replace(batch, targets=[target_to_original(t) for t in batch.targets])
+                objects += [_objects(target) for target in batch.targets]
             metric.update(predictions, batch.targets)
+    _tell_limit(metric, getattr(model, "max_detections", None), objects)
     if gather:
         metric.gather()
     return metric.compute()
+
+
+def _objects(target: Target) -> int:
+    return len(target) if target.crowd is None else int((~target.crowd).sum())
+
+
+def _tell_limit(metric: Metric, limit: int | None, objects: list[int]) -> None:
+    """Say once that images show more objects than the model returns."""
+    over = [count for count in objects if limit is not None and count > limit]
+    if over:
+        metric.tell(
+            "max_per_img",
+            f"{len(over)} of {len(objects)} images show more objects (up to {max(over)}) than the "
+            f"{limit} that the model finds in one: set max_per_img in its head's post_process to "
+            f"{max(over)} or more",
+        )
 
 
 def detect(model: nn.Module, batch: Batch) -> Any:

@@ -1,18 +1,22 @@
 """What a metric is."""
 
 import copy
+import logging
 from abc import ABC, abstractmethod
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from razorlite.core import distributed
 from razorlite.core.errors import ConfigError, DataError
+from razorlite.core.ranges import Distinct, Filled
 from razorlite.core.registry import suggestion
 from razorlite.structures import Detections, Target
 
 _ABSENT: Any = object()
+_log = logging.getLogger(__name__)
+ClassNames = Annotated[list[str], Filled(), Distinct()]
 
 
 class Metric(ABC):
@@ -24,6 +28,7 @@ class Metric(ABC):
 
     def __init__(self) -> None:
         self.items: list[Any] = []
+        self._told: set[str] = set()
 
     def reset(self) -> None:
         """Forget all images."""
@@ -51,6 +56,12 @@ class Metric(ABC):
             ranks = distributed.gather_objects(self.items)
             mixed = chain.from_iterable(zip_longest(*ranks, fillvalue=_ABSENT))
             self.items = [item for item in mixed if item is not _ABSENT]
+
+    def tell(self, topic: str, line: str) -> None:
+        """Say something to the user, however often the topic comes up only once."""
+        if topic not in self._told and distributed.is_main():
+            self._told.add(topic)
+            _log.warning("%s", line)
 
     def need_items(self) -> list[Any]:
         """Return the images.
@@ -93,8 +104,3 @@ def names_without_objects(metric: Metric) -> list[str]:
         [Target(boxes, none, masks=masks, size=(1, 1), original_size=(1, 1))],
     )
     return list(probe.compute())
-
-
-def class_names(classes: list[str] | None, highest: int) -> list[str]:
-    """Return the names of the labels: `classes`, or numbers up to the highest label seen."""
-    return list(classes) if classes else [str(label) for label in range(highest + 1)]

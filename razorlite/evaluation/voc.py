@@ -7,7 +7,8 @@ import torch
 
 from razorlite.core.ranges import NonNegative, PositiveShare
 from razorlite.core.registry import register
-from razorlite.evaluation.metric import Metric, class_names, names_without_objects
+from razorlite.evaluation._checks import check_count, check_detections, names_of_labels
+from razorlite.evaluation.metric import ClassNames, Metric, names_without_objects
 from razorlite.structures import Detections, Target
 
 _Image = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # truths and detections of one image
@@ -36,7 +37,7 @@ class VocMetric(Metric):
     def __init__(
         self,
         *,
-        classes: list[str] | None = None,
+        classes: ClassNames | None = None,
         iou: PositiveShare = 0.5,
         points: Literal["all", "11"] = "all",
         pixel_offset: NonNegative = 0.0,
@@ -47,8 +48,14 @@ class VocMetric(Metric):
         self.pixel_offset, self.per_class = pixel_offset, per_class
 
     def update(self, predictions: list[Detections], targets: list[Target]) -> None:
-        """Take the detections of a batch and what its images show."""
+        """Take the detections of a batch and what its images show.
+
+        Raises:
+            EvaluationError: there are more or fewer predictions than targets, or they are NaN.
+        """
+        check_count(predictions, len(targets))
         for found, target in zip(predictions, targets, strict=True):
+            check_detections(found)
             crowd = target.crowd if target.crowd is not None else torch.zeros(len(target)).bool()
             truths = {"boxes": target.boxes, "labels": target.labels, "difficult": crowd}
             guesses = {"boxes": found.boxes, "labels": found.labels, "scores": found.scores}
@@ -60,7 +67,7 @@ class VocMetric(Metric):
         """Return mAP, and the figures of single classes if asked for.
 
         Raises:
-            DataError: there were no images.
+            DataError: there were no images, or a label beyond `classes`.
         """
         single = self.per_class_ap()
         there = [value for value in single.values() if value > -1]
@@ -74,8 +81,8 @@ class VocMetric(Metric):
     def per_class_ap(self) -> dict[str, float]:
         """Return "AP/<name>" for every class; -1 where there is no object of it."""
         items: list[_Image] = self.need_items()
-        highest = max(int(d["labels"].max(initial=0)) for pair in items for d in pair)
-        names = class_names(self.classes, highest)
+        labels = {label for pair in items for d in pair for label in d["labels"].tolist()}
+        names = names_of_labels(self.classes, labels, type(self).__name__)
         return {f"AP/{name}": self._class_ap(items, label) for label, name in enumerate(names)}
 
     def _class_ap(self, items: list[_Image], label: int) -> float:

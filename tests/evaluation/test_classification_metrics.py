@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import tensor
 
-from razorlite.core.errors import DataError
+from razorlite.core.errors import DataError, EvaluationError
 from razorlite.evaluation import Accuracy, ConfusionMatrix
 
 SCORES = tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
@@ -44,3 +44,14 @@ def test_reset_forgets():
     metric.reset()
     metric.update(SCORES[:1], torch.tensor([1]))
     assert metric.compute() == {"top1": 1.0}
+
+
+@pytest.mark.parametrize("metric", [Accuracy(), ConfusionMatrix()])
+def test_what_cannot_be_judged_is_refused(metric):
+    with pytest.raises(EvaluationError, match="returned 4 results for 3 images"):
+        metric.update(SCORES, tensor([0, 0, 0]))
+    with pytest.raises(EvaluationError, match="hold NaN"):
+        metric.update(SCORES * torch.nan, tensor([0, 0, 0, 0]))
+    for label in (3, -1):
+        with pytest.raises(DataError, match=f"has 3 classes but met label {label}"):
+            metric.update(SCORES, tensor([0, label, 0, 0]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from razorlite.core.errors import DataError
+from razorlite.core.errors import ConfigError, DataError, EvaluationError
 from razorlite.evaluation import CocoMetric
 from razorlite.structures import Detections, Target
 
@@ -172,5 +172,115 @@ def test_misuse_is_explained():
         CocoMetric().compute()
     with pytest.raises(DataError, match="has 1 classes but met label 3"):
         figures([found([], [], [])], [truth([[0, 0, 9, 9]], [3])], classes=["a"])
-    with pytest.raises(DataError, match="wants masks"):
+    with pytest.raises(DataError, match="has 1 classes but met label -1"):
+        figures([found([[0, 0, 9, 9]], [0.5], [-1])], [truth([[0, 0, 9, 9]], [0])], classes=["a"])
+    with pytest.raises(DataError, match="the data have none; give the data set masks: true"):
         figures([found([], [], [])], [truth([[0, 0, 9, 9]], [0])], kind="segm")
+    masks = torch.ones(1, 9, 9, dtype=torch.bool)
+    with pytest.raises(EvaluationError, match="the model predicts only boxes"):
+        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [0], masks=masks)], kind="both")
+    with pytest.raises(ConfigError, match="without repeats"):
+        CocoMetric(classes=["a", "b", "a"])
+    with pytest.raises(EvaluationError, match="returned 1 results for 2 images"):
+        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [0])] * 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_predictions_that_are_no_numbers_are_refused(value):
+    target = truth([[0, 0, 9, 9]], [0])
+    for guess in (
+        found([[0, 0, 9, 9], [0, value, 9, 9]], [0.5, 0.4], [0, 0]),
+        found([[0, 0, 9, 9], [0, 0, 9, 9]], [0.5, value], [0, 0]),
+    ):
+        with pytest.raises(EvaluationError, match=r"1 of 2 (boxes|scores) .* are NaN or infinite"):
+            figures([guess], [target])
+
+
+def test_inverted_boxes_count_as_wrong():
+    # The wrong one comes first: precision 1/2 at full recall.
+    guess = found([[9, 9, 5, 0], [0, 0, 10, 10]], [0.9, 0.8], [0, 0])
+    assert figures([guess], [truth([[0, 0, 10, 10]], [0])])["AP"] == pytest.approx(0.5)
+
+
+def grid(count):
+    """Boxes of 30 pixels that do not touch."""
+    return [[x * 40, y * 40, x * 40 + 30, y * 40 + 30] for y in range(count) for x in range(20)]
+
+
+class TestMaxDetections:
+    def images(self, rows=20, labels=0):
+        boxes = grid(rows)
+        count = [labels] * len(boxes)
+        return [found(boxes, [0.9] * len(boxes), count)], [truth(boxes, count)]
+
+    def test_coco_counts_a_hundred_and_that_is_told_once(self, caplog):
+        metric = CocoMetric()
+        for _ in range(2):
+            metric.reset()
+            metric.update(*self.images())
+            result = metric.compute()
+        assert result["AR100"] == pytest.approx(0.25)
+        assert result["AP"] == pytest.approx(26 / 101)  # of recalls 0, 0.01, …, 0.25
+        (line,) = caplog.records
+        assert (
+            "1 of 1 images show more than 100 objects of one class (up to 400)" in line.getMessage()
+        )
+        assert "metric.max_detections" in line.getMessage()
+
+    def test_more_may_count(self, caplog):
+        result = figures(*self.images(), max_detections=400)
+        assert result["AP"] == pytest.approx(1.0)
+        assert list(result)[6:9] == ["AR1", "AR10", "AR400"]
+        assert not caplog.records
+
+    def test_fewer_may_count(self):
+        result = figures(*self.images(rows=1), max_detections=5)
+        assert [result["AR1"], result["AR5"]] == pytest.approx([0.05, 0.25])
+        assert "AR10" not in result
+        with pytest.raises(ConfigError, match="max_detections"):
+            CocoMetric(max_detections=0)
+
+    def test_detections_alone_beyond_the_limit_are_told(self, caplog):
+        guesses, _ = self.images(rows=6)
+        figures(guesses, [truth([[0, 0, 30, 30]], [0])])
+        (line,) = caplog.records
+        assert "of 1 of 1 images only the 100 best detections of a class count" in line.getMessage()
+
+    def test_a_hundred_of_each_class_is_no_more_than_a_hundred(self, caplog):
+        boxes = grid(10)
+        labels = [place % 2 for place in range(200)]
+        result = figures([found(boxes, [0.9] * 200, labels)], [truth(boxes, labels)])
+        assert result["AP"] == pytest.approx(1.0)
+        assert not caplog.records
+
+
+def test_boxes_and_masks_together_are_as_each_alone():
+    mask = torch.zeros(1, 20, 20, dtype=torch.bool)
+    mask[:, 5:15, 5:15] = True
+    left = mask.clone()
+    left[:, :, 10:] = False
+    target = Target(tensor([[5.0, 5, 15, 15]]), tensor([0]), masks=mask)
+    guess = Detections(tensor([[5.0, 5, 15, 15]]), tensor([0.9]), tensor([0]), left)
+    parts = {
+        kind: figures([guess], [target], kind=kind, classes=["a/b"], per_class=True)
+        for kind in ("bbox", "segm", "both")
+    }
+    masks = {f"mask_{name}": value for name, value in parts["segm"].items()}
+    assert parts["both"] == {**parts["bbox"], **masks}
+    assert list(parts["both"])[:2] == ["AP", "AP50"]
+    assert parts["both"]["mask_AP"] == pytest.approx(0.1)
+    metric = CocoMetric(kind="both", classes=["a/b"])
+    metric.update([guess], [target])
+    assert list(metric.per_class_ap()) == ["AP/a/b", "mask_AP/a/b"]
+    assert "mask_AP50" in CocoMetric(kind="both").figure_names()
+
+
+def test_a_changed_mask_is_not_taken_from_memory():
+    mask = torch.zeros(1, 20, 20, dtype=torch.bool)
+    mask[:, 5:15, 5:15] = True
+    metric = CocoMetric(kind="segm")
+    guess = Detections(tensor([[5.0, 5, 15, 15]]), tensor([0.9]), tensor([0]), mask)
+    for known, expected in ((mask, 1.0), (~mask, 0.0)):
+        metric.reset()
+        metric.update([guess], [Target(tensor([[5.0, 5, 15, 15]]), tensor([0]), masks=known)])
+        assert metric.compute()["AP"] == pytest.approx(expected)

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from torch import nn, tensor
 from torch.testing import assert_close
 
+from razorlite.core.errors import EvaluationError
 from razorlite.evaluation import Accuracy, CocoMetric, Metric, evaluate, target_to_original
 from razorlite.structures import Batch, Detections, Frame, Target
 
@@ -109,6 +110,49 @@ def test_classification_passes_tensors():
 
     batches = [Batch(torch.zeros(3, 3, 4, 4), tensor([1, 1, 0]))]
     assert evaluate(Constant(), batches, Accuracy(topk=(1,)))["top1"] == pytest.approx(2 / 3)
+
+
+class TestWhatCannotBeJudged:
+    empty = Target(torch.zeros(0, 4), tensor([]).long())
+
+    @pytest.mark.parametrize("name", ["scale", "frozen.weight", "frozen.running_var"])
+    def test_weights_and_statistics_of_nan(self, name):
+        model = Oracle()
+        with torch.no_grad():
+            dict([*model.named_parameters(), *model.named_buffers()])[name].fill_(torch.nan)
+        with pytest.raises(EvaluationError, match=f"the model's {name} holds NaN"):
+            evaluate(model, [batch_of(self.empty)], Spy())
+
+    def test_infinite_buffers_are_fine(self):
+        model = Oracle()
+        model.register_buffer("mask", tensor([torch.inf, -torch.inf, 0.0]))
+        evaluate(model, [batch_of(self.empty)], Spy())
+
+    def test_results_of_other_images(self):
+        class Forgetful(Oracle):
+            def predict(self, images, frames):
+                return super().predict(images, frames)[:1]
+
+        with pytest.raises(EvaluationError, match="returned 1 results for 2 images"):
+            evaluate(Forgetful(), [batch_of(self.empty, self.empty)], Spy())
+
+
+def test_more_objects_than_the_model_finds_are_told_once(caplog):
+    class Limited(Oracle):
+        max_detections = 2
+
+    crowd = tensor([False, False, True])
+    few = Target(torch.zeros(3, 4), torch.zeros(3).long(), crowd=crowd)
+    many = Target(torch.zeros(7, 4), torch.zeros(7).long())
+    spy = Spy()
+    evaluate(Limited(), [batch_of(few)], spy)
+    assert not caplog.records
+    for _ in range(2):
+        evaluate(Limited(), [batch_of(few, many)], spy)
+    (line,) = caplog.records
+    assert "1 of 2 images show more objects (up to 7) than the 2 that the model finds" in (
+        line.getMessage()
+    )
 
 
 class Named(Spy):

@@ -67,7 +67,7 @@ def test_figures_equal_cocoeval():
             for part in (judge._gts, judge._dts)
         ]
         items.append(tuple(pair))
-    precision, recall = coco._pycocotools(items, 3, "bbox")
+    precision, recall = coco._pycocotools(items, 3, "bbox", [1, 10, 100])
     slow = COCOeval(iouType="bbox")
     slow.params.imgIds, slow.params.catIds = list(range(60)), [0, 1, 2]
     slow._prepare = lambda: coco._prepare(slow, *coco._by_image_and_class(items))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import tensor
 
-from razorlite.core.errors import ConfigError, DataError
+from razorlite.core.errors import ConfigError, DataError, EvaluationError
 from razorlite.evaluation import VocMetric
 from razorlite.structures import Detections, Target
 
@@ -85,3 +85,17 @@ def test_misuse_is_explained():
         VocMetric().compute()
     with pytest.raises(ConfigError, match="iou wants a number above 0 and at most 1, got 0"):
         VocMetric(iou=0.0)
+
+
+def test_what_cannot_be_judged_is_refused():
+    box = [[0.0, 0, 10, 10]]
+    metric, target = VocMetric(classes=["a"]), Target(tensor(box), zeros(1))
+    with pytest.raises(EvaluationError, match=r"1 of 1 scores .* are NaN or infinite"):
+        metric.update([Detections(tensor(box), tensor([torch.nan]), zeros(1))], [target])
+    with pytest.raises(EvaluationError, match="returned 0 results for 1 images"):
+        metric.update([], [target])
+    for label in (1, -1):  # judged as no class at all, they would vanish
+        metric.reset()
+        metric.update([Detections(tensor(box), tensor([0.5]), tensor([label]))], [target])
+        with pytest.raises(DataError, match=f"has 1 classes but met label {label}"):
+            metric.compute()

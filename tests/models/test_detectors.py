@@ -347,6 +347,7 @@ def test_predictions_are_sound(build):
         assert (detections.boxes[:, 2:] > detections.boxes[:, :2]).all()
     assert (detections.boxes[:, [0, 2]] <= 60).all()
     assert (detections.boxes[:, [1, 3]] <= 50).all()
+    assert model.max_detections == 20
 
 
 def test_detections_are_scaled_to_the_original_images(build):

@@ -18,6 +18,13 @@ class Detector(nn.Module):
     `train()` and can be traced by torch.fx.
     """
 
+    @property
+    def max_detections(self) -> int | None:
+        """How many detections of an image `predict` returns at most, if that is known."""
+        head = getattr(self, "roi_head", None) or getattr(self, "bbox_head", None)
+        settings = getattr(head, "post_process", None)
+        return None if settings is None else settings.max_per_img
+
     def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Return kinds of raw maps, each a tuple over the levels."""
         raise NotImplementedError

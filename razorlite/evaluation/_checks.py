@@ -1,0 +1,91 @@
+"""What predictions and targets must be before they are judged."""
+
+from collections.abc import Iterable, Sequence, Sized
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.errors import DataError, EvaluationError
+from razorlite.structures import Detections
+
+
+def check_count(predictions: Sized, images: int) -> None:
+    """Refuse predictions of more or fewer images than were given.
+
+    Raises:
+        EvaluationError: the numbers differ.
+    """
+    if len(predictions) != images:
+        raise EvaluationError(
+            f"the model's predict returned {len(predictions)} results for {images} images; it has "
+            f"to return one for each, in their order"
+        )
+
+
+def check_detections(found: Detections) -> None:
+    """Refuse boxes and scores that are no numbers: every comparison with them would be false.
+
+    Raises:
+        EvaluationError: there is NaN or infinity; says how much.
+    """
+    for name, values in (("boxes", found.boxes), ("scores", found.scores)):
+        wrong = ~torch.isfinite(values)
+        if wrong.any():
+            count = int(wrong.view(len(found), -1).any(1).sum())
+            raise EvaluationError(
+                f"{count} of {len(found)} {name} that the model found in an image are NaN or "
+                f"infinite; look for a checkpoint from before training went astray"
+            )
+
+
+def check_weights(model: nn.Module) -> None:
+    """Refuse a model with weights or statistics of NaN, which finds nothing and says nothing.
+
+    Raises:
+        EvaluationError: names the first of them.
+    """
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    floats = [(name, value) for name, value in tensors if value.is_floating_point()]
+    for name, value in floats:
+        # A sum is one number to look at; infinities of both signs make it NaN as well.
+        if torch.isnan(value.detach().sum(dtype=torch.float64)) and torch.isnan(value).any():
+            raise EvaluationError(
+                f"the model's {name} holds NaN, so that its predictions mean nothing; take a "
+                f"checkpoint from before training went astray"
+            )
+
+
+def names_of_labels(classes: Sequence[str] | None, labels: Iterable[int], metric: str) -> list[str]:
+    """Return the names of all labels: `classes`, or numbers up to the highest one seen.
+
+    Raises:
+        DataError: a label is below 0, or beyond `classes`.
+    """
+    seen = set(labels)
+    lowest, highest = min(seen, default=0), max(seen, default=0)
+    names = list(classes) if classes else [str(label) for label in range(highest + 1)]
+    if lowest < 0 or highest >= len(names):
+        raise DataError(
+            f"{metric} has {len(names)} classes but met label "
+            f"{lowest if lowest < 0 else highest}; give it the classes of the data set"
+        )
+    return names
+
+
+def check_probabilities(values: Tensor, targets: Tensor) -> None:
+    """Refuse probabilities or logits of NaN, and labels without a probability.
+
+    Args:
+        values: (B, C).
+        targets: (B,) labels.
+
+    Raises:
+        EvaluationError: there is NaN, or they are of other images.
+        DataError: a label is below 0 or at least C.
+    """
+    check_count(values, len(targets))
+    if torch.isnan(values).any():
+        raise EvaluationError(
+            "the model's probabilities hold NaN; take a checkpoint from before training went astray"
+        )
+    names_of_labels([str(c) for c in range(values.shape[1])], targets.tolist(), "the model")
