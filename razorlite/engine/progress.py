@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from razorlite.core.distributed import is_main
 from razorlite.core.streams import safe_console
@@ -22,18 +30,13 @@ class ProgressDisplay(Hook):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or safe_console(soft_wrap=True, highlight=False)
+        self._console = console or safe_console(highlight=False)
         self._bar: Progress | None = None
 
     def start(self, runner: Any) -> None:
         """Open the bar."""
         if is_main() and self._console.is_terminal:
-            columns = (
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}"),
-            )
-            self._bar = Progress(BarColumn(), *columns, console=self._console)
+            self._bar = Progress(*_columns(self._console.width), console=self._console, expand=True)
             self._task = self._bar.add_task(
                 "", total=runner.total_steps, completed=runner.step_number
             )
@@ -51,13 +54,25 @@ class ProgressDisplay(Hook):
         if self._bar is not None and line["kind"] == "train":
             self._bar.update(self._task, description=_figures(line))
         else:
-            self._console.print(describe(line, runner.total_steps, eta(runner)), markup=False)
+            text = describe(line, runner.total_steps, eta(runner))
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def end(self, runner: Any) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Return bar, steps, time left and, in what is left of the line, the latest figures."""
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return [
+        BarColumn(bar_width=max(4, min(40, width // 5))),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False, table_column=rest),
+    ]
 
 
 def eta(runner: Any) -> str:

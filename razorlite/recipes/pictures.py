@@ -13,6 +13,8 @@ from razorlite.search import Study
 from razorlite.structures import Target
 from razorlite.visual import draw_detections, draw_grid, plot_pareto, plot_search, plot_training
 
+_SCORE = 0.3  # least of the detections that are drawn
+
 
 def training_pictures(folder: Path, title: str) -> Path:
     """Plot the losses, the learning rate and the metrics of a run folder's metrics.jsonl."""
@@ -69,10 +71,20 @@ def sample_detections(
     tiles = []
     with eval_mode(model):
         found = [detections for batch in loader for detections in detect(model, batch)]
-    for index, detections in enumerate(found):
-        image, target = some[index]
+    pairs = [some[index] for index in range(count)]
+    labels = {label for _, target in pairs for label in target.labels.tolist()}
+    labels |= {label for one in found for label in one[one.scores >= _SCORE].labels.tolist()}
+    for index, (detections, (image, target)) in enumerate(zip(found, pairs, strict=True)):
         tiles.append(
-            draw_detections(image, detections, target, classes=dataset.classes, legend=index == 0)
+            draw_detections(
+                image,
+                detections,
+                target,
+                classes=dataset.classes,
+                score_threshold=_SCORE,
+                legend=index == 0,
+                explained=sorted(labels),
+            )
         )
     draw_grid(tiles, path=path)
     return path

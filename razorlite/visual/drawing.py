@@ -34,6 +34,7 @@ def draw_detections(
     classes: Sequence[str],
     score_threshold: float = 0.3,
     legend: bool = True,
+    explained: Sequence[int] = (),
     path: str | Path | None = None,
 ) -> Image.Image:
     """Draw detections (solid) and the truth (dashed) on an image.
@@ -48,6 +49,7 @@ def draw_detections(
         classes: names, by label.
         score_threshold: lowest score that is drawn.
         legend: put a strip below that explains colours and lines.
+        explained: labels that the strip explains besides the picture's own, of other pictures.
         path: PNG file to write, or None.
 
     Raises:
@@ -64,7 +66,7 @@ def draw_detections(
     _draw_boxes(draw, shown, scale)
     _draw_labels(draw, shown, scale, classes, picture.size)
     if legend:
-        entries = _legend_entries(shown, target, classes, score_threshold)
+        entries = _legend_entries(shown, target, classes, score_threshold, explained)
         picture = _with_legend(picture, entries)
     return _kept(picture, path)
 
@@ -210,12 +212,16 @@ def _overlap(a: Rectangle, b: Rectangle) -> float:
 
 
 def _legend_entries(
-    shown: Detections, target: Target | None, classes: Sequence[str], threshold: float
+    shown: Detections,
+    target: Target | None,
+    classes: Sequence[str],
+    threshold: float,
+    others: Sequence[int] = (),
 ) -> list[LegendEntry]:
     """Return text, colour and swatch: every class if they are few, else those in the picture."""
     labels: list[int] = list(range(len(classes)))
     if len(classes) > len(PALETTE):
-        present = [*shown.labels.tolist(), *(target.labels.tolist() if target else [])]
+        present = [*others, *shown.labels.tolist(), *(target.labels.tolist() if target else [])]
         labels = sorted(set(present))
     entries = [(_name(classes, i), class_color(i), "box") for i in labels]
     entries.append((f"detected, score ≥ {threshold:g}", INK, "solid"))

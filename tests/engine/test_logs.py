@@ -3,12 +3,14 @@
 import io
 import json
 import random
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.core.journal import Journal
@@ -76,9 +78,9 @@ class TestMetricsLog:
 
 
 class TestProgress:
-    def shown(self, lines, runner, **console):
+    def shown(self, lines, runner, width=200, **console):
         text = io.StringIO()
-        display = ProgressDisplay(Console(file=text, width=200, soft_wrap=True, **console))
+        display = ProgressDisplay(Console(file=text, width=width, **console))
         display.start(runner)
         for line in lines:
             display.after_step(runner, {})
@@ -109,6 +111,24 @@ class TestProgress:
         assert "20/320" in text
         assert "loss 0.1235" in text
         assert "\x1b[" in text
+
+    @pytest.mark.parametrize("width", [200, 80, 60, 40])
+    def test_every_width_shows_bar_steps_and_time_in_one_line(self, runner, width):
+        long = {**LINE, **{f"loss_{name}": 0.123456 for name in ("cls", "bbox", "centerness")}}
+        text = self.shown([long, long], runner, width=width, force_terminal=True)
+        frames = [Text.from_ansi(part).plain for part in re.split(r"[\r\n]", text)]
+        bars = [line for line in frames if "20/320" in line]
+        assert bars
+        for line in bars:
+            assert len(line) <= width
+            assert re.search(r"━.* 20/320 [-0-9:]{7}", line)
+        assert ("…" in bars[-1]) == (width < 100)
+        assert re.search(r" (loss|…)", bars[-1])
+
+    def test_long_evaluations_are_not_broken(self, runner):
+        figures = {f"AP/class {i}": 0.5 for i in range(30)}
+        evaluation = {"kind": "eval", "step": 20, "epoch": 1, **figures}
+        assert self.shown([evaluation], runner, width=40).count("\n") == 1
 
     def test_eta_by_hand(self, runner):
         assert eta(runner) == "0:03:00"  # 300 steps of 0.6 s

@@ -95,6 +95,8 @@ def test_many_classes_are_listed_only_where_present():
     target = Target(torch.zeros(1, 4), torch.tensor([40]))
     entries = _legend_entries(found((0, 0, 1, 1), labels=[7]), target, classes, 0.3)
     assert [e[0] for e in entries] == ["class 7", "class 40", "detected, score ≥ 0.3", "truth"]
+    entries = _legend_entries(found((0, 0, 1, 1), labels=[7]), target, classes, 0.3, [9, 40])
+    assert [text for text, *_ in entries[:3]] == ["class 7", "class 9", "class 40"]
     entries = _legend_entries(found(), None, CLASSES, 0.3)
     assert [e[0] for e in entries] == ["circle", "square", "detected, score ≥ 0.3"]
 
