@@ -64,9 +64,9 @@ def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
         model: a model that takes (1, 3, H, W) images.
         shape: height and width in pixels.
     """
-    macs = count_calls(model, torch.empty(1, 3, *shape))
+    macs = _with_containers(count_calls(model, torch.empty(1, 3, *shape)), model)
     modules = {
-        name: ModuleCost(macs.get(name, 0), params_of(module))
+        name: ModuleCost(macs[name], params_of(module))
         for name, module in model.named_modules()
         if name
     }
@@ -86,6 +86,16 @@ def count_calls(module: nn.Module, x: Tensor) -> dict[str, int]:
             return _count_on(first.device, module, x)
 
 
+def _with_containers(macs: dict[str, int], model: nn.Module) -> dict[str, int]:
+    """Add the modules that are not called themselves (lists, say): the sum of their parts."""
+    complete = dict(macs)
+    for name, module in reversed(list(model.named_modules())):
+        if name not in complete:
+            inner = (f"{name}.{child}" for child, _ in module.named_children())
+            complete[name] = sum(complete.get(path, 0) for path in inner)
+    return complete
+
+
 def params_of(*modules: nn.Module) -> int:
     """Return the number of parameters in all modules, each once."""
     return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
@@ -97,9 +107,19 @@ def _count_on(device: torch.device, module: nn.Module, x: Tensor) -> dict[str, i
     with torch.no_grad(), moved, counter:
         module(torch.zeros_like(x, device=device))
     root = f"{type(module).__name__}."
-    counts = counter.get_flop_counts().items()
-    inner = {n[len(root) :]: sum(flops.values()) // 2 for n, flops in counts if n.startswith(root)}
-    return {"": counter.get_total_flops() // 2, **inner}
+    first = first_paths(module)
+    macs = {"": counter.get_total_flops() // 2}
+    for name, flops in counter.get_flop_counts().items():
+        if name.startswith(root):
+            path = first.get(name[len(root) :], name[len(root) :])
+            macs[path] = macs.get(path, 0) + sum(flops.values()) // 2
+    return macs
+
+
+def first_paths(model: nn.Module) -> dict[str, str]:
+    """Return the first path of the module at each path; a shared module has several."""
+    first: dict[nn.Module, str] = {}
+    return {n: first.setdefault(m, n) for n, m in model.named_modules(remove_duplicate=False)}
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def _batches(experiment: Experiment) -> int:
 def _figures(built: Built, shape: tuple[int, int]) -> dict[str, Any]:
     if not built.is_supernet:
         whole = count(built.model, shape)
-        return {**_plain(whole, shape), **_thop(built, shape)}
+        return {**_plain(whole, shape), **_thop(built, shape, whole)}
     assert built.space is not None
     table = CostTable.build(built.space, shape)
     built.space.select(table.largest())
@@ -122,9 +122,10 @@ def _plain(whole: Cost, shape: tuple[int, int]) -> dict[str, Any]:
     return {**whole.to_dict(), "shape": list(shape)}
 
 
-def _thop(built: Built, shape: tuple[int, int]) -> dict[str, Any]:
-    profile = thop_profile(built.model, shape)
-    return {"thop": {"macs": profile.macs, "params": profile.params}}
+def _thop(built: Built, shape: tuple[int, int], whole: Cost) -> dict[str, Any]:
+    profile = thop_profile(built.model, shape, whole)
+    shown = {"macs": profile.macs, "params": profile.params, "reasons": list(profile.reasons)}
+    return {"thop": shown}
 
 
 def _print(figures: dict[str, Any], console: Console) -> None:
@@ -142,10 +143,10 @@ def _print(figures: dict[str, Any], console: Console) -> None:
     console.print(f"parameters  {figures['params']:,}\nMACs        {figures['macs']:,}")
     if "thop" in figures:
         thop = figures["thop"]
-        console.print(
-            f"thop says   {thop['macs']:,} MACs, {thop['params']:,} parameters (it also counts "
-            f"norms and leaves out functional calls; budgets use the exact count)"
-        )
+        console.print(f"thop says   {thop['macs']:,} MACs, {thop['params']:,} parameters")
+        for reason in thop["reasons"]:
+            console.print(f"            {reason}", soft_wrap=True)
+        console.print("            (budgets use the exact count)")
 
 
 def _print_range(figures: dict[str, Any], console: Console) -> None:

@@ -171,7 +171,45 @@ def test_thop_agrees_on_plain_layers_and_leaves_the_model():
     profile = thop_profile(model, (8, 8))
     assert profile.macs == count(model, (8, 8)).macs
     assert profile.params == count(model, (8, 8)).params
+    assert profile.reasons == ()
     assert not any("total" in name for name in model.state_dict())
+
+
+class Odd(nn.Module):
+    """A convolution at two places, a norm, a list that is not called, a product by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2)])
+        self.again = nn.Sequential(self.parts[0])
+
+    def forward(self, x):
+        x = self.parts[1](self.again(x)) + self.parts[0](x)
+        x = self.parts[2](x.mean((2, 3)))
+        return x @ torch.ones(2, 5, device=x.device)
+
+
+def test_thops_difference_is_explained_to_the_last_operation():
+    # 5 x 5 pixels: convolution 2 * 25 * 12, linear 8, product 10
+    exact, profile = count(Odd(), (5, 5)), thop_profile(Odd(), (5, 5))
+    assert exact.macs == 618
+    changes = {r.split(" for ")[1][:6]: int(r.split()[0].replace(",", "")) for r in profile.reasons}
+    assert changes.keys() == {"layers", "norms ", "functi"}
+    assert changes["norms "] > 0
+    assert changes["functi"] == -10
+    assert "parts.0" in profile.reasons[0]
+    assert profile.macs == exact.macs + sum(changes.values())
+
+
+def test_containers_cost_the_sum_of_their_parts():
+    modules = count(Odd(), (5, 5)).modules
+    assert {name: cost.macs for name, cost in modules.items()} == {
+        "parts": 608,  # its convolution at both places
+        "parts.0": 600,
+        "parts.1": 0,
+        "parts.2": 8,
+        "again": 300,
+    }
 
 
 def test_latency_is_measured_in_turns():
