@@ -15,6 +15,7 @@ from razorlite.data.files import files_under, read_bytes, relative
 from razorlite.data.images import IMAGE_SUFFIXES
 
 _SPLIT_BYTES = 1 << 26  # of the largest split file that is read
+_LINE = 4096  # characters; no path is longer
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
@@ -138,12 +139,16 @@ def split_lines(files: Sequence[Path]) -> dict[Path, list[str]]:
     """Return the lines of split files that are not empty.
 
     Raises:
-        DataError: a file cannot be read or is no text, or all are empty.
+        DataError: a file cannot be read or is no list of names, or all are empty.
     """
     lines = {
         file: [line.strip() for line in re.split(r"[\r\n]+", _read_text(file)) if line.strip()]
         for file in files
     }
+    for file, listed in lines.items():
+        longest = max(map(len, listed), default=0)
+        if longest > _LINE:
+            raise DataError(f"{file}: a line has {longest} characters; wanted one name a line")
     if files and not any(lines.values()):
         named = ", ".join(map(str, files))
         raise DataError(f"{named} lists no images; wanted one name a line")

@@ -13,7 +13,9 @@ from razorlite.data._voc_files import marked_encoding
 from razorlite.data.files import read_bytes
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-_BYTES = 1 << 24  # of the largest xml file that is read; an object takes some 300
+_BYTES = 1 << 23  # of the largest xml file that is read; an object takes some 300
+_CHARACTERS = 1000  # of a text; what is longer is cut off, and no longer a name
+_OBJECTS = 100_000  # of one image; more are no annotation but an attack
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,200}?\bencoding\s*=\s*["']([\w.:-]{1,40})["']""")
 _NO_ENCODINGS = ("punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined")
 _LARGER = {"gb2312": "gb18030", "gbk": "gb18030"}  # the same, with more characters
@@ -32,14 +34,14 @@ class XmlObject:
         difficult: None where the word for it is not known.
         difficult_text: that word.
         boxes: how many there are.
-        sides: xmin, ymin, xmax, ymax; None where one is missing.
+        sides: xmin, ymin, xmax, ymax; "" where one is missing.
     """
 
     name: str
     difficult: bool | None
     difficult_text: str
     boxes: int
-    sides: tuple[str | None, ...]
+    sides: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,20 @@ def read_xml(path: Path) -> XmlAnnotation:
     root = _parse(decode_xml(read_bytes(path, _BYTES)))
     if root.tag != "annotation":
         raise ValueError(f"it is a <{root.tag[:40]}>, not an <annotation>")
+    objects = list(root.iter("object"))
+    if len(objects) > _OBJECTS:
+        raise ValueError(f"it holds {len(objects)} objects; at most {_OBJECTS} are read")
     return XmlAnnotation(
         filename=_text(root, "filename"),
         size=_size(root),
-        objects=[_object(element) for element in root.iter("object")],
+        objects=[_object(element) for element in objects],
     )
 
 
-def to_number(text: str | None) -> float:
+def to_number(text: str) -> float:
     """Return the number of a text, NaN if it is none."""
     try:
-        return math.nan if text is None or "_" in text else float(text)
+        return math.nan if "_" in text else float(text)
     except ValueError:
         return math.nan
 
@@ -135,18 +140,18 @@ def _object(element: ElementTree.Element) -> XmlObject:
         difficult=_WORDS.get(difficult.lower()),
         difficult_text=difficult,
         boxes=len(element.findall("bndbox")),
-        sides=tuple(element.findtext(f"bndbox/{side}") for side in SIDES),
+        sides=tuple(_text(element, f"bndbox/{side}") for side in SIDES),
     )
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int]:
-    height, width = (to_number(root.findtext(f"size/{side}")) for side in ("height", "width"))
+    height, width = (to_number(_text(root, f"size/{side}")) for side in ("height", "width"))
     known = all(1 <= side < math.inf for side in (height, width))
     return (int(height), int(width)) if known else (0, 0)
 
 
 def _text(element: ElementTree.Element, tag: str) -> str:
-    return one_line(element.findtext(tag) or "")
+    return one_line((element.findtext(tag) or "")[:_CHARACTERS])
 
 
 def one_line(text: str) -> str:

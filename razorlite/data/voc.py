@@ -220,10 +220,10 @@ class _Reader:
             return
         if one.name not in self.labels:
             hint = suggestion(one.name, self.labels)
-            self.report.add(path, "unknown category", f"{where}: {one.name!r}{hint}")
+            self.report.add(path, "unknown category", f"{where}: {one.name[:100]!r}{hint}")
             return
         if one.difficult is None:
-            text = f"{where}: {one.difficult_text!r}; wanted 0 or 1, taken as 0"
+            text = f"{where}: {one.difficult_text[:100]!r}; wanted 0 or 1, taken as 0"
             self.report.add(path, "difficult that is neither yes nor no", text)
         if one.difficult and self.difficult == "drop":
             return
@@ -244,7 +244,7 @@ class _Reader:
         sides = [to_number(text) for text in one.sides]
         for side, text, number in zip(SIDES, one.sides, sides, strict=True):
             if not math.isfinite(number):
-                got = f"{where} ({one.name}): {side} is {text!r}"
+                got = f"{where} ({one.name}): {side} is {text[:100]!r}"
                 self.report.add(path, "box that is not four numbers", got)
                 return None
         return [sides[0] - self.shift, sides[1] - self.shift, sides[2], sides[3]]

@@ -199,6 +199,11 @@ class TestSplitFiles:
         with pytest.raises(DataError, match=r"split\.txt is no text"):
             read(tmp_path)
 
+    def test_no_list(self, tmp_path):
+        write(tmp_path, {"a": GOOD}, split='{"images": [' + "1, " * 5000)
+        with pytest.raises(DataError, match=r"split\.txt: a line has 15011 characters"):
+            read(tmp_path)
+
 
 class TestImagesOfNames:
     def test_any_suffix_the_stated_one_first(self, tmp_path):
@@ -307,6 +312,23 @@ class TestXml:
         assert kinds(dataset) == ["malformed xml"]
         assert "at most 1000 are read" in dataset.faults[0].what
 
+    def test_texts_without_end_are_cut_off_in_messages(self, tmp_path):
+        long = "red" * 100_000
+        objects = (
+            thing(long),
+            thing(box=(long, 1, 2, 3)),
+            thing(extra=f"<difficult>{long}</difficult>"),
+        )
+        dataset = self.one(tmp_path, xml(*objects, filename=long))
+        assert len(dataset.faults) == 3
+        assert max(len(fault.what) for fault in dataset.faults) < 300
+
+    def test_objects_without_end(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("razorlite.data._voc_xml._OBJECTS", 3)
+        dataset = self.one(tmp_path, xml(*[thing()] * 4))
+        assert "it holds 4 objects; at most 3 are read" in dataset.faults[0].what
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
     def test_a_pipe_in_the_place_of_an_xml_file(self, tmp_path):
         write(tmp_path, {"a": GOOD, "z": GOOD}, split="a\nz\n")
         (tmp_path / "Annotations" / "a.xml").unlink()
