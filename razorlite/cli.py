@@ -128,6 +128,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
     _add_work_dir(parser)
+    _add_subnet(parser)
     _add_set(parser)
     _add_resume(parser)
     _add_processes(parser)
@@ -266,7 +267,11 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_subnet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--subnet", metavar="F", help="subnet file that search or prune wrote")
+    parser.add_argument(
+        "--subnet",
+        metavar="F",
+        help="a subnet file of search or prune, in the place of the configuration's `subnet`",
+    )
 
 
 def _processes(text: str) -> int:
@@ -284,7 +289,13 @@ def _pixels(text: str) -> int:
 def _train(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    recipes.train(args.config, work_dir=args.work_dir, overrides=args.overrides, resume=args.resume)
+    recipes.train(
+        args.config,
+        work_dir=args.work_dir,
+        overrides=args.overrides,
+        resume=args.resume,
+        subnet=args.subnet,
+    )
 
 
 def _test(args: argparse.Namespace) -> None:

@@ -76,13 +76,18 @@ class TestArguments:
                 "train c.yaml --work-dir d --set a=1 --set b.c=[2] --resume",
                 "train",
                 ("c.yaml",),
-                {"work_dir": "d", "overrides": ["a=1", "b.c=[2]"], "resume": True},
+                {"work_dir": "d", "overrides": ["a=1", "b.c=[2]"], "resume": True, "subnet": None},
             ),
             (
-                "train --set a=1 b.c=[2] --work-dir d=e c.yaml",
+                "train --set a=1 b.c=[2] --work-dir d=e c.yaml --subnet s.yaml",
                 "train",
                 ("c.yaml",),
-                {"work_dir": "d=e", "overrides": ["a=1", "b.c=[2]"], "resume": False},
+                {
+                    "work_dir": "d=e",
+                    "overrides": ["a=1", "b.c=[2]"],
+                    "resume": False,
+                    "subnet": "s.yaml",
+                },
             ),
             (
                 "test c.yaml k.pt --subnet s.yaml",

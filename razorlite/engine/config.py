@@ -33,8 +33,10 @@ class TrainConfig:
         accumulate: batches whose gradients are averaged into one step.
         ema: average of the weights, which is evaluated and shipped.
         amp: precision of the forward pass; float32 by default.
-        eval_every: evaluate so often; at the end only by default.
-        save_every: save last.pt so often; by default as often as evaluating, or after each epoch.
+        eval_every: evaluate so often, in epochs with `max_epochs`, in steps with `max_steps`; at
+            the end only by default.
+        save_every: save last.pt so often, likewise; by default as often as evaluating, or after
+            each epoch.
         keep: further checkpoints to keep beside last.pt and best.pt.
         best_metric: figure by which best.pt is chosen, more is better; by default the first one.
         log_every: steps between lines of metrics.jsonl.
@@ -72,6 +74,19 @@ class TrainConfig:
     def epochs(self, step: int, batches: int) -> int:
         """Return the epochs that are complete after some steps."""
         return step * self.accumulate // batches
+
+    def plan(self, batches: int) -> str:
+        """Return in words how long is trained and what happens how often."""
+        unit = "steps" if self.max_steps else "epochs"
+        steps = self.total_steps(batches)
+        epochs = "" if self.max_steps else f" in {self.max_epochs} epochs"
+        save = self.save_every or self.eval_every
+        evaluating = f"every {self.eval_every} {unit} and " if self.eval_every else ""
+        saving = f"every {save} {unit}" if save else "after every epoch"
+        return (
+            f"training {steps} steps{epochs}, evaluating {evaluating}at the end, saving {saving} "
+            f"(an epoch is {batches} batches)"
+        )
 
     def evaluates_after(self, step: int, batches: int) -> bool:
         """Return whether an evaluation is due after some steps, besides the one at the end."""

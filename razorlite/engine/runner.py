@@ -1,5 +1,6 @@
 """The training loop: steps, lines, evaluations and checkpoints."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from razorlite.core.distributed import all_reduce_max, broadcast_object
+from razorlite.core.distributed import all_reduce_max, broadcast_object, is_main
 from razorlite.core.errors import DataError, TrainingError
 from razorlite.engine import state
 from razorlite.engine.config import TrainConfig
@@ -27,6 +28,7 @@ from razorlite.engine.steps import Step
 from razorlite.engine.tensorboard import TensorBoard
 from razorlite.engine.update import Update
 
+_log = logging.getLogger("razorlite")
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -110,6 +112,7 @@ class Runner:
         else:
             self._begin()
         self.first_step, self.first_seconds = self.step_number, self.seconds
+        self._announce()
         with StopSignals() as signals:
             try:
                 self._call("start")
@@ -123,6 +126,10 @@ class Runner:
     def averaged(self) -> AbstractContextManager[Any]:
         """Return a context in which the model has its averaged weights, where there are any."""
         return self.ema.swapped() if self.ema else nullcontext()
+
+    def _announce(self) -> None:
+        if is_main():
+            _log.info("%s", self.config.plan(self.batches))
 
     def _begin(self) -> None:
         """Start all ranks from rank 0's weights."""

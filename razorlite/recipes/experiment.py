@@ -186,11 +186,20 @@ def load_config(config: ConfigLike, overrides: Overrides = ()) -> Config:
     return loaded
 
 
-def read(config: ConfigLike, overrides: Overrides = ()) -> tuple[Config, Experiment]:
+def read(
+    config: ConfigLike, overrides: Overrides = (), subnet: str | Path | None = None
+) -> tuple[Config, Experiment]:
     """Return a checked configuration and its typed form.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
+        subnet: a subnet file in the place of the configuration's.
 
     Raises:
         ConfigError: as `load_config`.
     """
     loaded = located(core_config.load(config, overrides))
+    if subnet is not None:
+        loaded = core_config.load(loaded, {"subnet": str(subnet)})
     return loaded, core_config.build(loaded, Experiment)

@@ -39,6 +39,7 @@ def train(
     work_dir: str | Path | None = None,
     overrides: Overrides = (),
     resume: bool = False,
+    subnet: str | Path | None = None,
 ) -> dict[str, float]:
     """Train what a configuration describes.
 
@@ -51,6 +52,7 @@ def train(
         work_dir: run folder; the configuration's or work_dirs/<its name> by default.
         overrides: "a.b=value" each, or a mapping of paths to plain values.
         resume: go on with the run in the run folder, exactly where it stopped.
+        subnet: a subnet file in the place of the configuration's.
 
     Returns:
         The figures of the last evaluation.
@@ -63,7 +65,7 @@ def train(
         TrainingError: a loss is not finite.
         Interrupted: a signal asked the run to end (see `StopSignals`); the state is saved.
     """
-    merged, experiment = read(config, overrides)
+    merged, experiment = read(config, overrides, subnet)
     with session(experiment.device, experiment.seed) as device:
         built = build(experiment)
         folder = run_folder(merged, experiment, work_dir)

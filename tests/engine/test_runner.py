@@ -151,6 +151,31 @@ class TestLoop:
         assert names == [f"step_{step:08d}" for step in steps]
         assert read_checkpoint(tmp_path / "checkpoints/last.pt")["progress"]["step"] == steps[-1]
 
+    @pytest.mark.parametrize(
+        ("settings", "told"),
+        [
+            (
+                {"max_epochs": 2, "eval_every": 1},
+                "training 10 steps in 2 epochs, evaluating every 1 epochs and at the end, saving "
+                "every 1 epochs (an epoch is 5 batches)",
+            ),
+            (
+                {"max_steps": 7, "eval_every": 3, "save_every": 2},
+                "training 7 steps, evaluating every 3 steps and at the end, saving every 2 steps "
+                "(an epoch is 5 batches)",
+            ),
+            (
+                {"max_steps": 1},
+                "training 1 steps, evaluating at the end, saving after every epoch (an epoch is "
+                "5 batches)",
+            ),
+        ],
+    )
+    def test_tells_the_units_of_its_intervals(self, tmp_path, caplog, settings, told):
+        caplog.set_level("INFO")
+        make_runner(tmp_path, **settings)._announce()
+        assert caplog.messages == [told]
+
     def test_keeps_the_newest_checkpoints(self, tmp_path):
         make_runner(tmp_path, keep=2, save_every=2).run()
         names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())

@@ -96,3 +96,11 @@ def test_commands_write_where_they_are_told(pipeline, name):
     assert read_checkpoint(folder / "checkpoints/last.pt")["progress"]["step"] == 1
     moved = Path(shutil.move(folder, "moved"))
     assert recipes.cost(moved / "config.yaml", as_json=True)["macs"] > 0
+
+
+def test_a_subnet_on_the_command_line(pipeline):
+    chosen = Path("a") / "sub: net #1.yaml"
+    shutil.copy(pipeline.root / "search/subnet.yaml", chosen)
+    recipes.train(pipeline.supernet, "run", ["train.max_steps=1"], subnet=chosen)
+    assert located(load("run/config.yaml")).get("subnet") == "run/../a/sub: net #1.yaml"
+    assert not any("choices" in key for key in read_checkpoint("run/checkpoints/last.pt")["model"])
