@@ -64,7 +64,9 @@ def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
         model: a model that takes (1, 3, H, W) images.
         shape: height and width in pixels.
     """
-    macs = _with_containers(count_calls(model, torch.empty(1, 3, *shape)), model)
+    dtypes = (p.dtype for p in model.parameters() if p.is_floating_point())
+    images = torch.empty(1, 3, *shape, dtype=next(dtypes, torch.float32))
+    macs = _with_containers(count_calls(model, images), model)
     modules = {
         name: ModuleCost(macs[name], params_of(module))
         for name, module in model.named_modules()

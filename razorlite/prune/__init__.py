@@ -2,6 +2,7 @@
 
 from razorlite.prune.budget import Budget, SlimCost
 from razorlite.prune.config import PruneConfig
+from razorlite.prune.goal import Goal
 from razorlite.prune.importance import (
     BNScaleImportance,
     Importance,
@@ -17,6 +18,7 @@ from razorlite.prune.slim import apply, compose, mask
 __all__ = [
     "BNScaleImportance",
     "Budget",
+    "Goal",
     "Importance",
     "L1Importance",
     "L2Importance",

@@ -1,4 +1,4 @@
-"""How many units each group keeps: the levels that rounding allows, and which of them to take."""
+"""How many units each block keeps: the sizes that rounding allows, and which of them to take."""
 
 import heapq
 import math
@@ -12,28 +12,33 @@ from numpy.typing import NDArray
 from razorlite.core.errors import BudgetError
 from razorlite.cost import Limit
 from razorlite.prune.budget import Counts, SlimCost
-from razorlite.trace import ChannelGroup
+from razorlite.trace import Block
 
 Strategy = Literal["global", "uniform"]
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """The sizes that one group can take.
+    """The sizes that one block of a group can take.
 
     Attributes:
-        group: the group.
-        start: number of its first unit among the units of all prunable groups.
-        order: its units, those to keep first at the front.
+        group: name of the group.
+        start: number of the group's first unit among the units of all prunable groups.
+        order: the block's units, those to keep first at the front.
         scores: their scores, in that order.
         rungs: how many units may be kept, rising; the last is all.
     """
 
-    group: ChannelGroup
+    group: str
     start: int
     order: NDArray[np.int64]
     scores: NDArray[np.float64]
     rungs: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many units there are."""
+        return len(self.order)
 
     def rung(self, count: float) -> int:
         """Return the place of the highest rung that keeps at most `count` units, or 0."""
@@ -45,44 +50,41 @@ class Ladder:
 
 
 def ladder(
-    group: ChannelGroup, start: int, scores: NDArray[np.float64], round_to: int, min_keep: float
+    group: str,
+    block: Block,
+    *,
+    start: int,
+    scores: NDArray[np.float64],
+    round_to: int,
+    least: int,
 ) -> Ladder:
-    """Return the sizes a group can take.
+    """Return the sizes a block can take.
 
-    Kept channels are a multiple of `round_to`, or all of them. Where units differ in size (they
-    do in groups of a concatenation), units are counted as their common divisor.
+    The channels of every layer that is kept smaller are a multiple of `round_to`. A block that
+    shares a layer with other blocks loses multiples of it, so that the layer's sum stays one.
 
     Args:
-        group: a prunable group.
-        start: number of its first unit.
-        scores: (size,) importance.
+        group: name of the block's group.
+        block: units that lie on the same layers.
+        start: number of the group's first unit.
+        scores: (len(block.units),) importance.
         round_to: channels that a kept number is a multiple of.
-        min_keep: least share of the units to keep.
+        least: units to keep at least.
     """
-    needed = _needed(group, scores)
-    order = np.lexsort((np.arange(group.size), -scores, ~needed))
-    channels = math.gcd(*group.channels)
-    step = round_to // math.gcd(round_to, channels)
-    least = max(1, math.ceil(min_keep * group.size), int(needed.sum()))
-    first = math.ceil(least / step) * step
-    rungs = (*range(first, group.size, step), group.size)
-    return Ladder(group, start, order, scores[order], rungs)
-
-
-def _needed(group: ChannelGroup, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return the units without which some layer would have no channel: the best of each."""
-    needed = np.zeros(group.size, dtype=bool)
-    for member in group.members:
-        units = np.unique([i for i in member.index if i >= 0])
-        if len(units) < group.size:
-            needed[units[np.argmax(scores[units])]] = True
-    return needed
+    size = len(block.units)
+    order = np.lexsort((np.arange(size), -scores))
+    step = math.lcm(*(round_to // math.gcd(round_to, n) for n in block.channels))
+    rest = size % step if block.spanned else 0
+    first = max(1, least) - rest
+    first = max(math.ceil(first / step), 0 if rest else 1) * step + rest
+    rungs = (*range(first, size, step), size)
+    return Ladder(group, start, np.array(block.units)[order], scores[order], rungs)
 
 
 def allocate(
     ladders: Sequence[Ladder], cost: SlimCost, limits: Sequence[Limit], strategy: Strategy
 ) -> list[int]:
-    """Return how many units each group keeps, as near to the limits as rounding allows.
+    """Return how many units each block keeps, as near to the limits as rounding allows.
 
     "global" drops the units with the lowest scores of all; "uniform" keeps the same share of
     every group. What rounding leaves of the budget then goes to single groups, step by step,
@@ -113,10 +115,10 @@ def _by_score(ladders: Sequence[Ladder]) -> tuple[Stage, int]:
 
 
 def _by_share(ladders: Sequence[Ladder]) -> tuple[Stage, int]:
-    shares = np.unique([n / x.group.size for x in ladders for n in x.rungs])[::-1]
+    shares = np.unique([n / x.size for x in ladders for n in x.rungs])[::-1]
 
     def stage(number: int) -> list[int]:
-        return [x.rung(shares[number] * x.group.size + 1e-9) for x in ladders]
+        return [x.rung(shares[number] * x.size + 1e-9) for x in ladders]
 
     return stage, len(shares)
 
@@ -127,7 +129,7 @@ def _mean_score(ladder: Ladder, place: int) -> float:
 
 
 def _share_left(ladder: Ladder, place: int) -> float:
-    return ladder.rungs[place - 1] / ladder.group.size
+    return ladder.rungs[place - 1] / ladder.size
 
 
 class _Search:

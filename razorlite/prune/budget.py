@@ -21,7 +21,7 @@ class Budget:
     """Limits on the slim model; all that are given must hold.
 
     Each is the most allowed, or [least, most]; an amount is a number, text such as "300M", or a
-    percentage of the whole model such as "60%".
+    percentage such as "60%" of the model that pruning is given, in all of its rounds.
 
     Attributes:
         macs: multiply-accumulates of one image.
@@ -38,12 +38,20 @@ class Budget:
             whole: macs and params of the model before pruning.
 
         Raises:
+            BudgetError: the limits are above what the whole model costs.
             ConfigError: nothing is limited, or an amount cannot be read.
         """
         given = {name: value for name, value in vars(self).items() if value is not None}
         if not given:
             raise ConfigError("budget limits nothing; give macs or params, such as macs: 60%")
-        return [_limit(name, value, whole[name]) for name, value in given.items()]
+        limits = [_limit(name, value, whole[name]) for name, value in given.items()]
+        if all(limit.high > whole[limit.name] for limit in limits):
+            costs = ", ".join(f"{whole[limit.name]:,} {limit.name}" for limit in limits)
+            raise BudgetError(
+                f"budget {' and '.join(map(str, limits))} is above what the whole model costs "
+                f"({costs}), so nothing would be pruned; lower it"
+            )
+        return limits
 
 
 def _limit(name: str, value: Amount | Range, whole: int) -> Limit:

@@ -16,10 +16,12 @@ class PruneConfig:
     """How to prune.
 
     Attributes:
-        budget: what the slim model may cost: `{macs: 60%}`.
+        budget: what the slim model may cost: `{macs: 60%}` of the model that is given, however
+            many rounds there are.
         importance: which channels matter.
-        round_to: every layer keeps a multiple of this many channels, or all.
-        min_keep: least share of each group to keep.
+        round_to: a layer that shrinks keeps a multiple of this many channels, where it had a
+            multiple before.
+        min_keep: least share of each group, and of each layer in it, to keep.
         allocation: global compares channels of all layers, uniform keeps the same share of each.
         ignore: patterns of modules whose own channels all stay.
         leaves: patterns of modules that are not looked into; what they read stays.
@@ -35,10 +37,10 @@ class PruneConfig:
     leaves: list[str] = field(default_factory=list)
     rounds: Count = 1
 
-    def pruner(self, budget: Budget | None = None) -> Pruner:
-        """Return the pruner, with another budget where one is given."""
+    def pruner(self) -> Pruner:
+        """Return the pruner."""
         return Pruner(
-            budget=budget or self.budget,
+            budget=self.budget,
             importance=self.importance(),
             round_to=self.round_to,
             min_keep=self.min_keep,

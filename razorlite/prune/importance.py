@@ -30,13 +30,14 @@ class Importance:
 
     def __call__(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:
         """Return for each group's name its (size,) float64 scores; higher matters more."""
-        return {group.name: self._scaled(self.unit_scores(model, group)) for group in groups}
+        return {group.name: self.scaled(self.unit_scores(model, group)) for group in groups}
 
     def unit_scores(self, model: nn.Module, group: ChannelGroup) -> Tensor:
         """Return the (size,) scores of one group, on its own scale."""
         raise NotImplementedError
 
-    def _scaled(self, scores: Tensor) -> Tensor:
+    def scaled(self, scores: Tensor) -> Tensor:
+        """Return float64 scores of channels that compete as one, on the common scale."""
         scores = scores.double().cpu()
         if self.scale == "none":
             return scores

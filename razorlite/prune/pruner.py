@@ -1,7 +1,7 @@
 """From a model and a budget to a subnet."""
 
-import warnings
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -9,11 +9,16 @@ from torch import nn
 
 from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.core.registry import suggestion
+from razorlite.prune._surgery import Mask
 from razorlite.prune.allocation import Ladder, Strategy, allocate, ladder
 from razorlite.prune.budget import Budget, SlimCost
+from razorlite.prune.culprits import changing_groups, unit_masks
+from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph, ChannelGroup, channel_graph
+
+_log = logging.getLogger("razorlite")
 
 
 class Pruner:
@@ -35,8 +40,9 @@ class Pruner:
         Args:
             budget: what the slim model may cost.
             importance: which channels matter; L1 of the weights by default.
-            round_to: every layer keeps a multiple of this many channels, or all.
-            min_keep: least share of each group to keep, 0 to 1.
+            round_to: a layer that shrinks keeps a multiple of this many channels, where it had
+                a multiple before.
+            min_keep: least share to keep of each group and of each layer in it, 0 to 1.
             allocation: "global" compares channels of all layers, "uniform" keeps the same share
                 of each group.
             ignore: patterns of module paths (`"backbone.*"`); the channels these modules make
@@ -56,46 +62,98 @@ class Pruner:
         self.round_to, self.min_keep, self.allocation = round_to, min_keep, allocation
         self.ignore, self.leaves = tuple(ignore), tuple(leaves)
 
-    def plan(self, model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Subnet:
+    def goal(self, model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Goal:
+        """Return the budget and the least shares in numbers, for pruning a model in rounds.
+
+        Percentages are of this model. Arguments, errors: as for `plan`.
+        """
+        graph = self._graph(model, shape)
+        return self._goal(graph, SlimCost(model, graph, shape))
+
+    def plan(
+        self, model: nn.Module, shape: tuple[int, int] = (224, 224), goal: Goal | None = None
+    ) -> Subnet:
         """Return the subnet to keep: the kept units of every group that may shrink.
 
         Args:
             model: takes (N, 3, H, W) images; not changed.
             shape: (height, width) in pixels that MACs are stated for.
+            goal: of the model before it was pruned for the first time, where this is a later
+                round; by default percentages and least shares are those of `model`.
 
         Raises:
-            BudgetError: the budget cannot be met; the message names the reachable range.
+            BudgetError: the budget cannot be met, or is above what the whole model costs; the
+                message names the reachable range.
             ConfigError: an ignore pattern matches no module, or the budget cannot be read.
             ExportError: the model cannot be traced.
         """
-        graph = channel_graph(model, shape, leaves=self.leaves)
+        graph = self._graph(model, shape)
         _warn_of_unseen(graph)
-        if not graph.prunable:
-            raise BudgetError("nothing to prune: no channel group of the model can shrink")
-        ladders, cost = self._ladders(model, graph), SlimCost(model, graph, shape)
-        counts = allocate(ladders, cost, self.budget.limits(cost.whole), self.allocation)
-        chosen = [x.order[:n] for x, n in zip(ladders, counts, strict=True)]
-        kept = np.zeros(graph.size, dtype=bool)
-        kept[
-            np.concatenate([x.start + units for x, units in zip(ladders, chosen, strict=True)])
-        ] = 1
+        cost = SlimCost(model, graph, shape)
+        goal = goal or self._goal(graph, cost)
+        kept = self._choose(model, graph, cost, goal, shape)
         return Subnet(
-            channels={
-                x.group.name: tuple(sorted(units.tolist()))
-                for x, units in zip(ladders, chosen, strict=True)
-            },
+            channels=_by_group(graph, kept),
             cost=cost.figures(cost.counts(kept)),
             origin={"made_by": "prune", "groups": graph.fingerprint},
         )
 
-    def _ladders(self, model: nn.Module, graph: ChannelGraph) -> list[Ladder]:
-        ignored = self._ignored(model, graph)
+    def _choose(
+        self,
+        model: nn.Module,
+        graph: ChannelGraph,
+        cost: SlimCost,
+        goal: Goal,
+        shape: tuple[int, int],
+    ) -> Mask:
+        """Return a mask of the units to keep, over all prunable groups.
+
+        Groups that turn out to change what the model computes are left as they are.
+        """
+        staying = self._ignored(model, graph)
+        while True:
+            ladders = self._ladders(model, graph, goal, staying)
+            counts = allocate(ladders, cost, goal.limits, self.allocation)
+            kept = np.zeros(graph.size, dtype=bool)
+            for x, number in zip(ladders, counts, strict=True):
+                kept[x.units(0, number)] = True
+            changing = changing_groups(model, graph, kept, shape)
+            if not changing:
+                return kept
+            _warn_of_changing(changing)
+            staying |= set(changing)
+
+    def _graph(self, model: nn.Module, shape: tuple[int, int]) -> ChannelGraph:
+        graph = channel_graph(model, shape, leaves=self.leaves)
+        if not graph.prunable:
+            reasons = [f"{g.name}: {g.fixed}" for g in graph.groups if g.fixed][:3]
+            raise BudgetError(
+                f"nothing to prune: no channel group of the model can shrink ({'; '.join(reasons)})"
+            )
+        return graph
+
+    def _goal(self, graph: ChannelGraph, cost: SlimCost) -> Goal:
+        limits = tuple(self.budget.limits(cost.whole))
+        return Goal(cost.whole, limits, floors(graph, self.min_keep))
+
+    def _ladders(
+        self, model: nn.Module, graph: ChannelGraph, goal: Goal, ignored: Collection[str]
+    ) -> list[Ladder]:
         scores = self.importance(model, graph.prunable)
         ladders, start = [], 0
         for group in graph.prunable:
-            least = 1.0 if group.name in ignored else self.min_keep
-            values = scores[group.name].numpy()
-            ladders.append(ladder(group, start, values, self.round_to, least))
+            blocks, values = group.blocks, scores[group.name]
+            for block, floor in zip(blocks, goal.floors[group.name], strict=True):
+                own = values[list(block.units)]
+                made = ladder(
+                    group.name,
+                    block,
+                    start=start,
+                    scores=(self.importance.scaled(own) if len(blocks) > 1 else own).numpy(),
+                    round_to=self.round_to,
+                    least=len(block.units) if group.name in ignored else floor,
+                )
+                ladders.append(made)
             start += group.size
         return ladders
 
@@ -114,11 +172,23 @@ class Pruner:
         return any(fnmatchcase(name, pattern) for name in made_by for pattern in self.ignore)
 
 
+def _by_group(graph: ChannelGraph, kept: Mask) -> dict[str, tuple[int, ...]]:
+    """Return the kept units of each prunable group, given a mask over all of them."""
+    masks = unit_masks(graph, kept)
+    return {g.name: tuple(np.flatnonzero(masks[g.name]).tolist()) for g in graph.prunable}
+
+
+def _warn_of_changing(changing: Mapping[str, str]) -> None:
+    for name, fault in changing.items():
+        _log.warning("pruning leaves the channels of %s alone: with fewer of them, %s", name, fault)
+
+
 def _warn_of_unseen(graph: ChannelGraph) -> None:
     if graph.unseen:
         shown = ", ".join(graph.unseen[:3]) + (", …" if len(graph.unseen) > 3 else "")
-        warnings.warn(
-            f"{len(graph.unseen)} modules are not used by forward ({shown}); if they read channels "
-            "that forward makes, name the modules that make them in `ignore`",
-            stacklevel=3,
+        _log.warning(
+            "modules not used by forward: %d (%s); if they read channels that forward makes, name "
+            "the modules that make them in `ignore`",
+            len(graph.unseen),
+            shown,
         )

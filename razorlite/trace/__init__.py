@@ -1,10 +1,11 @@
 """Which channels must stay equal: a graph by torch.fx, channel groups as data."""
 
 from razorlite.trace.channels import channel_graph, channel_groups
-from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
+from razorlite.trace.groups import Block, ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.verify import check_channels, unit_numbers
 
 __all__ = [
+    "Block",
     "ChannelGraph",
     "ChannelGroup",
     "Layer",

@@ -96,4 +96,5 @@ def _group(call: Call, ledger: Ledger, inputs: Labels, outputs: Labels) -> None:
 
 
 def _charge(call: Call, ledger: Ledger, positions: int) -> None:
-    ledger.positions[call.path] = ledger.positions.get(call.path, 0) + positions
+    before = ledger.positions.get(call.path, 0)
+    ledger.positions[call.path] = before + positions * ledger.counting

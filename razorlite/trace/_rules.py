@@ -4,16 +4,13 @@ Where a call is not understood, or would not work with fewer channels, the chann
 fixed: a missing rule costs reach, never correctness.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from torch import nn
 from torchvision.ops import StochasticDepth
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
-from razorlite.trace.propagate import Call, Rule
+from razorlite.trace.propagate import Call, Rule, is_altered
 
 _POINTWISE = """
     relu relu6 leaky_relu rrelu prelu gelu silu mish hardswish hardsigmoid hardtanh elu celu
@@ -97,14 +94,9 @@ def find_rule(call: Call) -> Rule:
 
 
 def _module_rule(module: nn.Module) -> Rule:
+    if is_altered(module):
+        return moves.altered
     for kind, rule in _LAYERS.items():
-        if isinstance(module, kind) and _same_forward(module, kind):
+        if isinstance(module, kind) and type(module).forward is kind.forward:
             return rule
-    kind = type(module)
-    return _FAMILIES.get(kind.__module__, moves.fixed)
-
-
-def _same_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
-    own: Callable[..., Any] = type(module).forward
-    plain = not getattr(module, "parametrizations", None)
-    return own is kind.forward and plain and not module._forward_pre_hooks
+    return _FAMILIES.get(type(module).__module__, moves.fixed)

@@ -1,6 +1,7 @@
 """From a model to its channel groups."""
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,11 +9,10 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from razorlite.trace._rules import find_rule
+from razorlite.trace.following import follow
 from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.ledger import Labels, Ledger
-from razorlite.trace.propagate import Propagator
-from razorlite.trace.tracing import skeleton, trace
+from razorlite.trace.tracing import skeleton
 
 
 def channel_groups(
@@ -30,7 +30,8 @@ def channel_graph(
 ) -> ChannelGraph:
     """Trace `model.forward(images)` and return its channel groups and what its layers cost.
 
-    The model is not changed and nothing is computed on data. It is read in evaluation mode.
+    The model is not changed and nothing is computed on data. It is read in evaluation mode and,
+    as far as it can be traced there, in training mode.
     Groups that cannot shrink are there, too, with the reason in `fixed`: outputs of the model,
     calls that are not understood, channels that only fit together as a whole.
 
@@ -44,11 +45,10 @@ def channel_graph(
         ExportError: the forward cannot be traced, or fails on the shape.
     """
     ghost = skeleton(model)
-    traced = trace(ghost, leaves)
-    ledger = Ledger()
-    images = torch.empty(1, 3, *shape, device="meta", dtype=_dtype(model))
-    Propagator(traced, ledger, find_rule).run(images)
+    ledger, images = Ledger(), torch.empty(1, 3, *shape, device="meta", dtype=_dtype(model))
+    traced = follow(ghost, ledger, images, leaves)
     _fix_shared(ghost, ledger)
+    _fix_read(ghost, ledger, traced)
     sorter = _Sorter(ledger)
     return ChannelGraph(
         groups=tuple(sorter.groups()),
@@ -73,9 +73,22 @@ def _fix_shared(model: nn.Module, ledger: Ledger) -> None:
                     ledger.fix(book.get(name, np.empty(0, int)), f"weights shared with {first}")
 
 
-def _unseen(model: nn.Module, traced: fx.GraphModule) -> tuple[str, ...]:
-    """Return the modules whose own parameters the graph does not use."""
-    targets = [str(n.target) for n in traced.graph.nodes if n.op in ("call_module", "get_attr")]
+def _fix_read(model: nn.Module, ledger: Ledger, traced: Sequence[fx.GraphModule]) -> None:
+    """Fix layers of which a forward reads weights or statistics itself, beside calling them."""
+    nodes = [node for graph in traced for node in graph.graph.nodes if node.op == "get_attr"]
+    found = {id(operator.attrgetter(str(node.target))(model)) for node in nodes}
+    for path, module in model.named_modules():
+        own = [*module._parameters.values(), *module._buffers.values()]
+        if any(id(tensor) in found for tensor in own):
+            for book in (ledger.produced, ledger.consumed, ledger.passed):
+                reason = f"forward reads the weights of {path} itself"
+                ledger.fix(book.get(path, np.empty(0, int)), reason)
+
+
+def _unseen(model: nn.Module, traced: Sequence[fx.GraphModule]) -> tuple[str, ...]:
+    """Return the modules whose own parameters no graph uses."""
+    nodes = [node for graph in traced for node in graph.graph.nodes]
+    targets = [str(n.target) for n in nodes if n.op in ("call_module", "get_attr")]
     used = tuple(target + "." for target in targets)
     names = {name: f"{name}." for name, _ in model.named_parameters()}
     unused = (n.rpartition(".")[0] for n, dotted in names.items() if not dotted.startswith(used))
@@ -174,5 +187,5 @@ class _Sorter:
         outputs = tuple(number[book.produced[path]].tolist())
         kernel = math.prod(getattr(module, "kernel_size", ()))
         biases = int(module.bias is not None)
-        macs = book.positions[path]
+        macs = book.positions.get(path, 0)
         return Layer(path, tuple(inputs.tolist()), outputs, groups, macs, kernel, biases)

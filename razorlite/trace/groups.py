@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 Side = Literal["in", "out"]
 
@@ -24,6 +25,22 @@ class Member:
     module: str
     side: Side
     index: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Units of a group that lie on the same layers.
+
+    Attributes:
+        units: their numbers within the group.
+        channels: how many channels of a layer each unit stands for, on any of the layers that
+            make or pass them, rising.
+        spanned: whether one of these layers has other units of the group, too.
+    """
+
+    units: tuple[int, ...]
+    channels: tuple[int, ...]
+    spanned: bool
 
 
 @dataclass(frozen=True)
@@ -48,9 +65,32 @@ class ChannelGroup:
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of the group's first layer that each unit stands for."""
-        index = np.asarray(self.members[0].index)
-        counts = np.bincount(index[index >= 0], minlength=self.size)
-        return tuple(counts.tolist())
+        return tuple(self._counts(self.members[0]).tolist())
+
+    @property
+    def blocks(self) -> tuple["Block", ...]:
+        """The group's units, parted by the layers that they lie on.
+
+        Most often there is one block. Where layers are concatenated and then added to another,
+        each of them has its own block, and the other spans all of them.
+        """
+        counts = np.stack([self._counts(member) for member in self.members])
+        _, first, inverse = np.unique(counts, axis=1, return_index=True, return_inverse=True)
+        made = np.array([member.side == "out" for member in self.members])
+        table = counts[made]
+        blocks = []
+        for number in np.argsort(first):
+            units = np.flatnonzero(inverse.ravel() == number)
+            own = table[table[:, units[0]] > 0]
+            spanned = bool((np.delete(own, units, axis=1) > 0).any())
+            sizes = tuple(sorted(set(own[:, units[0]].tolist())))
+            blocks.append(Block(tuple(units.tolist()), sizes, spanned))
+        return tuple(blocks)
+
+    def _counts(self, member: Member) -> NDArray[np.int64]:
+        """Return the channels of a member that each unit stands for."""
+        index = np.asarray(member.index)
+        return np.bincount(index[index >= 0], minlength=self.size)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Ledger:
         positions: multiply-accumulates per pair of channels of each layer, summed over calls.
         whole: grouped convolutions whose groups are kept or dropped whole.
         fixed: numbers that must stay, and why.
+        counting: whether calls cost multiply-accumulates; those in training mode do not.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,7 @@ class Ledger:
         self.positions: dict[str, int] = {}
         self.whole: set[str] = set()
         self.fixed: list[tuple[Labels, str]] = []
+        self.counting = True
 
     def produce(self, path: str, count: int) -> Labels:
         """Return the numbers of what a layer makes: new ones at its first call, then the same."""

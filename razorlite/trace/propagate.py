@@ -132,6 +132,8 @@ class Propagator:
             return
         labels = self.find_rule(call)(call, self.ledger)
         self.labels[node] = tree_map(_settle, labels)
+        if _is_in_place(node):  # what is read by the old name from now on has changed, too
+            self.labels[node.args[0]] = self.labels[node]  # type: ignore[index]
 
     def _prepare(self, node: fx.Node) -> Call:
         run, name, module = self._target(node)
@@ -140,7 +142,8 @@ class Propagator:
         path = str(node.target) if module is not None else str(stack[-1][0])
         try:
             # a norm changes no shape, and torch takes long to run one on meta tensors
-            out = args[0] if isinstance(module, _NORMS) else run(*args, **kwargs)
+            plain = isinstance(module, _NORMS) and not is_altered(module)
+            out = args[0] if plain else run(*args, **kwargs)
         except Exception as error:  # whatever an operation may raise
             text = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ExportError(
@@ -173,6 +176,19 @@ class _Method:
 
     def __call__(self, owner: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(owner, self.name)(*args, **kwargs)
+
+
+def is_altered(module: nn.Module) -> bool:
+    """Return whether an object does something else than its class says."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    parametrized = bool(getattr(module, "parametrizations", None))
+    return any(hooks) or parametrized or "forward" in vars(module)
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    """Return whether a call is of a method such as `transpose_`."""
+    name = str(node.target)
+    return node.op == "call_method" and name.endswith("_") and not name.endswith("__")
 
 
 def _settle(value: Any) -> Any:

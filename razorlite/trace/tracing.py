@@ -30,14 +30,24 @@ class _Tracer(fx.Tracer):
 
 
 def skeleton(model: nn.Module) -> nn.Module:
-    """Return a copy of the model in evaluation mode whose tensors are on the meta device."""
+    """Return a copy of the model in evaluation mode whose tensors are on the meta device.
+
+    Raises:
+        ExportError: the model cannot be copied.
+    """
     memo: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         ghost = torch.empty_like(tensor, device="meta")
         if isinstance(tensor, nn.Parameter):
             ghost = nn.Parameter(ghost, requires_grad=tensor.requires_grad)
         memo[id(tensor)] = ghost
-    return copy.deepcopy(model, memo).eval()
+    try:
+        return copy.deepcopy(model, memo).eval()
+    except (RuntimeError, TypeError) as error:
+        raise ExportError(
+            f"{type(model).__name__} cannot be copied: {str(error).splitlines()[0]}; weights that "
+            "are computed from others must be made plain first (nn.utils.remove_weight_norm)"
+        ) from error
 
 
 def trace(model: nn.Module, leaves: Sequence[str] = ()) -> fx.GraphModule:
@@ -50,6 +60,11 @@ def trace(model: nn.Module, leaves: Sequence[str] = ()) -> fx.GraphModule:
     Raises:
         ExportError: the forward cannot be traced; names the line and what can be done.
     """
+    if "forward" in vars(model):
+        raise ExportError(
+            f"{type(model).__name__} has a forward of its own, set on the object, which tracing "
+            "does not see; define it in the class"
+        )
     defaults = list(inspect.signature(model.forward).parameters.values())[1:]
     fixed = {p.name: p.default for p in defaults if p.default is not p.empty}
     try:
@@ -57,6 +72,26 @@ def trace(model: nn.Module, leaves: Sequence[str] = ()) -> fx.GraphModule:
     except Exception as error:  # whatever a forward may raise on symbolic values
         raise ExportError(_cannot_trace(model, error)) from error
     return fx.GraphModule(model, graph)
+
+
+def graphs(model: nn.Module, leaves: Sequence[str] = ()) -> list[fx.GraphModule]:
+    """Return the graph in evaluation mode and, if it is another one, that in training mode.
+
+    A model that cannot be traced in training mode, as it wants targets there, has one graph.
+    Arguments, errors: as for `trace`.
+    """
+    first = trace(model.eval(), leaves)
+    try:
+        second = trace(model.train(), leaves)
+    except ExportError:
+        return [first]
+    finally:
+        model.eval()
+    return [first] if _text(first) == _text(second) else [first, second]
+
+
+def _text(traced: fx.GraphModule) -> list[str]:
+    return [f"{n.op} {n.target} {n.args} {n.kwargs}" for n in traced.graph.nodes]
 
 
 def _cannot_trace(model: nn.Module, error: Exception) -> str:

@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from razorlite.core.errors import ExportError
-from razorlite.trace._rules import find_rule
+from razorlite.trace.following import follow
 from razorlite.trace.groups import ChannelGraph, Side
 from razorlite.trace.ledger import Labels, Ledger
-from razorlite.trace.propagate import Propagator
-from razorlite.trace.tracing import skeleton, trace
+from razorlite.trace.tracing import skeleton
 
 Sides = Mapping[str, Mapping[Side, Labels]]
 
@@ -58,7 +57,7 @@ def check_channels(
     images = torch.empty(1, 3, *shape, device="meta", dtype=next(dtypes, torch.float32))
     book = _Expectation(expected, always)
     try:
-        Propagator(trace(ghost, leaves), book, find_rule).run(images)
+        follow(ghost, book, images, leaves)
     except ExportError as error:
         raise ExportError(f"the slim model does not fit together: {error}") from error
 

@@ -1,0 +1,152 @@
+"""Layers with fewer channels, or with the same ones set to zero."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from razorlite.core.errors import SubnetError
+from razorlite.trace import ChannelGraph
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Sides:
+    """Which channels stay on both sides of one layer; `inputs` is None if it has one side."""
+
+    outputs: Mask
+    inputs: Mask | None = None
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.outputs.all()) and (self.inputs is None or bool(self.inputs.all()))
+
+
+def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
+    """Return what stays of each layer.
+
+    Args:
+        graph: of the model.
+        kept: for each group's name a (size,) mask of its units.
+
+    Raises:
+        SubnetError: a layer would have no channel left; names it.
+    """
+    sides: dict[str, dict[str, Mask]] = {}
+    for group in graph.groups:
+        for member in group.members:
+            index = np.asarray(member.index)
+            stays = np.append(kept[group.name], True)[index]
+            side = sides.setdefault(member.module, {})
+            side[member.side] = side.get(member.side, np.ones(len(index), dtype=bool)) & stays
+    for path, side in sides.items():
+        for name, stays in side.items():
+            if not stays.any():
+                raise SubnetError(
+                    f"the subnet leaves layer {path!r} no channels ({name}); keep at least one"
+                )
+    return {path: Sides(side["out"], side.get("in")) for path, side in sides.items()}
+
+
+def cut_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
+    """Give the layers of a model only the channels that stay."""
+    for path, side in sides.items():
+        if not side.whole:
+            _slim_layer(model.get_submodule(path), side)
+    model.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def mask_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
+    """Set all weights of a model that make or read a dropped channel to zero."""
+    for path, side in sides.items():
+        _mask_layer(model.get_submodule(path), side)
+
+
+def _slim_layer(layer: Any, side: Sides) -> None:
+    if getattr(layer, "weight", None) is None or layer.weight.dim() < 2:
+        _slim_norm(layer, side.outputs)
+        return
+    inputs = np.ones(_inputs_of(layer), dtype=bool) if side.inputs is None else side.inputs
+    groups = getattr(layer, "groups", 1)
+    in_rows, out_rows = inputs.reshape(groups, -1), side.outputs.reshape(groups, -1)
+    alive = np.flatnonzero(out_rows.any(1))
+    assert (in_rows[alive] == in_rows[alive[0]]).all()
+    assert (out_rows[alive].sum(1) == out_rows[alive[0]].sum()).all()
+    if getattr(layer, "transposed", False):
+        rows, columns = inputs, out_rows[alive[0]]
+    else:
+        rows, columns = side.outputs, in_rows[alive[0]]
+    _cut(layer, "weight", lambda w: w[_places(rows, w)][:, _places(columns, w)])
+    _cut(layer, "bias", lambda b: b[_places(side.outputs, b)])
+    _rename(layer, int(inputs.sum()), int(side.outputs.sum()), len(alive))
+
+
+def _slim_norm(layer: Any, outputs: Mask) -> None:
+    count = int(outputs.sum())
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        _cut(layer, name, lambda x: x[_places(outputs, x)])
+    if isinstance(layer, nn.GroupNorm):
+        layer.num_groups = layer.num_groups * count // layer.num_channels
+    for name in ("num_features", "num_channels", "num_parameters"):
+        if hasattr(layer, name):
+            setattr(layer, name, count)
+
+
+def _inputs_of(layer: Any) -> int:
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
+
+
+def _rename(layer: Any, inputs: int, outputs: int, groups: int) -> None:
+    if isinstance(layer, nn.Linear):
+        layer.in_features, layer.out_features = inputs, outputs
+    else:
+        layer.in_channels, layer.out_channels, layer.groups = inputs, outputs, groups
+
+
+def _places(stays: Mask, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(stays)).to(like.device)
+
+
+def _cut(layer: nn.Module, name: str, take: Callable[[Tensor], Tensor]) -> None:
+    """Replace a parameter or buffer by a part of it, of the same kind."""
+    old = getattr(layer, name, None)
+    if old is None:
+        return
+    new = take(old.detach()).clone(memory_format=_format(old))
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=old.requires_grad)
+    setattr(layer, name, new)
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    lasting = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    if lasting is None or x.is_contiguous() or not x.is_contiguous(memory_format=lasting):
+        return torch.contiguous_format
+    return lasting
+
+
+def _mask_layer(layer: Any, side: Sides) -> None:
+    weight = getattr(layer, "weight", None)
+    dropped = torch.from_numpy(~side.outputs)
+    if weight is not None and weight.dim() > 1:
+        gone = torch.from_numpy(~_pairs(layer, side)).to(weight.device)
+        weight.masked_fill_(gone.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2)), 0)
+    elif weight is not None:
+        weight.masked_fill_(dropped.to(weight.device), 0)
+    if getattr(layer, "bias", None) is not None:
+        layer.bias.masked_fill_(dropped.to(layer.bias.device), 0)
+
+
+def _pairs(layer: Any, side: Sides) -> Mask:
+    """Return which weights stay, in the order of the first two dimensions of the weight."""
+    inputs = np.ones(_inputs_of(layer), dtype=bool) if side.inputs is None else side.inputs
+    groups = getattr(layer, "groups", 1)
+    in_rows, out_rows = inputs.reshape(groups, -1), side.outputs.reshape(groups, -1)
+    stays = out_rows[:, :, None] & in_rows[:, None, :]
+    return stays.transpose(0, 2, 1) if getattr(layer, "transposed", False) else stays

@@ -1,0 +1,282 @@
+"""Run a slim and a masked model on noise: they must compute the same.
+
+What tracing cannot see shows here: hooks, sizes that a forward reads from its layers, modules that
+run in training alone. Copies are run in double precision, so that rounding plays no part, with
+weights that are all alike (norms before training, scales near zero) moved apart, so that no
+mix-up hides behind them.
+"""
+
+import copy
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from razorlite.core.errors import ExportError
+from razorlite.engine.random_state import kept_random_state
+from razorlite.prune._surgery import Sides, cut_layers, mask_layers
+from razorlite.structures import Target
+
+_log = logging.getLogger("razorlite")
+_SIDES = (32, 64)  # pixels; the first that the model takes
+_COARSE = (torch.float32, torch.float16, torch.bfloat16)
+_DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout")
+_RANDOM = (*_DROPOUTS, "feature_alpha_dropout", "rrelu")
+
+Call = Callable[[nn.Module], Any]
+
+
+def check_outputs(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[int, int]) -> None:
+    """Compare the slim with the masked model.
+
+    Args:
+        model: the whole model; not changed.
+        sides: what stays of each layer.
+        shape: (height, width) in pixels of images that the model takes.
+
+    Raises:
+        ExportError: they differ; names the first module where they do.
+    """
+    fault = first_difference(model, sides, shape)
+    if fault:
+        raise ExportError(
+            f"the slim model would compute something else than the whole one: {fault}; name the "
+            "module that makes the channels in `ignore`, or this part of the model in `leaves`"
+        )
+
+
+def first_difference(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[int, int]) -> str:
+    """Return where the slim model parts from the masked one, in words; empty if nowhere.
+
+    Models on the meta device are not run. Arguments as for `check_outputs`.
+
+    Raises:
+        ExportError: the whole model does not run on random images.
+    """
+    if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
+        return ""
+    with kept_random_state(), torch.no_grad():
+        whole, images, exact = _rehearsed(model, shape)
+        slim = copy.deepcopy(whole)
+        cut_layers(slim, sides)
+        mask_layers(whole, sides)
+        with _arithmetic(exact):
+            faults = (_compare(whole, slim, sides, run, exact) for run in _runs(whole, images))
+            return next(filter(None, faults), "")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One way to run a model.
+
+    Attributes:
+        when: in words.
+        training: the mode.
+        call: runs a model.
+    """
+
+    when: str
+    training: bool
+    call: Call
+
+    def __call__(self, model: nn.Module, seed: int = 0) -> list[Any]:
+        torch.manual_seed(seed)
+        return tree_leaves(self.call(model.train(self.training)))
+
+
+def _rehearsed(model: nn.Module, shape: tuple[int, int]) -> tuple[nn.Module, Tensor, bool]:
+    """Return a copy to be run, noise that it takes, and whether it computes in double precision."""
+    sizes = [(min(shape[0], side), min(shape[1], side)) for side in _SIDES] + [shape]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    error = ""
+    for exact in (True, False):
+        copied = _rehearsal(model, exact)
+        dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), None)
+        for count, size in dict.fromkeys(itertools.product((2, 1), sizes)):
+            generator = torch.Generator().manual_seed(0)
+            images = torch.randn(count, 3, *size, generator=generator).to(device, dtype)
+            try:
+                with _arithmetic(exact):
+                    copied.eval()(images)
+                return copied, images, exact
+            except Exception as caught:  # whatever a forward may raise
+                error = error or _first_line(caught)
+    raise ExportError(f"the model does not run on random images of {shape}: {error}")
+
+
+def _rehearsal(model: nn.Module, exact: bool) -> nn.Module:
+    """Return a copy in double precision in which no weights are all alike."""
+    copied = copy.deepcopy(model)
+    copied = copied.double() if exact else copied
+    generator = torch.Generator().manual_seed(0)
+    for tensor in [*copied.parameters(), *copied.buffers()]:
+        if tensor.is_floating_point() and tensor.numel() > 1 and tensor.min() == tensor.max():
+            noise = torch.rand(tensor.shape, generator=generator) / 2
+            tensor.add_(noise.to(tensor.device, tensor.dtype))
+    return copied
+
+
+class _Exact(TorchFunctionMode):
+    """Computes in double precision whatever a forward asks for, and drops nothing out."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name in _RANDOM:
+            return args[0] if args else kwargs["input"]
+        if name in ("float", "half", "bfloat16"):
+            return args[0].double()
+        return func(*map(_finer, args), **{key: _finer(value) for key, value in kwargs.items()})
+
+
+def _finer(value: Any) -> Any:
+    return torch.float64 if isinstance(value, torch.dtype) and value in _COARSE else value
+
+
+@contextmanager
+def _arithmetic(exact: bool) -> Iterator[None]:
+    if not exact:
+        yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Exact():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _runs(model: nn.Module, images: Tensor) -> list[_Run]:
+    """Return all ways to run a model, the evaluation first."""
+    runs = [_Run("in evaluation mode", False, lambda m: m(images))]
+    runs.append(_Run("in training mode", True, lambda m: m(images)))
+    if callable(getattr(model, "loss", None)):
+        first, second = _targets(images)
+        runs.append(_Run("in its losses", True, lambda m: m.loss(images, first)))
+        runs.append(_Run("in its losses", True, lambda m: m.loss(images, second)))
+    return runs
+
+
+def _targets(images: Tensor) -> tuple[list[Target], Tensor]:
+    """Return what a batch may show: boxes for a detector, labels for a classifier."""
+    count, _, height, width = images.shape
+    x, y = width // 8, height // 8
+    boxes = images.new_tensor([[x, y, 5 * x, 6 * y], [3 * x, 2 * y, 7 * x, 7 * y]])
+    labels = torch.zeros(2, dtype=torch.int64, device=images.device)
+    masks = torch.zeros(2, height, width, dtype=torch.bool, device=images.device)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = True
+    target = Target(boxes=boxes, labels=labels, masks=masks)
+    return [target] * count, torch.zeros(count, dtype=torch.int64, device=images.device)
+
+
+def _compare(
+    whole: nn.Module, slim: nn.Module, sides: Mapping[str, Sides], run: _Run, exact: bool
+) -> str:
+    """Run both models; return where they differ, or nothing."""
+    try:
+        wanted = run(whole)
+    except Exception:  # it wants other targets, say: then this is not how it is trained
+        return ""
+    try:
+        if _same(wanted, run(slim), exact):
+            return ""
+    except Exception as error:  # whatever a forward may raise that meets other sizes
+        return f"{_Watch(slim).place(run)} fails {run.when} ({_first_line(error)})"
+    if not _same(wanted, run(whole, seed=1), exact):
+        _log.warning("the model draws random numbers %s, so pruning is not checked there", run.when)
+        return ""
+    place = _first_apart(_Watch(whole).outputs(run), _Watch(slim).outputs(run), sides, exact)
+    return f"{place} gives something else {run.when}"
+
+
+def _same(first: list[Any], second: list[Any], exact: bool) -> bool:
+    return len(first) == len(second) and all(
+        _close(a, b, exact) for a, b in zip(first, second, strict=True)
+    )
+
+
+def _close(first: Any, second: Any, exact: bool) -> bool:
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor):
+        return type(first) is type(second)
+    if first.shape != second.shape:
+        return False
+    first, second = first.double(), second.double()
+    scale = float(first.nan_to_num().abs().max()) if first.numel() else 0.0
+    tolerance = (1e-7 if exact else 1e-3) * max(scale, 1e-3)
+    return torch.allclose(first, second, rtol=0, atol=tolerance, equal_nan=True)
+
+
+class _Watch:
+    """Notes which modules of a model run, and what they give."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.inside: list[str] = []
+        self.given: list[tuple[str, Tensor]] = []
+
+    def place(self, run: _Run) -> str:
+        """Return the module in which a run fails."""
+        with suppress(Exception):  # the same one again
+            self.outputs(run)
+        return self.inside[-1] if self.inside and self.inside[-1] else "the model itself"
+
+    def outputs(self, run: _Run) -> list[tuple[str, Tensor]]:
+        """Return (path, first tensor given) of all modules that run, in order."""
+        hooks = []
+        for name, module in self.model.named_modules():
+            enter, leave = self._hooks(name)
+            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        try:
+            run(self.model)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return self.given
+
+    def _hooks(self, name: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        def enter(*_: Any) -> None:
+            self.inside.append(name)
+
+        def leave(_: Any, __: Any, out: Any) -> None:
+            self.inside.pop()
+            tensors = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+            self.given += [(name, tensors[0].clone())] if tensors else []
+
+        return enter, leave
+
+
+def _first_apart(
+    whole: list[tuple[str, Tensor]],
+    slim: list[tuple[str, Tensor]],
+    sides: Mapping[str, Sides],
+    exact: bool,
+) -> str:
+    for (name, wanted), (_, given) in zip(whole, slim, strict=False):
+        if name and not _close(_kept(wanted, given, sides.get(name)), given, exact):
+            return name
+    return "the model itself"
+
+
+def _kept(wanted: Tensor, given: Tensor, side: Sides | None) -> Tensor:
+    """Return a masked layer's output without the channels that the slim layer has not."""
+    if wanted.shape == given.shape or wanted.dim() != given.dim():
+        return wanted
+    other = [d for d in range(wanted.dim()) if wanted.shape[d] != given.shape[d]]
+    if len(other) > 1 or side is None or len(side.outputs) != wanted.shape[other[0]]:
+        return given  # nothing is known of a container's channels
+    stays = torch.from_numpy(side.outputs).to(wanted.device)
+    return wanted.movedim(other[0], 0)[stays].movedim(0, other[0])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
