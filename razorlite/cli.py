@@ -53,7 +53,8 @@ def _run(words: Sequence[str]) -> int:
             return start(words, args.processes)
         args.run(args)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        advice = "; to go on, run the same command again with --resume"
+        return _complain("interrupted" + (advice if "resume" in args else ""), 130)
     except (RazorliteError, OSError) as error:
         if os.environ.get("RAZORLITE_TRACEBACK"):
             raise
@@ -171,12 +172,15 @@ def _add_prune(commands: Any) -> None:
         "prune",
         _prune,
         "remove the least important channels of a trained model, down to a budget\n"
-        "The run folder gets the smaller model's checkpoint and its subnet.yaml.",
+        "The run folder gets the smaller model's checkpoint and its subnet.yaml. The budget is a\n"
+        "share of the model that is given, or an amount such as 300M. With --resume an\n"
+        "interrupted run goes on exactly where it stopped.",
         "  razorlite prune CONFIG runs/fcos/checkpoints/best.pt --set prune.budget.macs=50%",
     )
     _add_config_and_checkpoint(parser)
     _add_work_dir(parser)
     _add_set(parser)
+    _add_resume(parser)
 
 
 def _add_cost(commands: Any) -> None:
@@ -209,10 +213,12 @@ def _add_demo(commands: Any) -> None:
         _demo,
         "run the whole pipeline on drawn shapes, in minutes\n"
         "Trains a supernet, searches it, retrains the result with distillation, prunes it, and\n"
-        "ends with a table and one HTML report. Needs no data and no GPU.",
+        "ends with a table and one HTML report. Needs no data and no GPU. With --resume an\n"
+        "interrupted demo goes on where it stopped.",
         "  razorlite demo --work-dir runs/demo",
     )
     _add_work_dir(parser)
+    _add_resume(parser)
 
 
 def _add_config(commands: Any) -> None:
@@ -326,7 +332,13 @@ def _search(args: argparse.Namespace) -> None:
 def _prune(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    recipes.prune(args.config, args.checkpoint, work_dir=args.work_dir, overrides=args.overrides)
+    recipes.prune(
+        args.config,
+        args.checkpoint,
+        work_dir=args.work_dir,
+        overrides=args.overrides,
+        resume=args.resume,
+    )
 
 
 def _cost(args: argparse.Namespace) -> None:
@@ -345,7 +357,7 @@ def _cost(args: argparse.Namespace) -> None:
 def _demo(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    recipes.demo(work_dir=args.work_dir)
+    recipes.demo(work_dir=args.work_dir, resume=args.resume)
 
 
 def _config_list(args: argparse.Namespace) -> None:

@@ -20,7 +20,14 @@ from razorlite.core.locks import Lock
 from razorlite.engine.hooks import Hook
 
 T = TypeVar("T")
-RESULTS = ("checkpoints/*.pt", "subnet.yaml", "journal.jsonl", "report.html", "report.json")
+RESULTS = (
+    "checkpoints/*.pt",
+    "subnet.yaml",
+    "journal.jsonl",
+    "report.html",
+    "report.json",
+    "round_*/subnet.yaml",
+)
 _LOCK, _RECORD = ".lock", ".run.json"
 _DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 _log = logging.getLogger("razorlite")
@@ -102,6 +109,11 @@ def results(folder: Path) -> list[str]:
     """Return what a folder holds that a new run must not replace; relative paths."""
     found = [path for glob in RESULTS for path in folder.glob(glob) if not _is_empty(path)]
     return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def recorded_command(folder: Path) -> str:
+    """Return which command a folder was last claimed for; "" where none has been."""
+    return str(_read_record(folder).get("command") or "")
 
 
 def changes(old: str, new: str) -> list[str]:

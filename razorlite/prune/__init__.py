@@ -13,7 +13,7 @@ from razorlite.prune.importance import (
 )
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.schedule import polynomial_schedule
-from razorlite.prune.slim import apply, compose, mask
+from razorlite.prune.slim import apply, compose, mask, slim_weights
 
 __all__ = [
     "BNScaleImportance",
@@ -31,4 +31,5 @@ __all__ = [
     "compose",
     "mask",
     "polynomial_schedule",
+    "slim_weights",
 ]

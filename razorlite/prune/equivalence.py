@@ -160,10 +160,16 @@ def _runs(model: nn.Module, images: Tensor) -> list[_Run]:
     runs = [_Run("in evaluation mode", False, lambda m: m(images))]
     runs.append(_Run("in training mode", True, lambda m: m(images)))
     if callable(getattr(model, "loss", None)):
-        first, second = _targets(images)
-        runs.append(_Run("in its losses", True, lambda m: m.loss(images, first)))
-        runs.append(_Run("in its losses", True, lambda m: m.loss(images, second)))
+        losses = (_loss(images, targets) for targets in _targets(images))
+        runs += [_Run("in its losses", True, loss) for loss in losses]
     return runs
+
+
+def _loss(images: Tensor, targets: Any) -> Call:
+    def loss(model: Any) -> Any:
+        return model.loss(images, targets)
+
+    return loss
 
 
 def _targets(images: Tensor) -> tuple[list[Target], Tensor]:

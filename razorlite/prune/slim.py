@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
@@ -49,12 +49,27 @@ def apply(
             compute something else; names the first module where it does.
     """
     graph = channel_graph(model, shape, leaves=leaves)
-    slim = copy.deepcopy(model)
     sides = sides_of(graph, kept_units(graph, subnet))
-    cut_layers(slim, sides)
+    slim = _cut(model, sides)
     check_channels(slim, _kept_numbers(graph, sides), graph.size, shape, leaves)
     check_outputs(model, sides, shape)
     return slim
+
+
+def slim_weights(
+    model: nn.Module,
+    subnet: Subnet,
+    *,
+    shape: tuple[int, int] = (224, 224),
+    leaves: Sequence[str] = (),
+) -> dict[str, Tensor]:
+    """Return the weights of the slim model by name, for a subnet that was planned for the model.
+
+    Nothing is checked, as loading them into what `apply` gives does that. Arguments: as for
+    `apply`.
+    """
+    graph = channel_graph(model, shape, leaves=leaves)
+    return _cut(model, sides_of(graph, kept_units(graph, subnet))).state_dict()
 
 
 def mask(
@@ -74,6 +89,12 @@ def mask(
     masked = copy.deepcopy(model)
     mask_layers(masked, sides_of(graph, kept_units(graph, subnet)))
     return masked
+
+
+def _cut(model: nn.Module, sides: Mapping[str, Sides]) -> nn.Module:
+    slim = copy.deepcopy(model)
+    cut_layers(slim, sides)
+    return slim
 
 
 def compose(first: Subnet, second: Subnet) -> Subnet:

@@ -1,7 +1,8 @@
 """The command `demo`: the whole pipeline on drawn shapes, with a table and a report."""
 
+import json
+import logging
 import platform
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from razorlite.core.errors import RunFolderError
 from razorlite.core.streams import safe_console
 from razorlite.cost import Constraint, CostTable, measure_latency
+from razorlite.engine.run_folder import claimed
 from razorlite.recipes.building import build, load_into
+from razorlite.recipes.demo_steps import DemoSteps, demo_folder
 from razorlite.recipes.experiment import read
 from razorlite.recipes.measuring import test
 from razorlite.recipes.pruning import prune
@@ -23,6 +25,8 @@ from razorlite.search import Candidates
 from razorlite.space import Subnet
 from razorlite.visual import print_table, write_report
 
+_log = logging.getLogger("razorlite")
+_REPORTS = ("report.html", "report.json")
 _NOTES = {
     "largest": "the space's largest subnet: what there is to gain from",
     "random": "a random subnet within the same budget: what searching has to beat",
@@ -49,7 +53,7 @@ class Contestant:
     checkpoint: Path
 
 
-def demo(work_dir: str | Path | None = None) -> list[dict[str, Any]]:
+def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[str, Any]]:
     """Pretrain a supernet on drawn shapes, search it, retrain, distil and prune; compare.
 
     Needs neither data nor a GPU. The run folder gets a folder for each step, report.html and
@@ -57,44 +61,46 @@ def demo(work_dir: str | Path | None = None) -> list[dict[str, Any]]:
 
     Args:
         work_dir: run folder; work_dirs/demo, or the next free number after it, by default.
+        resume: go on with the demo in the run folder (by default the newest one): finished steps
+            are skipped, an interrupted one goes on where it stopped.
 
     Returns:
         A row for each model: name, macs, params, latency_ms, AP, AP50.
 
     Raises:
         RunFolderError: the run folder holds something already.
+        Interrupted: a signal asked the demo to end; the state is saved.
     """
-    start = time.perf_counter()
-    folder = _folder(work_dir)
+    folder = demo_folder(work_dir, resume=resume)
+    with claimed(folder, "demo", resume=resume):
+        if resume and all((folder / name).exists() for name in _REPORTS):
+            _log.info("the demo in %s is finished: see %s", folder, folder / "report.html")
+            rows: list[dict[str, Any]] = json.loads((folder / "report.json").read_text())["rows"]
+            return rows
+        return _run(folder, DemoSteps(folder), resume)
+
+
+def _run(folder: Path, steps: DemoSteps, resume: bool) -> list[dict[str, Any]]:
     say = safe_console().rule
     say("1/5  supernet: one random path a step")
-    train("demo/supernet", folder / "supernet")
+    steps.do("supernet", lambda: train("demo/supernet", folder / "supernet", resume=resume))
     weights = folder / "supernet" / "checkpoints" / "last.pt"
     say("2/5  search: the best path within the budget")
-    search("demo/supernet", weights, folder / "search")
-    _controls(folder)
+    steps.do("search", lambda: search("demo/supernet", weights, folder / "search", resume=resume))
+    steps.do("controls", lambda: _controls(folder))
     say("3/5  retraining: largest, random and searched subnet")
-    contestants = [_retrained(name, folder, weights) for name in ("largest", "random", "searched")]
+    names = ("largest", "random", "searched")
+    contestants = [_retrained(name, folder, weights, steps, resume) for name in names]
     say("4/5  distillation: the searched subnet learns from the largest")
-    contestants.append(_distilled(folder, student=contestants[2], teacher=contestants[0]))
+    student, teacher = contestants[2], contestants[0]
+    contestants.append(_distilled(folder, student, teacher, steps, resume))
     say("5/5  pruning: fewer channels, then fine-tuning")
-    contestants.append(_pruned(folder, contestants[-1]))
+    contestants.append(_pruned(folder, contestants[-1], steps, resume))
     rows = _measure(contestants)
     print_table(rows, title="On 200 test images that nothing was trained or chosen on")
-    report = _report(folder, rows, time.perf_counter() - start)
+    report = _report(folder, rows, steps.seconds)
     safe_console().print(f"report: {report}", soft_wrap=True)
     return rows
-
-
-def _folder(work_dir: str | Path | None) -> Path:
-    if work_dir is not None:
-        folder = Path(work_dir)
-        if folder.is_dir() and any(folder.iterdir()):
-            raise RunFolderError(f"{folder} is not empty; choose another folder by --work-dir")
-        return folder
-    base = Path("work_dirs")
-    names = ["demo", *(f"demo_{number}" for number in range(2, 1000))]
-    return next(base / name for name in names if not (base / name).exists())
 
 
 def _controls(folder: Path) -> None:
@@ -111,27 +117,32 @@ def _controls(folder: Path) -> None:
     built.space.decode(candidates.random(1)[0]).save(folder / "random.yaml")
 
 
-def _retrained(name: str, folder: Path, weights: Path) -> Contestant:
+def _retrained(
+    name: str, folder: Path, weights: Path, steps: DemoSteps, resume: bool
+) -> Contestant:
     subnet = folder / f"{name}.yaml"
-    train("demo/subnet", folder / name, {"subnet": str(subnet), "load_from": str(weights)})
+    overrides = {"subnet": str(subnet), "load_from": str(weights)}
+    steps.do(name, lambda: train("demo/subnet", folder / name, overrides, resume))
     return Contestant(name, "demo/subnet", subnet, folder / name / "checkpoints" / "last.pt")
 
 
-def _distilled(folder: Path, *, student: Contestant, teacher: Contestant) -> Contestant:
+def _distilled(
+    folder: Path, student: Contestant, teacher: Contestant, steps: DemoSteps, resume: bool
+) -> Contestant:
     overrides = {
         "subnet": str(student.subnet),
         "load_from": str(student.checkpoint),
         "distiller.teacher.checkpoint": str(teacher.checkpoint),
         "distiller.teacher.subnet": str(teacher.subnet),
     }
-    train("demo/distill", folder / "distilled", overrides)
-    checkpoint = folder / "distilled" / "checkpoints" / "last.pt"
-    return Contestant("distilled", "demo/subnet", student.subnet, checkpoint)
+    where = folder / "distilled"
+    steps.do("distilled", lambda: train("demo/distill", where, overrides, resume))
+    return Contestant("distilled", "demo/subnet", student.subnet, where / "checkpoints" / "last.pt")
 
 
-def _pruned(folder: Path, before: Contestant) -> Contestant:
-    where = folder / "pruned"
-    prune("demo/prune", before.checkpoint, where, {"subnet": str(before.subnet)})
+def _pruned(folder: Path, before: Contestant, steps: DemoSteps, resume: bool) -> Contestant:
+    where, overrides = folder / "pruned", {"subnet": str(before.subnet)}
+    steps.do("pruned", lambda: prune("demo/prune", before.checkpoint, where, overrides, resume))
     subnet, checkpoint = where / "subnet.yaml", where / "checkpoints" / "last.pt"
     return Contestant("pruned", "demo/prune", subnet, checkpoint)
 

@@ -1,0 +1,73 @@
+"""Where a demo stands, so that an interrupted one can be gone on with."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from razorlite.core.errors import RunFolderError
+from razorlite.core.files import write_text_atomic
+from razorlite.engine.run_folder import recorded_command
+
+
+class DemoSteps:
+    """The finished steps of a demo, kept in its run folder.
+
+    Args:
+        folder: run folder.
+
+    Attributes:
+        seconds: what the finished steps took.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "steps.json"
+        self._done: dict[str, float] = {}
+        if self._path.exists():
+            self._done = json.loads(self._path.read_text(encoding="utf-8"))
+
+    @property
+    def seconds(self) -> float:
+        """What the finished steps took, of the last sitting of each."""
+        return sum(self._done.values())
+
+    def do(self, name: str, work: Callable[[], object]) -> None:
+        """Do a step unless it is finished, and note that it is."""
+        if name in self._done:
+            return
+        start = time.perf_counter()
+        work()
+        self._done[name] = time.perf_counter() - start
+        write_text_atomic(self._path, json.dumps(self._done, indent=1) + "\n")
+
+
+def demo_folder(work_dir: str | Path | None, *, resume: bool) -> Path:
+    """Return the run folder of a demo.
+
+    Args:
+        work_dir: what the user asks for; by default work_dirs/demo, or a number after it.
+        resume: whether to go on with a demo; by default with the newest.
+
+    Raises:
+        RunFolderError: the folder holds something that is no demo, or a demo and `resume` is off.
+    """
+    if work_dir is None:
+        return _numbered(resume)
+    folder = Path(work_dir)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return folder
+    if recorded_command(folder) != "demo":
+        raise RunFolderError(f"{folder} is not empty; choose another folder by --work-dir")
+    if not resume:
+        raise RunFolderError(
+            f"{folder} already holds a demo; go on with it by --resume, or choose another folder "
+            "by --work-dir"
+        )
+    return folder
+
+
+def _numbered(resume: bool) -> Path:
+    base = Path("work_dirs")
+    folders = [base / name for name in ("demo", *(f"demo_{i}" for i in range(2, 1000)))]
+    free = next(i for i, folder in enumerate(folders) if not folder.exists())
+    return folders[max(free - 1, 0) if resume else free]

@@ -1,0 +1,244 @@
+"""What pruning does in its rounds, each of which can be gone on with."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from razorlite.core.config import Config, load
+from razorlite.core.distributed import broadcast_object, rank
+from razorlite.core.errors import RunFolderError
+from razorlite.core.files import make_folder
+from razorlite.cost import Cost, count
+from razorlite.engine.checkpoint import load_weights
+from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.engine.random_state import seed_everything
+from razorlite.engine.run_folder import on_main, write_config
+from razorlite.prune import Goal, PruneConfig, compose, slim_weights
+from razorlite.recipes.building import Built, build
+from razorlite.recipes.card import ModelCard
+from razorlite.recipes.paths import portable
+from razorlite.recipes.scored import weights_digest
+from razorlite.recipes.splits import Splits
+from razorlite.recipes.training import build_runner, describe, draw
+from razorlite.space import Subnet
+from razorlite.trace import ChannelGroup, channel_groups
+from razorlite.visual import plot_channels
+
+_log = logging.getLogger("razorlite")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: pruned once, fine-tuned once.
+
+    Attributes:
+        number: from 1 on.
+        folder: its run folder.
+        goal: what it prunes to.
+    """
+
+    number: int
+    folder: Path
+    goal: Goal
+
+    @property
+    def subnet(self) -> Path:
+        """What is kept of the whole model."""
+        return self.folder / "subnet.yaml"
+
+    @property
+    def start(self) -> Path:
+        """The slim weights that fine-tuning starts from; written after `subnet`."""
+        return self.folder / "checkpoints" / "start.pt"
+
+    @property
+    def last(self) -> Path:
+        """The weights that the round ends with."""
+        return self.folder / "checkpoints" / "last.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningJob:
+    """One run of the command.
+
+    Every round starts from files: what a round has written is read back, whether the run was
+    interrupted or not, so that both end with the same weights.
+
+    Attributes:
+        config: the merged configuration.
+        settings: its `prune` block.
+        built: the model to prune, with its weights.
+        splits: images, and the device to train on.
+        source: what the checkpoint says of its model.
+        folder: run folder.
+        resume: go on with what is there.
+    """
+
+    config: Config
+    settings: PruneConfig
+    built: Built
+    splits: Splits
+    source: ModelCard
+    folder: Path
+    resume: bool
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """The rounds; the last one's folder is the run folder itself."""
+        goal, total = self.settings.pruner().goal(self.built.model, self._shape), self._total
+        places = [self.folder / f"round_{number}" for number in range(1, total)]
+        return [
+            Round(number, place, goal.of_round(number, total))
+            for number, place in enumerate([*places, self.folder], 1)
+        ]
+
+    @cached_property
+    def _plan(self) -> Subnet:
+        """What the first round keeps of the model that was handed in."""
+        return self._plan_of(self.built, self.rounds[0])
+
+    def check(self) -> None:
+        """Find out what cannot be done before anything is written.
+
+        Raises:
+            BudgetError: the budget cannot be met.
+            RunFolderError: the run to go on with has pruned other weights, or otherwise.
+        """
+        started = broadcast_object(self.resume and self.rounds[0].start.exists())
+        if started:
+            self._check_same(self.rounds[0])
+        elif self._plan and self._total > 1:
+            self._plan_of(self.built, self.rounds[-1])
+
+    def is_finished(self) -> bool:
+        """Return whether the run folder holds the end of this pruning."""
+        last = self.rounds[-1]
+        return last.start.exists() and "checkpoint" in Subnet.load(last.subnet).origin
+
+    def run(self, checkpoint: str) -> Subnet:
+        """Do all rounds, or those that are left, and return what is kept of the model.
+
+        Args:
+            checkpoint: what to name as the origin of the weights.
+        """
+        whole, built, kept = count(self.built.model, self._shape), self.built, self._handed_in
+        scores: dict[str, float] = {}
+        for one in self.rounds:
+            if not broadcast_object(self.resume and one.start.exists()):
+                self._shrink(one, built, kept, whole)
+            kept = Subnet.load(one.subnet)
+            built = build(self.splits.experiment, one.subnet)
+            load_weights(built.model, one.start)
+            scores = self._tune(one, built)
+            built.model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            load_weights(built.model, one.last)
+        origin = {**kept.origin, "checkpoint": checkpoint}
+        kept = kept.with_figures(scores=scores, origin=origin)
+        on_main(lambda: kept.save(self.rounds[-1].subnet))
+        return kept
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.splits.experiment.shape
+
+    @property
+    def _total(self) -> int:
+        return self.settings.rounds
+
+    @property
+    def _handed_in(self) -> Subnet:
+        return self.built.subnet or Subnet()
+
+    def _plan_of(self, built: Built, one: Round) -> Subnet:
+        plan = self.settings.pruner().plan(built.model, self._shape, one.goal)
+        return broadcast_object(plan)
+
+    def _shrink(self, one: Round, built: Built, kept: Subnet, whole: Cost) -> None:
+        """Prune once more, and write what is kept and the slim weights."""
+        plan = self._plan if one.number == 1 else self._plan_of(built, one)
+        weights = slim_weights(built.model, plan, shape=self._shape, leaves=self.settings.leaves)
+        both = compose(kept, plan) if kept.channels else plan
+        origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}
+        subnet = replace(
+            both,
+            choices=kept.choices,
+            fingerprint=kept.fingerprint,
+            origin=origin,
+        )
+        before = {g.name: g.size for g in self._groups}
+        content = {"model": weights, "meta": self._card(one, built, subnet).to_meta()}
+        on_main(lambda: _write(one, subnet, content, before))
+        round_of = f"round {one.number} of {self._total}: " if self._total > 1 else ""
+        _log.info("%spruned %s", round_of, _change(vars(whole), subnet.cost))
+
+    @cached_property
+    def _groups(self) -> list[ChannelGroup]:
+        leaves = self.settings.leaves
+        return channel_groups(self.built.model, self._shape, leaves=leaves)
+
+    def _tune(self, one: Round, built: Built) -> dict[str, float]:
+        """Fine-tune as the `train` block says, or save the slim model as it is."""
+        assert built.subnet is not None
+        write_config(one.folder, portable(self._final(one), one.folder).dump())
+        card = self._card(one, built, built.subnet)
+        if self.splits.experiment.train is None:
+            content = {"model": built.model.state_dict(), "meta": card.to_meta()}
+            on_main(lambda: save_checkpoint(one.last, content))
+            return {}
+        seed_everything(self.splits.experiment.seed + one.number - 1, rank())
+        runner = build_runner(self.splits.experiment, built, self.splits, one.folder, card)
+        figures = runner.run(resume=self.resume)
+        draw(built, self.splits, one.folder)
+        return figures
+
+    def _final(self, one: Round) -> Config:
+        """Return the configuration of the slim model."""
+        return load(self.config, {"subnet": str(one.subnet), "load_from": str(one.start)})
+
+    def _card(self, one: Round, built: Built, subnet: Subnet) -> ModelCard:
+        experiment = self.splits.experiment
+        card = describe(self._final(one), experiment, built, self.source.classes)
+        card = replace(card, subnet=subnet)
+        if experiment.data is None:
+            return replace(card, preprocess=self.source.preprocess)
+        return card if experiment.train is None else replace(card, classes=self.splits.classes)
+
+    @cached_property
+    def _digest(self) -> str:
+        """A short name for what is pruned and how: a resumed run must have the same."""
+        facts = [weights_digest(self.built.model), self.config.get("prune"), list(self._shape)]
+        return sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def _check_same(self, one: Round) -> None:
+        if Subnet.load(one.subnet).origin.get("plan") != self._digest:
+            raise RunFolderError(
+                f"{self.folder} holds a pruning of other weights or by another `prune` block or "
+                "`shape`; go on with the same command, or choose another folder by --work-dir"
+            )
+
+
+def _write(
+    one: Round, subnet: Subnet, content: Mapping[str, object], before: Mapping[str, int]
+) -> None:
+    """Write the subnet file, a picture of what is kept of each group, and the slim weights."""
+    make_folder(one.start.parent)
+    subnet.save(one.subnet)
+    counts = {name: len(kept) for name, kept in subnet.channels.items()}
+    sizes = {name: before.get(name, number) for name, number in counts.items()}
+    plot_channels(sizes, counts, one.folder / "pictures" / "channels.png")
+    save_checkpoint(one.start, content)
+
+
+def _change(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    texts = [
+        f"from {before[name] / 1e6:.2f} to {after[name] / 1e6:.2f} M {what} "
+        f"({after[name] / before[name]:.0%})"
+        for name, what in (("macs", "MACs"), ("params", "parameters"))
+    ]
+    return ", ".join(texts)

@@ -1,0 +1,143 @@
+"""Pruning that is killed goes on by the same command, and ends as if nothing had happened."""
+
+import random
+import signal
+
+import pytest
+import torch
+import yaml
+
+from razorlite import cli, recipes
+from razorlite.core.errors import RunFolderError
+from razorlite.engine.checkpoint import read_checkpoint
+from razorlite.space import Subnet
+from tests.engine.toys import assert_same
+from tests.recipes.runs import Command, detector, last, lines, run, split, write
+
+TRAIN = {
+    "max_steps": 6,
+    "optimizer": {"type": "AdamW", "lr": 1e-3},
+    "ema": {"decay": 0.9, "warmup_steps": 2},
+    "save_every": 2,
+    "log_every": 1,
+}
+MODEL = {
+    "type": "FCOS",
+    "backbone": {"type": "ShuffleNetV2", "width": 0.5, "out_indices": [1, 2]},
+    "neck": {"type": "FPN", "in_channels": [96, 192], "out_channels": 16, "num_outs": 2},
+    "bbox_head": {
+        "type": "FCOSHead",
+        "num_classes": 3,
+        "in_channels": 16,
+        "feat_channels": 16,
+        "stacked_convs": 1,
+        "strides": [8, 16],
+    },
+}
+FILES = ("subnet.yaml", "round_1/subnet.yaml", "config.yaml", "round_1/config.yaml")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Words of a command that prunes in two rounds, and the folder of its uninterrupted run."""
+    root = tmp_path_factory.mktemp("pruning")
+    tree = detector({"train": {**TRAIN, "max_steps": 1, "save_every": None}, "mutator": None})
+    tree |= {"model": MODEL, "data": {"train": split(12, 0), "val": split(4, 1)}}
+    run("train", write(tree, root), folder=root / "trained")
+    tree |= {"train": TRAIN, "prune": {"budget": {"macs": "60%"}, "round_to": 2, "rounds": 2}}
+    words = ("prune", write(tree, root, "prune.yaml"), root / "trained/checkpoints/last.pt")
+    run(*words, folder=root / "whole")
+    return words, root / "whole"
+
+
+def check(folder, whole_folder):
+    for where, wanted in ((folder, whole_folder), (folder / "round_1", whole_folder / "round_1")):
+        ours, theirs = last(where), last(wanted)
+        for content in (ours, theirs):
+            content["meta"].pop("config")
+        assert_same(ours, theirs)
+        assert lines(where) == lines(wanted)
+    for name in FILES:
+        text = (folder / name).read_text().replace(str(folder), "FOLDER")
+        assert text == (whole_folder / name).read_text().replace(str(whole_folder), "FOLDER")
+
+
+def test_limits_are_of_the_model_that_was_given(whole):
+    words, folder = whole
+    trained = recipes.cost(words[1], as_json=True)["macs"]
+    kept, early = (Subnet.load(folder / name) for name in ("subnet.yaml", "round_1/subnet.yaml"))
+    assert 0.55 * trained <= kept.cost["macs"] <= 0.6 * trained
+    # 0.6 + 0.4 * (1 - 1 / 2) ** 3
+    assert early.cost["macs"] <= 0.65 * trained
+    assert recipes.cost(folder / "config.yaml", as_json=True)["macs"] == kept.cost["macs"]
+
+
+def killed(words, folder, ready, *more):
+    command = Command(*words, "--work-dir", folder, *more, folder=folder)
+    command.send_when(ready, signal.SIGKILL)
+    assert command.wait() == -signal.SIGKILL
+
+
+def test_killed_pruning_ends_with_the_same_weights(whole, tmp_path):
+    words, whole_folder = whole
+    folder = tmp_path / "run"
+    moments = [  # when a file is there, or a round has logged so many lines
+        random.SystemRandom().choice(
+            [
+                lambda: (folder / "round_1/subnet.yaml").exists(),
+                lambda: (folder / "round_1/checkpoints/start.pt").exists(),
+                lambda: len(lines(folder / "round_1")) > 3,
+            ]
+        ),
+        random.SystemRandom().choice(
+            [lambda: (folder / "checkpoints/start.pt").exists(), lambda: len(lines(folder)) > 3]
+        ),
+    ]
+    for number, moment in enumerate(moments):
+        killed(words, folder, moment, *(["--resume"] if number else []))
+    run(*words, "--resume", folder=folder)
+    check(folder, whole_folder)
+
+
+def test_finished_pruning_says_so(whole, caplog):
+    words, folder = whole
+    before = (folder / "checkpoints/last.pt").read_bytes()
+    with caplog.at_level("INFO", "razorlite"):
+        kept = recipes.prune(*words[1:], folder, resume=True)
+    assert "is finished" in caplog.text
+    assert kept == Subnet.load(folder / "subnet.yaml")
+    assert before == (folder / "checkpoints/last.pt").read_bytes()
+
+
+def test_pruning_of_something_else_is_not_gone_on_with(whole):
+    words, folder = whole
+    with pytest.raises(RunFolderError, match="go on with the same command"):
+        recipes.prune(*words[1:], folder, {"prune.round_to": 4}, resume=True)
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        recipes.prune(*words[1:], folder)
+
+
+def test_training_does_not_go_on_with_a_pruning(whole, capsys):
+    _, folder = whole
+    words = ["train", str(folder / "config.yaml"), "--work-dir", str(folder), "--resume"]
+    assert cli.main(words) == 2
+    assert "holds a run of `razorlite prune`" in capsys.readouterr().err
+
+
+def test_configuration_trains_from_the_slim_weights(whole, tmp_path, monkeypatch):
+    """From any folder, and after the run was moved."""
+    _, folder = whole
+    folder.rename(folder.with_name("moved"))
+    try:
+        config = folder.with_name("moved") / "config.yaml"
+        monkeypatch.chdir(tmp_path)
+        assert yaml.safe_load(config.read_text())["load_from"] == "./checkpoints/start.pt"
+        overrides = ["train.max_steps=1", "train.optimizer.lr=0", "train.ema=null", "data.val=null"]
+        recipes.train(config, tmp_path / "again", overrides)
+    finally:
+        folder.with_name("moved").rename(folder)
+    ours, theirs = (
+        read_checkpoint(path)["model"]["bbox_head.conv_cls.weight"]
+        for path in (tmp_path / "again/checkpoints/last.pt", folder / "checkpoints/start.pt")
+    )
+    assert torch.equal(ours, theirs)
