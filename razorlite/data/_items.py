@@ -12,7 +12,7 @@ from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.data.dataset import Dataset
-from razorlite.data.faults import Fault, first_line
+from razorlite.data.faults import UNREADABLE, Fault, first_line
 from razorlite.data.transforms import Mixing, apply_all
 from razorlite.structures import Target
 
@@ -244,4 +244,4 @@ class ItemMaker:
 def unreadable(key: str, error: OSError, replaced: bool) -> Fault:
     """Return the fault of an image that cannot be read."""
     done = "the next image takes its place" if replaced else "left out"
-    return Fault(key, f"unreadable image: {first_line(error)}; {done}", "unreadable image")
+    return Fault(key, f"{UNREADABLE}: {first_line(error)}; {done}", UNREADABLE)

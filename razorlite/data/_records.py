@@ -11,12 +11,10 @@ from torch import Tensor
 
 from razorlite.data._segments import SegmentError, box_around, decode_segments, read_segment
 from razorlite.data.dataset import Dataset, Kept
-from razorlite.data.faults import Fault, FaultReport, first_line
+from razorlite.data.faults import UNREADABLE, Fault, FaultReport, first_line
 from razorlite.data.files import relative, true_paths
 from razorlite.data.images import Decoding, Header, tell_orientations
 from razorlite.structures import Target
-
-UNREADABLE = "unreadable image"
 
 
 @dataclass

@@ -10,6 +10,7 @@ from razorlite.core.distributed import is_main
 from razorlite.core.errors import DataError
 
 _log = logging.getLogger(__name__)
+UNREADABLE = "unreadable image"  # a kind of fault
 _LINES = 20  # of single faults in the log; all of them stay in `Dataset.faults`
 
 

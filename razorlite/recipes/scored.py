@@ -10,6 +10,7 @@ from torch import nn
 
 from razorlite.core.config import Config
 from razorlite.data import dataset_digest
+from razorlite.data.faults import UNREADABLE
 from razorlite.data.files import resolve
 from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.splits import Splits
@@ -27,7 +28,7 @@ def scored_with(
     Args:
         config: the merged configuration.
         experiment: its typed form.
-        splits: its images.
+        splits: its images; those of the search have been read.
         model: the supernet with its trained weights.
     """
     search = experiment.search or SearchConfig()
@@ -43,6 +44,7 @@ def scored_with(
             "train": dataset_digest(splits.train) if search.recalibrate_batches else None,
             **splits.data.preprocess.to_dict(),
         },
+        "unreadable": _unreadable(splits),
         "recalibrate": {
             "batches": search.recalibrate_batches,
             "batch_size": config.get("data.train.batch_size"),
@@ -81,6 +83,16 @@ def _images(config: Config, splits: Splits) -> dict[str, Any]:
         "transforms": config.get(f"data.{part}.transforms"),
         "batch_size": config.get(f"data.{part}.batch_size"),
     }
+
+
+def _unreadable(splits: Splits) -> list[str]:
+    """Return the files that were to be read and could not be, as far as they are known now."""
+    found: set[str] = set()
+    for dataset in (splits.search, splits.train):
+        wanted = set(dataset.keys)
+        lost = (fault.file for fault in dataset.faults if fault.kind == UNREADABLE)
+        found.update(Path(file).name for file in lost if file in wanted)
+    return sorted(found)
 
 
 def _exists(text: str) -> bool:

@@ -121,6 +121,8 @@ def supernet_score(
     place(space.model, device)
     loader = splits.eval_loader(splits.search, "search", alone=True)
     metric = splits.metric(splits.search, "search", settings.metric, "search.metric")
+    for _ in loader:  # keeps all batches, so that candidates are scored on the same images
+        pass
     return SupernetScore(
         space=space,
         evaluate=lambda model: evaluate(model, loader, metric, gather=False),

@@ -9,6 +9,7 @@ from torch import nn
 
 from razorlite.core.errors import CheckpointError, DataError
 from razorlite.data import image_hashes
+from razorlite.data.shapes import write_shapes
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.experiment import read
 from razorlite.recipes.scored import scored_with, weights_digest, without_folders
@@ -94,6 +95,17 @@ def test_a_moved_data_set_is_the_same(tmp_path):
     assert without_folders(blocks[0]) == without_folders(blocks[1])
     assert without_folders(blocks[0]) == {"annotation": "train.json", "split": ["a/b.txt"], "n": 3}
     assert without_folders(["a\0b", "x" * 5000]) == ["a\0b", "x" * 5000]
+
+
+def test_images_that_cannot_be_read_are_told(tmp_path):
+    annotation = write_shapes(tmp_path, num_images=4, size=(32, 32))
+    block = {"type": "CocoDataset", "annotation": str(annotation), "images": f"{tmp_path}/images"}
+    config, experiment, splits = splits_of(changed(TREE, "data.search", {"dataset": block}))
+    model = nn.Linear(2, 1)
+    assert scored_with(config, experiment, splits, model)["unreadable"] == []
+    (tmp_path / "images" / "000002.png").write_bytes(b"lost")  # after its header was checked
+    assert sum(len(b) for b in splits.eval_loader(splits.search, "search", alone=True)) == 3
+    assert scored_with(config, experiment, splits, model)["unreadable"] == ["000002.png"]
 
 
 def test_weights_are_told_apart_by_parameters_and_statistics():

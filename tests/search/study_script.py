@@ -1,6 +1,7 @@
-"""A study in a process of its own: python study_script.py JOURNAL SECONDS_PER_TRIAL.
+"""A study in a process of its own: python study_script.py JOURNAL SECONDS_PER_TRIAL [BROKEN].
 
-Prints all trials and the winner as JSON. Under torchrun, the main process prints.
+The process of rank BROKEN breaks down in its third trial. Prints all trials and the winner as JSON.
+Under torchrun, the main process prints.
 """
 
 import json
@@ -10,18 +11,21 @@ import time
 
 import torch.distributed as dist
 
-from razorlite.core.distributed import is_main
+from razorlite.core.distributed import is_main, rank
 from razorlite.search import CandidateError, EvolutionSearcher, Study
 from tests.search.contract import candidates, score
 
 
-def main(journal: str, seconds: float) -> None:
+def main(journal: str, seconds: float, broken: int = -1) -> None:
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
+    calls = iter(range(10**6))
     found = candidates(seed=7, constraint={"macs": "70%"}, places=12)
 
     def figures(subnet):
         time.sleep(seconds)
+        if rank() == broken and next(calls) == 2:
+            raise OSError(5, "Input/output error")
         value = score(found.space, subnet)
         if value == -11:
             raise CandidateError("this one fails")
@@ -48,4 +52,4 @@ def main(journal: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -286,6 +286,20 @@ def test_two_processes_find_what_one_finds(whole, tmp_path):
     assert len(records(tmp_path / "two.jsonl")) == 1 + len(whole["trials"])
 
 
+@pytest.mark.slow
+def test_processes_end_together_where_one_breaks_down(whole, tmp_path):
+    journal = tmp_path / "two.jsonl"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command = [*launcher, "--master-port=29633", str(SCRIPT), str(journal), "0.0", "1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=60
+    )
+    assert done.returncode != 0
+    assert "scoring trial 5 stopped the search: OSError: [Errno 5] Input/output" in done.stderr
+    assert len(records(journal)) == 1 + 5
+    assert run_script(journal) == whole
+
+
 def test_config_builds_a_study_and_checks_its_budget():
     space = small_space()
     config = SearchConfig(
