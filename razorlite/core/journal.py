@@ -1,5 +1,6 @@
 """Append-only JSON lines that survive a kill at any moment."""
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,8 @@ from typing import Any
 
 from razorlite.core.errors import RunFolderError
 from razorlite.core.files import explain_write_errors, make_folder
+
+_LONGEST = 16 << 20  # bytes of a line
 
 
 class Journal:
@@ -63,10 +66,25 @@ class Journal:
         Raises:
             RunFolderError: as `read`.
         """
+        return [(n, self._parse(n, line)) for n, line in self._lines() if line.strip()]
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the number of each whole line and the line."""
         if not self.path.exists():
-            return []
-        lines = self.path.read_bytes().split(b"\n")[:-1]
-        return [(n, self._parse(n, line)) for n, line in enumerate(lines, 1) if line.strip()]
+            return
+        if not self.path.is_file():
+            raise RunFolderError(f"{self.path} is no file but a folder, a pipe or a device")
+        with open(self.path, "rb") as file:
+            for number in itertools.count(1):
+                line = file.readline(_LONGEST)
+                if len(line) == _LONGEST:
+                    raise RunFolderError(
+                        f"{self.path}:{number}: a line of more than {_LONGEST:,} bytes; the file "
+                        f"is damaged; restore it"
+                    )
+                if not line.endswith(b"\n"):
+                    return
+                yield number, line
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:
         try:

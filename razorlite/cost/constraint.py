@@ -122,20 +122,17 @@ def parse_amount(value: Amount, *, whole: float, name: str = "amount") -> float:
     """Return a number for 300e6, "300M" or "60%" (of `whole`).
 
     Raises:
-        ConfigError: the text is none of these, or the number is negative or not finite.
+        ConfigError: the text is none of these, or the number is negative or beyond all costs.
     """
     number, unit = value, ""
     if isinstance(value, str):
         match = _AMOUNT.fullmatch(value)
         parts = match.groups() if match else ("", "")
         number, unit = _number(parts[0]), parts[1].upper()
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int | float)
-        or not 0 <= number < math.inf
-    ):
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1e300:
         raise ConfigError(
-            f"{name} wants a number, text such as 300M, or a percentage such as 60%, got {value!r}"
+            f"{name} wants a number, text such as 300M, or a percentage such as 60%, got "
+            f"{value!r:.60}"
         )
     return number * whole / 100 if unit == "%" else number * _FACTORS[unit]
 

@@ -122,6 +122,7 @@ def test_a_trial_that_makes_no_sense_is_named_with_its_line(tmp_path, good, valu
         ),
         (lambda lines: [b"\x89PNG\r", b"\x00" * 99], ":1: not a JSON object"),
         (lambda lines: [*lines[:2], b"[" * 100_000, *lines[2:]], ":3: not a JSON object"),
+        (lambda lines: [lines[0], b"7" * (17 << 20)], ":2: a line of more than 16,777,216 bytes"),
         (lambda lines: [*lines[:2], b"\x00" * 40, *lines[2:]], ":3: not a JSON object"),
     ],
 )
@@ -141,6 +142,13 @@ def test_an_empty_and_a_torn_journal_go_on(tmp_path, good, kept):
     path.write_bytes({"": b"", "header": header, "torn": data[:-30]}[kept])
     assert make_study(path).run(resume=True).number == study.best.number
     assert path.read_bytes().count(b"\n") == data.count(b"\n")
+
+
+def test_pipes_and_folders_are_no_journals(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(RunFolderError, match="is no file but a folder, a pipe or a device"):
+            make_study(path).run(resume=True)
 
 
 def subnet_tree():
