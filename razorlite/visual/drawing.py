@@ -17,6 +17,8 @@ from razorlite.structures import Detections, Target
 from razorlite.visual._style import INK, MUTED, PALETTE, class_color
 
 _SIDE = 720  # pixels; smaller images are enlarged so that text can be read
+_MOST_SIDE = 1600  # larger images are shrunk, for the same reason
+_LEGEND_WIDTH = 320  # pixels that a legend has at least, below narrow images
 _MOST_BOXES = 100
 _CROWDED = 14
 
@@ -40,7 +42,8 @@ def draw_detections(
     """Draw detections (solid) and the truth (dashed) on an image.
 
     A colour is a class. Where boxes are many and colours enough, labels hold the score alone. Small
-    images are enlarged by a whole factor; at most the 100 best detections are drawn.
+    images are enlarged by a whole factor, images with a side above 1600 pixels shrunk to that; long
+    names are cut; at most the 100 best detections are drawn.
 
     Args:
         image: (3, H, W) uint8.
@@ -56,7 +59,7 @@ def draw_detections(
         DataError: the image has another shape or type.
         RunFolderError: the file cannot be written.
     """
-    picture, scale = _enlarged(image)
+    picture, scale = _sized(image)
     shown = detections[detections.scores >= score_threshold][:_MOST_BOXES].to("cpu")
     if shown.masks is not None:
         picture = _with_masks(picture, shown)
@@ -97,7 +100,7 @@ def draw_grid(
     columns = min(columns or math.ceil(math.sqrt(len(opened))), len(opened))
     gap, head = 12, 34 if captions else 0
     cell = (width - gap * (columns + 1)) // columns
-    scaled = [p.convert("RGB").resize((cell, _height(p, cell)), _SMOOTH) for p in opened]
+    scaled = [_in_cell(p.convert("RGB"), cell) for p in opened]
     rows = [scaled[i : i + columns] for i in range(0, len(scaled), columns)]
     heights = [max(p.height for p in row) + head + gap for row in rows]
     canvas = Image.new("RGB", (width, sum(heights) + gap), "white")
@@ -112,16 +115,17 @@ def draw_grid(
     return _kept(canvas, path)
 
 
-def _enlarged(image: Tensor) -> tuple[Image.Image, int]:
-    """Return the picture and the whole factor it was enlarged by."""
+def _sized(image: Tensor) -> tuple[Image.Image, float]:
+    """Return the picture and the factor that it was resized by."""
     if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
         raise DataError(
             f"a picture to draw on must be uint8 of shape (3, H, W), got {image.dtype} of shape "
             f"{tuple(image.shape)}; give the image before normalisation"
         )
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-    scale = max(1, round(_SIDE / max(picture.size)))
-    size = (picture.width * scale, picture.height * scale)
+    longest = max(picture.size)
+    scale = max(1, round(_SIDE / longest)) if longest <= _MOST_SIDE else _MOST_SIDE / longest
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.resize(size, Image.Resampling.BICUBIC), scale
 
 
@@ -134,12 +138,12 @@ def _with_masks(picture: Image.Image, shown: Detections) -> Image.Image:
     return picture
 
 
-def _draw_boxes(draw: ImageDraw.ImageDraw, shown: Detections, scale: int) -> None:
+def _draw_boxes(draw: ImageDraw.ImageDraw, shown: Detections, scale: float) -> None:
     for box, label in zip(_rectangles(shown.boxes, scale), shown.labels.tolist(), strict=True):
         draw.rectangle(box, outline=class_color(label), width=3)
 
 
-def _draw_truth(draw: ImageDraw.ImageDraw, target: Target, scale: int) -> None:
+def _draw_truth(draw: ImageDraw.ImageDraw, target: Target, scale: float) -> None:
     """Dash the boxes just outside their edge, over white, so that a detection hides none."""
     for box, label in zip(_rectangles(target.boxes, scale), target.labels.tolist(), strict=True):
         x1, y1, x2, y2 = box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3
@@ -168,18 +172,20 @@ def _between(
 def _draw_labels(
     draw: ImageDraw.ImageDraw,
     shown: Detections,
-    scale: int,
+    scale: float,
     classes: Sequence[str],
     size: tuple[int, int],
 ) -> None:
     """Write labels, best first, each where it covers the least of those before."""
     crowded = len(shown) > _CROWDED
     short = crowded and len(classes) <= len(PALETTE)
-    font = _font(13 if crowded else 16)
+    points, widest = 13 if crowded else 16, int(0.4 * size[0])
+    font = _font(points)
     placed: list[Rectangle] = []
     labels, scores = shown.labels.tolist(), shown.scores.tolist()
     for box, label, score in zip(_rectangles(shown.boxes, scale), labels, scores, strict=True):
-        text = f"{score:.2f}" if short else f"{_name(classes, label)} {score:.2f}"
+        name = "" if short else f"{_fitted(_name(classes, label), points, widest)} "
+        text = f"{name}{score:.2f}"
         left, top, right, bottom = font.getbbox(text)
         spot = _place(box, (right - left + 6, bottom - top + 6), size, placed)
         draw.rectangle(spot, fill=class_color(label))
@@ -232,8 +238,10 @@ def _legend_entries(
 
 def _with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
     """Add a white strip with the entries, wrapped to the width."""
-    spots, height = _flow(entries, picture.width)
-    canvas = Image.new("RGB", (picture.width, picture.height + height), "white")
+    width = max(picture.width, _LEGEND_WIDTH)
+    entries = [(_fitted(text, 15, width - 50), color, kind) for text, color, kind in entries]
+    spots, height = _flow(entries, width)
+    canvas = Image.new("RGB", (width, picture.height + height), "white")
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
     for (text, color, kind), (x, y) in zip(entries, spots, strict=True):
@@ -264,7 +272,7 @@ def _swatch(draw: ImageDraw.ImageDraw, x: int, y: int, color: str, kind: str) ->
         _dash(draw, (x, y + 9), (x + 24, y + 9), color)
 
 
-def _rectangles(boxes: Tensor, scale: int) -> list[Rectangle]:
+def _rectangles(boxes: Tensor, scale: float) -> list[Rectangle]:
     """Return boxes in pixels of the picture, corners in order."""
     rows = (boxes.detach().float() * scale).tolist()
     return [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in rows]
@@ -274,8 +282,12 @@ def _name(classes: Sequence[str], label: int) -> str:
     return classes[label] if 0 <= label < len(classes) else f"class {label}"
 
 
-def _height(picture: Image.Image, width: int) -> int:
-    return max(1, round(picture.height * width / picture.width))
+def _in_cell(picture: Image.Image, width: int) -> Image.Image:
+    """Return a picture as wide as a grid's cell, or narrower where it would be very high."""
+    scale = min(width / picture.width, 2 * width / picture.height)
+    return picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), _SMOOTH
+    )
 
 
 def _fitted(text: str, size: int, width: int) -> str:

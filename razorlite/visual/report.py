@@ -216,7 +216,7 @@ dt { font-weight: 600; }
 dd { margin: 0; overflow-wrap: anywhere; }
 .figures { display: grid; gap: 22px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
-figure { margin: 0; }
+figure { margin: 0; min-width: 0; }
 figure.wide { grid-column: 1 / -1; }
 figure.missing { color: var(--muted); border: 1px dashed var(--line); padding: 24px; }
 img { display: block; width: 100%; height: auto; border: 1px solid var(--line);

@@ -90,6 +90,31 @@ def test_overlap_by_hand():
     assert _overlap((0, 0, 4, 4), (4, 0, 9, 9)) == 0
 
 
+def test_large_images_are_shrunk_with_their_boxes():
+    image = torch.full((3, 2000, 3200), 128, dtype=torch.uint8)
+    picture = draw_detections(image, found((800, 800, 2400, 1600)), classes=CLASSES, legend=False)
+    assert picture.size == (1600, 1000)
+    assert picture.getpixel((800, 400)) == BLUE  # top edge, halved
+    assert picture.getpixel((1200, 600)) == BLUE  # right edge
+
+
+def test_long_names_leave_the_score_and_the_picture(grey):
+    names = ("a name that goes on and on " * 5, "b")
+    picture = draw_detections(grey, found((40, 20, 60, 50)), classes=names, legend=False)
+    # the label lies on the box's upper edge, and most of the picture's width is left
+    row = [picture.getpixel((x, 170)) for x in range(720)]
+    assert 100 < row.count(BLUE) < 400
+    assert picture.width == draw_detections(grey, found(), classes=names).width
+
+
+@pytest.mark.parametrize("size", [(1, 1), (400, 1), (1, 400), (2000, 100)])
+def test_narrow_images_keep_a_legend_that_can_be_read(size):
+    image = torch.full((3, *size), 128, dtype=torch.uint8)
+    picture = draw_detections(image, found((0, 0, size[1], size[0])), classes=CLASSES)
+    assert picture.width >= 320
+    assert draw_grid([picture], width=600).height <= 2 * 600 + 24
+
+
 def test_many_classes_are_listed_only_where_present():
     classes = [f"class {i}" for i in range(80)]
     target = Target(torch.zeros(1, 4), torch.tensor([40]))

@@ -94,6 +94,12 @@ def test_figures_are_scaled_and_the_best_marked(tmp_path):
     assert path.read_text().count("class=best") == 3
 
 
+def test_wide_figures_scroll_inside_narrow_screens(tmp_path):
+    write_report(tmp_path / "report.html", rows=[], title="t")
+    # grid items are at least as wide as what they hold unless told otherwise
+    assert "figure { margin: 0; min-width: 0; }" in (tmp_path / "report.html").read_text()
+
+
 def test_json_rows_have_every_key(tmp_path):
     write_report(tmp_path / "report.html", title="t", rows=ROWS, facts={"path": tmp_path})
     content = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
