@@ -5,6 +5,7 @@ lengths that stop early, and walks along the edges of a polygon however far away
 """
 
 import math
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,13 @@ def _check_polygon(polygon: list[float], size: tuple[int, int]) -> None:
     most = max(right - left, bottom - top) * len(xs)
     if most > _LONGEST and _length(polygon) > _LONGEST:
         raise SegmentError("polygon that is too long", f"{len(xs)} points")
+    # A figure of eight has as much area to its left as to its right, so the pixels are counted.
+    if abs(_twice_area(xs, ys)) < 1e-6 and not decode_segments([[polygon]], size).any():
+        raise SegmentError("polygon without area", f"{len(xs)} points {shown(polygon)}")
+
+
+def _twice_area(xs: list[float], ys: list[float]) -> float:
+    return sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, ys, xs[1:] + xs[:1]))
 
 
 def _total(polygon: list[float]) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence, Sized
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from razorlite.core.errors import DataError, EvaluationError
 from razorlite.structures import Detections
@@ -38,21 +38,28 @@ def check_detections(found: Detections) -> None:
             )
 
 
-def check_weights(model: nn.Module) -> None:
-    """Refuse a model with weights or statistics of NaN, which finds nothing and says nothing.
+def check_tensors(named: Iterable[tuple[str, Tensor]]) -> None:
+    """Refuse a model's weights or statistics of NaN, with which it finds nothing and says nothing.
+
+    Args:
+        named: parameters or buffers.
 
     Raises:
         EvaluationError: names the first of them.
     """
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    floats = [(name, value) for name, value in tensors if value.is_floating_point()]
-    for name, value in floats:
-        # A sum is one number to look at; infinities of both signs make it NaN as well.
-        if torch.isnan(value.detach().sum(dtype=torch.float64)) and torch.isnan(value).any():
+    for name, value in named:
+        if _holds_nan(value):
             raise EvaluationError(
                 f"the model's {name} holds NaN, so that its predictions mean nothing; take a "
                 f"checkpoint from before training went astray"
             )
+
+
+def _holds_nan(value: Tensor) -> bool:
+    if not value.is_floating_point():
+        return False
+    total = value.detach().sum(dtype=torch.float64)  # quick; NaN also of infinities of both signs
+    return bool(torch.isnan(total)) and bool(torch.isnan(value).any())
 
 
 def names_of_labels(classes: Sequence[str] | None, labels: Iterable[int], metric: str) -> list[str]:

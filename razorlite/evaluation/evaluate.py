@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as nn_functional
 from torch import Tensor, nn
 
-from razorlite.evaluation._checks import check_count, check_weights
+from razorlite.evaluation._checks import check_count, check_tensors
 from razorlite.evaluation.metric import Metric
 from razorlite.structures import Batch, Target
 
@@ -35,8 +35,9 @@ def evaluate(
         EvaluationError: weights or predictions are NaN, or not of as many images.
     """
     metric.reset()
-    check_weights(model)
+    check_tensors(model.named_parameters())
     objects: list[int] = []
+    found = 0
     with eval_mode(model), torch.no_grad():
         for batch in loader:
             predictions = detect(model, batch)
@@ -45,6 +46,9 @@ def evaluate(
                 batch = replace(batch, targets=[target_to_original(t) for t in batch.targets])
                 objects += [_objects(target) for target in batch.targets]
             metric.update(predictions, batch.targets)
+            found += sum(map(len, predictions))
+    if not found:  # statistics may be NaN where they are not used, as in a supernet
+        check_tensors(model.named_buffers())
     _tell_limit(metric, getattr(model, "max_detections", None), objects)
     if gather:
         metric.gather()

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from razorlite.core.errors import EvaluationError
+from razorlite.search.workers import CandidateError
 from razorlite.space import SearchSpace, Subnet, recalibrate
 
 
@@ -28,7 +30,14 @@ class SupernetScore:
         self.space, self.evaluate, self.batches = space, evaluate, batches
 
     def __call__(self, subnet: Subnet) -> Mapping[str, float]:
-        """Return the candidate's figures."""
+        """Return the candidate's figures.
+
+        Raises:
+            CandidateError: what it predicts cannot be judged.
+        """
         self.space.select(subnet)
         recalibrate(self.space.model, self.batches)
-        return self.evaluate(self.space.model)
+        try:
+            return self.evaluate(self.space.model)
+        except EvaluationError as error:
+            raise CandidateError(str(error)) from error

@@ -57,6 +57,10 @@ def test_ways_to_write_a_square(value):
     assert box_around(read_segment(value, SIZE), SIZE) == (8, 10, 32, 26)
 
 
+def test_a_figure_of_eight_has_area():
+    assert decoded([[8, 8, 24, 8, 8, 24, 24, 24]]).sum() > 100
+
+
 def test_uncompressed_run_lengths_by_themselves_and_in_a_list():
     value = columns(3, 5)
     both = decoded(value, [value, columns(60, 64)])
@@ -85,6 +89,7 @@ REFUSED = {
     "null among numbers": ([[8, 10, None, 10, 32, 26]], "malformed mask"),
     "two points": ([[8, 10, 32, 26]], "not three or more points"),
     "two pairs": ([[8, 10], [32, 26]], "not three or more points"),
+    "a line there and back": ([[8, 10, 32, 26, 8, 10]], "polygon without area: 3 points"),
     "an odd number": ([[8, 10, 32, 10, 32, 26, 8]], "not three or more points"),
     "NaN": ([[8, 10, math.nan, 10, 32, 26]], "NaN or infinity"),
     "infinity": ([[8, 10, math.inf, 10, 32, -math.inf]], "NaN or infinity"),

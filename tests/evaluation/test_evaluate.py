@@ -117,7 +117,11 @@ class TestWhatCannotBeJudged:
 
     @pytest.mark.parametrize("name", ["scale", "frozen.weight", "frozen.running_var"])
     def test_weights_and_statistics_of_nan(self, name):
-        model = Oracle()
+        class Blind(Oracle):
+            def predict(self, images, frames):
+                return [found[:0] for found in super().predict(images, frames)]
+
+        model = Blind()
         with torch.no_grad():
             dict([*model.named_parameters(), *model.named_buffers()])[name].fill_(torch.nan)
         with pytest.raises(EvaluationError, match=f"the model's {name} holds NaN"):

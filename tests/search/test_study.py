@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from razorlite.core.config import Partial
-from razorlite.core.errors import BudgetError, ConfigError, RunFolderError
+from razorlite.core.errors import BudgetError, ConfigError, EvaluationError, RunFolderError
 from razorlite.core.journal import Journal
 from razorlite.cost import CostTable
 from razorlite.search import (
@@ -332,6 +332,15 @@ def test_supernet_scores_refresh_the_statistics_of_the_path():
     stale = SupernetScore(space=space, evaluate=evaluate)
     space.model.load_state_dict(shuffle_space().model.state_dict())
     assert stale(subnets[0])["AP"] != first[0]
+
+
+def test_predictions_that_cannot_be_judged_are_the_candidates_own_fault():
+    def evaluate(model):
+        raise EvaluationError("boxes are NaN")
+
+    space = shuffle_space()
+    with pytest.raises(CandidateError, match="boxes are NaN"):
+        SupernetScore(space=space, evaluate=evaluate)(space.random(np.random.default_rng(0)))
 
 
 def test_whole_search_of_a_supernet():
