@@ -9,7 +9,7 @@ import torch
 
 # Small models gain nothing from threads, and threads that wait for a busy core lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 
 from razorlite.distill import PKD, AttentionTransfer, ChannelWiseDivergence, FeatureMSE, LogitKL
 
+pytestmark = pytest.mark.rounding
+
 FIGURES = np.load(Path(__file__).with_name("published_losses.npz"))
 SIDES = ("student", "teacher")
 LOCATIONS, CHANNELS = 6 * 5, 8

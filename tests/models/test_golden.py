@@ -11,6 +11,8 @@ from torch import nn
 import razorlite
 from tests.models import golden
 
+pytestmark = pytest.mark.rounding
+
 ONE_STAGE = ["retinanet_r50", "fcos_r50"]
 NAMES = [*ONE_STAGE, "faster_rcnn_r50", "mask_rcnn_r50"]
 

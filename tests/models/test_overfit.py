@@ -27,6 +27,7 @@ from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Batch, Detections, Target
 from tests.models import test_detectors as small
+from tests.models.learning import learn
 from tests.models.test_detr import detr_on_vit, small_detr
 
 SIDE = 128
@@ -132,32 +133,20 @@ def relabelled(target: Target) -> Target:
 
 
 @pytest.mark.slow
+@pytest.mark.rounding
 @pytest.mark.usefixtures("all_cores")
 @pytest.mark.parametrize("name", COURSES)
 def test_overfits_eight_real_images(name, eight):
     torch.manual_seed(0)
-    model = COURSES[name].build()
-    train(model, eight, COURSES[name])
+    course = COURSES[name]
+    model = course.build()
+    learn(model, eight.images, eight.targets, steps=course.steps, lr=course.lr)
     with eval_mode(model), torch.no_grad():
         found = model.predict(eight.images)
     assert figures(found, eight.targets, "bbox")["AP50"] >= 0.95
     if found[0].masks is not None:
         assert figures(found, eight.targets, "segm")["AP50"] >= 0.95
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
-
-
-def train(model: nn.Module, batch: Batch, course: Course) -> None:
-    """Take steps on one batch at a rate that falls to nothing."""
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=course.lr, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, course.lr, course.steps)
-    for _ in range(course.steps):
-        loss = sum(model.loss(batch.images, batch.targets).values())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        schedule.step()
 
 
 def figures(found: list[Detections], targets: list[Target], kind: str) -> dict[str, float]:

@@ -10,6 +10,8 @@ import razorlite.cost
 from razorlite.models.csp import ChannelAttention
 from tests.models import golden
 
+pytestmark = pytest.mark.rounding
+
 CONFIGS = {
     "rtmdet_tiny": "rtmdet/rtmdet_tiny_8xb32-300e_coco",
     "rtmdet_s": "rtmdet/rtmdet_s_8xb32-300e_coco",
