@@ -12,7 +12,7 @@ from typing import IO, Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from razorlite.core.distributed import is_main
@@ -26,6 +26,7 @@ IMAGE_SUFFIXES = (
 )
 _log = logging.getLogger(__name__)
 _ENDINGS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_DEEP_COLOURS = re.compile(r"(RGB\w*|LA|CMYK);16")
 _PROGRAMS = ("EPS", "WMF")  # Pillow starts an interpreter, or the system's drawing, to show them
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _FLIPPED_X, _FLIPPED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # mirrored, once rows and columns are swapped
@@ -84,11 +85,12 @@ class Decoding:
             OSError: the file is missing, no regular file, truncated, too large or no image.
         """
         with _opened(path, self.max_pixels) as image:
+            deep_colour = _is_deep_colour(image)
             header = _header(image)
             if not _is_whole(path, image.format or ""):
                 image.load()
-            if _is_deep(image):
-                _pixels(image, self.white)
+            if _is_deep(image) or deep_colour:
+                _pixels(image, self.white, deep_colour)
         return header
 
     def applies(self, header: Header, annotated: Size = (0, 0)) -> bool:
@@ -116,8 +118,9 @@ class Decoding:
             OSError: as for `header`.
         """
         with _opened(source, self.max_pixels) as image:
+            deep_colour = _is_deep_colour(image)  # before reading EXIF, which decodes PNGs
             header = _header(image)
-            array = _pixels(image, self.white)
+            array = _pixels(image, self.white, deep_colour)
             turned = header.orientation != 1 and _orientation(image) == 1  # TIFFs, by Pillow
         if turned != (header.orientation != 1 and self.applies(header, annotated)):
             back = {6: 8, 8: 6}.get(header.orientation, header.orientation)
@@ -191,10 +194,17 @@ def _stream(source: str | Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]
 def _check_kind(image: Image.Image, max_pixels: int) -> None:
     if image.format in _PROGRAMS:
         raise OSError(f"{image.format} is a drawing to be run, not pixels; save it as PNG")
+    if image.format == "TIFF" and image.mode == "L" and _signed(image):
+        raise OSError("signed grey values of 8 bits; save the image with unsigned ones")
     if min(image.size) < 1:
         raise OSError(f"it is {image.width} x {image.height} pixels large")
     if image.width * image.height > max_pixels:
         raise OSError(_too_large(f"{image.width} x {image.height}", max_pixels))
+
+
+def _signed(image: Image.Image) -> bool:
+    kinds = image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, 1)  # type: ignore[attr-defined]
+    return 2 in (kinds if isinstance(kinds, tuple) else (kinds,))
 
 
 def _too_large(size: str, max_pixels: int) -> str:
@@ -225,7 +235,12 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def _pixels(image: Image.Image, white: float | None) -> np.ndarray:
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Return whether colours of an image not yet decoded have 16 bits, of which Pillow takes 8."""
+    return any(_DEEP_COLOURS.search(str(tile[3])) for tile in image.tile)  # type: ignore[attr-defined]
+
+
+def _pixels(image: Image.Image, white: float | None, deep_colour: bool) -> np.ndarray:
     """Return (H, W, 3) uint8 RGB."""
     image.load()
     if _is_deep(image):
@@ -234,6 +249,8 @@ def _pixels(image: Image.Image, white: float | None) -> np.ndarray:
     for top, strip in _strips(image):
         rows = array[top : top + strip.height]
         rows[:] = _scaled(strip, white) if white and _is_deep(image) else np.asarray(_rgb(strip))
+    if deep_colour and 0 < array.max() < 16:
+        raise OSError("16 bits a channel, of which 12 are used at most; save the image with 8 bits")
     return array
 
 

@@ -187,6 +187,24 @@ class TestDeepPixels:
         if not values[0] >= 0:
             assert "below 0, or not finite" in refusal(path, white=1000.0)
 
+    @pytest.mark.parametrize(
+        ("most", "fine"), [(4095, False), (4096, True), (65535, True), (0, True)]
+    )
+    def test_colours_of_twelve_bits_in_sixteen(self, tmp_path, most, fine):
+        path = tmp_path / "a.png"
+        row = b"\0" + struct.pack(">6H", 0, 0, 0, most, 0, 0)
+        path.write_bytes(png(2, 1, row, kind=b"\x10\x02\0\0\0"))
+        if fine:
+            assert Decoding().read(path)[:, 0].tolist() == [[0, most >> 8], [0, 0], [0, 0]]
+        else:
+            assert "of which 12 are used at most" in refusal(path)
+
+    @pytest.mark.parametrize(("bits", "kind"), [(8, "b"), (16, "h"), (32, "i")])
+    def test_signed_values_do_not_wrap(self, tmp_path, bits, kind):
+        path = tmp_path / "a.tif"
+        path.write_bytes(signed_tiff(bits, struct.pack(f"<2{kind}", -1, 5)))
+        assert "signed" in refusal(path) or "from -1 to 5" in refusal(path)
+
     def test_a_data_set_names_them_at_once(self, tmp_path):
         files = coco(tmp_path, [], images=2)
         dark = Image.fromarray(np.full((40, 60), 700, dtype=np.uint16))
@@ -242,6 +260,27 @@ def png(width, height, body=b"", kind=b"\x08\x02\0\0\0"):
 
     parts = [(b"IHDR", struct.pack(">II", width, height) + kind), (b"IDAT", zlib.compress(body))]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in [*parts, (b"IEND", b"")])
+
+
+def signed_tiff(bits, data):
+    """A TIFF file of two signed grey values in one row."""
+    tags = {
+        256: 2,
+        257: 1,
+        258: bits,
+        259: 1,
+        262: 1,
+        273: 8,
+        277: 1,
+        278: 1,
+        279: len(data),
+        339: 2,
+    }
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    ahead = data.ljust(8, b"\0")
+    return (
+        b"II*\0" + struct.pack("<I", 16) + ahead + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
 
 
 class TestHostile:
