@@ -197,7 +197,9 @@ def _decompressed(text: str) -> np.ndarray:
     Each count is a number of 5 bits a character, the lowest first; a further bit says that more
     follow, and from the fourth on they are differences to the count before the last.
     """
-    codes = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    if not text.isascii():
+        raise SegmentError("malformed run lengths", shown(text))
+    codes = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise SegmentError("malformed run lengths", shown(text))
     ends = np.nonzero((codes & 32) == 0)[0]

@@ -217,6 +217,7 @@ class _Reader:
 
     def _object(self, where: str, one: XmlObject, path: Path, objects: Objects) -> None:
         if one.name in self.ignored:
+            self.report.set_aside("of ignored_classes")
             return
         if one.name not in self.labels:
             hint = suggestion(one.name, self.labels)
@@ -226,6 +227,7 @@ class _Reader:
             text = f"{where}: {one.difficult_text[:100]!r}; wanted 0 or 1, taken as 0"
             self.report.add(path, "difficult that is neither yes nor no", text)
         if one.difficult and self.difficult == "drop":
+            self.report.set_aside("marked as difficult, to be dropped")
             return
         box = self._box(where, one, path)
         if box is not None:

@@ -115,6 +115,7 @@ REFUSED = {
     "text that goes on": ({"size": [48, 64], "counts": GOOD_TEXT + "5"}, "do not fill"),
     "text that stops in a number": ({"size": [48, 64], "counts": "Z"}, "malformed run lengths"),
     "text of other letters": ({"size": [48, 64], "counts": "Z<`0P1 é~"}, "malformed run"),
+    "text with an accent": ({"size": [48, 64], "counts": f"é{GOOD_TEXT}"}, "malformed run"),
     "text of one endless number": ({"size": [48, 64], "counts": "o" * 40 + "0"}, "malformed run"),
 }  # fmt: skip
 

@@ -41,7 +41,11 @@ def test_coco_without_objects_without_known_images_and_with_crowds_alone(tmp_pat
 def test_voc_with_difficult_or_unknown_objects_alone(tmp_path):
     files = voc(tmp_path / "a", {"a": [("x", 1, 2, 11, 22, 1)]})
     assert "marked as crowd or difficult" in refusal(VocDataset(**files, classes=["x"]))
+    dropped = VocDataset(**files, classes=["x"], difficult="drop")
+    assert "1 x marked as difficult, to be dropped" in refusal(dropped)
     assert "1 x unknown category" in refusal(VocDataset(**files, classes=["y"]))
+    ignored = VocDataset(**files, classes=["y"], ignored_classes=["x"])
+    assert "1 x of ignored_classes" in refusal(ignored)
 
 
 def test_parts_and_joins_are_looked_into(tmp_path):
