@@ -19,6 +19,8 @@ from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph, ChannelGroup, channel_graph
 
 _log = logging.getLogger("razorlite")
+_LITTLE = 0.3  # share of the parameters that pruning should reach
+_ENDS = ("input of the model", "output of the model")
 
 
 class Pruner:
@@ -88,7 +90,6 @@ class Pruner:
             ExportError: the model cannot be traced.
         """
         graph = self._graph(model, shape)
-        _warn_of_unseen(graph)
         cost = SlimCost(model, graph, shape)
         goal = goal or self._goal(graph, cost)
         kept = self._choose(model, graph, cost, goal, shape)
@@ -134,6 +135,8 @@ class Pruner:
 
     def _goal(self, graph: ChannelGraph, cost: SlimCost) -> Goal:
         limits = tuple(self.budget.limits(cost.whole))
+        _warn_of_unseen(graph)
+        _tell_reach(graph, cost)
         return Goal(cost.whole, limits, floors(graph, self.min_keep))
 
     def _ladders(
@@ -181,6 +184,22 @@ def _by_group(graph: ChannelGraph, kept: Mask) -> dict[str, tuple[int, ...]]:
 def _warn_of_changing(changing: Mapping[str, str]) -> None:
     for name, fault in changing.items():
         _log.warning("pruning leaves the channels of %s alone: with fewer of them, %s", name, fault)
+
+
+def _tell_reach(graph: ChannelGraph, cost: SlimCost) -> None:
+    """Say what pruning leaves alone and why; warn if that is most of the model."""
+    least = cost.figures(cost.counts(np.zeros(graph.size, dtype=bool)))
+    reach = 1 - least["params"] / max(cost.whole["params"], 1)
+    left = [f"{g.name} ({g.fixed})" for g in graph.groups if g.fixed not in ("", *_ENDS)]
+    shown = "; ".join(left[:3]) + (f"; {len(left) - 3} more" if len(left) > 3 else "")
+    if reach < _LITTLE:
+        _log.warning(
+            "pruning reaches only %.0f %% of the parameters; channels stay as they are in %s",
+            100 * reach,
+            shown or "the model's outputs",
+        )
+    elif left:
+        _log.info("pruning leaves the channels alone of %s", shown)
 
 
 def _warn_of_unseen(graph: ChannelGraph) -> None:

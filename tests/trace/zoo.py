@@ -10,15 +10,24 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from razorlite.models.backbones.cspnext import CSPNeXt
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.backbones.shufflenet import ShuffleNetV2
 from razorlite.models.classifier import ImageClassifier
-from razorlite.models.detectors.single_stage import FCOS, RetinaNet
+from razorlite.models.detectors.single_stage import FCOS, RetinaNet, RTMDet
+from razorlite.models.detectors.two_stage import FasterRCNN
 from razorlite.models.heads.fcos_head import FCOSHead
 from razorlite.models.heads.linear_head import LinearHead
+from razorlite.models.heads.region_heads import Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
+from razorlite.models.heads.roi_head import StandardRoIHead
+from razorlite.models.heads.rpn_head import RPNHead
+from razorlite.models.heads.rtmdet_head import RTMDetSepBNHead
+from razorlite.models.necks.cspnext_pafpn import CSPNeXtPAFPN
 from razorlite.models.necks.fpn import FPN
 from razorlite.models.necks.pooling import GlobalAveragePooling
+from razorlite.models.tasks.anchors import AnchorGenerator
+from razorlite.models.tasks.postprocess import PostProcess
 from tests.space.supernets import mobile_space, shuffle_space
 
 
@@ -105,6 +114,34 @@ def _detector(kind: Any, head: Any, backbone: nn.Module, extra: Any) -> nn.Modul
     return kind(backbone=backbone, neck=neck, bbox_head=bbox_head)
 
 
+def _rtmdet() -> nn.Module:
+    """RTMDet whose stages join branches of 16, 32 and 64 channels."""
+    return RTMDet(
+        backbone=CSPNeXt(deepen_factor=0.167, widen_factor=0.25),
+        neck=CSPNeXtPAFPN(in_channels=[64, 128, 256], out_channels=64, num_csp_blocks=1),
+        bbox_head=RTMDetSepBNHead(num_classes=3, in_channels=64, feat_channels=64),
+    )
+
+
+def _faster_rcnn() -> nn.Module:
+    few = PostProcess(nms_pre=20, iou_threshold=0.7, max_per_img=10)
+    anchors = AnchorGenerator(strides=(8, 16, 32), scales=(4,))
+    head = Shared2FCBBoxHead(num_classes=3, in_channels=32, fc_out_channels=64)
+    backbone = ResNet(depth=18, out_indices=(1, 2, 3))
+    return FasterRCNN(
+        backbone=backbone,
+        neck=FPN(in_channels=list(backbone.out_channels), out_channels=32, num_outs=3),
+        rpn_head=RPNHead(
+            in_channels=32,
+            feat_channels=32,
+            anchor_generator=anchors,
+            train_proposals=few,
+            test_proposals=few,
+        ),
+        roi_head=StandardRoIHead(bbox_head=head, strides=(8, 16, 32)),
+    )
+
+
 def _supernet(space: Any) -> nn.Module:
     return space.export(space.random(np.random.default_rng(3)))
 
@@ -130,11 +167,14 @@ OWN: dict[str, Callable[[], nn.Module]] = {
     "spos_mobilenet": lambda: _supernet(mobile_space()),
     "plain_fpn": PlainFPN,
 }
+JOINED: dict[str, Callable[[], nn.Module]] = {"rtmdet": _rtmdet, "faster_rcnn": _faster_rcnn}
 
 
 def network(name: str) -> nn.Module:
     """Return a whole network in evaluation mode whose norms do something."""
-    build = OWN.get(name) or (lambda: getattr(torchvision.models, name)(num_classes=10))
+    build = {**OWN, **JOINED}.get(name) or (
+        lambda: getattr(torchvision.models, name)(num_classes=10)
+    )
     return stirred(build().eval())
 
 
