@@ -121,8 +121,8 @@ class Decoding:
             deep_colour = _is_deep_colour(image)  # before reading EXIF, which decodes PNGs
             header = _header(image)
             array = _pixels(image, self.white, deep_colour)
-            turned = header.orientation != 1 and _orientation(image) == 1  # TIFFs, by Pillow
-        if turned != (header.orientation != 1 and self.applies(header, annotated)):
+            turned = image.format == "TIFF"  # by Pillow
+        if header.orientation != 1 and turned != self.applies(header, annotated):
             back = {6: 8, 8: 6}.get(header.orientation, header.orientation)
             array = upright(array, back if turned else header.orientation)
         return torch.from_numpy(array).permute(2, 0, 1)
