@@ -197,7 +197,11 @@ def test_wrong_mapping_is_refused_and_leaves_the_model(mapping, message):
 @pytest.mark.parametrize(
     ("block", "kwargs", "message"),
     [
-        ("ShuffleBlock", {"kernel_size": 4}, "kernel_size must be odd, got 4"),
+        (
+            "ShuffleBlock",
+            {"kernel_size": 4},
+            "kernel_size: wants a whole number of at least 1 that is odd, got 4",
+        ),
         ("Skip", {}, "Skip needs stride 1"),
     ],
 )
