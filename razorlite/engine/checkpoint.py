@@ -18,6 +18,7 @@ from razorlite.engine.checkpoint_io import (
     save_checkpoint,
 )
 from razorlite.engine.checkpoint_names import own_names, without_bookkeeping
+from razorlite.engine.weights import find_weights
 
 __all__ = [
     "LoadReport",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 KeyMap = Mapping[str, str] | Callable[[str], str | None]
+Adapt = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 Shape = tuple[int, ...]
 
 _log = logging.getLogger("razorlite")
@@ -120,41 +122,83 @@ def load_weights(
     prefix: str = "",
     key_map: KeyMap | None = None,
     ignore: Sequence[str] = (),
+    ema: bool = True,
+    names: Mapping[str, Tensor] | None = None,
+    adapt: Adapt | None = None,
+    advice: str = "build the model it was trained as, or load what fits with strict=False",
 ) -> LoadReport:
     """Copy a checkpoint's weights into a model.
 
-    Reads our checkpoints (their averaged weights, where they have them), those of OpenMMLab's
-    detectors, plain state dicts, `{"state_dict": …}` files, and any of these saved from under
-    `module.`. Names that OpenMMLab has changed since are translated where the model has the new
-    one. What was loaded and what was left out is logged if it was not all.
+    Reads our checkpoints, those of OpenMMLab's detectors, plain state dicts, and files that hold
+    one of these somewhere inside or under a prefix (`module.`, `architecture.`, `_orig_mod.`, …):
+    taken is where most of the model's tensors lie. Of averaged and trained weights the averaged
+    ones are taken. Names that OpenMMLab has changed since are translated where the model has the
+    new one. What was loaded and what was left out is logged if it was not all.
 
     Args:
         model: takes every tensor whose name and shape fit.
         path: a file or a URL.
         strict: raise unless all keys fit; nothing is copied then. Without it, what does not fit
-            stays at its initialisation: heads for other classes, when fine-tuning.
+            stays at its initialisation.
         prefix: take only the keys that start with it, and cut it off: "backbone." loads a
-            detector's backbone.
+            detector's backbone. Or the name of a mapping in the file: "teacher".
         key_map: renames keys: {old start: new start}, or a function (None drops the key).
-        ignore: globs of the file's keys to leave out: ("fc.*",) for a torchvision classifier that
-            is loaded into a backbone.
+        ignore: globs of keys, of the file's or the model's, to leave out: ("fc.*",) for a
+            torchvision classifier that is loaded into a backbone.
+        ema: take averaged weights where there are any; else those that were trained.
+        names: what `key_map` renames, to know in the file; the model's own tensors by default.
+        adapt: changes the tensors, once they have the model's names, before they are compared.
+        advice: ends the message of what does not fit.
 
     Raises:
-        CheckpointError: the file cannot be read or holds no weights.
+        CheckpointError: the file cannot be read, holds no weights, or some that are not finite.
         WeightsError: keys do not fit (strict), or not one does.
     """
-    state = _renamed(read_state_dict(path), prefix, key_map, ignore)
-    state = own_names(state, model.state_dict())
-    report = compare(model, state)
+    own = model.state_dict()
+    content = read_checkpoint(path)
+    found = find_weights(
+        _without(content, ignore),
+        own if names is None else names,
+        path=path,
+        prefix=prefix,
+        ema=ema,
+        whole_names=key_map is not None and names is None,
+    )
+    state = _state_dict(content, path) if found is None else found
+    state = own_names(_renamed(state, key_map, ignore), own)
+    state = state if adapt is None else adapt(state)
+    report = compare(model, state, ignore)
     if not report.loaded:
         raise WeightsError(f"{path} is of another model: {report.summary()}", report)
     if strict and not report.complete:
-        advice = "build the model it was trained as, or load what fits with strict=False"
         raise WeightsError(f"{path} does not fit the model: {report.summary()}; {advice}", report)
-    model.load_state_dict({key: state[key] for key in report.loaded}, strict=False)
+    loaded = {key: state[key] for key in report.loaded}
+    refuse_non_finite(loaded, own, path)
+    model.load_state_dict(loaded, strict=False)
     if not report.complete:
         _log.warning("%s: %s", path, report.outcome())
     return report
+
+
+def refuse_non_finite(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: object) -> None:
+    """Refuse weights and statistics that are NaN or infinite.
+
+    Infinite numbers that a model is built with, as in a mask of attention, may stay.
+
+    Args:
+        state: what is to be loaded.
+        own: the model's tensors.
+        path: of the file, for the message.
+
+    Raises:
+        CheckpointError: names the first tensor.
+    """
+    for name, tensor in state.items():
+        if not is_finite({name: tensor}) and is_finite({name: own[name]}):
+            raise CheckpointError(
+                f"{path}: {name} is not finite (NaN or infinite), so the training it comes from "
+                f"had failed; use an earlier checkpoint"
+            )
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -163,7 +207,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file cannot be read or holds no weights.
     """
-    content: Any = read_checkpoint(path)
+    return _state_dict(read_checkpoint(path), path)
+
+
+def _state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
     for key in _HOLDERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
@@ -175,12 +222,23 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return without_bookkeeping(state)
 
 
-def compare(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Sort keys into those that fit a model and those that do not."""
-    wanted = {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+def compare(
+    model: nn.Module, state: Mapping[str, Tensor], ignore: Sequence[str] = ()
+) -> LoadReport:
+    """Sort keys into those that fit a model and those that do not.
+
+    Args:
+        model: what is to be loaded.
+        state: tensors by the model's names.
+        ignore: globs of the model's keys that may be missing.
+    """
+    tensors = model.state_dict(keep_vars=True)
+    wanted = {k: v for k, v in tensors.items() if isinstance(v, Tensor)}
     shared = [key for key in wanted if key in state]
     odd = [key for key in shared if state[key].shape != wanted[key].shape]
-    missing = [k for k in wanted if k not in state and not _is_counter(k)]
+    there = {id(wanted[key]) for key in shared}  # a tensor of two names needs one
+    missing = [k for k in wanted if id(wanted[k]) not in there and not _is_counter(k)]
+    missing = [k for k in missing if not _matches(k, ignore)]
     unexpected = [k for k in state if k not in wanted]
     shapes = {k: tuple(wanted[k].shape) for k in missing}
     return LoadReport(
@@ -193,15 +251,27 @@ def compare(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
 
 
 def _renamed(
-    state: Mapping[str, Tensor], prefix: str, key_map: KeyMap | None, ignore: Sequence[str]
+    state: Mapping[str, Tensor], key_map: KeyMap | None, ignore: Sequence[str]
 ) -> dict[str, Tensor]:
     renamed = {}
     for key, value in state.items():
-        if key.startswith(prefix) and not any(fnmatch.fnmatchcase(key, glob) for glob in ignore):
-            new = _rename(key.removeprefix(prefix), key_map)
-            if new is not None:
-                renamed[new] = value
+        new = None if _matches(key, ignore) else _rename(key, key_map)
+        if new is not None and not _matches(new, ignore):
+            renamed[new] = value
     return renamed
+
+
+def _without(content: Mapping[str, Any], ignore: Sequence[str]) -> dict[str, Any]:
+    """Return a file's content without the tensors of some names."""
+    return {
+        key: _without(value, ignore) if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if not (isinstance(value, Tensor) and _matches(str(key), ignore))
+    }
+
+
+def _matches(key: str, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(key, glob) for glob in globs)
 
 
 def _rename(key: str, key_map: KeyMap | None) -> str | None:

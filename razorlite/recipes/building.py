@@ -1,6 +1,7 @@
 """From a configuration to a model: plain, a supernet, an exported or a slimmed subnet."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,11 +9,12 @@ from torch import nn
 
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError, SubnetError
-from razorlite.engine.checkpoint import LoadReport, load_weights, read_state_dict
+from razorlite.engine.checkpoint import Adapt, LoadReport, load_weights, read_checkpoint
+from razorlite.engine.weights import tensor_names
 from razorlite.prune import apply
 from razorlite.recipes.card import ModelCard, check_preprocess, read_card
 from razorlite.recipes.classes import compare
-from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.experiment import ConfigLike, Experiment, LoadFrom, read
 from razorlite.space import SearchSpace, Subnet
 from razorlite.space.placeholder import Placeholder
 
@@ -102,17 +104,44 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def load_into(built: Built, path: str | Path, *, strict: bool = True) -> LoadReport:
+def load_into(
+    built: Built,
+    path: str | Path,
+    options: LoadFrom | None = None,
+    *,
+    adapt: Adapt | None = None,
+    advice: str = "use the configuration it was trained with",
+) -> LoadReport:
     """Load a checkpoint; of a supernet's, a subnet takes the weights of its path.
+
+    Args:
+        built: takes the weights.
+        path: the checkpoint.
+        options: how to read it.
+        adapt: changes the tensors, by the model's names, before they are compared.
+        advice: what to do if it does not fit.
 
     Raises:
         CheckpointError: the file cannot be read or is of another model.
     """
+    how = options or LoadFrom(checkpoint=str(path))
+    load = partial(
+        load_weights,
+        built.model,
+        path,
+        strict=how.strict,
+        prefix=how.prefix,
+        ignore=how.ignore,
+        ema=how.ema,
+        adapt=adapt,
+        advice=advice,
+    )
     if built.space is None or built.subnet is None or not is_supernet_checkpoint(path):
-        return load_weights(built.model, path, strict=strict)
-    names = {name: name for name in built.space.model.state_dict()}
+        return load()
+    whole = built.space.model.state_dict()
+    names = {name: name for name in whole}
     plain = {old: new for new, old in built.space.chosen_weights(names, built.subnet).items()}  # type: ignore[arg-type]
-    return load_weights(built.model, path, strict=strict, key_map=plain.get)  # type: ignore[arg-type]
+    return load(names=whole, key_map=plain.get)  # type: ignore[arg-type]
 
 
 def load_trained(built: Built, path: str | Path, experiment: Experiment) -> ModelCard:
@@ -135,7 +164,7 @@ def load_trained(built: Built, path: str | Path, experiment: Experiment) -> Mode
 
 def is_supernet_checkpoint(path: str | Path) -> bool:
     """Return whether a checkpoint holds choices."""
-    return any(".choices." in key for key in read_state_dict(path))
+    return any(".choices." in name for name in tensor_names(read_checkpoint(path)))
 
 
 def _read_subnet(path: str | Path, space: SearchSpace | None) -> Subnet:

@@ -1,5 +1,6 @@
 """One list of classes for model, data, metric and checkpoint, compared before the first step."""
 
+import logging
 from collections.abc import Sequence
 
 from torch import nn
@@ -10,6 +11,8 @@ from razorlite.data.relabelling import name_list, used_classes
 from razorlite.evaluation.metric import Metric
 from razorlite.models.heads.class_head import class_counts
 
+_log = logging.getLogger("razorlite")
+
 
 def compare(
     model: nn.Module,
@@ -18,7 +21,7 @@ def compare(
     where: str = "data.train",
     dataset: Dataset | None = None,
 ) -> None:
-    """Refuse a model that tells another number of classes apart than the data have.
+    """Refuse a model that tells fewer classes apart than the data have; say if it tells more.
 
     Heads count classes without background. A model of one's own without our heads is compared by
     its `num_classes`, if it has that, which may count background.
@@ -27,17 +30,24 @@ def compare(
         model: may be on the meta device.
         classes: names of the labels in their order.
         where: the data come from, for messages.
-        dataset: tells which classes have no object, such as the root category of some exporters.
+        dataset: tells which classes have no object, such as the root category of some exporters;
+            without one nothing is said of a model that tells more classes apart.
 
     Raises:
-        ConfigError: a head has more or fewer classes; the message has both and what to change.
+        ConfigError: a head has fewer classes; the message has both and what to change.
     """
     counts = class_counts(model)
-    wrong = {name: n for name, n in counts.items() if n != len(classes)}
-    if list(counts) == [""]:
-        wrong = {name: n for name, n in wrong.items() if n != len(classes) + 1}
-    if wrong:
-        raise ConfigError(_mismatch(wrong, classes, where, dataset))
+    fewer = {name: count for name, count in counts.items() if count < len(classes)}
+    if fewer:
+        raise ConfigError(_mismatch(fewer, classes, where, dataset))
+    more = {name: n for name, n in counts.items() if n > len(classes) + (not name)}
+    if more and dataset is not None:
+        _log.warning("%s; what is beyond never has an object", _mismatch(more, classes, where))
+
+
+def output_names(classes: Sequence[str], count: int) -> list[str]:
+    """Return names for so many outputs of a model: the classes of the data, then numbers."""
+    return [*classes, *(f"class {label}" for label in range(len(classes), count))]
 
 
 def compare_metric(metric: Metric, classes: Sequence[str]) -> None:
@@ -62,7 +72,7 @@ def same_names(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _mismatch(
-    wrong: dict[str, int], classes: Sequence[str], where: str, dataset: Dataset | None
+    wrong: dict[str, int], classes: Sequence[str], where: str, dataset: Dataset | None = None
 ) -> str:
     keys = [".".join(filter(None, ("model", name, "num_classes"))) for name in wrong]
     heads = ", ".join(f"{key} {n}" for key, n in zip(keys, wrong.values(), strict=True))

@@ -112,6 +112,25 @@ class DataConfig:
 
 @checked
 @dataclass(frozen=True, kw_only=True)
+class LoadFrom:
+    """Weights to start from, and how to read them.
+
+    Attributes:
+        checkpoint: a file or a URL.
+        strict: refuse weights that do not fit in all but the classes; else load what fits.
+        prefix: what the names start with in the file, or the mapping in it; found by itself.
+        ignore: names to leave out, such as "bbox_head.*"; they keep their initial values.
+        ema: take averaged weights, where the file has both; else those that were trained.
+    """
+
+    checkpoint: str
+    strict: bool = True
+    prefix: str = ""
+    ignore: list[str] = field(default_factory=list)
+    ema: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One configuration file, checked and typed.
 
@@ -125,8 +144,8 @@ class Experiment:
         distiller: a teacher and what to learn from it.
         search: searcher, constraints and how candidates are scored.
         prune: importance, budget and rounding.
-        load_from: checkpoint whose weights the model starts from; of a supernet, where `subnet`
-            is given, the chosen path's.
+        load_from: checkpoint whose weights the model starts from, or a block that also says how
+            to read it; of a supernet, where `subnet` is given, the chosen path's.
         shape: (height, width) in pixels of the input that costs are stated for.
         seed: seeds every random choice.
         device: where to run; auto takes a GPU if there is one.
@@ -143,7 +162,7 @@ class Experiment:
     distiller: DistillerConfig | None = None
     search: SearchConfig | None = None
     prune: PruneConfig | None = None
-    load_from: str | None = None
+    load_from: str | LoadFrom | None = None
     shape: Size = (224, 224)
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -181,7 +200,7 @@ def load_config(config: ConfigLike, overrides: Overrides = ()) -> Config:
     Raises:
         ConfigError: every fault found, one a line, each with file and line.
     """
-    loaded = core_config.load(config, overrides)
+    loaded = _merged(config, overrides)
     core_config.check(loaded, Experiment)
     return loaded
 
@@ -199,7 +218,25 @@ def read(
     Raises:
         ConfigError: as `load_config`.
     """
-    loaded = located(core_config.load(config, overrides))
+    loaded = located(_merged(config, overrides))
     if subnet is not None:
         loaded = core_config.load(loaded, {"subnet": str(subnet)})
     return loaded, core_config.build(loaded, Experiment)
+
+
+def _merged(config: ConfigLike, overrides: Overrides) -> Config:
+    """Return a configuration with overrides, those of keys of `load_from` at last.
+
+    They may change a `load_from` that is a mere path, which then becomes a block.
+    """
+    mapping = isinstance(overrides, Mapping)
+    settings = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
+    inner = [s for s in settings if str(s[0] if mapping else s).startswith("load_from.")]
+    if not inner:
+        return core_config.load(config, overrides)
+    outer = [s for s in settings if s not in inner]
+    loaded = core_config.load(config, dict(outer) if mapping else outer)  # type: ignore[arg-type]
+    if isinstance(loaded.get("load_from"), str):
+        block = {"checkpoint": located(loaded).get("load_from")}
+        loaded = core_config.load(loaded, {"load_from": block})
+    return core_config.load(loaded, dict(inner) if mapping else inner)  # type: ignore[arg-type]

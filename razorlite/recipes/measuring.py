@@ -13,7 +13,6 @@ from razorlite.core.streams import safe_console
 from razorlite.cost import Cost, CostTable, count, thop_profile
 from razorlite.engine.launch import session
 from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_trained, place
-from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
@@ -89,7 +88,7 @@ def test(
             raise ConfigError("the configuration is a supernet; name a path of it by --subnet")
         card = load_trained(built, checkpoint, experiment)
         splits = Splits(experiment, device, card.classes)
-        compare(built.model, splits.test.classes, where="data.test", dataset=splits.test)
+        splits.match(built.model, "test")
         model = place(built.model, device)
         if built.space is not None and is_supernet_checkpoint(checkpoint):
             unfreeze(model, card.unfrozen)

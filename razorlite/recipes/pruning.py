@@ -10,7 +10,6 @@ from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed
 from razorlite.prune import PruneConfig
 from razorlite.recipes.building import build, load_trained
-from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pruning_rounds import PruningJob
@@ -61,7 +60,7 @@ def prune(
         source = load_trained(built, checkpoint, experiment)
         splits = Splits(experiment, device, source.classes)
         if experiment.train is not None:
-            compare(built.model, splits.classes, dataset=splits.train)
+            splits.match(built.model)
         folder = run_folder(merged, experiment, work_dir, "pruned")
         job = PruningJob(
             config=merged,

@@ -15,7 +15,6 @@ from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed, on_main, write_config
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, load_trained, place
-from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
@@ -101,7 +100,7 @@ def _splits(
     card = load_trained(built, checkpoint, experiment)
     unfreeze(built.model, card.unfrozen)
     splits = Splits(experiment, device, card.classes)
-    compare(built.model, splits.classes, dataset=splits.train)
+    splits.match(built.model)
     splits.check_search_split(experiment.search is not None and experiment.search.allow_test_split)
     splits.check_search_is_new()
     if splits.holds_out:

@@ -21,8 +21,9 @@ from razorlite.data import (
 from razorlite.data.usable import need_objects, tell_copies
 from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import Metric, need_figure
+from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.card import ModelCard
-from razorlite.recipes.classes import compare_metric, same_names
+from razorlite.recipes.classes import compare, compare_metric, output_names, same_names
 from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
 
 _log = logging.getLogger("razorlite")
@@ -50,6 +51,7 @@ class Splits:
     ) -> None:
         self.experiment, self.device, self._order = experiment, device, order
         self._classes = None if classes is None else tuple(classes)
+        self._outputs = 0  # of the model; more than the classes where the data lack some
 
     @cached_property
     def data(self) -> DataConfig:
@@ -57,6 +59,16 @@ class Splits:
         if self.experiment.data is None:
             raise ConfigError("the configuration has no `data` block; add one, or use it as _base_")
         return self.experiment.data
+
+    def match(self, model: nn.Module, part: str = "train") -> None:
+        """Compare a model with a split's classes; see `compare`.
+
+        Raises:
+            ConfigError: the model tells fewer classes apart than the images have.
+        """
+        dataset: Dataset = getattr(self, part)
+        compare(model, dataset.classes, where=f"data.{part}", dataset=dataset)
+        self._outputs = max(class_counts(model).values(), default=0)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -184,7 +196,7 @@ class Splits:
         metric = self.experiment.metric()
         compare_metric(metric, dataset.classes)
         if hasattr(metric, "classes") and metric.classes is None:
-            metric.classes = list(dataset.classes)
+            metric.classes = output_names(dataset.classes, self._outputs)
         need_figure(metric, figure, entry)
         return metric
 

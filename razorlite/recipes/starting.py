@@ -12,11 +12,12 @@ from razorlite.models.backbones.base import Freezable
 from razorlite.models.pretrained import is_pretrained
 from razorlite.recipes.building import Built, load_into
 from razorlite.recipes.card import ModelCard, check_preprocess, read_card
-from razorlite.recipes.classes import compare
-from razorlite.recipes.experiment import Experiment
+from razorlite.recipes.experiment import Experiment, LoadFrom
+from razorlite.recipes.fine_tuning import OtherClasses
 from razorlite.recipes.splits import Splits
 
 _log = logging.getLogger("razorlite")
+_ADVICE = "leave names out by load_from.ignore, or load what fits by load_from.strict=false"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def begin(built: Built, experiment: Experiment, device: torch.device, last: Path
         card = read_card(last)
         check_preprocess(card, experiment.data, last)
         splits = Splits(experiment, device, card.classes)
-        compare(built.model, splits.classes, dataset=splits.train)
+        splits.match(built.model)
         if splits.holds_out:
             splits.check_held_out(card, last)
         unfreeze(built.model, card.unfrozen)
@@ -71,11 +72,20 @@ def _first(
 ) -> tuple[ModelCard, Splits, Collection[str]]:
     """Load `load_from` into a new run; return what it says, the images, and what was loaded."""
     origin = experiment.load_from
-    card = ModelCard() if origin is None else read_card(origin)
-    check_preprocess(card, experiment.data, origin)
+    if origin is None:
+        splits = Splits(experiment, device)
+        splits.match(built.model)
+        return ModelCard(), splits, ()
+    how = LoadFrom(checkpoint=origin) if isinstance(origin, str) else origin
+    card = read_card(how.checkpoint)
+    check_preprocess(card, experiment.data, how.checkpoint)
     splits = Splits(experiment, device, order=card.classes)
-    compare(built.model, splits.classes, dataset=splits.train)
-    return card, splits, () if origin is None else load_into(built, origin).loaded
+    splits.match(built.model)
+    adapt = OtherClasses(built.model, splits.classes, card.classes)
+    report = load_into(built, how.checkpoint, how, adapt=adapt, advice=_ADVICE)
+    if adapt.note():
+        _log.warning("%s: %s", how.checkpoint, adapt.note())
+    return card, splits, report.loaded
 
 
 def unfreeze(model: nn.Module, names: Collection[str]) -> None:

@@ -7,6 +7,7 @@ from razorlite.core.ranges import Count, Deviations, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
 from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.class_head import ClassLayer
 from razorlite.models.heads.dense import Maps, centerness_of, join_levels, mean_over_ranks
 from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
@@ -26,6 +27,8 @@ class ATSSHead(TwoTowers, AnchorHead):
     """
 
     has_quality = True
+
+    class_layers = (ClassLayer("atss_cls"),)
 
     def __init__(
         self,

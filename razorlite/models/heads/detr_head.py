@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from razorlite.core.ranges import Count, NonNegative
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment
-from razorlite.models.heads.class_head import ClassHead
+from razorlite.models.heads.class_head import ClassHead, ClassLayer
 from razorlite.models.heads.dense import Size, mean_over_ranks
 from razorlite.models.tasks.assigners import HungarianAssigner
 from razorlite.models.tasks.losses import GIoULoss, L1Loss
@@ -29,6 +29,8 @@ class DETRHead(ClassHead):
     Every object is given to one query, and all decoder layers learn.
     https://arxiv.org/abs/2005.12872
     """
+
+    class_layers = (ClassLayer("fc_cls", others=1),)
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Positive, Strides, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment, pad_targets
+from razorlite.models.heads.class_head import ClassLayer
 from razorlite.models.heads.dense import (
     DenseHead,
     Maps,
@@ -40,6 +41,7 @@ class FCOSHead(TwoTowers, DenseHead):
     """
 
     has_quality = True
+    class_layers = (ClassLayer("conv_cls"),)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from razorlite.core.ranges import Count, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead
 from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.class_head import ClassLayer
 from razorlite.models.heads.dense import Maps, join_levels, map_shapes, mean_over_ranks
 from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
@@ -42,6 +43,8 @@ class GFLHead(TwoTowers, AnchorHead):
 
     https://arxiv.org/abs/2006.04388
     """
+
+    class_layers = (ClassLayer("gfl_cls"),)
 
     def __init__(
         self,

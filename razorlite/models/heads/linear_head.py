@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from razorlite.core.ranges import Count, ShareBelowOne
 from razorlite.core.registry import register
-from razorlite.models.heads.class_head import ClassHead
+from razorlite.models.heads.class_head import ClassHead, ClassLayer
 
 
 class ClassifierHead(ClassHead):
@@ -23,6 +23,8 @@ class ClassifierHead(ClassHead):
 @register()
 class LinearHead(ClassifierHead):
     """One linear layer; cross entropy with label smoothing."""
+
+    class_layers = (ClassLayer("fc"),)
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from razorlite.core.ranges import Count, Deviations, NonNegative, Share, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import Four
-from razorlite.models.heads.class_head import ClassHead
+from razorlite.models.heads.class_head import ClassHead, ClassLayer
 from razorlite.models.heads.dense import mean_over_ranks
 from razorlite.models.layers import ConvModule, Norm
 from razorlite.models.tasks.losses import CrossEntropy, L1Loss
@@ -20,6 +20,8 @@ class Shared2FCBBoxHead(ClassHead):
 
     FPN, https://arxiv.org/abs/1612.03144, section 5.2.
     """
+
+    class_layers = (ClassLayer("fc_cls", others=1), ClassLayer("fc_reg", each=4))
 
     def __init__(
         self,
@@ -120,6 +122,8 @@ class FCNMaskHead(ClassHead):
 
     Mask R-CNN, https://arxiv.org/abs/1703.06870.
     """
+
+    class_layers = (ClassLayer("conv_logits"),)
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from torch import nn
 from razorlite.core.ranges import Count, Deviations, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead, Four
+from razorlite.models.heads.class_head import ClassLayer
 from razorlite.models.heads.dense import Maps
 from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, init_convs, prior_bias
@@ -20,6 +21,8 @@ class RetinaHead(TwoTowers, AnchorHead):
 
     https://arxiv.org/abs/1708.02002
     """
+
+    class_layers = (ClassLayer("retina_cls"),)
 
     def __init__(
         self,

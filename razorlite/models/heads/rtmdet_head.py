@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from razorlite.core.ranges import Count, Kernel, Strides, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment
+from razorlite.models.heads.class_head import ClassLayer
 from razorlite.models.heads.dense import (
     DenseHead,
     Maps,
@@ -45,6 +46,8 @@ class RTMDetSepBNHead(DenseHead):
     reg_convs: nn.ModuleList
     rtm_cls: nn.ModuleList
     rtm_reg: nn.ModuleList
+
+    class_layers = (ClassLayer("rtm_cls"),)
 
     def __init__(
         self,
