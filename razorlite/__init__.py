@@ -2,11 +2,13 @@
 
 The jobs of the commands are functions here: `razorlite.train("configs/….yaml")`. They are loaded
 when first used, so that `import razorlite` costs nothing. `search`, `prune` and `cost` are also
-the names of sub-packages; these modules can be called.
+the names of sub-packages; these modules can be called. What they take is told by
+`help(razorlite.recipes.search)`, and so on.
 """
 
 import sys
 from importlib import import_module
+from inspect import Signature, signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +16,34 @@ if TYPE_CHECKING:
     from razorlite.recipes import build_model, demo, test, train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build_model", "cost", "demo", "prune", "search", "test", "train"]
+__all__ = [
+    "__version__",
+    "build_model",
+    "cost",
+    "demo",
+    "prune",
+    "recipes",
+    "search",
+    "test",
+    "train",
+]
 
-_PACKAGES = ("cost", "prune", "search")
+_PACKAGES = ("cost", "prune", "search")  # that can be called
 
 
 class _CommandPackage(ModuleType):
     """A sub-package that can be called as the command of its name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        recipes = import_module("razorlite.recipes")
-        return getattr(recipes, self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return self._command(*args, **kwargs)
+
+    @property
+    def _command(self) -> Any:
+        return getattr(import_module("razorlite.recipes"), self.__name__.rpartition(".")[2])
+
+    @property
+    def __signature__(self) -> Signature:
+        return signature(self._command)
 
 
 class _Package(ModuleType):
@@ -33,9 +52,12 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module 'razorlite' has no attribute {name!r}")
-        if name in _PACKAGES:
+        if name in (*_PACKAGES, "recipes"):
             return import_module(f"razorlite.{name}")
         return getattr(import_module("razorlite.recipes"), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _PACKAGES and isinstance(value, ModuleType):

@@ -1,5 +1,7 @@
 """The command line: speed of --help, one-line errors, exit codes."""
 
+import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -278,6 +280,30 @@ def test_output_to_a_closed_pipe_is_no_error():
     result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
     os.close(writer)
     assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_the_package_shows_its_functions():
+    script = (
+        "import razorlite, sys; found = dir(razorlite); assert 'torch' not in sys.modules; "
+        "print([name for name in razorlite.__all__ if name not in found])"
+    )
+    assert run("-c", script).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["search", "prune", "cost", "train", "test", "demo"])
+def test_functions_have_their_signatures(name):
+    from razorlite import recipes
+
+    shown = inspect.signature(getattr(razorlite, name))
+    assert shown == inspect.signature(getattr(recipes, name))
+    assert "kwargs" not in shown.parameters
+
+
+def test_packages_stay_packages():
+    import razorlite.search as package
+
+    assert package.Study is importlib.import_module("razorlite.search").Study
+    assert callable(package)
 
 
 def test_commands_that_are_packages_can_be_called(recipes):
