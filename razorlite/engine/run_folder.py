@@ -58,6 +58,15 @@ def claimed(path: str | Path, command: str, *, resume: bool) -> Iterator[Path]:
         lock.release()
 
 
+def check_run_folder(path: str | Path, command: str, *, resume: bool) -> None:
+    """Refuse a folder that a command may not write to, before any work; `claimed` checks it again.
+
+    Raises:
+        RunFolderError: it holds the results of another command, or of a run and `resume` is off.
+    """
+    on_main(lambda: _check(Path(path), command, resume))
+
+
 class ConfigFile(Hook):
     """Writes config.yaml once a run really starts; a refused one leaves the file as it was.
 

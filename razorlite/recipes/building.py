@@ -73,7 +73,7 @@ def build(experiment: Experiment, subnet: str | Path | None = None) -> Built:
             "the model has placeholders and the configuration no `mutator`; take one from "
             "configs/_base_/spaces by _base_"
         )
-    path = subnet or experiment.subnet
+    path = experiment.subnet if subnet is None else subnet
     if path is None:
         return Built(model, space)
     chosen = _read_subnet(path, space)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from razorlite.core.config import Config
+from razorlite.core.errors import RunFolderError
 from razorlite.recipes.experiment import Experiment
 
 
@@ -16,7 +17,13 @@ def run_folder(
         experiment: its typed form.
         work_dir: what the command line asks for.
         suffix: ends the default name, for commands that share a configuration with `train`.
+
+    Raises:
+        RunFolderError: no folder can have this name.
     """
-    if work_dir or experiment.work_dir:
-        return Path(work_dir or experiment.work_dir or "")
+    chosen = experiment.work_dir if work_dir is None else work_dir
+    if chosen is not None:
+        if not str(chosen) or "\0" in str(chosen):
+            raise RunFolderError(f"{str(chosen)!r} is no name of a run folder; choose another")
+        return Path(chosen)
     return Path("work_dirs") / (f"{config.name}_{suffix}" if suffix else config.name)

@@ -12,7 +12,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import Constraint, CostTable, cost_text
 from razorlite.engine.interrupt import stopped_at_once
 from razorlite.engine.launch import session
-from razorlite.engine.run_folder import claimed, on_main, write_config
+from razorlite.engine.run_folder import check_run_folder, claimed, on_main, write_config
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, load_trained, place
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
@@ -68,6 +68,7 @@ def search(
         stopped_at_once(lambda: _stopped(trials, folder)),
         session(experiment.device, experiment.seed) as device,
     ):
+        check_run_folder(folder, "search", resume=resume)
         built, space = _supernet(experiment)
         table = CostTable.build(space, experiment.shape)
         Constraint.parse(settings.constraints, table)  # an impossible one fails before any work

@@ -15,7 +15,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import CostTable
 from razorlite.distill import DistilledStep
 from razorlite.engine.launch import session
-from razorlite.engine.run_folder import ConfigFile, claimed, on_main
+from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
 from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
@@ -67,8 +67,9 @@ def train(
     """
     merged, experiment = read(config, overrides, subnet)
     with session(experiment.device, experiment.seed) as device:
-        built = build(experiment)
         folder = run_folder(merged, experiment, work_dir)
+        check_run_folder(folder, "train", resume=resume)
+        built = build(experiment)
         last = folder / "checkpoints" / "last.pt"
         start = begin(built, experiment, device, last if resume and last.exists() else None)
         splits = start.splits
