@@ -13,14 +13,27 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from razorlite.recipes import build_model, demo, test, train
+    from razorlite.recipes import (
+        Inferencer,
+        build_model,
+        demo,
+        export,
+        load,
+        predict,
+        test,
+        train,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "Inferencer",
     "__version__",
     "build_model",
     "cost",
     "demo",
+    "export",
+    "load",
+    "predict",
     "prune",
     "recipes",
     "search",

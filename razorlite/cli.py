@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"razorlite {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_train, _add_test, _add_search, _add_prune, _add_cost, _add_demo, _add_config):
+    for add in _COMMANDS:
         add(commands)
     return parser
 
@@ -219,6 +219,60 @@ def _add_demo(commands: Any) -> None:
     )
     _add_work_dir(parser)
     _add_resume(parser)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        _predict,
+        "find objects in images with a trained or exported model\n"
+        "SOURCE is an image, a folder, or a pattern in quotes. MODEL is a run folder, a\n"
+        "checkpoint or an exported file; of a checkpoint that does not carry its configuration\n"
+        "(a downloaded one), name both: --model CONFIG CHECKPOINT.",
+        "  razorlite predict photos/ --model runs/fcos --out found\n"
+        "  razorlite predict photo.jpg --model fcos.onnx --json",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="image, folder or pattern")
+    _add_model(parser)
+    parser.add_argument("--out", metavar="D", help="folder for pictures and predictions.json")
+    parser.add_argument(
+        "--score", type=float, default=0.3, metavar="S", help="lowest score shown (0.3)"
+    )
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images at a time")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        _export,
+        "write a trained model as one file for ONNX Runtime or libtorch\n"
+        "The file takes RGB pixels from 0 to 255 and gives boxes, scores and labels. It is run\n"
+        "and compared with PyTorch, and kept only if both agree.",
+        "  razorlite export runs/fcos --out fcos.onnx\n"
+        "  razorlite export CONFIG checkpoint.pt --format torchscript",
+    )
+    parser.add_argument(
+        "model", nargs="+", metavar="MODEL", help="run folder, checkpoint, or CONFIG CHECKPOINT"
+    )
+    _add_subnet(parser)
+    parser.add_argument("--format", choices=("onnx", "torchscript"), default="onnx")
+    parser.add_argument("--out", metavar="F", help="the file; beside the checkpoint by default")
+    parser.add_argument("--images", metavar="SOURCE", help="images to compare on; noise by default")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="run folder, checkpoint, exported file, or CONFIG CHECKPOINT",
+    )
+    _add_subnet(parser)
 
 
 def _add_config(commands: Any) -> None:
@@ -360,6 +414,44 @@ def _demo(args: argparse.Namespace) -> None:
     recipes.demo(work_dir=args.work_dir, resume=args.resume)
 
 
+def _predict(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+    from razorlite.recipes.predicting import lines
+
+    found = recipes.predict(
+        args.source,
+        *_model_words(args),
+        subnet=args.subnet,
+        out=args.out,
+        score_threshold=args.score,
+        batch_size=args.batch_size,
+    )
+    if args.json:
+        _print_json({"format": 1, "images": [one.to_dict(args.score) for one in found]}, args)
+    else:
+        print(*lines(found, args.score), sep="\n")
+
+
+def _export(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    result = recipes.export(
+        *_model_words(args),
+        format=args.format,
+        out=args.out,
+        subnet=args.subnet,
+        images=args.images,
+    )
+    _print_json(result.to_dict(), args)
+
+
+def _model_words(args: argparse.Namespace) -> list[str]:
+    """Return MODEL, or CONFIG and CHECKPOINT."""
+    if len(args.model) > 2:
+        raise RazorliteError(f"wanted MODEL, or CONFIG CHECKPOINT; got {' '.join(args.model)}")
+    return list(args.model)
+
+
 def _config_list(args: argparse.Namespace) -> None:
     from razorlite.core import shipped
 
@@ -392,3 +484,16 @@ def _print_json(figures: Any, args: argparse.Namespace) -> None:
     """Print figures once, however many processes torchrun has started."""
     if args.json and os.environ.get("RANK", "0") == "0":
         print(json.dumps(figures))
+
+
+_COMMANDS = (
+    _add_train,
+    _add_test,
+    _add_search,
+    _add_prune,
+    _add_cost,
+    _add_predict,
+    _add_export,
+    _add_demo,
+    _add_config,
+)

@@ -14,15 +14,45 @@ Where `null` is no legal value it stands for the parameter's default. Objects th
 may stand in for blocks when a configuration is given as a dict.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from razorlite.core._config_interpret import Factory, Partial, interpret
-from razorlite.core._config_load import Config, Overrides, load
+from razorlite.core._config_load import Config, Overrides, load, raise_faults
+from razorlite.core._yaml_lines import parse as parse_yaml
+from razorlite.core._yaml_lines import plain
 from razorlite.core.errors import ConfigError
 
-__all__ = ["Config", "ConfigError", "Factory", "Overrides", "Partial", "build", "check", "load"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Factory",
+    "Overrides",
+    "Partial",
+    "build",
+    "check",
+    "load",
+    "parse",
+]
 
 T = TypeVar("T")
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """Return the tree of YAML text as configurations are written; bases are not looked up.
+
+    Args:
+        text: a block of `key: value` lines.
+        name: of its source, for messages.
+
+    Raises:
+        ConfigError: all faults found, one a line.
+    """
+    faults: list[str] = []
+    tree = plain(parse_yaml(text, name, faults))
+    raise_faults(faults)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name}: wants 'key: value' lines, got {type(tree).__name__}")
+    return tree
 
 
 def check(config: Config, schema: type[object]) -> None:

@@ -1,5 +1,6 @@
 """Data sets, transforms and loaders."""
 
+from razorlite.data._batches import collate
 from razorlite.data.cifar import CifarBatchesDataset, CifarTarDataset
 from razorlite.data.classification import ImageFolderDataset
 from razorlite.data.coco import CocoDataset
@@ -8,7 +9,13 @@ from razorlite.data.faults import Fault
 from razorlite.data.images import Decoding
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.loader import Loader, build_loader
-from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Renormalise
+from razorlite.data.preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Normalise,
+    Preprocess,
+    Renormalise,
+)
 from razorlite.data.relabelling import relabelled
 from razorlite.data.repeating import ClassBalancedDataset, RepeatDataset
 from razorlite.data.shapes import ShapesDataset, write_shapes
@@ -53,6 +60,7 @@ __all__ = [
     "HSVJitter",
     "ImageFolderDataset",
     "Loader",
+    "Normalise",
     "Pad",
     "Preprocess",
     "RandomAffine",
@@ -74,6 +82,7 @@ __all__ = [
     "Transform",
     "VocDataset",
     "build_loader",
+    "collate",
     "dataset_digest",
     "image_hashes",
     "relabelled",

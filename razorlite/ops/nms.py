@@ -1,6 +1,7 @@
 """From thousands of scored candidates to the detections of an image."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import batched_nms
 
@@ -19,8 +20,9 @@ def top_candidates(
         logits: (N, A * C, H, W), sigmoid logits, anchors outermost.
         classes: C.
         score_thr: entries must have a higher sigmoid score; 0 keeps all.
-        limit: how many to return at most.
-        trim: leave out slots that are empty in every image; K then depends on the logits' values.
+        limit: how many to return.
+        trim: leave out slots that are empty in every image; without it K is `limit`, whatever the
+            logits' values and sizes.
 
     Returns:
         (N, K) scores, best first, 0 in empty slots; (N, K) labels; (N, K) anchor numbers; (N, K)
@@ -29,11 +31,12 @@ def top_candidates(
     least = _logit(score_thr)
     maps = logits.flatten(2).unflatten(1, (-1, classes))
     cells = maps.shape[3]
-    best = maps.amax(2).flatten(1)
-    chosen = best.topk(_slots(best, least, limit, trim)).indices
-    anchor, cell = chosen // cells, chosen % cells
-    rows = entries_of(logits, maps.shape[1], anchor, cell).flatten(1)
-    values, order = rows.topk(_slots(rows, least, limit, trim))
+    best, chosen = _best(maps.amax(2).flatten(1), least, limit, trim)
+    anchor = chosen // cells
+    cell = chosen - anchor * cells
+    rows = entries_of(logits, maps.shape[1], anchor, cell)
+    rows = torch.where(best[..., None] > least, rows, -torch.inf).flatten(1)
+    values, order = _best(rows, least, limit, trim)
     scores = torch.where(values > least, values.float().sigmoid(), 0.0)
     place = order // classes
     return scores, order % classes, anchor.gather(1, place), cell.gather(1, place)
@@ -49,7 +52,7 @@ def entries_of(maps: Tensor, per_cell: int, anchor: Tensor, cell: Tensor) -> Ten
         cell: (N, K) cell numbers, row by row.
     """
     rows = maps.flatten(2).unflatten(1, (per_cell, -1))
-    image = torch.arange(len(maps), device=maps.device)[:, None]
+    image = torch.arange(maps.shape[0], device=maps.device)[:, None]
     return rows[image, anchor, :, cell]
 
 
@@ -118,10 +121,13 @@ def soft_suppress(
     return torch.stack(taken), torch.stack(final)
 
 
-def _slots(values: Tensor, least: float, limit: int, trim: bool) -> int:
-    """Return how many of (N, M) values to take: `limit`, or as many as some image has."""
-    limit = min(limit, values.shape[1])
-    return min(limit, int((values > least).sum(1).max())) if trim else limit
+def _best(values: Tensor, least: float, limit: int, trim: bool) -> tuple[Tensor, Tensor]:
+    """Return the largest of (N, M) values and their places, (N, K) each, see `top_candidates`."""
+    if trim:
+        count = int((values > least).sum(1).max()) if values.numel() else 0
+        return values.topk(min(limit, count))
+    found = F.pad(values, (0, limit), value=-torch.inf).topk(limit)
+    return found.values, found.indices.clamp(max=values.shape[1] - 1)
 
 
 def _logit(score: float) -> float:

@@ -68,7 +68,7 @@ def _best_of_level(
     logits: Tensor, deltas: Tensor, anchors: Tensor, means: Four, stds: Four, limit: int
 ) -> tuple[Tensor, Tensor]:
     """Return (N, K, 4) boxes and (N, K) scores of one level of all images, best first."""
-    scores, _, anchor, cell = top_candidates(logits, 1, 0.0, limit)
+    scores, _, anchor, cell = top_candidates(logits, 1, 0.0, limit, trim=True)
     per_cell = logits.shape[1]
     codes = entries_of(deltas, per_cell, anchor, cell).float()
     return deltas_to_boxes(anchors[cell * per_cell + anchor], codes, means, stds), scores

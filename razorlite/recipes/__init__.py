@@ -1,11 +1,27 @@
-"""What each command does, as functions: train, test, search, prune, cost, demo."""
+"""What each command does, as functions: train, test, search, prune, cost, predict, export, demo."""
 
 from razorlite.recipes.building import build_model
 from razorlite.recipes.demonstration import demo
 from razorlite.recipes.experiment import load_config
+from razorlite.recipes.exporting import export
+from razorlite.recipes.loading import Inferencer, load
 from razorlite.recipes.measuring import cost, test
+from razorlite.recipes.predicting import predict
 from razorlite.recipes.pruning import prune
 from razorlite.recipes.searching import search
 from razorlite.recipes.training import train
 
-__all__ = ["build_model", "cost", "demo", "load_config", "prune", "search", "test", "train"]
+__all__ = [
+    "Inferencer",
+    "build_model",
+    "cost",
+    "demo",
+    "export",
+    "load",
+    "load_config",
+    "predict",
+    "prune",
+    "search",
+    "test",
+    "train",
+]

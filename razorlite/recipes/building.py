@@ -55,12 +55,12 @@ def build_model(config: ConfigLike, overrides: Overrides = ()) -> nn.Module:
     return build(read(config, overrides)[1]).model
 
 
-def build(experiment: Experiment, subnet: str | Path | None = None) -> Built:
+def build(experiment: Experiment, subnet: str | Path | Subnet | None = None) -> Built:
     """Build an experiment's model.
 
     Args:
         experiment: the configuration.
-        subnet: a subnet file instead of the configuration's.
+        subnet: a subnet or its file instead of the configuration's.
 
     Raises:
         ConfigError: the model has placeholders, and there is no mutator.
@@ -85,7 +85,7 @@ def build(experiment: Experiment, subnet: str | Path | None = None) -> Built:
 
 
 def slimmed(
-    model: nn.Module, subnet: Subnet, experiment: Experiment, path: str | Path
+    model: nn.Module, subnet: Subnet, experiment: Experiment, path: str | Path | Subnet
 ) -> nn.Module:
     """Return the model with only the channels that a subnet file keeps.
 
@@ -167,13 +167,15 @@ def is_supernet_checkpoint(path: str | Path) -> bool:
     return any(".choices." in name for name in tensor_names(read_checkpoint(path)))
 
 
-def _read_subnet(path: str | Path, space: SearchSpace | None) -> Subnet:
-    subnet = Subnet.load(path)
-    if space is not None:
-        return Subnet.load(path, space)
-    if subnet.choices:
+def _read_subnet(subnet: str | Path | Subnet, space: SearchSpace | None) -> Subnet:
+    """Return a subnet, checked against the space if there is one."""
+    if not isinstance(subnet, Subnet):
+        chosen = Subnet.load(subnet, space)
+    else:
+        chosen = subnet if space is None else space.resolve(subnet)
+    if chosen.choices and space is None:
         raise SubnetError(
-            f"{path} chooses operations, but the configuration has no `mutator`; use the "
+            f"{subnet} chooses operations, but the configuration has no `mutator`; use the "
             f"supernet's configuration, or a subnet file that pruning wrote"
         )
-    return subnet
+    return chosen

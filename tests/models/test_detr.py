@@ -142,7 +142,7 @@ def _no_activation_in_front_of_the_boxes(model: DETR) -> None:
 def test_maps_leave_the_tolerance_when_a_part_is_wrong(spoil: Callable[[DETR], None], case, maps):
     model, known = deepcopy(case[0]), case[1]
     spoil(model)
-    logits, boxes = model.decode(maps[-1], torch.ones_like(maps[-1][:, 0]), None)
+    logits, boxes = model.transform(maps[-1], torch.ones_like(maps[-1][:, 0]), None)
     errors = golden.map_errors({"raw.0": logits, "raw.1": boxes}, known)
     assert max(errors.values()) > 2 * golden.MAP_TOLERANCE
 
@@ -182,11 +182,11 @@ def test_padding_does_not_change_what_is_seen():
     """With positions and attention cut to the image, only the backbone sees the padding."""
     model = small_detr().eval()
     x = torch.randn(1, 32, 4, 5)
-    whole = model.decode(x, torch.ones(1, 4, 5), None)
+    whole = model.transform(x, torch.ones(1, 4, 5), None)
     padded = torch.nn.functional.pad(x, (0, 3, 0, 2), value=7.0)
     inside = torch.zeros(1, 6, 8, dtype=torch.bool)
     inside[:, :4, :5] = True
-    for got, want in zip(model.decode(padded, inside, ~inside.flatten(1)), whole, strict=True):
+    for got, want in zip(model.transform(padded, inside, ~inside.flatten(1)), whole, strict=True):
         assert_close(got, want, atol=1e-5, rtol=1e-4)
 
 

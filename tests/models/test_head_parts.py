@@ -99,7 +99,7 @@ def test_decoding_has_fixed_shapes_and_is_what_is_predicted(name):
     head = _head(name)
     raw, frames = _raw(head), [Frame(SIZE, SIZE), Frame((60, 80), (60, 80))]
     boxes, scores, labels = head.decode(raw, sizes_of(frames))
-    slots = sum(min(50, x[0].numel()) for x in raw[0])
+    slots = 50 * len(raw[0])
     assert (boxes.shape, scores.shape, labels.shape) == ((2, slots, 4), (2, slots), (2, slots))
     assert boxes[1, :, 2].max() <= 80
     assert boxes[1, :, 3].max() <= 60
@@ -117,7 +117,7 @@ def test_decoding_has_fixed_shapes_and_is_what_is_predicted(name):
 @torch.no_grad()
 def test_decoding_equals_a_loop_over_all_entries(name):
     """Every anchor, cell and class in turn, as slow as it can be."""
-    head = _head(name, PostProcess(score_thr=0.8, nms_pre=10**6, iou_threshold=None))
+    head = _head(name, PostProcess(score_thr=0.8, nms_pre=3000, iou_threshold=None))
     raw = _raw(head, images=1)
     boxes, scores, labels = (x[0] for x in head.decode(raw, sizes_of([Frame(SIZE, SIZE)])))
     expected = []

@@ -34,7 +34,8 @@ def test_candidates_are_those_above_the_threshold_best_first():
     assert cell.tolist() == [[2, 1, 3]]
     assert [part.shape for part in top_candidates(logits, 2, 0.05, 2)] == [(1, 2)] * 4
     assert [part.shape for part in top_candidates(logits, 2, 1.0, 2, trim=True)] == [(1, 0)] * 4
-    assert top_candidates(logits, 2, 0.0, 99)[0].shape == (1, 16)
+    assert top_candidates(logits, 2, 0.0, 99, trim=True)[0].shape == (1, 16)
+    assert top_candidates(logits, 2, 0.0, 99)[0].shape == (1, 99)
 
 
 def test_slots_without_a_candidate_score_0():

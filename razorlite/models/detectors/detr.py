@@ -9,6 +9,7 @@ from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.detr_head import DETRHead
+from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
 from razorlite.structures import Detections, Frame, Target, whole_frames
 
@@ -61,9 +62,9 @@ class DETR(Detector):
         Boxes are cx, cy, w, h in parts of the image; images have no padding here.
         """
         x = self.features(images)[-1]
-        return self.decode(x, torch.ones_like(x[:, 0]), None)
+        return self.transform(x, torch.ones_like(x[:, 0]), None)
 
-    def decode(self, x: Tensor, inside: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor]:
+    def transform(self, x: Tensor, inside: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return what `forward` does, for a (N, D, H, W) map.
 
         Args:
@@ -88,6 +89,15 @@ class DETR(Detector):
         frames = frames or whole_frames(images)
         return self.bbox_head.predict(self._raw(images, [f.size for f in frames]), frames)
 
+    def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what every query finds; images have no padding here, and boxes fill `sizes`."""
+        return self.bbox_head.decode(self(images), sizes)
+
+    @property
+    def post_process(self) -> PostProcess:
+        """The head's settings."""
+        return self.bbox_head.post_process
+
     def _raw(self, images: Tensor, sizes: Sequence[Size]) -> tuple[Tensor, Tensor]:
         """Return what `forward` does, with the padding beyond `sizes` left out of sight."""
         whole = _size(images)
@@ -95,7 +105,7 @@ class DETR(Detector):
             return self(images)
         x = self.features(images)[-1]
         inside = inside_cells((x.shape[-2], x.shape[-1]), whole, sizes).to(x.device)
-        return self.decode(x, inside, ~inside.flatten(1))
+        return self.transform(x, inside, ~inside.flatten(1))
 
 
 def inside_cells(cells: Size, whole: Size, sizes: Sequence[Size]) -> Tensor:

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from razorlite.core.errors import ExportError
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import DenseHead
+from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.structures import Detections, Frame, Target, whole_frames
 
 
@@ -42,6 +44,31 @@ class Detector(nn.Module):
                 there is no padding, and `images` are the original ones.
         """
         raise NotImplementedError
+
+    def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return candidates in tensors of fixed shapes, which can be exported.
+
+        Args:
+            images: (N, 3, H, W).
+            sizes: (N, 2) height and width in pixels of each image, without padding.
+
+        Returns:
+            (N, K, 4) boxes in pixels of `images`, clipped; (N, K) scores, 0 in empty slots; (N, K)
+            labels. Overlaps are not suppressed yet, see `post_process`.
+
+        Raises:
+            ExportError: this kind of detector has no such form.
+        """
+        raise _no_fixed_shapes(self)
+
+    @property
+    def post_process(self) -> PostProcess:
+        """What is kept of the candidates.
+
+        Raises:
+            ExportError: as `decode`.
+        """
+        raise _no_fixed_shapes(self)
 
 
 @register()
@@ -81,6 +108,15 @@ class SingleStageDetector(Detector):
         """Return the head's detections, in pixels of the original images."""
         return self.bbox_head.predict(self(images), frames or whole_frames(images))
 
+    def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the head's candidates."""
+        return self.bbox_head.decode(self(images), sizes)
+
+    @property
+    def post_process(self) -> PostProcess:
+        """The head's settings."""
+        return self.bbox_head.post_process
+
 
 @register()
 class RetinaNet(SingleStageDetector):
@@ -114,6 +150,22 @@ class RTMDetIns(SingleStageDetector):
     `forward` returns class logits, box distances and mask kernels per level, and one map of
     mask features.
     """
+
+    @property
+    def post_process(self) -> PostProcess:
+        """Refuse: candidates in tensors of fixed shapes would lack their masks.
+
+        Raises:
+            ExportError: always.
+        """
+        raise _no_fixed_shapes(self)
+
+
+def _no_fixed_shapes(model: nn.Module) -> ExportError:
+    return ExportError(
+        f"{type(model).__name__} cannot be exported: one-stage detectors without masks and DETR "
+        f"can, whose detections are tensors of fixed shapes"
+    )
 
 
 def _size(images: Tensor) -> tuple[int, int]:

@@ -94,7 +94,7 @@ class DenseHead(ClassHead):
 
         Returns:
             (N, K, 4) boxes in pixels, clipped to the images; (N, K) scores, 0 in empty slots;
-            (N, K) labels. K is `post_process.nms_pre`, or all there is, of each level.
+            (N, K) labels. K is `post_process.nms_pre` times the levels.
         """
         found = self.candidates(raw, sizes)
         return found.boxes, found.scores, found.labels

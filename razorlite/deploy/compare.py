@@ -1,0 +1,98 @@
+"""Whether two runtimes find the same in an image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from razorlite.core.errors import ExportError
+
+BOX_TOLERANCE = 0.1  # pixels
+SCORE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two runtimes are apart.
+
+    Attributes:
+        found: how many detections or probabilities were compared.
+        box: greatest difference of a box's side in pixels.
+        score: greatest difference of a score.
+    """
+
+    found: int = 0
+    box: float = 0.0
+    score: float = 0.0
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        return Agreement(
+            self.found + other.found, max(self.box, other.box), max(self.score, other.score)
+        )
+
+
+def agreement(expected: Sequence[Tensor], got: Sequence[Tensor], where: str) -> Agreement:
+    """Compare what two runtimes give for one batch.
+
+    Detections are matched by label, box and score: equal scores may come in any order, and those
+    that score within the tolerance of the last one kept may be left out by either.
+
+    Args:
+        expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels; or (N, C) probabilities.
+        got: the same of the other.
+        where: names the batch in messages.
+
+    Raises:
+        ExportError: shapes differ, or something lies beyond the tolerances.
+    """
+    shapes = [tuple(x.shape) for x in expected], [tuple(x.shape) for x in got]
+    if shapes[0] != shapes[1]:
+        raise ExportError(f"{where}: PyTorch gives {shapes[0]}, the exported file {shapes[1]}")
+    if len(expected) == 1:
+        return _probabilities(expected[0], got[0], where)
+    total = Agreement()
+    for image in range(len(expected[0])):
+        mine, theirs = [x[image] for x in expected], [x[image] for x in got]
+        total += _matched(mine, theirs, f"{where}, image {image}: the file lacks")
+        total += _matched(theirs, mine, f"{where}, image {image}: only the file has")
+    return total
+
+
+def _probabilities(expected: Tensor, got: Tensor, where: str) -> Agreement:
+    apart = float((expected - got).abs().max())
+    if not apart <= SCORE_TOLERANCE:
+        raise ExportError(
+            f"{where}: probabilities differ by {apart:.2g}, more than {SCORE_TOLERANCE:g}"
+        )
+    return Agreement(len(expected), 0.0, apart)
+
+
+def _matched(some: Sequence[Tensor], others: Sequence[Tensor], what: str) -> Agreement:
+    """Find a partner for each detection of one side."""
+    boxes, scores, labels = (x[some[1] > 0] for x in some)
+    if not len(scores):
+        return Agreement()
+    apart = (boxes[:, None] - others[0][None]).abs().amax(-1)
+    differ = (scores[:, None] - others[1][None]).abs()
+    fits = (apart <= BOX_TOLERANCE) & (differ <= SCORE_TOLERANCE)
+    fits &= (labels[:, None] == others[2][None]) & (others[1] > 0)
+    sure = scores > scores.min() + 2 * SCORE_TOLERANCE
+    lonely = sure & ~fits.any(1)
+    if lonely.any():
+        i = int(lonely.nonzero()[0])
+        box = [round(float(v), 2) for v in boxes[i]]
+        raise ExportError(
+            f"{what} the detection of label {int(labels[i])} with score {float(scores[i]):.4f} at "
+            f"{box}, within {BOX_TOLERANCE:g} pixels and {SCORE_TOLERANCE:g} of score"
+        )
+    inside = fits.any(1)
+    if not inside.any():
+        return Agreement()
+    nearest = torch.where(fits, apart + differ, torch.inf)[inside].argmin(1)
+    rows = torch.arange(len(nearest))
+    return Agreement(
+        int(inside.sum()),
+        float(apart[inside][rows, nearest].max()),
+        float(differ[inside][rows, nearest].max()),
+    )

@@ -1,0 +1,161 @@
+"""Files for other runtimes, kept only if they give what PyTorch gives."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from razorlite.core.errors import ExportError
+from razorlite.core.files import make_folder
+from razorlite.deploy.compare import Agreement, agreement
+from razorlite.deploy.graph import Deployed
+from razorlite.deploy.runtimes import needed, open_file
+
+Format = Literal["onnx", "torchscript"]
+SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torchscript": ".torchscript"}
+OPSET = 18
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how it was checked.
+
+    Attributes:
+        path: the file.
+        format: onnx or torchscript.
+        images: shapes (N, 3, H, W) it was compared with PyTorch on.
+        agreement: how far both were apart at most.
+    """
+
+    path: Path
+    format: Format
+    images: tuple[tuple[int, ...], ...]
+    agreement: Agreement
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "bytes": self.path.stat().st_size,
+            "images": [list(shape) for shape in self.images],
+            "compared": self.agreement.found,
+            "box_difference": self.agreement.box,
+            "score_difference": self.agreement.score,
+        }
+
+
+def export(
+    model: Deployed,
+    path: str | Path,
+    *,
+    format: Format = "onnx",
+    images: Sequence[Tensor],
+    meta: Mapping[str, str] | None = None,
+) -> Exported:
+    """Write a file, run it, compare with PyTorch, and keep it if both agree.
+
+    The file takes batches of any number of images of any one size.
+
+    Args:
+        model: what is written; on the CPU.
+        path: where to; a file of that name is replaced.
+        format: "onnx" or "torchscript".
+        images: batches (N, 3, H, W) to compare on; the first also serves as the example. Give
+            several sizes and numbers of images.
+        meta: plain texts that are kept in the file.
+
+    Raises:
+        ExportError: a package is missing, the model cannot be written, or the file gives something
+            else; there is no file then, and one that was there stays as it was.
+        RunFolderError: the folder cannot be written.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    draft = path.with_name(f".{path.name}.{os.getpid()}{SUFFIXES[format]}")
+    model = model.eval()
+    try:
+        with torch.no_grad(), _quiet():
+            _WRITERS[format](model, draft, images[0], dict(meta or {}))
+            result = _check(model, draft, images)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return Exported(path, format, tuple(tuple(x.shape) for x in images), result)
+
+
+def _check(model: Deployed, path: Path, images: Sequence[Tensor]) -> Agreement:
+    run = open_file(path)
+    total = Agreement()
+    for batch in images:
+        shape = " x ".join(map(str, batch.shape))
+        total += agreement(model(batch), run(batch), f"images {shape}")
+    return total
+
+
+def _write_onnx(model: Deployed, path: Path, example: Tensor, meta: Mapping[str, str]) -> None:
+    onnx = needed("onnx")
+    needed("onnxscript")
+    # A dimension of 1 would be taken for a constant.
+    example = example if len(example) > 1 else torch.cat((example, example))
+    free = torch.export.Dim.DYNAMIC  # type: ignore[attr-defined]
+    try:
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: free, 2: free, 3: free},),
+            input_names=["images"],
+            output_names=list(model.outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    except Exception as error:
+        raise ExportError(f"the model cannot be written as ONNX: {_reason(error)}") from error
+    assert program is not None
+    proto = program.model_proto
+    for name, value in meta.items():
+        proto.metadata_props.add(key=name, value=value)
+    onnx.save(proto, str(path))
+
+
+def _write_torchscript(
+    model: Deployed, path: Path, example: Tensor, meta: Mapping[str, str]
+) -> None:
+    try:
+        script = torch.jit.trace(model, (example,), check_trace=False)
+        torch.jit.save(script, str(path), _extra_files=dict(meta))
+    except Exception as error:
+        raise ExportError(f"the model cannot be traced: {_reason(error)}") from error
+
+
+_WRITERS: dict[str, Any] = {"onnx": _write_onnx, "torchscript": _write_torchscript}
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what was wrong in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what exporters tell about their own insides."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,137 @@
+"""Running exported files."""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.errors import CheckpointError, ExportError
+from razorlite.structures import Detections, Frame
+
+Run = Callable[[Tensor], tuple[Tensor, ...]]
+SUFFIXES = (".onnx", ".torchscript")
+
+
+def needed(package: str) -> Any:
+    """Return a package of the export extra.
+
+    Raises:
+        ExportError: it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise ExportError(
+            f"{package} is not installed; run: pip install 'razorlite[export]'"
+        ) from error
+
+
+def open_file(path: str | Path, threads: int = 0) -> Run:
+    """Return an exported file as a function of images (N, 3, H, W) on the CPU.
+
+    Args:
+        path: an .onnx or .torchscript file.
+        threads: that ONNX Runtime computes with; its own choice by default.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        ExportError: a package is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no file {path}; check the path")
+    return _open_onnx(path, threads) if path.suffix == ".onnx" else _open_torchscript(path)
+
+
+def read_meta(path: str | Path) -> dict[str, str]:
+    """Return the texts that `razorlite.deploy.export` kept in a file.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        ExportError: a package is missing.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx":
+        return dict(_session(path, 1).get_modelmeta().custom_metadata_map)
+    extra = {META_NAME: ""}
+    _script(path, extra)
+    return {name: text for name, text in extra.items() if text}
+
+
+META_NAME = "razorlite.json"
+
+
+class FileModel(nn.Module):
+    """An exported detector or classifier with the face of one in PyTorch: it has `predict`.
+
+    Args:
+        path: an .onnx or .torchscript file that takes pixels from 0 to 255.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self._run = open_file(path)
+
+    def predict(self, images: Tensor, frames: Sequence[Frame]) -> list[Any]:
+        """Return the detections of each image in pixels of the original, or (C,) probabilities.
+
+        Args:
+            images: (N, 3, H, W) RGB pixels from 0 to 255.
+            frames: where each image lies in its padding, and how large it was before.
+        """
+        return [self._one(x, frame) for x, frame in zip(images, frames, strict=True)]
+
+    def _one(self, image: Tensor, frame: Frame) -> Any:
+        height, width = frame.size
+        outputs = [x[0] for x in self._run(image[None, :, :height, :width])]
+        if len(outputs) == 1:
+            return outputs[0]
+        boxes, scores, labels = (x[outputs[1] > 0] for x in outputs)
+        return Detections(frame.to_original(boxes), scores, labels)
+
+
+def _open_onnx(path: Path, threads: int) -> Run:
+    session = _session(path, threads)
+    name = session.get_inputs()[0].name
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        outputs = session.run(None, {name: images.contiguous().numpy()})
+        return tuple(torch.from_numpy(x) for x in outputs)
+
+    return run
+
+
+def _session(path: Path, threads: int) -> Any:
+    runtime = needed("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has error classes of its own, without a common base
+        first = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path} is no ONNX file that can be run: {first}") from error
+
+
+def _open_torchscript(path: Path) -> Run:
+    script = _script(path, {})
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return tuple(script(images))
+
+    return run
+
+
+def _script(path: Path, extra: dict[str, str]) -> Any:
+    try:
+        script = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path} is no TorchScript file: {first}") from error
+    for name, text in extra.items():
+        extra[name] = text.decode() if isinstance(text, bytes) else text
+    return script

@@ -1,0 +1,97 @@
+"""The command `export`: a file for another runtime, checked against PyTorch."""
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from razorlite.core.errors import ConfigError
+from razorlite.deploy import Deployed, Exported
+from razorlite.deploy import export as write
+from razorlite.deploy.export import SUFFIXES, Format
+from razorlite.deploy.runtimes import META_NAME
+from razorlite.recipes.loading import Inferencer
+
+_log = logging.getLogger("razorlite")
+_STEP = 32  # pixels between the sizes that are compared
+
+
+def export(
+    model: str | Path,
+    checkpoint: str | Path | None = None,
+    *,
+    format: Format = "onnx",
+    out: str | Path | None = None,
+    subnet: str | Path | None = None,
+    images: str | Path | None = None,
+) -> Exported:
+    """Write a trained model as one file for ONNX Runtime or libtorch, and check what it gives.
+
+    The file takes RGB pixels from 0 to 255, float (N, 3, H, W), of any number and size, and gives
+    boxes (N, K, 4) in pixels, scores (N, K), 0 in empty slots, and labels (N, K); of a classifier,
+    probabilities (N, C). Class names and the configuration travel in it. It is kept only if
+    detections are those of PyTorch on several sizes and numbers of images.
+
+    Args:
+        model: a run folder, a checkpoint, or a configuration.
+        checkpoint: weights, where `model` is a configuration.
+        format: "onnx" or "torchscript".
+        out: the file; beside the checkpoint by default.
+        subnet: a subnet file.
+        images: an image, folder or pattern to compare on; noise by default.
+
+    Raises:
+        CheckpointError: the model cannot be read or does not say enough.
+        ConfigError: the model is an exported file already, or its settings cannot be exported.
+        ExportError: the file cannot be written, or does not give what PyTorch gives.
+    """
+    loaded = Inferencer(model, checkpoint, subnet=subnet, device="cpu")
+    if loaded.path.suffix in SUFFIXES.values():
+        raise ConfigError(f"{loaded.path} is an exported file already; name a checkpoint")
+    path = Path(out) if out is not None else loaded.path.with_suffix(SUFFIXES[format])
+    deployed = Deployed(loaded.model, loaded.preprocess)
+    result = write(
+        deployed,
+        path,
+        format=format,
+        images=_examples(loaded, images),
+        meta={META_NAME: json.dumps(loaded.card.to_meta(), ensure_ascii=False)},
+    )
+    _log.info("%s", describe(result))
+    return result
+
+
+def describe(result: Exported) -> str:
+    """Return a line on what was written and how it was checked."""
+    own, size = result.agreement, result.path.stat().st_size / 2**20
+    shapes = ", ".join("x".join(map(str, shape)) for shape in result.images)
+    apart = f"boxes within {own.box:.2g} pixels, scores within {own.score:.2g}"
+    return (
+        f"wrote {result.path} ({result.format}, {size:.1f} MiB); {own.found} outputs on images of "
+        f"{shapes} agree with PyTorch: {apart}"
+    )
+
+
+def _examples(loaded: Inferencer, images: str | Path | None) -> list[Tensor]:
+    """Return batches of pixels: the configured size and two others, one image and several."""
+    height, width = loaded.experiment.shape
+    sizes = [(2, height, width), (1, height + _STEP, width), (4, height, width + 2 * _STEP)]
+    noise = torch.Generator().manual_seed(0)
+    batches = [torch.randint(0, 256, (n, 3, h, w), generator=noise).float() for n, h, w in sizes]
+    if images is None:
+        return batches
+    return [_resized(loaded, images, batch) for batch in batches]
+
+
+def _resized(loaded: Inferencer, images: str | Path, like: Tensor) -> Tensor:
+    """Return real images at the size and number of a batch."""
+    found = loaded.pixels(images, limit=len(like))
+    chosen = [found[i % len(found)] for i in range(len(like))]
+    size = like.shape[-2:]
+    scaled = [
+        torch.nn.functional.interpolate(x[None].float(), size, mode="bilinear", antialias=True)
+        for x in chosen
+    ]
+    return torch.cat(scaled).round().clamp(0, 255)

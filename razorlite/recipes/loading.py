@@ -1,0 +1,174 @@
+"""From what training and exporting leave to a model that is ready to be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from razorlite.core import config as core_config
+from razorlite.core.config import Config
+from razorlite.core.errors import CheckpointError
+from razorlite.data import Preprocess, Transform
+from razorlite.deploy import FileModel, Predictor, read_meta
+from razorlite.deploy.runtimes import META_NAME, SUFFIXES
+from razorlite.engine.launch import DeviceChoice, choose_device
+from razorlite.recipes.building import build, load_trained
+from razorlite.recipes.card import ModelCard, read_card
+from razorlite.recipes.experiment import Experiment, read
+from razorlite.space import Subnet
+
+_PIXELS = Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+_USED = ("model", "data", "mutator", "prune", "shape")
+
+
+class Inferencer(Predictor):
+    """A trained or exported model by its file, ready to predict; see `Predictor`.
+
+    Args:
+        model: a run folder (best.pt in it, else last.pt), a checkpoint, an exported file; or, with
+            `checkpoint`, a configuration file or the name of a shipped one.
+        checkpoint: weights of the configuration's model.
+        subnet: a subnet file instead of the configuration's or the checkpoint's.
+        device: auto, cpu or cuda; exported files run on the CPU.
+
+    Attributes:
+        card: what the file says of the model.
+        experiment: its configuration.
+        path: its file.
+
+    Raises:
+        CheckpointError: there is no such file, it cannot be read, or does not say enough.
+        ConfigError: the configuration is wrong.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        checkpoint: str | Path | None = None,
+        *,
+        subnet: str | Path | None = None,
+        device: DeviceChoice = "auto",
+    ) -> None:
+        if checkpoint is not None:
+            self.path = Path(checkpoint)
+            self.experiment = read(model)[1]
+            parts = self._trained(subnet or self.experiment.subnet, device)
+        else:
+            self.path = _file(Path(model))
+            exported = self.path.suffix in SUFFIXES
+            self.card = _card_in(self.path) if exported else read_card(self.path)
+            self.experiment = core_config.build(_config_of(self.card, self.path), Experiment)
+            parts = (
+                self._exported() if exported else self._trained(subnet or self.card.subnet, device)
+            )
+        super().__init__(**parts, transforms=_transforms(self.experiment))
+
+    def _exported(self) -> dict[str, Any]:
+        classes = self.card.classes or ()
+        return {"model": FileModel(self.path), "classes": classes, "preprocess": _PIXELS}
+
+    def _trained(self, subnet: str | Path | Subnet | None, device: DeviceChoice) -> dict[str, Any]:
+        built = build(self.experiment, subnet)
+        if built.is_supernet:
+            raise CheckpointError(f"{self.path} is of a supernet; name a path of it by --subnet")
+        self.card = load_trained(built, self.path, self.experiment)
+        data = self.experiment.data
+        preprocess = self.card.preprocess or (data.preprocess if data is not None else None)
+        if preprocess is None:
+            raise CheckpointError(
+                f"{self.path} does not say what its images went through; add a `data` block with "
+                f"mean and std to the configuration"
+            )
+        return {
+            "model": built.model,
+            "classes": self.card.classes or _numbers(built.model),
+            "preprocess": preprocess,
+            "device": choose_device(device),
+        }
+
+
+def load(
+    model: str | Path,
+    checkpoint: str | Path | None = None,
+    *,
+    subnet: str | Path | None = None,
+    device: DeviceChoice = "auto",
+) -> Inferencer:
+    """Return a trained or exported model, ready to predict; takes what `Inferencer` takes."""
+    return Inferencer(model, checkpoint, subnet=subnet, device=device)
+
+
+def _card_in(path: Path) -> ModelCard:
+    """Return what an exported file says of its model."""
+    try:
+        return ModelCard.from_meta(json.loads(read_meta(path).get(META_NAME, "")), path)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} does not say what it holds; write it by razorlite export"
+        ) from error
+
+
+def _file(path: Path) -> Path:
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        raise CheckpointError(f"{path} is a configuration; name a checkpoint as well")
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(
+            f"no run folder or file {path}; with the name of a configuration, name a checkpoint "
+            f"as well"
+        )
+    for name in ("checkpoints/best.pt", "checkpoints/last.pt"):
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"{path} holds no checkpoints/best.pt or last.pt; is it a run folder?")
+
+
+def _config_of(card: ModelCard, path: Path) -> Config:
+    """Return the part of the configuration a file carries that using the model needs."""
+    if not card.config:
+        raise CheckpointError(
+            f"{path} does not carry its configuration; name that as well: CONFIG {path}"
+        )
+    tree = core_config.parse(card.config, str(path))
+    own = [*(tree.get("custom_imports") or []), *_dotted_types(tree.get("model"))]
+    if own:
+        raise CheckpointError(
+            f"{path} needs {', '.join(map(str, own))}, and a file may not run code; if you trust "
+            f"it, name its configuration as well: CONFIG {path}"
+        )
+    return core_config.load({name: _untrained(tree[name]) for name in _USED if name in tree})
+
+
+def _dotted_types(value: Any) -> list[str]:
+    """Return the types in a block that are paths of the user's own modules."""
+    if isinstance(value, Mapping):
+        own = [str(value["type"])] if "." in str(value.get("type", "")) else []
+        return own + [kind for part in value.values() for kind in _dotted_types(part)]
+    return (
+        [kind for part in value for kind in _dotted_types(part)] if isinstance(value, list) else []
+    )
+
+
+def _untrained(value: Any) -> Any:
+    """Return a block without weights to start from: the checkpoint has them all."""
+    if isinstance(value, Mapping):
+        return {key: _untrained(part) for key, part in value.items() if key != "pretrained"}
+    return [_untrained(part) for part in value] if isinstance(value, list) else value
+
+
+def _transforms(experiment: Experiment) -> list[Transform]:
+    """Return what is done to images in evaluation."""
+    data = experiment.data
+    parts = [] if data is None else [data.test, data.val, data.search]
+    return next((list(part.transforms) for part in parts if part is not None), [])
+
+
+def _numbers(model: nn.Module) -> list[str]:
+    """Return numbers in the place of classes that are not known."""
+    counts = [int(getattr(module, "num_classes", 0)) for module in model.modules()]
+    return [str(number) for number in range(max(counts, default=0))]

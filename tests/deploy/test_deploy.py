@@ -1,0 +1,282 @@
+"""Predictions and exported files of small models with weights drawn at random."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn, tensor
+from torch.testing import assert_close
+
+from razorlite import recipes
+from razorlite.cli import main
+from razorlite.core import config as core_config
+from razorlite.core.errors import CheckpointError, ConfigError, DataError, ExportError
+from razorlite.data import Preprocess, Resize
+from razorlite.deploy import Deployed, Predictor, agreement, export, open_file, pictures, read_meta
+from razorlite.deploy.graph import kept
+from razorlite.deploy.runtimes import META_NAME
+from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.models.tasks.postprocess import PostProcess
+from razorlite.recipes import build_model, load
+from razorlite.recipes.card import ModelCard
+from razorlite.structures import Frame
+
+CONFIG = """\
+model:
+  type: FCOS
+  backbone: {type: ShuffleNetV2, width: 0.5, out_indices: [0]}
+  bbox_head:
+    type: FCOSHead
+    num_classes: 2
+    in_channels: 48
+    feat_channels: 8
+    stacked_convs: 0
+    norm: null
+    strides: [8]
+    post_process: {score_thr: 0.02, max_per_img: 20, iou_threshold: 0.3}
+data:
+  mean: [10.0, 20.0, 30.0]
+  std: [40.0, 50.0, 60.0]
+  channels: bgr
+  pad_multiple: 32
+  test: {dataset: {type: ShapesDataset}, transforms: [{type: Resize, size: [64, 96]}]}
+shape: [64, 96]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder whose model says something everywhere."""
+    folder = tmp_path_factory.mktemp("run")
+    tree = core_config.parse(CONFIG, "config")
+    torch.manual_seed(0)
+    model = build_model(tree)
+    nn.init.normal_(model.bbox_head.conv_cls.weight, std=0.5)
+    card = ModelCard(
+        model="FCOS",
+        classes=("cat", "dog"),
+        preprocess=Preprocess(
+            **{k: tree["data"][k] for k in ("mean", "std", "channels", "pad_multiple")}
+        ),
+        config=CONFIG,
+    )
+    content = {"model": model.state_dict(), "meta": card.to_meta()}
+    (folder / "checkpoints").mkdir()
+    save_checkpoint(folder / "checkpoints" / "best.pt", content)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images of different kinds and sizes, and a file that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (80, 120)), ("b.png", (64, 96))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    Image.fromarray(rng.integers(0, 256, (50, 70), dtype=np.uint8)).save(folder / "grey.png")
+    (folder / "no.jpg").write_bytes(b"not an image")
+    return folder
+
+
+def test_a_run_folder_is_all_that_is_needed(run, photos):
+    inferencer = load(run, device="cpu")
+    found = inferencer(photos)
+    assert [Path(one.name).name for one in found] == ["a.jpg", "b.png", "grey.png", "no.jpg"]
+    assert [bool(one.fault) for one in found] == [False, False, False, True]
+    assert [one.size for one in found[:3]] == [(80, 120), (64, 96), (50, 70)]
+    assert inferencer.classes == ("cat", "dog")
+    assert all(len(one.detections) > 0 for one in found[:3])
+
+
+def test_predictions_are_those_of_the_model_by_hand(run, photos):
+    """Resize, blue first, normalise, predict, back to the size of the file."""
+    inferencer = load(run, device="cpu")
+    (found,) = inferencer(photos / "a.jpg")
+    pixels = tensor(np.asarray(Image.open(photos / "a.jpg"))).permute(2, 0, 1)
+    small, _ = Resize(size=(64, 96))(pixels, 0)
+    mean, std = (tensor(v).view(3, 1, 1) for v in ([10.0, 20, 30], [40.0, 50, 60]))
+    batch = ((small.flip(0) - mean) / std)[None]
+    with torch.no_grad():
+        (want,) = inferencer.model.eval().predict(batch, [Frame((64, 96), (80, 120))])
+    assert_close(found.detections.boxes, want.boxes)
+    assert_close(found.detections.scores, want.scores)
+
+
+def test_batches_of_mixed_sizes_change_nothing(run, photos):
+    inferencer = load(run, device="cpu")
+    inferencer.transforms = []
+    one = inferencer(photos, batch_size=1)
+    for mine, theirs in zip(inferencer(photos, batch_size=3), one, strict=True):
+        assert (mine.name, mine.fault) == (theirs.name, theirs.fault)
+
+
+def test_images_in_memory(run):
+    inferencer = load(run, device="cpu")
+    array = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    as_tensor = torch.from_numpy(array).permute(2, 0, 1)
+    results = inferencer([array, Image.fromarray(array), as_tensor])
+    assert [one.name for one in results] == ["0", "1", "2"]
+    for other in results[1:]:
+        assert_close(other.detections.boxes, results[0].detections.boxes)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere/x.jpg", "no image or folder"),
+        ("*.nothing", "no image in pattern"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), "wanted uint8 RGB"),
+        (torch.zeros(3, 4, 4), "wanted uint8 RGB"),
+        (7, "cannot predict on a int"),
+    ],
+)
+def test_sources_that_are_none(source, message):
+    with pytest.raises(DataError, match=message.replace("(", r"\(")):
+        list(pictures(source))
+
+
+def test_a_folder_without_images(tmp_path):
+    with pytest.raises(DataError, match="no image in folder"):
+        list(pictures(tmp_path))
+
+
+def test_predict_writes_pictures_and_records(run, photos, tmp_path, capsys):
+    words = ["predict", str(photos), "--model", str(run), "--out", str(tmp_path / "out"), "--json"]
+    assert main([*words, "--score", "0.02"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    records = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert shown["images"] == records
+    assert records[0]["detections"][0].keys() == {"class", "label", "score", "box"}
+    assert "fault" in records[3]
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png", "grey.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "x.jpg", "--model", "nowhere"], "no image or folder x.jpg"),
+        (["export", "nowhere"], "no run folder or file nowhere"),
+        (["export", "."], "holds no checkpoints/best.pt"),
+        (["export", "a", "b", "c"], "wanted MODEL, or CONFIG CHECKPOINT"),
+    ],
+)
+def test_wrong_commands(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_file_may_not_run_code(run, tmp_path):
+    content = torch.load(run / "checkpoints" / "best.pt")
+    for text in (
+        "custom_imports: [os]\n" + CONFIG,
+        CONFIG.replace("type: FCOS\n", "type: os.system\n"),
+    ):
+        content["meta"]["config"] = text
+        torch.save(content, tmp_path / "evil.pt")
+        with pytest.raises(CheckpointError, match="a file may not run code"):
+            load(tmp_path / "evil.pt")
+
+
+def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path):
+    path = tmp_path / "model.torchscript"
+    assert main(["export", str(run), "--format", "torchscript", "--out", str(path)]) == 0
+    assert json.loads(read_meta(path)[META_NAME])["classes"] == ["cat", "dog"]
+    _same_predictions(load(path), load(run, device="cpu"), photos)
+    with pytest.raises(ConfigError, match="is an exported file already"):
+        recipes.export(path)
+
+
+def test_onnx_gives_what_pytorch_gives(run, photos, tmp_path):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "model.onnx"
+    assert main(["export", str(run), "--out", str(path), "--images", str(photos)]) == 0
+    assert json.loads(read_meta(path)[META_NAME])["classes"] == ["cat", "dog"]
+    _same_predictions(load(path), load(run, device="cpu"), photos)
+    none = open_file(path)(torch.zeros(2, 3, 64, 64))
+    assert [tuple(x.shape) for x in none] == [(2, 20, 4), (2, 20), (2, 20)]
+
+
+def _same_predictions(exported, plain, photos):
+    for mine, theirs in zip(exported(photos), plain(photos), strict=True):
+        assert (mine.name, bool(mine.fault)) == (theirs.name, bool(theirs.fault))
+        if not mine.fault:
+            some = [x[None] for x in vars(mine.detections).values() if x is not None]
+            others = [x[None] for x in vars(theirs.detections).values() if x is not None]
+            agreement(some, others, mine.name)
+
+
+class _Forgets(Deployed):
+    """Changes its mind after it was written."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        boxes, scores, labels = super().forward(images)
+        return boxes, scores * (0.5 if not torch.jit.is_tracing() else 1.0), labels
+
+
+def test_a_file_that_differs_is_not_kept(run, tmp_path):
+    inferencer = load(run, device="cpu")
+    path = tmp_path / "model.torchscript"
+    path.write_text("before")
+    images = [torch.rand(1, 3, 64, 96) * 255]
+    model = _Forgets(inferencer.model, inferencer.preprocess)
+    with pytest.raises(ExportError, match="detection of label"):
+        export(model, path, format="torchscript", images=images)
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.torchscript"]
+
+
+def test_what_is_kept_is_what_prediction_keeps():
+    """Three images of random boxes: the same as one image and one class after the other."""
+    torch.manual_seed(0)
+    corners = torch.rand(3, 50, 2) * 60
+    boxes = torch.cat((corners, corners + 5 + torch.rand(3, 50, 2) * 30), -1)
+    scores, labels = torch.rand(3, 50), torch.randint(0, 4, (3, 50))
+    scores[0, 40:] = 0
+    for threshold, least in ((0.4, 0.0), (None, 0.0), (0.4, 20.0)):
+        settings = PostProcess(iou_threshold=threshold, max_per_img=30, min_bbox_size=least)
+        out = kept(boxes, scores, labels, settings)
+        assert [x.shape[1] for x in out] == [30, 30, 30]
+        for i in range(3):
+            full = scores[i] > 0
+            want = settings.finish(boxes[i, full], scores[i, full], labels[i, full])
+            got = [x[i, : len(want)] for x in out]
+            assert_close(got, [want.boxes, want.scores, want.labels])
+            assert (out[1][i, len(want) :] == 0).all()
+
+
+def test_differences_are_found_and_ties_are_not():
+    boxes = tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 0, 0]]])
+    scores, labels = tensor([[0.9, 0.5, 0.0]]), tensor([[1, 0, 0]])
+    same = agreement([boxes, scores, labels], [boxes.flip(1), scores.flip(1), labels.flip(1)], "x")
+    assert (same.found, same.box, same.score) == (4, 0, 0)
+    for changed in (
+        [boxes + 0.2, scores, labels],
+        [boxes, scores - 0.01, labels],
+        [boxes, scores, 1 - labels],
+    ):
+        with pytest.raises(ExportError, match="x, image 0"):
+            agreement([boxes, scores, labels], changed, "x")
+    with pytest.raises(ExportError, match="probabilities differ"):
+        agreement([tensor([[0.5, 0.5]])], [tensor([[0.6, 0.4]])], "x")
+
+
+def test_a_classifier_gives_probabilities():
+    class Mean(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.mean((2, 3))
+
+        def predict(self, images: Tensor) -> Tensor:
+            return self(images).softmax(1)
+
+    predictor = Predictor(Mean(), classes=("r", "g", "b"), preprocess=Preprocess())
+    (found,) = predictor(np.full((4, 5, 3), 100, dtype=np.uint8))
+    values = (100 - tensor([123.675, 116.28, 103.53])) / tensor([58.395, 57.12, 57.375])
+    assert_close(found.probabilities, values.softmax(0))
+    assert list(found.to_dict()["classes"]) == ["b", "g", "r"]
