@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from razorlite.engine.interrupt import Interrupted, StopSignals
+from razorlite.engine.interrupt import Interrupted, StopSignals, stopped_at_once
 from tests.engine.toys import make_runner
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
@@ -72,3 +72,34 @@ def test_a_run_saves_and_stops(tmp_path, name):
     with pytest.raises(Interrupted, match=r"stopped after step 1 of 10, saved in .*last\.pt"):
         make_runner(tmp_path, step=step).run()
     assert make_runner(tmp_path).run(resume=True) == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stopped_at_once_and_only_once(name):
+    before = signal.getsignal(getattr(signal, name))
+    done = []
+
+    def work():
+        with stopped_at_once(lambda: f"stopped after {len(done)}"):
+            done.append(1)
+            try:
+                send(name)
+                done.append(2)
+            finally:
+                send(name)  # while the work ends: no harm
+                done.append(3)
+
+    with pytest.raises(Interrupted, match="stopped after 2"):
+        work()
+    assert done == [1, 3]
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_ignored_signals_stay_ignored_also_where_work_would_stop():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopped_at_once(lambda: "stopped"):
+            send("SIGHUP")
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -79,6 +79,11 @@ def test_pareto_front_equals_a_pairwise_search():
     assert pareto_front(points) == sorted({p for p in points if not beaten(p)})
 
 
+def test_costs_of_ones_own_have_an_axis():
+    assert _cost_unit("energy_mj", [0.4, 3.7]) == (1, "energy_mj")
+    assert _cost_unit("macs", [4.2e6]) == (1e6, "M MACs")
+
+
 @pytest.mark.parametrize(("count", "records"), [(0, "none"), (1, "one"), (300, "many")])
 def test_trainings_of_any_length_give_a_picture(tmp_path, count, records):
     lines = [{"step": i, "lr": 0.1 / (i + 1), "loss": 300 / (i + 1)} for i in range(count)]
