@@ -16,14 +16,19 @@ def read_json(path: Path) -> Any:
     Whole numbers of more digits than Python takes become infinite.
 
     Raises:
-        DataError: the file cannot be read, is packed, in another encoding, no JSON or nested too
-            deeply; names the line.
+        DataError: the file cannot be read, is packed, in another encoding, no JSON, nested too
+            deeply or has a key twice in one object.
     """
     text = _text(path)
     try:
         return _parse(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: malformed json: {error.msg}") from error
+    except _TwiceError as error:
+        raise DataError(
+            f"{path}: an object has the key {str(error)!r} twice, with different values; which of "
+            f"them counts is not known; keep one"
+        ) from None
     except RecursionError:
         raise DataError(
             f"{path}: lists or objects lie too deeply inside each other to be read; wanted COCO "
@@ -52,11 +57,24 @@ def _text(path: Path) -> str:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError:
         raise
     except ValueError:  # Python refuses whole numbers of thousands of digits
-        return json.loads(text, parse_int=_whole)
+        return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if repr(value) != repr(found[key]):
+                raise _TwiceError(key)
+    return found
+
+
+class _TwiceError(Exception):
+    """A key that an object has twice, with different values."""
 
 
 def _whole(text: str) -> float:

@@ -346,6 +346,13 @@ NO_COCO = {
     "nothing": (b"", ":1: malformed json"),
     "zeros": (bytes(100), "malformed json"),
     "gzip": (gzip.compress(to_json(good())), r"is packed; .* unpack it \(gunzip\)"),
+    "a key twice": (
+        to_json(good()).replace(b'"iscrowd": 0', b'"iscrowd": 1, "iscrowd": 0', 1),
+        "an object has the key 'iscrowd' twice, with different values",
+    ),
+    "a list twice": (
+        b'{"annotations": [],' + to_json(good())[1:], "has the key 'annotations' twice",
+    ),
     "two files in one": (to_json(good()) * 2, ":1: malformed json: Extra data"),
     "lines": (b'{"a": 1}\n{"a": 2}\n', ":2: malformed json: Extra data"),
 }  # fmt: skip
