@@ -250,10 +250,12 @@ class RecordDataset(Dataset):
         )
 
     def annotation_bytes(self, index: int) -> bytes:
-        """Return sizes, boxes, labels, marks of crowds and, if they are used, masks."""
+        """Return sizes, boxes, areas, labels, marks of crowds and, if they are used, masks."""
         record = self.records[index]
         segments = repr(record.segments).encode() if self._masks else b""
-        arrays = [np.array(record.size), record.boxes, record.labels, record.crowd]
+        area = np.zeros(0, np.float32) if record.area is None else record.area
+        size = np.array(record.size, dtype=np.int64)
+        arrays = [size, record.boxes, area, record.labels, record.crowd]
         return b"".join(array.tobytes() for array in arrays) + segments
 
     def note(self, fault: Fault) -> None:

@@ -147,6 +147,7 @@ def test_digest_tells_classes_images_and_annotations_apart(tmp_path):
         '"name": "circle"': '"name": "disc"',
         '"category_id": 1': '"category_id": 2',
         '"iscrowd": 0': '"iscrowd": 1',
+        '"area": ': '"area": 9',
         '"bbox": [1': '"bbox": [2',
     }
     others = [digest(text.replace(old, new)) for old, new in changes.items() if old in text]
