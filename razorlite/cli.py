@@ -276,7 +276,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_config(commands: Any) -> None:
-    about = "list, show and check configurations"
+    about = "list, show and check configurations, and the types they name"
     examples = "  razorlite config check my_detector.yaml --set train.max_epochs=12"
     parser = _command(commands, "config", _config_list, about, examples)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -286,12 +286,27 @@ def _add_config(commands: Any) -> None:
     for name, run, about in (
         ("show", _config_show, "print a configuration merged with its bases and --set values"),
         ("cat", _config_cat, "print a configuration as its file is written"),
-        ("check", _config_check, "check every key and value; prints OK or all faults with lines"),
+        (
+            "check",
+            _config_check,
+            "check all that training would refuse; prints OK or all faults with lines\n"
+            "The model is built and run on shapes alone; files and images are looked at if they\n"
+            "are there. Modules that the file names are imported only with --allow-imports.",
+        ),
     ):
         action = _command(actions, name, run, about, f"  razorlite config {name} CONFIG")
         action.add_argument("config", metavar="CONFIG", help=_CONFIG)
         if name != "cat":
             _add_set(action)
+        if name == "show":
+            about = "also what blocks leave out; modules of your own are not imported for it"
+            action.add_argument("--defaults", action="store_true", help=about)
+        if name == "check":
+            about = "import custom_imports and dotted types, which runs their code"
+            action.add_argument("--allow-imports", action="store_true", help=about)
+    about = "list what `type` may name, or one type's arguments, defaults and meaning"
+    types = _command(actions, "types", _config_types, about, "  razorlite config types FPN")
+    types.add_argument("name", metavar="NAME", nargs="?", help="one of the types; all by default")
 
 
 def _add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -462,9 +477,20 @@ def _config_list(args: argparse.Namespace) -> None:
 
 
 def _config_show(args: argparse.Namespace) -> None:
-    from razorlite.core import config
+    if not args.defaults:
+        from razorlite.core import config
 
-    print(config.load(args.config, args.overrides).dump(), end="")
+        print(config.load(args.config, args.overrides, imports=False).dump(), end="")
+        return
+    from razorlite import recipes
+
+    print(recipes.show_config(args.config, args.overrides, defaults=True), end="")
+
+
+def _config_types(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    print(recipes.show_types(args.name))
 
 
 def _config_cat(args: argparse.Namespace) -> None:
@@ -476,7 +502,8 @@ def _config_cat(args: argparse.Namespace) -> None:
 def _config_check(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    recipes.load_config(args.config, args.overrides)
+    for remark in recipes.check_config(args.config, args.overrides, imports=args.allow_imports):
+        print(remark)
     print("OK")
 
 

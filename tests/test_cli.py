@@ -36,9 +36,9 @@ def recipes(monkeypatch):
         return lambda *args, **kwargs: calls.append((name, args, kwargs)) or result
 
     cost = SimpleNamespace(to_dict=lambda: {"params": 3, "macs": 9})
-    results = {"test": {"AP": 0.5}, "cost": cost}
+    results = {"test": {"AP": 0.5}, "cost": cost, "check_config": []}
     fake = SimpleNamespace(calls=calls)
-    for name in ["train", "test", "search", "prune", "cost", "demo", "load_config"]:
+    for name in ["train", "test", "search", "prune", "cost", "demo", "check_config"]:
         setattr(fake, name, recipe(name, results.get(name)))
     monkeypatch.setitem(sys.modules, "razorlite.recipes", fake)
     monkeypatch.setitem(vars(razorlite), "recipes", fake)
@@ -116,7 +116,12 @@ class TestArguments:
                 {"subnet": None, "shape": (240, 320), "overrides": [], "as_json": False},
             ),
             ("demo", "demo", (), {"work_dir": None}),
-            ("config check c.yaml --set a=1", "load_config", ("c.yaml", ["a=1"]), {}),
+            (
+                "config check c.yaml --set a=1",
+                "check_config",
+                ("c.yaml", ["a=1"]),
+                {"imports": False},
+            ),
         ],
     )
     def test_reach_the_recipe(self, recipes, words, name, args, kwargs):

@@ -5,13 +5,13 @@ to be right.
 """
 
 import collections.abc
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
+from razorlite.core._config_build import Place, Thunk, build_all, call, lines_of, nothing
 from razorlite.core._config_kinds import (
     SCALARS,
     fits,
@@ -20,15 +20,14 @@ from razorlite.core._config_kinds import (
     is_instance,
     offer,
     suits,
+    surely_fits,
     title,
     unknown_key,
 )
 from razorlite.core._config_load import (
     Config,
     LocatedConfigError,
-    join_path,
     raise_faults,
-    split_path,
 )
 from razorlite.core._config_signature import (
     classes_of,
@@ -41,32 +40,11 @@ from razorlite.core._config_signature import (
     union_options,
 )
 from razorlite.core.errors import ConfigError
-from razorlite.core.registry import lookup, suggestion
+from razorlite.core.registry import is_path, lookup, names, suggestion
 
 T = TypeVar("T")
-Thunk = Callable[[], Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """A path into a configuration."""
-
-    config: Config
-    key: tuple[str, ...] = ()
-
-    def __truediv__(self, part: str | int) -> "Place":
-        return Place(self.config, (*self.key, str(part)))
-
-    def at(self, path: str) -> "Place":
-        """Return the place of a dotted path within this one."""
-        return Place(self.config, (*self.key, *split_path(path)))
-
-    def __str__(self) -> str:
-        source, path = self.config.where(self.key), join_path(self.key)
-        return source if not path or source == f"--set {path}" else f"{source}: {path}"
-
-
-_TRACE = " (RAZORLITE_TRACEBACK=1 shows where)"
 _WHOLE = re.compile("-?[0-9]{1,18}")
 _NOWHERE = Place(Config({}, sources={}))
 
@@ -108,7 +86,7 @@ class Factory(Generic[T]):
         block = {key: value for key, value in self.kwargs.items() if key not in kwargs}
         thunks = reading.arguments(self._target, block, self._place, partial=True)
         raise_faults(reading.faults)
-        return _call(self._target, args, thunks, kwargs, self._place)
+        return call(self._target, args, thunks, kwargs, self._place)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.type!r}, {self.kwargs!r})"
@@ -177,7 +155,7 @@ class Reading:
 
     def _note(self, place: Place, message: str) -> Thunk:
         self.faults.append(f"{place}: {message}")
-        return _nothing
+        return nothing
 
     def _wrong(self, place: Place, wanted: str, value: Any, hint: str = "") -> Thunk:
         return self._note(place, f"wants {wanted}, got {show(value)}{hint}")
@@ -194,7 +172,7 @@ class Reading:
         suited = [trial for trial in trials if suits(value, trial[0])]
         if suited:
             self.faults += min(suited, key=lambda trial: len(trial[2]))[2]
-            return _nothing
+            return nothing
         return self._wrong(place, " or ".join(describe(option) for option in options), value)
 
     def _literal(self, value: Any, args: tuple[Any, ...], place: Place) -> Thunk:
@@ -229,7 +207,7 @@ class Reading:
             self.value(v, k, place / i) for i, (v, k) in enumerate(zip(value, kinds, strict=True))
         ]
         make = origin if origin in (tuple, set, frozenset) else list
-        return lambda: make(_built(dict(enumerate(thunks))).values())
+        return lambda: make(build_all(dict(enumerate(thunks))).values())
 
     def _dict(self, value: Any, args: tuple[Any, ...], place: Place) -> Thunk:
         if not isinstance(value, dict):
@@ -241,7 +219,7 @@ class Reading:
             self.value(key, key_kind, place / name)
             if item is not None or _accepts(None, kind, place):
                 thunks[key] = self.value(item, kind, place / name)
-        return lambda: _built(thunks)
+        return lambda: build_all(thunks)
 
     def _named(self, value: Any, place: Place) -> Thunk:
         """A registered class or function, named."""
@@ -258,7 +236,7 @@ class Reading:
             return self._named(value, place)
         target, kwargs = self._target(value, (), place)
         if target is None:
-            return _nothing
+            return nothing
         result = classes_of(args[1]) if len(args) == 2 else ()
         if has_call(target) and not (result and fits(target, result)):
             return self._call_of(target, kwargs, place)
@@ -269,7 +247,7 @@ class Reading:
             return (lambda: value) if callable(value) else self._wrong(place, "a block", value)
         target, kwargs = self._target(value, classes_of(kind), place)
         if target is None:
-            return _nothing
+            return nothing
         name = target if kwargs.keys() == value.keys() else value["type"]
         return self._deferred(name, target, kwargs, place, made)
 
@@ -280,11 +258,11 @@ class Reading:
                 return lambda: value
             return self._wrong(place, f"a block ({wanted.__name__})", value)
         target, kwargs = self._target(value, (wanted,), place)
-        return _nothing if target is None else self._call_of(target, kwargs, place)
+        return nothing if target is None else self._call_of(target, kwargs, place)
 
     def _call_of(self, target: Callable[..., Any], kwargs: dict[str, Any], place: Place) -> Thunk:
         thunks = self.arguments(target, kwargs, place, partial=False)
-        return lambda: _call(target, (), thunks, {}, place)
+        return lambda: call(target, (), thunks, {}, place)
 
     def _deferred(
         self, name: Any, target: Any, kwargs: dict[str, Any], place: Place, made: type[Factory[Any]]
@@ -315,17 +293,36 @@ class Reading:
     def _lookup(
         self, name: str, wanted: tuple[type, ...], place: Place
     ) -> Callable[..., Any] | None:
+        if self._is_foreign(name, place):
+            return None
         try:
             target = lookup(name)
         except ConfigError as error:
-            hint = "" if "did you mean" in str(error) else offer(wanted)
-            self._note(place, f"{error}{hint}")
+            text = str(error)
+            hint = offer(wanted) if " (all: " in text and "did you mean" not in text else ""
+            self._note(place, text.replace(" (all: ", f"{hint} (all: ") if hint else text)
+            return None
+        if is_path(name) and not surely_fits(target, wanted):
+            self._note(
+                place,
+                f"{name!r} is not surely a {_kinds(wanted)}: a dotted path is that of such a "
+                f"class, or of a function whose return annotation says so; else register it",
+            )
             return None
         if not fits(target, wanted):
-            kinds = " or ".join(kind.__name__ for kind in wanted)
-            self._note(place, f"wants a {kinds}, but {name!r} is none{offer(wanted)}")
+            self._note(place, f"wants a {_kinds(wanted)}, but {name!r} is none{offer(wanted)}")
             return None
         return target
+
+    def _is_foreign(self, name: str, place: Place) -> bool:
+        """Return whether a name may come from a module that may not be imported; remark on it."""
+        config = place.config
+        if config.imported or name in names():
+            return False
+        foreign = is_path(name) or bool(config.tree.get("custom_imports"))
+        if foreign:
+            config.unchecked.append(f"{place}: {name!r} is not checked, as nothing is imported")
+        return foreign
 
 
 def interpret(config: Config, schema: type[T]) -> T:
@@ -339,61 +336,16 @@ def interpret(config: Config, schema: type[T]) -> T:
     place = Place(config)
     thunks = reading.arguments(schema, config.tree, place, partial=False)
     try:
-        built = _call(schema, (), thunks, {}, place)
+        built = call(schema, (), thunks, {}, place)
     except LocatedConfigError as error:
-        raise_faults([*reading.faults, *_lines(error)])
+        raise_faults([*reading.faults, *lines_of(error)])
         raise
     raise_faults(reading.faults)
     return built  # type: ignore[no-any-return]
 
 
-def _nothing() -> None:
-    """Stand in for the thunk of a wrong value, which is noted already."""
-    raise LocatedConfigError("")
-
-
-def _lines(error: LocatedConfigError) -> list[str]:
-    return [line for line in str(error).split("\n") if line]
-
-
-def _built(thunks: Mapping[Any, Thunk]) -> dict[Any, Any]:
-    """Call all thunks; raise the complaints of all that fail."""
-    values: dict[Any, Any] = {}
-    faults: list[str] | None = None
-    for key, thunk in thunks.items():
-        try:
-            values[key] = thunk()
-        except LocatedConfigError as error:
-            faults = [*(faults or []), *_lines(error)]
-    if faults is not None:
-        raise LocatedConfigError("\n".join(faults))
-    return values
-
-
-def _call(
-    target: Callable[..., Any],
-    args: tuple[Any, ...],
-    thunks: Mapping[str, Thunk],
-    kwargs: Mapping[str, Any],
-    place: Place,
-) -> Any:
-    """Build the arguments and make the call; its own complaints get the block's place in front."""
-    built = _built(thunks)
-    try:
-        return target(*args, **{**built, **kwargs})
-    except LocatedConfigError:
-        raise
-    except ConfigError as error:
-        raise _located(place.at(error.key), target, str(error)) from error
-    except ValueError as error:
-        raise _located(place, target, str(error)) from error
-    except (TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
-        # of constructors that do not check what they are given: torch's, timm's, the user's own
-        raise _located(place, target, f"{type(error).__name__}: {error}{_TRACE}") from error
-
-
-def _located(place: Place, target: Any, reason: str) -> LocatedConfigError:
-    return LocatedConfigError(f"{place}: {title(target)}{' '.join(reason.split())[:500]}")
+def _kinds(wanted: tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in wanted) or "known kind of thing"
 
 
 def _copy(value: Any) -> Any:

@@ -63,6 +63,12 @@ def fits(target: Callable[..., Any], wanted: tuple[type, ...]) -> bool:
         return True
 
 
+def surely_fits(target: Callable[..., Any], wanted: tuple[type, ...]) -> bool:
+    """Return whether calling `target` gives one of the wanted classes, and it says so."""
+    made = target if isinstance(target, type) else type_hints(target).get("return")
+    return isinstance(made, type) and bool(wanted) and fits(target, wanted)
+
+
 def fitting(wanted: tuple[type, ...]) -> list[str]:
     return [
         name for name in names() if isinstance(lookup(name), type) and fits(lookup(name), wanted)

@@ -31,6 +31,8 @@ class Config:
         tree: plain nested dicts and lists.
         path: the file it was read from, or None.
         name: the file's name without folder and ending, or "config".
+        imported: whether modules that it names may be imported.
+        unchecked: what could not be checked as they may not, a remark each.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class Config:
         self.tree = tree
         self.path = path
         self.name = path.stem if path else "config"
+        self.imported = True
+        self.unchecked: list[str] = []
         self._sources = dict(sources)
 
     def where(self, path: str | Key = "") -> str:
@@ -65,7 +69,12 @@ class Config:
         return dump(self.tree)
 
 
-def load(config: str | Path | Mapping[str, Any] | Config, overrides: Overrides = ()) -> Config:
+def load(
+    config: str | Path | Mapping[str, Any] | Config,
+    overrides: Overrides = (),
+    *,
+    imports: bool = True,
+) -> Config:
     """Read a configuration with its bases, apply overrides and import `custom_imports`.
 
     Args:
@@ -73,6 +82,8 @@ def load(config: str | Path | Mapping[str, Any] | Config, overrides: Overrides =
         overrides: "a.b=value" or "a.0.b=value" each, the value is YAML; or a mapping of such paths
             to plain values. A dict is merged, any other value replaces. A `type` is set before
             other keys, as a changed type drops them.
+        imports: import modules of `custom_imports`, and later those of dotted types: this runs
+            their code.
 
     Returns:
         The merged tree. Dicts merge key by key, lists are replaced, a block whose `type` differs
@@ -88,7 +99,9 @@ def load(config: str | Path | Mapping[str, Any] | Config, overrides: Overrides =
     raise_faults(faults)
     sources = dict(_sources(root, ()))
     result = Config(plain(root), sources=sources, path=path)
-    _import_custom(result, faults)
+    result.imported = imports
+    if imports:
+        _import_custom(result, faults)
     raise_faults(faults)
     return result
 

@@ -17,7 +17,7 @@ may stand in for blocks when a configuration is given as a dict.
 from typing import Any, TypeVar
 
 from razorlite.core._config_interpret import Factory, Partial, interpret
-from razorlite.core._config_load import Config, Overrides, load, raise_faults
+from razorlite.core._config_load import Config, LocatedConfigError, Overrides, load, raise_faults
 from razorlite.core._yaml_lines import parse as parse_yaml
 from razorlite.core._yaml_lines import plain
 from razorlite.core.errors import ConfigError
@@ -26,12 +26,14 @@ __all__ = [
     "Config",
     "ConfigError",
     "Factory",
+    "LocatedConfigError",
     "Overrides",
     "Partial",
     "build",
     "check",
     "load",
     "parse",
+    "raise_faults",
 ]
 
 T = TypeVar("T")
@@ -61,11 +63,18 @@ def check(config: Config, schema: type[object]) -> None:
     Blocks that would be built at once (dataclasses, transforms) are, for what their constructors
     check; a `Factory` is not called.
 
+    Where the configuration may not import, blocks of unknown types are left out and remarked on in
+    `config.unchecked`.
+
     Raises:
         ConfigError: all faults, one a line: "fcos.yaml:12: neck.out_chanels: FPN takes no
             'out_chanels'; did you mean 'out_channels'?"
     """
-    interpret(config, schema)
+    try:
+        interpret(config, schema)
+    except LocatedConfigError as error:
+        if str(error) or not config.unchecked:
+            raise
 
 
 def build(config: Config, schema: type[T]) -> T:

@@ -1,6 +1,8 @@
 """One table of names: what `type: Name` in a configuration stands for."""
 
 import difflib
+import importlib
+import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -37,19 +39,50 @@ def register(name: str | None = None) -> Callable[[T], T]:
 
 
 def lookup(name: str) -> Callable[..., Any]:
-    """Return what `name` stands for.
+    """Return what `name` stands for: a registered name, or the dotted path of a class or function.
+
+    A dotted path is imported.
 
     Raises:
-        ConfigError: nothing is registered under the name; the message suggests near names.
+        ConfigError: nothing is registered under the name (the message suggests near names), or
+            the path leads to no public class or function.
     """
     if name in _TABLE:
         return _TABLE[name]
-    raise ConfigError(f"no type {name!r}{suggestion(name, _TABLE)}")
+    if is_path(name):
+        return _imported(name)
+    raise ConfigError(f"no type {name!r}{suggestions(name, _TABLE)}")
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name is a dotted path such as `my_net.MyConv`, not a registered one."""
+    return "." in name and name not in _TABLE
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    if not all(part.isidentifier() and part[0] != "_" for part in path.split(".")):
+        raise ConfigError(f"no type {path!r}; a dotted path is that of a public class or function")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"no type {path!r}: cannot import {module!r}: {reason}") from error
+    if not isinstance(found, type | types.FunctionType):
+        raise ConfigError(f"no type {path!r}: {module!r} has no class or function {name!r}")
+    return found
 
 
 def names() -> list[str]:
     """Return all registered names, sorted."""
     return sorted(_TABLE)
+
+
+def suggestions(word: str, known: Any) -> str:
+    """Return "; did you mean 'x', 'y'?" for the nearest names, and how to list all."""
+    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=3, cutoff=0.6)
+    meant = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+    return f"{meant} (all: razorlite config types)"
 
 
 def suggestion(word: str, known: Any) -> str:

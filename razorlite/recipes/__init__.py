@@ -1,6 +1,8 @@
 """What each command does, as functions: train, test, search, prune, cost, predict, export, demo."""
 
 from razorlite.recipes.building import build_model
+from razorlite.recipes.checking import check_config
+from razorlite.recipes.configs import show_config, show_types
 from razorlite.recipes.demonstration import demo
 from razorlite.recipes.experiment import load_config
 from razorlite.recipes.exporting import export
@@ -14,6 +16,7 @@ from razorlite.recipes.training import train
 __all__ = [
     "Inferencer",
     "build_model",
+    "check_config",
     "cost",
     "demo",
     "export",
@@ -22,6 +25,8 @@ __all__ = [
     "predict",
     "prune",
     "search",
+    "show_config",
+    "show_types",
     "test",
     "train",
 ]

@@ -10,6 +10,7 @@ from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed
 from razorlite.prune import PruneConfig
 from razorlite.recipes.building import build, load_trained
+from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pruning_rounds import PruningJob
@@ -53,6 +54,7 @@ def prune(
     """
     merged, experiment = read(config, overrides)
     settings = _settings(experiment)
+    check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
         built = build(experiment)
         if built.is_supernet:

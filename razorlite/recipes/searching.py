@@ -15,6 +15,7 @@ from razorlite.engine.launch import session
 from razorlite.engine.run_folder import check_run_folder, claimed, on_main, write_config
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, load_trained, place
+from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
@@ -62,6 +63,7 @@ def search(
     """
     merged, experiment = read(config, overrides)
     settings = experiment.search or SearchConfig()
+    check_before_work(merged, experiment, trains=False)
     trials: list[Trial] = []
     folder = run_folder(merged, experiment, work_dir, "search")
     with (

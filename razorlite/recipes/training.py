@@ -21,6 +21,7 @@ from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, place
 from razorlite.recipes.card import ModelCard
+from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
@@ -66,6 +67,7 @@ def train(
         Interrupted: a signal asked the run to end (see `StopSignals`); the state is saved.
     """
     merged, experiment = read(config, overrides, subnet)
+    check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
         folder = run_folder(merged, experiment, work_dir)
         check_run_folder(folder, "train", resume=resume)

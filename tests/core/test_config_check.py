@@ -196,7 +196,12 @@ class TestValues:
             ("tag", {"name": "x", "wieght": 1}, "tag.wieght: unknown key; did you mean 'weight'?"),
             ("tags", [{"name": "x"}, {}], "tags.1: needs 'name'"),
             ("tag", "x", "tag: wants a block or null, got 'x'"),
-            ("function", "duble", "function: no type 'duble'; did you mean 'double'?"),
+            (
+                "function",
+                "duble",
+                "function: no type 'duble'; did you mean 'double', 'Doubler'? (all: "
+                "razorlite config types)",
+            ),
             ("reader", {"root": "x"}, "reader: needs 'type'; known: PlainReader"),
             (
                 "reader",
@@ -246,7 +251,8 @@ class TestFaults:
             "did you mean 'out_channels'?",
             "x.yaml:6: net.neck.size: wants a list of 2 (a whole number, a whole number), got [1]",
             "x.yaml:7: modle: unknown key; did you mean 'mode'?",
-            "x.yaml:8: optimizer.type: no type 'Sdg'; did you mean 'Sgd'?",
+            "x.yaml:8: optimizer.type: no type 'Sdg'; did you mean 'Sgd'? "
+            "(all: razorlite config types)",
         ]
 
     def test_missing_keys_of_the_whole(self):

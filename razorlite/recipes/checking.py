@@ -1,0 +1,337 @@
+"""What training refuses, found before anything is built for good or written."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from razorlite.core import config as core_config
+from razorlite.core.config import Config
+from razorlite.core.errors import ConfigError, RazorliteError, SubnetError
+from razorlite.cost import Constraint, CostTable, count
+from razorlite.data import Dataset
+from razorlite.data.files import resolve
+from razorlite.distill import DistilledStep, Distiller
+from razorlite.engine.optim import build_optimizer, parameters_of_step
+from razorlite.evaluation.metric import need_figure
+from razorlite.recipes.building import Built, build
+from razorlite.recipes.classes import compare
+from razorlite.recipes.dry_run import dry_run, needs_larger_batches
+from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig, read
+from razorlite.recipes.splits import Splits
+from razorlite.space import Subnet
+
+T = TypeVar("T")
+_log = logging.getLogger("razorlite")
+_PATHS = ("root", "annotation", "images", "archive")
+_LARGE_FILE = 50e6  # bytes; what takes seconds to read
+
+
+def check_config(config: ConfigLike, overrides: Any = (), *, imports: bool = False) -> list[str]:
+    """Check a configuration as far as training would, without training.
+
+    The model is built and run on shapes alone; images and files are looked at where they are.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        overrides: "a.b=value" each, as after --set.
+        imports: import the modules that the configuration names, which runs their code; otherwise
+            what depends on them is not checked.
+
+    Returns:
+        What is odd though it can be trained, and what could not be checked, one remark a line.
+
+    Raises:
+        ConfigError: every fault found, one a line, each with file and line.
+    """
+    merged = core_config.load(config, overrides, imports=imports)
+    core_config.check(merged, Experiment)
+    if merged.unchecked:
+        return [*dict.fromkeys(merged.unchecked), "nothing was built; see --allow-imports"]
+    experiment = core_config.build(merged, Experiment)
+    check = _Check(merged, experiment)
+    check.files()
+    check.model()
+    check.training()
+    check.costs()
+    check.images()
+    core_config.raise_faults(check.faults)
+    return check.remarks
+
+
+def check_before_work(config: Config, experiment: Experiment, *, trains: bool = True) -> None:
+    """Refuse, before anything is written, what the check of a configuration refuses.
+
+    Files, images and budgets are left out, as the commands look at these first themselves. What is
+    odd is logged.
+
+    Args:
+        config: the merged configuration.
+        experiment: its typed form.
+        trains: the command uses the `train` block.
+
+    Raises:
+        ConfigError: every fault found, one a line, each with file and line.
+    """
+    check = _Check(config, experiment)
+    check.model()
+    if trains:
+        check.training()
+    core_config.raise_faults(check.faults)
+    for remark in check.oddities:
+        _log.warning("%s", remark)
+
+
+class _Check:
+    """Collects faults and remarks.
+
+    Attributes:
+        faults: what training would refuse.
+        oddities: what can be trained and is hardly meant.
+        unchecked: what could not be looked at.
+    """
+
+    def __init__(self, config: Config, experiment: Experiment) -> None:
+        self.config, self.experiment = config, experiment
+        self.faults: list[str] = []
+        self.oddities: list[str] = []
+        self.unchecked: list[str] = []
+        self.built: Built | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """All that is no fault."""
+        return [*self.oddities, *self.unchecked]
+
+    def model(self) -> None:
+        """Check the model's parts against each other, and figures against the metric's."""
+        known = self.config.get("subnet")
+        overrides = {} if known is None or _exists(known) else {"subnet": None}
+        plain = _plain(self.config, overrides)
+        run = partial(dry_run, plain, self.experiment.shape, values=not overrides and _slim(known))
+        self.built = self._try("model", run)
+
+    def training(self) -> None:
+        """Check schedule, optimiser and distiller."""
+        self._schedule()
+        if self.experiment.train is not None:
+            name = self.experiment.train.best_metric
+            self._try("", partial(self._figure, "train.best_metric", name))
+        if self.built is not None:
+            step = self._try("distiller", partial(self._step, self.built.model))
+            self._try("train", partial(self._optimizer, self.built.model, step))
+
+    def costs(self) -> None:
+        """Check what the model may cost, and what it is chosen by."""
+        if self.experiment.search is not None:
+            self._try("", partial(self._figure, "search.metric", self.experiment.search.metric))
+        if self.built is not None:
+            self._try("search.constraints", partial(self._constraints, self.built))
+            self._try("prune", partial(self._budget, self.built))
+
+    def images(self) -> None:
+        """Check the splits that are there: names of classes, sizes of batches."""
+        splits = Splits(self.experiment, torch.device("cpu"))
+        for part, loader in self._loaders():
+            absent = _absent(loader.dataset.kwargs)
+            if absent is not None:
+                self.unchecked.append(f"{self._at(f'data.{part}')}: not checked: {absent}")
+                continue
+            dataset: Dataset | None = self._try(f"data.{part}", partial(getattr, splits, part))
+            if dataset is not None:
+                self._try(f"data.{part}", partial(self._split, part, dataset))
+            elif part == "train":
+                return  # the others take its labels
+
+    def _loaders(self) -> Iterator[tuple[str, LoaderConfig]]:
+        data = self.experiment.data
+        for part in ("train", "val", "test", "search"):
+            loader = getattr(data, part, None)
+            if loader is not None:
+                yield part, loader
+
+    def _split(self, part: str, dataset: Dataset) -> None:
+        size = getattr(self.experiment.data, part).batch_size
+        assert self.experiment.data is not None
+        first = part == "train" or self.experiment.data.train is None
+        if self.built is not None and first:
+            compare(self.built.model, dataset.classes, where=f"data.{part}", dataset=dataset)
+        if part != "train":
+            return
+        if len(dataset) < size:
+            self._odd(
+                "data.train.batch_size", f"is {size}, but there are only {len(dataset)} images"
+            )
+        alone = min(size, len(dataset)) == 1 and self.experiment.train is not None
+        if alone and self.built and needs_larger_batches(self.built.model, self.experiment.shape):
+            raise ConfigError(
+                "a batch norm sees one value per channel in batches of one image; use larger "
+                "batches or images, or another norm",
+                key="data.train.batch_size",
+            )
+
+    def _try(self, key: str, action: Callable[[], T]) -> T | None:
+        """Return what an action returns; None where it finds a fault or cannot be done."""
+        try:
+            return action()
+        except core_config.LocatedConfigError as error:
+            self.faults += str(error).split("\n")
+        except ConfigError as error:
+            self.faults.append(f"{self._at(_joined(key, error.key))}: {error}")
+        except RazorliteError as error:
+            self.faults.append(f"{self._at(key)}: {error}")
+        except Exception as error:  # what needs values cannot be done on shapes
+            self.unchecked.append(f"{self._at(key)}: not checked ({type(error).__name__})")
+        return None
+
+    def _at(self, key: str) -> str:
+        if self.config.get(key) is None:
+            key = key.removesuffix(".in_channels")  # where a part has no such argument
+        where = self.config.where(key)
+        return where if not key or where == f"--set {key}" else f"{where}: {key}"
+
+    def _odd(self, key: str, what: str) -> None:
+        self.oddities.append(f"{self._at(key)}: {what}")
+
+    def files(self) -> None:
+        """Check that the files which the configuration names are there."""
+        named = {"subnet": self.experiment.subnet}
+        origin = self.config.get("load_from")
+        named["load_from"] = origin.get("checkpoint") if isinstance(origin, dict) else origin
+        for part in ("config", "checkpoint", "subnet"):
+            named[f"distiller.teacher.{part}"] = self.config.get(f"distiller.teacher.{part}")
+        for key, path in named.items():
+            if path is not None and key != "distiller.teacher.config" and not _exists(path):
+                self.faults.append(
+                    f"{self._at(key)}: no file {path!r}; make it first, or name another"
+                )
+
+    def _schedule(self) -> None:
+        """Tell of a run that ends before its schedule does what it is there for."""
+        train = self.experiment.train
+        if train is None:
+            return
+        if train.schedule is not None:
+            self._try("train.schedule", train.schedule)
+        warmup = self.config.get("train.schedule.warmup_steps") or 0
+        if train.max_steps is not None and warmup >= train.max_steps:
+            self._odd("train.schedule.warmup_steps", f"are {warmup} of {train.max_steps} in all")
+        unit = self.config.get("train.schedule.unit", "epoch")
+        length = train.max_epochs if unit == "epoch" else train.max_steps
+        late = [
+            m for m in self.config.get("train.schedule.milestones") or [] if length and m >= length
+        ]
+        if late:
+            self._odd("train.schedule.milestones", f"{late} are not before the end, {length}")
+
+    def _figure(self, key: str, name: str | None) -> None:
+        """Refuse a figure to choose by that the metric does not give."""
+        factory = self.experiment.metric
+        if factory is None or name is None:
+            return
+        metric = factory()
+        if "/" not in name or getattr(metric, "classes", None):  # else classes are not known yet
+            need_figure(metric, name, key)
+
+    def _step(self, student: nn.Module) -> DistilledStep | None:
+        """Build the distiller's side on shapes and compare once."""
+        settings = self.experiment.distiller
+        if settings is None or any("distiller.teacher." in fault for fault in self.faults):
+            return None
+        theirs, _ = read(settings.teacher.config)
+        with torch.device("meta"):
+            path = settings.teacher.subnet
+            built = _plain(theirs, {} if path is None else {"subnet": path})()
+            distiller = Distiller(teacher=built.model, pairs=settings.pairs)
+            step = DistilledStep(
+                distiller=distiller,
+                start_step=settings.start_step,
+                stop_step=settings.stop_step,
+                warmup_steps=settings.warmup_steps,
+            )
+            images = torch.empty(2, 3, *self.experiment.shape)
+        if built.is_supernet:
+            raise ConfigError("is a supernet; name a path of it by `subnet`", key="teacher.config")
+        taught = distiller.teach(images)
+        with distiller.recorder(student) as recorder:
+            student.eval()
+            student(images)
+            distiller.compare(recorder, taught)
+        return step
+
+    def _optimizer(self, model: nn.Module, step: DistilledStep | None) -> None:
+        train = self.experiment.train
+        if train is None:
+            return
+        extra = parameters_of_step(step) if step is not None else None
+        build_optimizer(train.optimizer, model.train(), options=train.param_options, extra=extra)
+
+    def _constraints(self, built: Built) -> None:
+        search = self.experiment.search
+        if search is None or built.space is None or not built.is_supernet:
+            return
+        Constraint.parse(search.constraints, CostTable.build(built.space, self.experiment.shape))
+
+    def _budget(self, built: Built) -> None:
+        """Refuse a budget that cannot be met, on a model with values that say nothing."""
+        prune = self.experiment.prune
+        if prune is None or built.is_supernet:
+            return
+        prune.budget.limits(vars(count(built.model, self.experiment.shape)))
+        if built.subnet is not None or self.experiment.subnet is None:
+            whole = _plain(self.config, {})()
+            prune.pruner().plan(whole.model, self.experiment.shape)
+
+
+def _plain(config: Config, overrides: dict[str, Any]) -> Callable[[], Built]:
+    """Return what builds a configuration's model without fetching pretrained weights."""
+    fetched = {f"model.{key}": None for key in _keys(config.tree.get("model"), "pretrained")}
+    changed = core_config.load(config, {**fetched, **overrides})
+    experiment = core_config.build(changed, Experiment)
+    return lambda: build(experiment)
+
+
+def _slim(subnet: str | None) -> bool:
+    """Return whether a subnet file keeps channels, which cannot be checked without values."""
+    try:
+        return subnet is not None and bool(Subnet.load(subnet).channels)
+    except SubnetError:
+        return False  # building the model will say what is wrong with it
+
+
+def _keys(tree: Any, name: str, path: str = "") -> Iterator[str]:
+    """Yield the paths of all keys of a name in nested dicts."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        here = _joined(path, key)
+        if key == name and value is not None:
+            yield here
+        yield from _keys(value, name, here)
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _exists(path: str) -> bool:
+    return path.startswith(("http://", "https://")) or Path(path).expanduser().is_file()
+
+
+def _absent(settings: Any) -> str | None:
+    """Say which of a data set's files is not there, or too large to read for a check."""
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        for inner in value if isinstance(value, list) else [value]:
+            found = _absent(inner)
+            if found is not None:
+                return found
+        if key in _PATHS and isinstance(value, str):
+            path = resolve(value)
+            beside = resolve(str(settings.get("root", "."))) / value
+            if not path.exists() and not beside.exists():
+                return f"there is no {path}"
+            if path.is_file() and path.stat().st_size > _LARGE_FILE:
+                return f"{path} is large"
+    return None
