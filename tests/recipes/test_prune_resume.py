@@ -9,7 +9,9 @@ import yaml
 
 from razorlite import cli, recipes
 from razorlite.core.errors import RunFolderError
-from razorlite.engine.checkpoint import read_checkpoint
+from razorlite.cost import count
+from razorlite.engine.checkpoint import load_weights, read_checkpoint
+from razorlite.recipes.card import read_card
 from razorlite.space import Subnet
 from tests.engine.toys import assert_same
 from tests.recipes.runs import Command, detector, last, lines, run, split, write
@@ -141,3 +143,23 @@ def test_configuration_trains_from_the_slim_weights(whole, tmp_path, monkeypatch
         for path in (tmp_path / "again/checkpoints/last.pt", folder / "checkpoints/start.pt")
     )
     assert torch.equal(ours, theirs)
+
+
+def test_pruned_model_is_pruned_again_and_again(whole, tmp_path):
+    """Each time down to a share of what the command is given; nothing is trained."""
+    _, folder = whole
+    config, weights = folder / "config.yaml", folder / "checkpoints/last.pt"
+    before = Subnet.load(folder / "subnet.yaml").cost["macs"]
+    for name in ("second", "third"):
+        overrides = ["train=null", "prune.rounds=1", "prune.budget.macs=80%", "prune.min_keep=0.01"]
+        kept = recipes.prune(config, weights, tmp_path / name, overrides)
+        assert 0.7 * before <= kept.cost["macs"] <= 0.8 * before
+        config, weights = tmp_path / name / "config.yaml", tmp_path / name / "checkpoints/last.pt"
+        model = recipes.build_model(config)
+        assert count(model, (64, 64)).macs == kept.cost["macs"]
+        load_weights(model, weights)
+        card = read_card(weights)
+        assert card.subnet is not None
+        assert card.subnet.channels == kept.channels
+        assert card.classes is not None
+        before = kept.cost["macs"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from razorlite.core.journal import Journal
+from razorlite.space import Subnet
 from tests.recipes.runs import ROOT, detector, last, lines, run, split, torchrun, write
 
 # A step of two processes with 4 images each is one of 8, but for batch norm, whose statistics are
@@ -103,3 +104,23 @@ def test_a_fault_of_all_processes_is_one_line(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: no config ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_pruning_finds_the_same_channels(trained, tmp_path):
+    config = detector({"train": {**TRAIN, "ema": None}, "mutator": None})
+    config["model"]["backbone"] = FROZEN
+    config["model"]["neck"]["in_channels"] = [96, 192]
+    config["model"]["bbox_head"]["norm"] = None
+    config["prune"] = {"budget": {"macs": "70%"}, "round_to": 2, "rounds": 2}
+    config["data"] = {"train": split(19, 0, 4), "val": split(7, 1, 2)}
+    path = write(config, tmp_path)
+    words = ("prune", path, trained[0] / "checkpoints/last.pt")
+    run(*words, folder=tmp_path / "1")
+    torchrun(*words, "--work-dir", tmp_path / "2")
+    # the second round starts from weights that two processes have trained on twice the images
+    early = [Subnet.load(tmp_path / name / "round_1/subnet.yaml") for name in "12"]
+    assert early[0].channels == early[1].channels
+    late = Subnet.load(tmp_path / "2/subnet.yaml")
+    assert late.cost["macs"] < early[1].cost["macs"]
+    torchrun(*words, "--work-dir", tmp_path / "2", "--resume")
