@@ -27,7 +27,8 @@ def load_pretrained(backbone: nn.Module, source: str, *, optional: Collection[st
         optional: names of tensors that the weights may lack.
 
     Raises:
-        CheckpointError: the weights cannot be had, or a tensor is missing or has another shape.
+        CheckpointError: the weights cannot be had, or a tensor is missing, has another shape or is
+            not finite.
     """
     weights = read_weights(source)
     wanted = backbone.state_dict()
@@ -47,9 +48,15 @@ def mark_pretrained(module: nn.Module, source: str) -> None:
     module.pretrained_from = source  # type: ignore[assignment]
 
 
+def pretrained_sources(module: nn.Module) -> set[str]:
+    """Return where the weights came from that a module, or those in it, were built with."""
+    noted = (getattr(part, "pretrained_from", None) for part in module.modules())
+    return {source for source in noted if isinstance(source, str)}
+
+
 def is_pretrained(module: nn.Module) -> bool:
     """Return whether a module, or one in it, was built with pretrained weights."""
-    return any(getattr(part, "pretrained_from", None) for part in module.modules())
+    return bool(pretrained_sources(module))
 
 
 def read_weights(source: str) -> dict[str, Tensor]:
@@ -69,7 +76,9 @@ def _fault(name: str, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor
     if name not in weights:
         return None if name.endswith("num_batches_tracked") else f"{name} is missing"
     have, want = tuple(weights[name].shape), tuple(wanted[name].shape)
-    return None if have == want else f"{name} has shape {have}, wanted {want}"
+    if have != want:
+        return f"{name} has shape {have}, wanted {want}"
+    return None if weights[name].isfinite().all() else f"{name} is not finite (NaN or infinite)"
 
 
 def _from_torchvision(name: str) -> Any:

@@ -13,6 +13,7 @@ from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.recipes.experiment import DataConfig
+from razorlite.recipes.foreign import preprocess_of
 from razorlite.space import Subnet
 
 __all__ = ["ModelCard", "check_preprocess", "read_card"]
@@ -59,7 +60,7 @@ class ModelCard:
 
     @classmethod
     def from_meta(cls, meta: Any, path: object) -> ModelCard:
-        """Return what the "meta" of a file tells; other people's files tell nothing.
+        """Return what the "meta" of a file tells; other people's tell of preprocessing at most.
 
         Args:
             meta: a file's "meta", if it has one.
@@ -69,7 +70,7 @@ class ModelCard:
             CheckpointError: the file is ours, and what it says makes no sense.
         """
         if not isinstance(meta, Mapping) or "razorlite" not in meta:
-            return cls(version="")
+            return cls(version="", preprocess=preprocess_of(meta))
         try:
             return cls(
                 model=str(meta.get("model") or ""),

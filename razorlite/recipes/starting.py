@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from razorlite.models.backbones.base import Freezable
-from razorlite.models.pretrained import is_pretrained
+from razorlite.models.pretrained import is_pretrained, pretrained_sources
 from razorlite.recipes.building import Built, load_into
 from razorlite.recipes.card import ModelCard, check_preprocess, read_card
 from razorlite.recipes.experiment import Experiment, LoadFrom
 from razorlite.recipes.fine_tuning import OtherClasses
+from razorlite.recipes.foreign import warn_of_caffe
 from razorlite.recipes.splits import Splits
 
 _log = logging.getLogger("razorlite")
@@ -60,6 +61,8 @@ def begin(built: Built, experiment: Experiment, device: torch.device, last: Path
         unfreeze(built.model, card.unfrozen)
         return Start(card, splits, card.unfrozen)
     card, splits, loaded = _first(built, experiment, device)
+    for source in pretrained_sources(built.model):
+        warn_of_caffe(source, splits.data.preprocess)
     unfrozen = tuple(name for name, m in _unloaded(built.model, loaded) if m.frozen_part())
     for name, module in _unloaded(built.model, loaded):
         _log.warning("%s", _note(name, module))
@@ -79,6 +82,8 @@ def _first(
     how = LoadFrom(checkpoint=origin) if isinstance(origin, str) else origin
     card = read_card(how.checkpoint)
     check_preprocess(card, experiment.data, how.checkpoint)
+    if card.preprocess is None and experiment.data is not None:
+        warn_of_caffe(how.checkpoint, experiment.data.preprocess)
     splits = Splits(experiment, device, order=card.classes)
     splits.match(built.model)
     adapt = OtherClasses(built.model, splits.classes, card.classes)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from razorlite import recipes
+from razorlite.core.errors import CheckpointError
 from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.backbones.torchvision_backbone import TorchvisionBackbone
@@ -88,3 +89,11 @@ def test_cut_classifiers():
     assert [name for name, _ in _unloaded(backbone, ())] == [""]
     unfreeze(backbone, [""])
     assert all(p.requires_grad for p in backbone.train().parameters())
+
+
+def test_broken_pretrained_weights_are_refused(tmp_path):
+    weights = ResNet(depth=18).state_dict()
+    weights["bn1.running_var"][0] = float("nan")
+    torch.save(weights, tmp_path / "r18.pt")
+    with pytest.raises(CheckpointError, match=r"first: bn1.running_var is not finite"):
+        ResNet(depth=18, pretrained=str(tmp_path / "r18.pt"))
