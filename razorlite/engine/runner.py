@@ -22,10 +22,10 @@ from razorlite.engine.interrupt import Interrupted, StopSignals
 from razorlite.engine.metrics_log import MetricsLog, Window, memory_mb
 from razorlite.engine.optim import build_optimizer, parameters_of_step
 from razorlite.engine.progress import ProgressDisplay
-from razorlite.engine.random_state import kept_random_state
 from razorlite.engine.schedules import Constant
 from razorlite.engine.steps import Step
 from razorlite.engine.tensorboard import TensorBoard
+from razorlite.engine.untouched import untouched
 from razorlite.engine.update import Update
 
 _log = logging.getLogger("razorlite")
@@ -237,9 +237,8 @@ class Runner:
         """Evaluate, on averaged weights where there are any, and keep the best."""
         assert self._evaluate is not None
         start = time.perf_counter()
-        with self.averaged(), kept_random_state():
+        with self.averaged(), untouched(self.model):
             figures = self._evaluate(self.model)
-        self.model.train()
         self.figures = {name: float(value) for name, value in figures.items()}
         seconds = time.perf_counter() - start
         self._call("line", {**self._place("eval"), **self.figures, "eval_seconds": seconds})

@@ -440,13 +440,6 @@ class TestResume:
         runner.run(resume=True)
         assert runner.step_number == 10
 
-    def test_evaluation_does_not_disturb_training(self, tmp_path):
-        plain = make_runner(tmp_path / "a", step=noisy_step)
-        plain.run()
-        watched = make_runner(tmp_path / "b", step=noisy_step, evaluate=distance, eval_every=1)
-        watched.run()
-        assert_same(weights(watched.model), weights(plain.model))
-
     def test_state_of_the_step_is_kept(self, tmp_path):
         class Counting(torch.nn.Module):
             def __init__(self):
