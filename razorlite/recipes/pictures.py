@@ -1,10 +1,13 @@
 """Pictures that commands leave in the run folder."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from razorlite.core.errors import RazorliteError
 from razorlite.core.journal import Journal
 from razorlite.data import Dataset
 from razorlite.evaluation.evaluate import detect, eval_mode
@@ -13,7 +16,16 @@ from razorlite.search import Study
 from razorlite.structures import Target
 from razorlite.visual import draw_detections, draw_grid, plot_pareto, plot_search, plot_training
 
+_log = logging.getLogger("razorlite")
 _SCORE = 0.3  # least of the detections that are drawn
+
+
+def or_warn(draw: Callable[[], object]) -> None:
+    """Draw a picture; what hinders it is told, and is no failure of the run that it shows."""
+    try:
+        draw()
+    except (RazorliteError, OSError) as error:
+        _log.warning("a picture is missing, all else is written: %s", error)
 
 
 def training_pictures(folder: Path, title: str) -> Path:

@@ -19,7 +19,7 @@ from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
-from razorlite.recipes.pictures import search_pictures
+from razorlite.recipes.pictures import or_warn, search_pictures
 from razorlite.recipes.scored import scored_with
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
@@ -154,7 +154,7 @@ def _report(study: Study, trial: Trial) -> None:
 
 def _finish(study: Study, subnet: Subnet, folder: Path) -> None:
     subnet.save(folder / "subnet.yaml")
-    search_pictures(study, folder)
+    or_warn(lambda: search_pictures(study, folder))
     failed = sum(trial.score is None for trial in study.trials)
     figures = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
     _log.info(

@@ -25,7 +25,7 @@ from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
-from razorlite.recipes.pictures import sample_detections, training_pictures
+from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
 from razorlite.recipes.teaching import build_distiller
@@ -134,11 +134,11 @@ def build_runner(
 
 def draw(built: Built, splits: Splits, folder: Path) -> None:
     """Leave the run's curves, and detections on some of its validation images."""
-    on_main(lambda: training_pictures(folder, folder.name))
+    on_main(lambda: or_warn(lambda: training_pictures(folder, folder.name)))
     if splits.val is not None and not built.is_supernet:
         path = folder / "pictures" / "detections.png"
         val = splits.val
-        on_main(lambda: sample_detections(built.model, splits, val, "val", path))
+        on_main(lambda: or_warn(lambda: sample_detections(built.model, splits, val, "val", path)))
 
 
 def _step(experiment: Experiment, built: Built, splits: Splits) -> Step:

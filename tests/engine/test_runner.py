@@ -1,6 +1,7 @@
 """The loop: how long, what is written when, what a resumed run repeats, how it ends."""
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -628,3 +629,22 @@ class TestFailingEvaluation:
         assert lines(tmp_path) == lines(whole)
         best = [read_checkpoint(f / "checkpoints/best.pt") for f in (tmp_path, whole)]
         assert_same(*best)
+
+    @pytest.mark.parametrize("moment", [1, 2, 5, 9])
+    def test_a_disk_that_becomes_full(self, whole, tmp_path, monkeypatch, moment):
+        calls, sync = itertools.count(1), os.fsync
+
+        def full(handle):
+            if next(calls) > moment:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return sync(handle)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(RunFolderError, match="the disk is full") as caught:
+                full_runner(tmp_path).run()
+        assert "\n" not in str(caught.value)
+        started = (tmp_path / "checkpoints/last.pt").exists()
+        full_runner(tmp_path, seed=99 if started else 0).run(resume=True)
+        assert_same(everything(tmp_path), everything(whole))
+        assert lines(tmp_path) == lines(whole)

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from razorlite import cli
+from razorlite.core.errors import RunFolderError
 from razorlite.core.journal import Journal
 from razorlite.engine.checkpoint import read_state_dict
+from razorlite.recipes.pictures import or_warn
 from razorlite.space import Subnet
 
 PUBLISHED = {
@@ -95,3 +97,15 @@ def test_published_subnets_cost_what_was_published(test_data: Path, capsys, name
     file = test_data / "published_subnets" / f"{name}.yaml"
     figures = printed(capsys, "cost", "spos/shufflenetv2_spos_imagenet", "--subnet", file, "--json")
     assert (figures["params"], figures["macs"]) == PUBLISHED[name]
+
+
+def test_a_picture_that_cannot_be_drawn_is_no_failure(caplog):
+    def fail():
+        raise RunFolderError("cannot write a.png: the disk is full")
+
+    or_warn(fail)
+    assert caplog.messages == [
+        "a picture is missing, all else is written: cannot write a.png: the disk is full"
+    ]
+    with pytest.raises(ZeroDivisionError):  # a fault of ours
+        or_warn(lambda: 1 / 0)
