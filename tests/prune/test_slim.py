@@ -261,7 +261,8 @@ def test_slim_checkpoint_loads_into_a_fresh_model_and_subnet(tmp_path):
 
 
 def test_slim_model_can_be_pruned_again_and_both_compose():
-    model = network("fcos_resnet18")
+    layers = [conv(3, 24, 3), nn.BatchNorm2d(24), nn.ReLU(), conv(24, 32, 3), nn.ReLU()]
+    model = stirred(nn.Sequential(*layers, conv(32, 8)).eval())
     pruner = Pruner(budget=Budget(macs="70%"), importance=RandomImportance())
     first = pruner.plan(model, SHAPE)
     once = apply(model, first, shape=SHAPE)
