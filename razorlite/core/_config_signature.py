@@ -59,6 +59,8 @@ def signature_of(target: Any) -> Signature:
         return Signature({}, (), extra=Any)
     hints = type_hints(target) | _RULES.get(target, {})
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if getattr(target.__init__, "__module__", "") == "torch.nn.modules.module":
+        return Signature({}, ())  # a module without a constructor of its own takes nothing
     extra = next((hints.get(p.name, Any) for p in parameters if p.kind is p.VAR_KEYWORD), None)
     return Signature(
         {p.name: hints.get(p.name, Any) for p in named},
