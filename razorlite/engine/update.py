@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,20 @@ from razorlite.engine.steps import Step
 
 Amp = Literal["bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@contextmanager
+def _single_values_told() -> Iterator[None]:
+    """Say what to do where a batch norm sees one value per channel, which has no deviation."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"a batch norm sees a single value per channel ({error}): use larger batches by "
+            f"data.train.batch_size, larger images, or another norm"
+        ) from error
 
 
 class Update:
@@ -58,6 +72,9 @@ class Update:
     ) -> tuple[dict[str, float], int]:
         """Add up the gradients of `count` batches, so that they are those of the mean loss.
 
+        Raises:
+            TrainingError: a batch norm sees a single value per channel.
+
         Returns:
             The training step's figures, means over the batches, and the number of images.
         """
@@ -67,7 +84,7 @@ class Update:
         for _ in range(count):
             batch = next(batches)
             images += len(batch)
-            with self.autocast():
+            with self.autocast(), _single_values_told():
                 figures = step(model, batch, self.backward)
             for name, value in figures.items():
                 means[name] = means.get(name, 0.0) + value / count

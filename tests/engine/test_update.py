@@ -237,3 +237,16 @@ def test_figures_are_named_numbers():
     losses = {"loss_cls": torch.tensor(1.5), "loss_box": torch.tensor(0.5)}
     found = figures_of(losses, torch.tensor(2.0))
     assert found == {"loss": 2.0, "loss_cls": 1.5, "loss_box": 0.5}
+
+
+def test_a_single_value_under_a_batch_norm_is_told():
+    model = nn.BatchNorm2d(2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    update = Update(optimizer=optimizer, device=torch.device("cpu"), amp=None, clip_grad_norm=None)
+
+    def step(model, batch, backward):
+        backward(model(batch).sum())
+        return {}
+
+    with pytest.raises(TrainingError, match="a single value per channel"):
+        update.gradients(step, model, iter([torch.zeros(1, 2, 1, 1)]))
