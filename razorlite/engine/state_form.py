@@ -139,7 +139,7 @@ def _fields(forms: Mapping[str, Form]) -> Form:
 
 
 def _tensors(wanted: Mapping[str, Any], *, shapes: bool = False) -> Form:
-    """Take tensors of the wanted kind of numbers, all finite."""
+    """Take tensors of the wanted kind of numbers, all finite where the wanted ones are."""
 
     def check(value: Any, place: str) -> None:
         _mapping()(value, place)
@@ -148,8 +148,10 @@ def _tensors(wanted: Mapping[str, Any], *, shapes: bool = False) -> Form:
                 _tensor_like(tensor)(value[name], f"{place}.{name}")
                 if shapes and value[name].shape != tensor.shape:
                     _fail(f"{place}.{name}", value[name], f"shape {tuple(tensor.shape)}")
-        if not is_finite(value):
-            raise ValueError(f"{place} holds weights that are not finite")
+        for name, tensor in value.items():
+            masked = not is_finite({name: wanted.get(name)})  # as a mask of attention may be
+            if not masked and not is_finite({name: tensor}):
+                raise ValueError(f"{place}.{name} is not finite (NaN or infinite)")
 
     return check
 

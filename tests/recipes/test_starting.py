@@ -6,6 +6,7 @@ import torch
 from razorlite import recipes
 from razorlite.core.errors import CheckpointError
 from razorlite.engine.checkpoint import read_checkpoint
+from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.backbones.torchvision_backbone import TorchvisionBackbone
 from razorlite.recipes.starting import _unloaded, unfreeze
@@ -97,3 +98,12 @@ def test_broken_pretrained_weights_are_refused(tmp_path):
     torch.save(weights, tmp_path / "r18.pt")
     with pytest.raises(CheckpointError, match=r"first: bn1.running_var is not finite"):
         ResNet(depth=18, pretrained=str(tmp_path / "r18.pt"))
+
+
+def test_resuming_from_broken_weights_names_the_tensor(tmp_path):
+    _, path = trained(tmp_path / "run")
+    content = read_checkpoint(path)
+    content["model"][MEAN][0] = float("nan")
+    save_checkpoint(path, content)
+    with pytest.raises(CheckpointError, match=rf"model.{MEAN} is not finite"):
+        recipes.train(plain(model=FROZEN), tmp_path / "run", resume=True)
