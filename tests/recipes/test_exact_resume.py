@@ -39,7 +39,7 @@ PLAIN = {
             "in_channels": 16,
             "feat_channels": 16,
             "stacked_convs": 1,
-            "strides": [8, 16],
+            "strides": [16, 32],
         },
     },
     "data": {

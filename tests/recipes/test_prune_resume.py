@@ -33,7 +33,7 @@ MODEL = {
         "in_channels": 16,
         "feat_channels": 16,
         "stacked_convs": 1,
-        "strides": [8, 16],
+        "strides": [16, 32],
     },
 }
 FILES = ("subnet.yaml", "round_1/subnet.yaml", "config.yaml", "round_1/config.yaml")
