@@ -32,6 +32,7 @@ def trained(tmp_path_factory):
         config["model"]["backbone"] = FROZEN
         config["model"]["neck"]["in_channels"] = [96, 192]
         config["model"]["bbox_head"]["norm"] = None
+        config["model"]["bbox_head"]["strides"] = [16, 32]
         batch_size = 8 // processes
         config["data"] = {"train": split(19, 0, batch_size), "val": split(7, 1, 2)}
         path = write(config, folder, f"{processes}.yaml")
@@ -112,6 +113,7 @@ def test_pruning_finds_the_same_channels(trained, tmp_path):
     config["model"]["backbone"] = FROZEN
     config["model"]["neck"]["in_channels"] = [96, 192]
     config["model"]["bbox_head"]["norm"] = None
+    config["model"]["bbox_head"]["strides"] = [16, 32]
     config["prune"] = {"budget": {"macs": "70%"}, "round_to": 2, "rounds": 2}
     config["data"] = {"train": split(19, 0, 4), "val": split(7, 1, 2)}
     path = write(config, tmp_path)
