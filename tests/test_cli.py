@@ -111,7 +111,7 @@ class TestArguments:
                 "prune c.yaml k.pt --work-dir d",
                 "prune",
                 ("c.yaml", "k.pt"),
-                {"work_dir": "d", "overrides": []},
+                {"work_dir": "d", "overrides": [], "resume": False},
             ),
             (
                 "cost c.yaml --shape 240 320",
@@ -119,7 +119,7 @@ class TestArguments:
                 ("c.yaml",),
                 {"subnet": None, "shape": (240, 320), "overrides": [], "as_json": False},
             ),
-            ("demo", "demo", (), {"work_dir": None}),
+            ("demo --resume", "demo", (), {"work_dir": None, "resume": True}),
             (
                 "config check c.yaml --set a=1",
                 "check_config",
@@ -223,7 +223,8 @@ class TestErrors:
 
     def test_interrupt(self, recipes, capsys):
         assert self.failing(recipes, KeyboardInterrupt()) == 130
-        assert capsys.readouterr().err == "interrupted\n"
+        told = "interrupted; to go on, run the same command again with --resume\n"
+        assert capsys.readouterr().err == told
 
     def test_bug_is_not_hidden(self, recipes):
         with pytest.raises(ZeroDivisionError):

@@ -1,17 +1,25 @@
-"""The `razorlite` command. Nothing heavy is imported until a command runs."""
+"""The words of every command, and its help."""
 
 import argparse
-import json
-import logging
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from razorlite import __version__
-from razorlite.core import ranks
-from razorlite.core.errors import RazorliteError
-from razorlite.core.streams import logged_to_stderr, safe_streams
+from razorlite.cli.running import (
+    run_config_cat,
+    run_config_check,
+    run_config_list,
+    run_config_show,
+    run_config_types,
+    run_cost,
+    run_demo,
+    run_export,
+    run_predict,
+    run_prune,
+    run_search,
+    run_test,
+    run_train,
+)
 
 _ABOUT = """\
 Make object detectors smaller and faster: search a supernet for a good small network, retrain it
@@ -32,62 +40,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see: {self.prog} --help\n")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 after a user's error, 130 when interrupted.
-
-    Args:
-        argv: the words after `razorlite`; those of this process by default. With the environment
-            variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.
-    """
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
-    with safe_streams(), logged_to_stderr(level):
-        return _run(sys.argv[1:] if argv is None else argv)
-
-
-def _run(words: Sequence[str]) -> int:
-    args = _parser().parse_args(_one_value_each(words))
-    try:
-        if getattr(args, "processes", 1) > 1 and not ranks.several():
-            from razorlite.engine.starting import start
-
-            return start(words, args.processes)
-        args.run(args)
-    except KeyboardInterrupt:
-        advice = "; to go on, run the same command again with --resume"
-        return _complain("interrupted" + (advice if "resume" in args else ""), 130)
-    except (RazorliteError, OSError) as error:
-        if os.environ.get("RAZORLITE_TRACEBACK"):
-            raise
-        return _complain(_message(error), getattr(error, "exit_code", 2))
-    return 0
-
-
-def _one_value_each(words: Sequence[str]) -> list[str]:
-    """Repeat --set before each of several values that follow one, wherever the command has it."""
-    spread: list[str] = []
-    for word in words:
-        more = len(spread) > 1 and spread[-2] == "--set" and "=" in word and word[0] != "-"
-        spread += ["--set", word] if more else [word]
-    return spread
-
-
-def _complain(message: str, code: int) -> int:
-    sys.stdout.flush()
-    text = f"error: {message}" if code == 2 else message
-    if ranks.speaks_first(text):
-        print(text, file=sys.stderr)
-    return code
-
-
-def _message(error: Exception) -> str:
-    """Return an error's own words, also when a loader's worker process sent it."""
-    text = str(error)
-    if "Original Traceback" in text:
-        return text.strip().splitlines()[-1].partition(": ")[2]
-    return text
-
-
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="razorlite", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -118,7 +71,7 @@ def _add_train(commands: Any) -> None:
     parser = _command(
         commands,
         "train",
-        _train,
+        run_train,
         "train a model, a supernet, a chosen subnet or a distilled student\n"
         "What is trained follows from the configuration: a `mutator` block makes a supernet,\n"
         "`subnet` a chosen subnet, a `distiller` block a student. The run folder gets the merged\n"
@@ -139,7 +92,7 @@ def _add_test(commands: Any) -> None:
     parser = _command(
         commands,
         "test",
-        _test,
+        run_test,
         "measure a checkpoint on the configuration's test images",
         "  razorlite test CONFIG runs/supernet/checkpoints/best.pt --subnet subnet.yaml",
     )
@@ -153,7 +106,7 @@ def _add_search(commands: Any) -> None:
     parser = _command(
         commands,
         "search",
-        _search,
+        run_search,
         "search a trained supernet for the best subnet within a budget\n"
         "The run folder gets subnet.yaml (the best one), journal.jsonl (every trial) and a plot\n"
         "of accuracy against MACs.",
@@ -170,7 +123,7 @@ def _add_prune(commands: Any) -> None:
     parser = _command(
         commands,
         "prune",
-        _prune,
+        run_prune,
         "remove the least important channels of a trained model, down to a budget\n"
         "The run folder gets the smaller model's checkpoint and its subnet.yaml. The budget is a\n"
         "share of the model that is given, or an amount such as 300M. With --resume an\n"
@@ -187,7 +140,7 @@ def _add_cost(commands: Any) -> None:
     parser = _command(
         commands,
         "cost",
-        _cost,
+        run_cost,
         "count a model's MACs and parameters\n"
         "MACs are multiply-adds of convolutions and matrix products for one image, counted\n"
         "exactly; thop's figure is shown beside them.",
@@ -210,7 +163,7 @@ def _add_demo(commands: Any) -> None:
     parser = _command(
         commands,
         "demo",
-        _demo,
+        run_demo,
         "run the whole pipeline on drawn shapes, in minutes\n"
         "Trains a supernet, searches it, retrains the result with distillation, prunes it, and\n"
         "ends with a table and one HTML report. Needs no data and no GPU. With --resume an\n"
@@ -225,7 +178,7 @@ def _add_predict(commands: Any) -> None:
     parser = _command(
         commands,
         "predict",
-        _predict,
+        run_predict,
         "find objects in images with a trained or exported model\n"
         "SOURCE is an image, a folder, or a pattern in quotes. MODEL is a run folder, a\n"
         "checkpoint or an exported file; of a checkpoint that does not carry its configuration\n"
@@ -247,7 +200,7 @@ def _add_export(commands: Any) -> None:
     parser = _command(
         commands,
         "export",
-        _export,
+        run_export,
         "write a trained model as one file for ONNX Runtime or libtorch\n"
         "The file takes RGB pixels from 0 to 255 and gives boxes, scores and labels. It is run\n"
         "and compared with PyTorch, and kept only if both agree.",
@@ -278,17 +231,21 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_config(commands: Any) -> None:
     about = "list, show and check configurations, and the types they name"
     examples = "  razorlite config check my_detector.yaml --set train.max_epochs=12"
-    parser = _command(commands, "config", _config_list, about, examples)
+    parser = _command(commands, "config", run_config_list, about, examples)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _command(
-        actions, "list", _config_list, "list the shipped configurations", "  razorlite config list"
+        actions,
+        "list",
+        run_config_list,
+        "list the shipped configurations",
+        "  razorlite config list",
     )
     for name, run, about in (
-        ("show", _config_show, "print a configuration merged with its bases and --set values"),
-        ("cat", _config_cat, "print a configuration as its file is written"),
+        ("show", run_config_show, "print a configuration merged with its bases and --set values"),
+        ("cat", run_config_cat, "print a configuration as its file is written"),
         (
             "check",
-            _config_check,
+            run_config_check,
             "check all that training would refuse; prints OK or all faults with lines\n"
             "The model is built and run on shapes alone; files and images are looked at if they\n"
             "are there. Modules that the file names are imported only with --allow-imports.",
@@ -305,7 +262,7 @@ def _add_config(commands: Any) -> None:
             about = "import custom_imports and dotted types, which runs their code"
             action.add_argument("--allow-imports", action="store_true", help=about)
     about = "list what `type` may name, or one type's arguments, defaults and meaning"
-    types = _command(actions, "types", _config_types, about, "  razorlite config types FPN")
+    types = _command(actions, "types", run_config_types, about, "  razorlite config types FPN")
     types.add_argument("name", metavar="NAME", nargs="?", help="one of the types; all by default")
 
 
@@ -359,158 +316,6 @@ def _pixels(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"wants a size in pixels, got {text!r}")
     return int(text)
-
-
-def _train(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    recipes.train(
-        args.config,
-        work_dir=args.work_dir,
-        overrides=args.overrides,
-        resume=args.resume,
-        subnet=args.subnet,
-    )
-
-
-def _test(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    figures = recipes.test(
-        args.config,
-        args.checkpoint,
-        subnet=args.subnet,
-        overrides=args.overrides,
-        as_json=args.json,
-    )
-    _print_json(figures, args)
-
-
-def _search(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    recipes.search(
-        args.config,
-        args.checkpoint,
-        work_dir=args.work_dir,
-        overrides=args.overrides,
-        resume=args.resume,
-    )
-
-
-def _prune(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    recipes.prune(
-        args.config,
-        args.checkpoint,
-        work_dir=args.work_dir,
-        overrides=args.overrides,
-        resume=args.resume,
-    )
-
-
-def _cost(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    cost = recipes.cost(
-        args.config,
-        subnet=args.subnet,
-        shape=tuple(args.shape) if args.shape else None,
-        overrides=args.overrides,
-        as_json=args.json,
-    )
-    _print_json(cost.to_dict() if hasattr(cost, "to_dict") else cost, args)
-
-
-def _demo(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    recipes.demo(work_dir=args.work_dir, resume=args.resume)
-
-
-def _predict(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-    from razorlite.recipes.predicting import lines
-
-    found = recipes.predict(
-        args.source,
-        *_model_words(args),
-        subnet=args.subnet,
-        out=args.out,
-        score_threshold=args.score,
-        batch_size=args.batch_size,
-    )
-    if args.json:
-        _print_json({"format": 1, "images": [one.to_dict(args.score) for one in found]}, args)
-    else:
-        print(*lines(found, args.score), sep="\n")
-
-
-def _export(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    result = recipes.export(
-        *_model_words(args),
-        format=args.format,
-        out=args.out,
-        subnet=args.subnet,
-        images=args.images,
-    )
-    _print_json(result.to_dict(), args)
-
-
-def _model_words(args: argparse.Namespace) -> list[str]:
-    """Return MODEL, or CONFIG and CHECKPOINT."""
-    if len(args.model) > 2:
-        raise RazorliteError(f"wanted MODEL, or CONFIG CHECKPOINT; got {' '.join(args.model)}")
-    return list(args.model)
-
-
-def _config_list(args: argparse.Namespace) -> None:
-    from razorlite.core import shipped
-
-    rows = [(shipped.name(path), shipped.summary(path)) for path in shipped.configs()]
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, summary in rows:
-        print(f"{name:{width}}  {summary}".rstrip())
-
-
-def _config_show(args: argparse.Namespace) -> None:
-    if not args.defaults:
-        from razorlite.core import config
-
-        print(config.load(args.config, args.overrides, imports=False).dump(), end="")
-        return
-    from razorlite import recipes
-
-    print(recipes.show_config(args.config, args.overrides, defaults=True), end="")
-
-
-def _config_types(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    print(recipes.show_types(args.name))
-
-
-def _config_cat(args: argparse.Namespace) -> None:
-    from razorlite.core import shipped
-
-    print(shipped.find(args.config).read_text(encoding="utf-8"), end="")
-
-
-def _config_check(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-
-    for remark in recipes.check_config(args.config, args.overrides, imports=args.allow_imports):
-        print(remark)
-    print("OK")
-
-
-def _print_json(figures: Any, args: argparse.Namespace) -> None:
-    """Print figures once, however many processes torchrun has started."""
-    if args.json and os.environ.get("RANK", "0") == "0":
-        print(json.dumps(figures))
 
 
 _COMMANDS = (

@@ -1,0 +1,160 @@
+"""What each command runs; what is heavy is imported when it does."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from razorlite.core.errors import RazorliteError
+
+
+def run_train(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.train(
+        args.config,
+        work_dir=args.work_dir,
+        overrides=args.overrides,
+        resume=args.resume,
+        subnet=args.subnet,
+    )
+
+
+def run_test(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    figures = recipes.test(
+        args.config,
+        args.checkpoint,
+        subnet=args.subnet,
+        overrides=args.overrides,
+        as_json=args.json,
+    )
+    _print_json(figures, args)
+
+
+def run_search(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.search(
+        args.config,
+        args.checkpoint,
+        work_dir=args.work_dir,
+        overrides=args.overrides,
+        resume=args.resume,
+    )
+
+
+def run_prune(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.prune(
+        args.config,
+        args.checkpoint,
+        work_dir=args.work_dir,
+        overrides=args.overrides,
+        resume=args.resume,
+    )
+
+
+def run_cost(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    cost = recipes.cost(
+        args.config,
+        subnet=args.subnet,
+        shape=tuple(args.shape) if args.shape else None,
+        overrides=args.overrides,
+        as_json=args.json,
+    )
+    _print_json(cost.to_dict() if hasattr(cost, "to_dict") else cost, args)
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    recipes.demo(work_dir=args.work_dir, resume=args.resume)
+
+
+def run_predict(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+    from razorlite.recipes.predicting import lines
+
+    found = recipes.predict(
+        args.source,
+        *_model_words(args),
+        subnet=args.subnet,
+        out=args.out,
+        score_threshold=args.score,
+        batch_size=args.batch_size,
+    )
+    if args.json:
+        _print_json({"format": 1, "images": [one.to_dict(args.score) for one in found]}, args)
+    else:
+        print(*lines(found, args.score), sep="\n")
+
+
+def run_export(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    result = recipes.export(
+        *_model_words(args),
+        format=args.format,
+        out=args.out,
+        subnet=args.subnet,
+        images=args.images,
+    )
+    _print_json(result.to_dict(), args)
+
+
+def _model_words(args: argparse.Namespace) -> list[str]:
+    """Return MODEL, or CONFIG and CHECKPOINT."""
+    if len(args.model) > 2:
+        raise RazorliteError(f"wanted MODEL, or CONFIG CHECKPOINT; got {' '.join(args.model)}")
+    return list(args.model)
+
+
+def run_config_list(args: argparse.Namespace) -> None:
+    from razorlite.core import shipped
+
+    rows = [(shipped.name(path), shipped.summary(path)) for path in shipped.configs()]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, summary in rows:
+        print(f"{name:{width}}  {summary}".rstrip())
+
+
+def run_config_show(args: argparse.Namespace) -> None:
+    if not args.defaults:
+        from razorlite.core import config
+
+        print(config.load(args.config, args.overrides, imports=False).dump(), end="")
+        return
+    from razorlite import recipes
+
+    print(recipes.show_config(args.config, args.overrides, defaults=True), end="")
+
+
+def run_config_types(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    print(recipes.show_types(args.name))
+
+
+def run_config_cat(args: argparse.Namespace) -> None:
+    from razorlite.core import shipped
+
+    print(shipped.find(args.config).read_text(encoding="utf-8"), end="")
+
+
+def run_config_check(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    for remark in recipes.check_config(args.config, args.overrides, imports=args.allow_imports):
+        print(remark)
+    print("OK")
+
+
+def _print_json(figures: Any, args: argparse.Namespace) -> None:
+    """Print figures once, however many processes torchrun has started."""
+    if args.json and os.environ.get("RANK", "0") == "0":
+        print(json.dumps(figures))
