@@ -143,7 +143,7 @@ class _Check:
                 continue
             dataset: Dataset | None = self._try(f"data.{part}", partial(getattr, splits, part))
             if dataset is not None:
-                self._try(f"data.{part}", partial(self._split, part, dataset))
+                self._try(f"data.{part}", partial(self._split, part, dataset, splits))
             elif part == "train":
                 return  # the others take its labels
 
@@ -154,7 +154,7 @@ class _Check:
             if loader is not None:
                 yield part, loader
 
-    def _split(self, part: str, dataset: Dataset) -> None:
+    def _split(self, part: str, dataset: Dataset, splits: Splits) -> None:
         size = getattr(self.experiment.data, part).batch_size
         assert self.experiment.data is not None
         first = part == "train" or self.experiment.data.train is None
@@ -167,11 +167,14 @@ class _Check:
                 "data.train.batch_size", f"is {size}, but there are only {len(dataset)} images"
             )
         alone = min(size, len(dataset)) == 1 and self.experiment.train is not None
-        if alone and self.built and needs_larger_batches(self.built.model, self.experiment.shape):
+        if not alone or self.built is None:
+            return
+        height, width = next(iter(splits.train_loader())).images.shape[-2:]
+        if needs_larger_batches(self.built.model, (height, width)):
             raise ConfigError(
                 "a batch norm sees one value per channel in batches of one image; use larger "
                 "batches or images, or another norm",
-                key="data.train.batch_size",
+                key="batch_size",
             )
 
     def _try(self, key: str, action: Callable[[], T]) -> T | None:

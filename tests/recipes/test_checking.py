@@ -150,8 +150,12 @@ def test_remarks_are_no_faults():
 def test_single_values_under_a_batch_norm():
     tree = plain()
     tree["data"]["train"] = split(1, 0, batch_size=4)
-    tree["shape"] = [32, 32]
+    data = tree["data"]["train"]
+    data["transforms"], data["dataset"] = [], {**data["dataset"], "size": [32, 32]}
     assert "one value per channel" in faults(tree)[0]
+    assert faults(tree)[0].count("data.train") == 1  # the entry is named once
+    data["dataset"]["size"], tree["shape"] = [64, 64], [32, 32]  # training sees the images' size
+    assert [r.split(": ")[1] for r in check_config(tree)] == ["data.train.batch_size"]
 
 
 def test_foreign_code_runs_only_where_it_is_asked_for(tmp_path, monkeypatch):
