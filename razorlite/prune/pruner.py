@@ -204,7 +204,8 @@ def _tell_reach(graph: ChannelGraph, cost: SlimCost) -> None:
 
 def _warn_of_unseen(graph: ChannelGraph) -> None:
     if graph.unseen:
-        shown = ", ".join(graph.unseen[:3]) + (", …" if len(graph.unseen) > 3 else "")
+        names = [name or "the model itself" for name in graph.unseen[:3]]
+        shown = ", ".join(names) + (", …" if len(graph.unseen) > 3 else "")
         _log.warning(
             "modules not used by forward: %d (%s); if they read channels that forward makes, name "
             "the modules that make them in `ignore`",

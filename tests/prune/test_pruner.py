@@ -250,8 +250,9 @@ def test_model_without_prunable_channels():
 
 def test_modules_outside_forward_are_warned_of(caplog):
     model = Net(lambda m, x: m.b(m.a(x)), a=conv(3, 8), b=conv(8, 4), aside=conv(4, 4))
+    model.scale = nn.Parameter(torch.ones(8))
     plan(model, (8, 8), round_to=1)
-    assert "modules not used by forward: 1 (aside)" in caplog.text
+    assert "modules not used by forward: 2 (the model itself, aside)" in caplog.text
 
 
 def test_plan_is_reproducible(resnet):
