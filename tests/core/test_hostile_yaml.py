@@ -15,13 +15,13 @@ MERGES = "a0: &a0 {k: 1}\n" + "".join(
 
 
 def refused(folder, text: str | bytes) -> str:
-    """Return the complaint about a file, made within seconds."""
+    """Return the complaint about a file, made within seconds of work."""
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     (folder / "x.yaml").write_bytes(data)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load(folder / "x.yaml")
-    assert time.perf_counter() - began < 5  # less than a second where nothing else runs
+    assert time.process_time() - began < 5
     (line,) = str(caught.value).split("\n")
     assert line.startswith(f"{folder / 'x.yaml'}:")
     return line.removeprefix(f"{folder / 'x.yaml'}:")

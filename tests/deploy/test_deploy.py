@@ -193,6 +193,7 @@ def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path):
         recipes.export(path)
 
 
+@pytest.mark.slow
 def test_onnx_gives_what_pytorch_gives(run, photos, tmp_path):
     pytest.importorskip("onnxruntime")
     path = tmp_path / "model.onnx"

@@ -27,8 +27,8 @@ def test_the_last_epochs_look_different():
     ("train", "last", "message"),
     [
         ({"max_epochs": None, "max_steps": 9}, {}, "counts back from train.max_epochs"),
-        ({"max_epochs": 2}, {}, "is below train.max_epochs, got 2 of 2"),
-        ({}, {"epochs": 0}, "epochs is 1 or more, got 0"),
+        ({"max_epochs": 2}, {}, "wants less than train.max_epochs, got 2 of 2"),
+        ({}, {"epochs": 0}, "epochs: wants a whole number of at least 1, got 0"),
         ({}, {"transforms": 3}, "data.train.last_epochs.transforms: "),
         ({}, {"transform": []}, "did you mean 'transforms'"),
     ],

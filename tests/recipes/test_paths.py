@@ -89,9 +89,8 @@ class TestPortable:
         assert Path(located(load("link/config.yaml")).get("subnet")).samefile("x.yaml")
 
 
-@pytest.mark.parametrize("name", ["try #1", "a: b"])
-def test_commands_write_where_they_are_told(pipeline, name):
-    folder = Path("runs") / name
+def test_commands_write_where_they_are_told(pipeline):
+    folder = Path("runs") / "a: try #1"
     recipes.prune(pipeline.prune, pipeline.trained, folder, ["train.max_steps=1"])
     assert read_checkpoint(folder / "checkpoints/last.pt")["progress"]["step"] == 1
     moved = Path(shutil.move(folder, "moved"))

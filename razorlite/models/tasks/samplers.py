@@ -61,7 +61,7 @@ class PseudoSampler(RandomSampler):
 
     def __init__(self, *, add_gt_as_proposals: bool = False) -> None:
         """Choose whether the objects' own boxes join the proposals of a RoI head."""
-        super().__init__(num=0, add_gt_as_proposals=add_gt_as_proposals)
+        super().__init__(num=2**31, add_gt_as_proposals=add_gt_as_proposals)
 
     def __call__(self, assigned: Tensor, losses: Tensor | None = None) -> Tensor:
         """Return (P,) assignments as they are."""
