@@ -127,7 +127,7 @@ class Pruner:
     def _graph(self, model: nn.Module, shape: tuple[int, int]) -> ChannelGraph:
         graph = channel_graph(model, shape, leaves=self.leaves)
         if not graph.prunable:
-            reasons = [f"{g.name}: {g.fixed}" for g in graph.groups if g.fixed][:3]
+            reasons = [f"{name}: {why}" for name, why in _why_left(graph).items()][:3]
             raise BudgetError(
                 f"nothing to prune: no channel group of the model can shrink ({'; '.join(reasons)})"
             )
@@ -190,7 +190,7 @@ def _tell_reach(graph: ChannelGraph, cost: SlimCost) -> None:
     """Say what pruning leaves alone and why; warn if that is most of the model."""
     least = cost.figures(cost.counts(np.zeros(graph.size, dtype=bool)))
     reach = 1 - least["params"] / max(cost.whole["params"], 1)
-    left = [f"{g.name} ({g.fixed})" for g in graph.groups if g.fixed not in ("", *_ENDS)]
+    left = [f"{name} ({why})" for name, why in _why_left(graph).items() if why not in _ENDS]
     shown = "; ".join(left[:3]) + (f"; {len(left) - 3} more" if len(left) > 3 else "")
     if reach < _LITTLE:
         _log.warning(
@@ -200,6 +200,12 @@ def _tell_reach(graph: ChannelGraph, cost: SlimCost) -> None:
         )
     elif left:
         _log.info("pruning leaves the channels alone of %s", shown)
+
+
+def _why_left(graph: ChannelGraph) -> dict[str, str]:
+    """Return why channels stay, by the name of their layer or group."""
+    altered = dict.fromkeys(graph.altered, "has hooks, parametrizations or a replaced forward")
+    return {**altered, **{group.name: group.fixed for group in graph.groups if group.fixed}}
 
 
 def _warn_of_unseen(graph: ChannelGraph) -> None:

@@ -12,6 +12,7 @@ from torch import fx, nn
 from razorlite.trace.following import follow
 from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.ledger import Labels, Ledger
+from razorlite.trace.propagate import is_altered
 from razorlite.trace.tracing import skeleton
 
 
@@ -54,6 +55,7 @@ def channel_graph(
         groups=tuple(sorter.groups()),
         layers=tuple(sorter.layers(ghost)),
         unseen=_unseen(ghost, traced),
+        altered=tuple(name for name, module in model.named_modules() if is_altered(module)),
     )
 
 

@@ -128,11 +128,14 @@ class ChannelGraph:
         groups: all groups, fixed ones too, in the order in which layers run.
         layers: every convolution, linear layer and norm that runs.
         unseen: paths of modules that have parameters which the traced `forward` does not use.
+        altered: paths of modules that hooks, parametrizations or a replaced `forward` change; their
+            channels stay.
     """
 
     groups: tuple[ChannelGroup, ...]
     layers: tuple[Layer, ...]
     unseen: tuple[str, ...]
+    altered: tuple[str, ...] = ()
 
     @property
     def prunable(self) -> tuple[ChannelGroup, ...]:

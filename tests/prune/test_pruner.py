@@ -306,3 +306,11 @@ def test_little_reach_is_warned_of(caplog):
     plan(model, (8, 8), budget=Budget(params="99.9%"), round_to=1)
     assert "pruning reaches only 1 % of the parameters" in caplog.text
     assert "b (mixed over channels by softmax" in caplog.text
+
+
+@pytest.mark.parametrize("hook", [lambda m, i, o: o.flip(1), lambda m, i, o: o.softmax(1)])
+def test_a_layer_with_hooks_is_named(hook):
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))
+    model[0].register_forward_hook(hook)
+    with pytest.raises(BudgetError, match=r"nothing to prune.*0: has hooks"):
+        Pruner(budget=Budget(macs="50%"), round_to=1).plan(model, (8, 8))
