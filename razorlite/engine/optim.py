@@ -16,6 +16,7 @@ from razorlite.core._config_signature import annotate
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.core.ranges import NonNegative, Share, ShareBelowOne, checked
 from razorlite.core.registry import register, suggestion
+from razorlite.core.tensor_files import first_line
 
 NORMS: tuple[type[nn.Module], ...] = (
     nn.modules.batchnorm._NormBase,
@@ -103,6 +104,23 @@ def build_optimizer(
         if "weight_decay" in group:
             group["weight_decay"] *= group["decay_mult"]
     return optimizer
+
+
+def check_step(make: Callable[..., torch.optim.Optimizer]) -> None:
+    """Take a step with a single weight: some settings are refused by the first step only.
+
+    Raises:
+        ConfigError: the optimiser cannot take it.
+    """
+    weight = nn.Parameter(torch.ones(1, device="cpu"))
+    weight.grad = torch.ones_like(weight)
+    try:
+        make([{"params": [weight]}]).step()
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot take a step ({first_line(error)}); set it otherwise, or take another",
+            key="optimizer",
+        ) from error
 
 
 def build_param_groups(

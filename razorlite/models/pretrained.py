@@ -59,6 +59,11 @@ def is_pretrained(module: nn.Module) -> bool:
     return bool(pretrained_sources(module))
 
 
+def is_name_of_weights(source: str) -> bool:
+    """Return whether a source is a name that torchvision knows, not a file or an address."""
+    return source.startswith("torchvision://") or bool(re.fullmatch(r"\w+_Weights\.\w+", source))
+
+
 def read_weights(source: str) -> dict[str, Tensor]:
     """Return the tensors that `source` names, without `module.` or `backbone.` prefixes.
 
@@ -67,7 +72,7 @@ def read_weights(source: str) -> dict[str, Tensor]:
     """
     if source.startswith(("http://", "https://")):
         return _unwrap(read_tensor_file(download(source, advice=_HELP)), source)
-    if source.startswith("torchvision://") or re.fullmatch(r"\w+_Weights\.\w+", source):
+    if is_name_of_weights(source):
         return _unwrap(_from_torchvision(source.removeprefix("torchvision://")), source)
     return _unwrap(_from_file(source), source)
 

@@ -16,13 +16,15 @@ from razorlite.cost import Constraint, CostTable, count
 from razorlite.data import Dataset
 from razorlite.data.files import resolve
 from razorlite.distill import DistilledStep, Distiller
-from razorlite.engine.optim import build_optimizer, parameters_of_step
+from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
 from razorlite.evaluation.metric import need_figure
+from razorlite.models.pretrained import is_name_of_weights
 from razorlite.recipes.building import Built, build
 from razorlite.recipes.classes import compare
 from razorlite.recipes.dry_run import dry_run, needs_larger_batches
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig, read
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.tasks import compare_tasks
 from razorlite.space import Subnet
 
 T = TypeVar("T")
@@ -114,6 +116,9 @@ class _Check:
         plain = _plain(self.config, overrides)
         run = partial(dry_run, plain, self.experiment.shape, values=not overrides and _slim(known))
         self.built = self._try("model", run)
+        if self.built is not None and self.experiment.metric is not None:
+            metric = self._try("metric", self.experiment.metric)
+            self._try("metric", partial(compare_tasks, self.built.model, metric, "metric"))
 
     def training(self) -> None:
         """Check schedule, optimiser and distiller."""
@@ -136,6 +141,8 @@ class _Check:
     def images(self) -> None:
         """Check the splits that are there: names of classes, sizes of batches."""
         splits = Splits(self.experiment, torch.device("cpu"))
+        if self.experiment.train is not None:
+            self._try("", partial(splits.part, "train"))
         for part, loader in self._loaders():
             absent = _absent(loader.dataset.kwargs)
             if absent is not None:
@@ -160,6 +167,10 @@ class _Check:
         first = part == "train" or self.experiment.data.train is None
         if self.built is not None and first:
             compare(self.built.model, dataset.classes, where=f"data.{part}", dataset=dataset)
+        if part == "val" and self.experiment.train is not None:
+            best = self.experiment.train.best_metric
+            known = any("best_metric" in fault for fault in self.faults)
+            splits.metric(dataset, part, None if known else best, "train.best_metric")
         if part != "train":
             return
         if len(dataset) < size:
@@ -207,6 +218,9 @@ class _Check:
         named["load_from"] = origin.get("checkpoint") if isinstance(origin, dict) else origin
         for part in ("config", "checkpoint", "subnet"):
             named[f"distiller.teacher.{part}"] = self.config.get(f"distiller.teacher.{part}")
+        for key in _keys(self.config.tree.get("model"), "pretrained"):
+            source = self.config.get(f"model.{key}")
+            named[f"model.{key}"] = None if is_name_of_weights(source) else source
         for key, path in named.items():
             if path is not None and key != "distiller.teacher.config" and not _exists(path):
                 self.faults.append(
@@ -271,6 +285,7 @@ class _Check:
         if train is None:
             return
         extra = parameters_of_step(step) if step is not None else None
+        check_step(train.optimizer)
         build_optimizer(train.optimizer, model.train(), options=train.param_options, extra=extra)
 
     def _constraints(self, built: Built) -> None:

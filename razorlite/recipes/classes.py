@@ -10,6 +10,7 @@ from razorlite.data import Dataset
 from razorlite.data.relabelling import name_list, used_classes
 from razorlite.evaluation.metric import Metric
 from razorlite.models.heads.class_head import class_counts
+from razorlite.recipes.tasks import compare_tasks
 
 _log = logging.getLogger("razorlite")
 
@@ -34,8 +35,10 @@ def compare(
             without one nothing is said of a model that tells more classes apart.
 
     Raises:
-        ConfigError: a head has fewer classes; the message has both and what to change.
+        ConfigError: a head has fewer classes; the message has both and what to change. Or the data
+            are of another task than the model.
     """
+    compare_tasks(model, dataset, where)
     counts = class_counts(model)
     fewer = {name: count for name, count in counts.items() if count < len(classes)}
     if fewer:

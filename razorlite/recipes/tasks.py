@@ -1,0 +1,48 @@
+"""Whether model, metric and data are all of detection, or all of classification."""
+
+from typing import Any, Literal
+
+from razorlite.core.errors import ConfigError
+from razorlite.data import ShapesDataset
+from razorlite.data._records import RecordDataset
+from razorlite.data.classification import LabelledImages
+from razorlite.evaluation import Accuracy, CocoMetric, ConfusionMatrix, VocMetric
+from razorlite.models.classifier import ImageClassifier
+from razorlite.models.detectors.single_stage import Detector
+
+Task = Literal["classification", "detection"]
+_CLASSIFICATION = (ImageClassifier, Accuracy, ConfusionMatrix, LabelledImages)
+_DETECTION = (Detector, CocoMetric, VocMetric, RecordDataset, ShapesDataset)
+_EXAMPLES = {
+    "classification": "ImageClassifier, Accuracy, ImageFolderDataset",
+    "detection": "FCOS, CocoMetric, CocoDataset",
+}
+
+
+def task_of(part: Any) -> Task | None:
+    """Return what a model, metric or data set is for; None for types of one's own."""
+    if isinstance(part, _CLASSIFICATION):
+        return "classification"
+    if isinstance(part, _DETECTION):
+        return "detection"
+    parts = getattr(part, "datasets", None) or [getattr(part, "dataset", None)]
+    return None if parts[0] is None else task_of(parts[0])
+
+
+def compare_tasks(model: Any, other: Any, key: str) -> None:
+    """Refuse a metric or data set of another task than the model's.
+
+    Args:
+        model: what is trained or measured.
+        other: a metric or a data set.
+        key: the configuration's entry of `other`.
+
+    Raises:
+        ConfigError: they do not go together.
+    """
+    wanted, found = task_of(model), task_of(other)
+    if wanted and found and wanted != found:
+        raise ConfigError(
+            f"{key} is for {found}, but the model, {type(model).__name__}, is for {wanted}; take "
+            f"parts of one task, such as {_EXAMPLES[wanted]}"
+        )
