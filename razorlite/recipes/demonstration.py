@@ -188,11 +188,14 @@ def _report(folder: Path, rows: Sequence[dict[str, Any]], seconds: float) -> Pat
         notes=[
             "AP and AP50 are COCO's, on 200 images that nothing was trained or chosen on. Single "
             "runs of this length differ by about 0.02 AP.",
+            "The rows are not trained equally long: the distilled model starts from the searched "
+            "one's weights and the pruned from the distilled one's, each for as many steps more. "
+            "What they gain is partly the longer training.",
             "Latency is the median of 50 rounds with batch 1; the models took turns.",
         ],
         facts={
             "duration": f"{seconds:.0f} s",
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            "machine": f"{platform.machine()}, PyTorch threads: {torch.get_num_threads()}",
             "versions": f"torch {torch.__version__}, numpy {np.__version__}",
         },
     )

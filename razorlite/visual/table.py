@@ -9,9 +9,13 @@ from razorlite.visual.rows import Row, best_rows, columns
 if TYPE_CHECKING:
     from rich.console import Console
 
+_WIDEST = 500  # characters, more than any table has
+
 
 def print_table(rows: Sequence[Row], *, title: str = "", console: "Console | None" = None) -> None:
     """Print one line per model, figures with units, the best of each column in bold green.
+
+    A terminal too narrow for the table breaks its lines; no figure is cut short.
 
     Args:
         rows: `name` and any of `macs`, `params` (plain counts), `latency_ms`, `AP`, `AP50`,
@@ -35,4 +39,6 @@ def print_table(rows: Sequence[Row], *, title: str = "", console: "Console | Non
             f"[bold green]{t}[/]" if index in b else t for t, b in zip(texts, best, strict=True)
         ]
         table.add_row(escape(str(row.get("name", ""))), *cells)
-    (console or safe_console()).print(table)
+    console = console or safe_console()
+    table.width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    console.print(table, soft_wrap=True)

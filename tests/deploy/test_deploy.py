@@ -1,6 +1,7 @@
 """Predictions and exported files of small models with weights drawn at random."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from razorlite.core import config as core_config
 from razorlite.core.errors import CheckpointError, ConfigError, DataError, ExportError
 from razorlite.data import Preprocess, Resize
 from razorlite.deploy import Deployed, Predictor, agreement, export, open_file, pictures, read_meta
+from razorlite.deploy.export import _quiet
 from razorlite.deploy.graph import kept
 from razorlite.deploy.runtimes import META_NAME
 from razorlite.engine.checkpoint_io import save_checkpoint
@@ -191,6 +193,17 @@ def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path):
     _same_predictions(load(path), load(run, device="cpu"), photos)
     with pytest.raises(ConfigError, match="is an exported file already"):
         recipes.export(path)
+
+
+def test_exporters_say_nothing_of_their_own_insides():
+    told = logging.getLogger("onnx_ir.passes.common.initializer_deduplication")
+    logging.getLogger("onnx_ir").setLevel(logging.INFO)
+    try:
+        with _quiet():
+            assert not told.isEnabledFor(logging.INFO)
+        assert told.isEnabledFor(logging.INFO)
+    finally:
+        logging.getLogger("onnx_ir").setLevel(logging.NOTSET)
 
 
 @pytest.mark.slow

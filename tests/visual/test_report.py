@@ -152,6 +152,16 @@ def test_the_table_prints_every_row_in_80_columns():
     print_table([], console=console)
 
 
+def test_a_narrow_terminal_cuts_no_figure_and_no_word_of_the_table():
+    console = Console(file=io.StringIO(), width=30)
+    title = "On 200 test images that nothing was trained on"
+    print_table(ROWS, title=title, console=console)
+    text = console.file.getvalue()
+    assert "…" not in text
+    for said in (*title.split(), "Parameters", "321.92", "20.1", "0.500"):
+        assert said in text
+
+
 def test_importing_visual_does_not_import_matplotlib():
     code = "import sys, razorlite.visual; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
