@@ -83,6 +83,12 @@ def _number(value: Any, place: str) -> None:
         _fail(place, value, "a number")
 
 
+def _finite(value: Any, place: str) -> None:
+    _number(value, place)
+    if not math.isfinite(value):
+        _fail(place, value, "a finite number")
+
+
 def _amount(value: Any, place: str) -> None:
     _number(value, place)
     if not 0 <= value < math.inf:
@@ -216,7 +222,7 @@ _PROGRESS = _fields(
         "step": _count,
         "seconds": _amount,
         "lr": _amount,
-        "best": _optional(_number),
+        "best": _optional(_finite),
         "figures": _mapping(_number),
         "settled": _flag,
         "batches_per_epoch": _count,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from razorlite.core.errors import CheckpointError
 from razorlite.models.backbones.base import Freezable
 from razorlite.models.pretrained import is_pretrained, pretrained_sources
 from razorlite.recipes.building import Built, load_into
@@ -58,7 +59,13 @@ def begin(built: Built, experiment: Experiment, device: torch.device, last: Path
         splits.match(built.model)
         if splits.holds_out:
             splits.check_held_out(card, last)
-        unfreeze(built.model, card.unfrozen)
+        try:
+            unfreeze(built.model, card.unfrozen)
+        except (AttributeError, AssertionError):
+            raise CheckpointError(
+                f"{last} lets {list(card.unfrozen)} learn, which this model has nothing frozen of; "
+                f"was it edited? Use another copy"
+            ) from None
         return Start(card, splits, card.unfrozen)
     card, splits, loaded = _first(built, experiment, device)
     for source in pretrained_sources(built.model):

@@ -142,3 +142,9 @@ def test_no_entry_may_be_anything(saved, tmp_path, place):
         refusal = resumed(tmp_path, written(at(content, place, value)))
         mark = next(iter(value)) if isinstance(value, dict) else value
         assert refusal or any(place == p and mark is m for p, m in HARMLESS), (place, value)
+
+
+@pytest.mark.parametrize("best", [float("nan"), float("inf"), "x"])
+def test_a_best_score_that_none_could_beat_is_refused(saved, tmp_path, best):
+    content = torch.load(io.BytesIO(saved), weights_only=True)
+    assert "best" in resumed(tmp_path, written(at(content, ("progress", "best"), best)))

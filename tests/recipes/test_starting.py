@@ -107,3 +107,13 @@ def test_resuming_from_broken_weights_names_the_tensor(tmp_path):
     save_checkpoint(path, content)
     with pytest.raises(CheckpointError, match=rf"model.{MEAN} is not finite"):
         recipes.train(plain(model=FROZEN), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["nothing", "backbone.conv1"])
+def test_resuming_with_unfrozen_modules_that_are_not_there(tmp_path, name):
+    _, path = trained(tmp_path / "run")
+    content = read_checkpoint(path)
+    content["meta"]["unfrozen"] = [name]
+    save_checkpoint(path, content)
+    with pytest.raises(CheckpointError, match=rf"lets \['{name}'\] learn"):
+        recipes.train(plain(model=FROZEN), tmp_path / "run", resume=True)
