@@ -180,13 +180,13 @@ def _add_predict(commands: Any) -> None:
         "predict",
         run_predict,
         "find objects in images with a trained or exported model\n"
-        "SOURCE is an image, a folder, or a pattern in quotes. MODEL is a run folder, a\n"
+        "Each SOURCE is an image, a folder, or a pattern in quotes. MODEL is a run folder, a\n"
         "checkpoint or an exported file; of a checkpoint that does not carry its configuration\n"
         "(a downloaded one), name both: --model CONFIG CHECKPOINT.",
         "  razorlite predict photos/ --model runs/fcos --out found\n"
         "  razorlite predict photo.jpg --model fcos.onnx --json",
     )
-    parser.add_argument("source", metavar="SOURCE", help="image, folder or pattern")
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="images, folders or patterns")
     _add_model(parser)
     parser.add_argument("--out", metavar="D", help="folder for pictures and predictions.json")
     parser.add_argument(

@@ -144,11 +144,11 @@ class _Check:
         if self.experiment.train is not None:
             self._try("", partial(splits.part, "train"))
         for part, loader in self._loaders():
-            absent = _absent(loader.dataset.kwargs)
+            absent, dataset = _absent(loader.dataset.kwargs), None
             if absent is not None:
                 self.unchecked.append(f"{self._at(f'data.{part}')}: not checked: {absent}")
-                continue
-            dataset: Dataset | None = self._try(f"data.{part}", partial(getattr, splits, part))
+            else:
+                dataset = self._try(f"data.{part}", partial(getattr, splits, part))
             if dataset is not None:
                 self._try(f"data.{part}", partial(self._split, part, dataset, splits))
             elif part == "train":
@@ -339,7 +339,10 @@ def _exists(path: str) -> bool:
 
 
 def _absent(settings: Any) -> str | None:
-    """Say which of a data set's files is not there, or too large to read for a check."""
+    """Say which of a data set's folders is not there, or which file is too large for a check.
+
+    A wrong name in a folder that is there is a fault, which opening the data set tells.
+    """
     for key, value in settings.items() if isinstance(settings, dict) else ():
         for inner in value if isinstance(value, list) else [value]:
             found = _absent(inner)
@@ -348,8 +351,8 @@ def _absent(settings: Any) -> str | None:
         if key in _PATHS and isinstance(value, str):
             path = resolve(value)
             beside = resolve(str(settings.get("root", "."))) / value
-            if not path.exists() and not beside.exists():
-                return f"there is no {path}"
+            if not (path.exists() or beside.exists() or path.parent.is_dir()):
+                return f"there is no {path.parent}"
             if path.is_file() and path.stat().st_size > _LARGE_FILE:
                 return f"{path} is large"
     return None

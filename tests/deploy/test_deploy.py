@@ -147,7 +147,8 @@ def test_a_folder_without_images(tmp_path):
 
 
 def test_predict_writes_pictures_and_records(run, photos, tmp_path, capsys):
-    words = ["predict", str(photos), "--model", str(run), "--out", str(tmp_path / "out"), "--json"]
+    sources = [str(photos / "a.jpg"), str(photos / "[bgn]*")]
+    words = ["predict", *sources, "--model", str(run), "--out", str(tmp_path / "out"), "--json"]
     assert main([*words, "--score", "0.02"]) == 0
     shown = json.loads(capsys.readouterr().out)
     records = json.loads((tmp_path / "out" / "predictions.json").read_text())

@@ -141,8 +141,8 @@ def test_remarks_are_no_faults():
     tree["data"]["train"] = split(3, 0, batch_size=4)
     tree["data"]["test"]["dataset"] = {
         "type": "CocoDataset",
-        "annotation": "none.json",
-        "images": "none",
+        "annotation": "no/none.json",
+        "images": "no/none",
     }
     schedule = {"type": "MultiStep", "milestones": [9], "unit": "step", "warmup_steps": 4}
     tree["train"]["schedule"] = schedule
@@ -203,3 +203,18 @@ def test_dotted_types_are_public_classes_of_the_wanted_kind(path, message):
     with pytest.raises(ConfigError) as caught:
         check_config(plain(), [f"model.neck={{type: {path}}}"], imports=True)
     assert message in str(caught.value)
+
+
+def test_a_name_that_is_not_in_a_folder_is_a_fault_and_a_missing_folder_a_remark(tmp_path):
+    (tmp_path / "cells").mkdir()
+    tree = plain()
+    for root, told in (
+        ("cels", None),
+        ("else/where/cells", f"there is no {tmp_path / 'else/where'}"),
+    ):
+        part = {"dataset": {"type": "VocDataset", "root": str(tmp_path / root), "classes": ["a"]}}
+        tree["data"]["train"] = part
+        if told is None:
+            assert any("did you mean 'cells'" in fault for fault in faults(tree))
+        else:
+            assert any(told in remark for remark in check_config(tree))
