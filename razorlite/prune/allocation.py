@@ -153,12 +153,9 @@ class _Search:
         for limit in self.limits:
             low, high = least[limit.name], self.cost.whole[limit.name]
             if not low <= limit.high or limit.low > high:
-                advice = "lower min_keep or round_to, or ignore less"
-                if 0 < limit.high <= 1:
-                    advice = f"a share is written as {limit.high:.0%}"
                 raise BudgetError(
                     f"budget {limit} cannot be met: pruning reaches {low:,} to {high:,} "
-                    f"({low / high:.1%} to 100%); {advice}"
+                    f"({low / high:.1%} to 100%); lower min_keep or round_to, or ignore less"
                 )
 
     def start_from(self, stages: tuple[Stage, int]) -> None:

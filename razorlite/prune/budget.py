@@ -21,7 +21,8 @@ class Budget:
     """Limits on the slim model; all that are given must hold.
 
     Each is the most allowed, or [least, most]; an amount is a number, text such as "300M", or a
-    percentage such as "60%" of the model that pruning is given, in all of its rounds.
+    percentage such as "60%" of the model that pruning is given, in all of its rounds; a number
+    between 0 and 1 is a share of it, too.
 
     Attributes:
         macs: multiply-accumulates of one image.
@@ -59,12 +60,17 @@ def _limit(name: str, value: Amount | Range, whole: int) -> Limit:
     if len(ends) != 2:
         raise ConfigError(f"budget.{name} wants the most allowed or [least, most], got {value}")
     low, high = (
-        default if end is None else parse_amount(end, whole=whole, name=f"budget.{name}")
+        default if end is None else parse_amount(_share(end), whole=whole, name=f"budget.{name}")
         for end, default in zip(ends, (0.0, float(whole)), strict=True)
     )
     if low > high:
         raise BudgetError(f"budget.{name}: the least, {low:,.0f}, is above the most, {high:,.0f}")
     return Limit(name, low, high)
+
+
+def _share(value: Amount) -> Amount:
+    """Return a number between 0 and 1 as a percentage: nothing costs less than 1."""
+    return f"{100 * value}%" if isinstance(value, float) and 0 < value < 1 else value
 
 
 class SlimCost:

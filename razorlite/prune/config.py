@@ -17,7 +17,7 @@ class PruneConfig:
 
     Attributes:
         budget: what the slim model may cost: `{macs: 60%}` of the model that is given, however
-            many rounds there are.
+            many rounds there are. A bare amount (60%, 0.6, 300M) limits the MACs.
         importance: which channels matter.
         round_to: a layer that shrinks keeps a multiple of this many channels, where it had a
             multiple before.
@@ -28,7 +28,7 @@ class PruneConfig:
         rounds: prune in so many rounds, with fine-tuning after each.
     """
 
-    budget: Budget
+    budget: Budget | float | str
     importance: Factory[Importance] = L1Importance  # type: ignore[assignment]
     round_to: Count = 8
     min_keep: Share = 0.1
@@ -37,10 +37,15 @@ class PruneConfig:
     leaves: list[str] = field(default_factory=list)
     rounds: Count = 1
 
+    @property
+    def whole_budget(self) -> Budget:
+        """The budget, as a block."""
+        return self.budget if isinstance(self.budget, Budget) else Budget(macs=self.budget)
+
     def pruner(self) -> Pruner:
         """Return the pruner."""
         return Pruner(
-            budget=self.budget,
+            budget=self.whole_budget,
             importance=self.importance(),
             round_to=self.round_to,
             min_keep=self.min_keep,

@@ -299,7 +299,7 @@ class _Check:
         prune = self.experiment.prune
         if prune is None or built.is_supernet:
             return
-        prune.budget.limits(vars(count(built.model, self.experiment.shape)))
+        prune.whole_budget.limits(vars(count(built.model, self.experiment.shape)))
         if built.subnet is not None or self.experiment.subnet is None:
             whole = _plain(self.config, {})()
             prune.pruner().plan(whole.model, self.experiment.shape)

@@ -9,7 +9,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from razorlite.core.config import build, load
 from razorlite.core.errors import BudgetError, ConfigError
-from razorlite.cost import count
+from razorlite.cost import Limit, count
 from razorlite.prune import (
     Budget,
     L1Importance,
@@ -199,10 +199,15 @@ def test_amounts_as_numbers_text_and_ranges(resnet):
     assert everything.cost["macs"] == whole
 
 
+@pytest.mark.parametrize("written", ["50%", 0.5, Budget(macs="50%"), Budget(macs=0.5)])
+def test_a_share_may_be_a_number_and_a_bare_amount_is_of_macs(written):
+    limits = PruneConfig(budget=written).pruner().budget.limits({"macs": 400, "params": 10})
+    assert limits == [Limit("macs", 0.0, 200.0)]
+
+
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        ({"macs": 0.5}, r"a share is written as 50%"),
         ({"macs": "120%", "params": "1G"}, "is above what the whole model costs"),
         ({"macs": 1000}, r"budget macs <= 1,000 cannot be met: pruning reaches [\d,]+ to [\d,]+"),
         ({"params": "1%"}, r"lower min_keep or round_to, or ignore less"),
