@@ -106,7 +106,12 @@ def _write_onnx(model: Deployed, path: Path, example: Tensor, meta: Mapping[str,
     needed("onnxscript")
     # A dimension of 1 would be taken for a constant.
     example = example if len(example) > 1 else torch.cat((example, example))
-    free = torch.export.Dim.DYNAMIC  # type: ignore[attr-defined]
+    free = getattr(torch.export.Dim, "DYNAMIC", None)
+    if free is None:
+        raise ExportError(
+            f"writing ONNX needs PyTorch 2.6 or newer, this is {torch.__version__}; use --format "
+            f"torchscript, or a newer PyTorch"
+        )
     try:
         program = torch.onnx.export(
             model,

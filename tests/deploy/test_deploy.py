@@ -25,6 +25,7 @@ from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.recipes import build_model, load
 from razorlite.recipes.card import ModelCard
 from razorlite.structures import Frame
+from tests.deploy.test_formats import needs_onnx
 
 CONFIG = """\
 model:
@@ -209,7 +210,7 @@ def test_exporters_say_nothing_of_their_own_insides():
 
 @pytest.mark.slow
 def test_onnx_gives_what_pytorch_gives(run, photos, tmp_path):
-    pytest.importorskip("onnxruntime")
+    needs_onnx()
     path = tmp_path / "model.onnx"
     assert main(["export", str(run), "--out", str(path), "--images", str(photos)]) == 0
     assert json.loads(read_meta(path)[META_NAME])["classes"] == ["cat", "dog"]
