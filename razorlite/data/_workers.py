@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -67,7 +69,7 @@ class Crew:
             num_workers=self._size,
             collate_fn=_as_is,
             pin_memory=self._pin,
-            worker_init_fn=_leave_stopping_to_main,
+            worker_init_fn=_leave_to_main,
             persistent_workers=True,
             generator=torch.Generator(),  # leaves the global random state alone
         )
@@ -90,10 +92,21 @@ def _as_is(made: Any) -> Any:
     return made
 
 
-def _leave_stopping_to_main(_worker: int) -> None:
-    """Let main finish its step first where a signal goes to the whole group of processes."""
+def _leave_to_main(_worker: int) -> None:
+    """Let main finish its step first where a signal goes to the whole group of processes.
+
+    What a worker has to say of its work it sends; that main hangs up in the middle is no news.
+    """
+    sys.excepthook = _tell_unless_main_hung_up
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+
+
+def _tell_unless_main_hung_up(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)

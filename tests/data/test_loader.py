@@ -26,6 +26,7 @@ from razorlite.data import (
     build_loader,
 )
 from razorlite.data._batches import collate
+from razorlite.data._workers import _tell_unless_main_hung_up
 from tests.data.helpers import ids, same, target
 
 WILD = [RandomCrop(size=(40, 40)), Resize(short=[32, 48]), RandomFlip(), ColourJitter()]
@@ -365,3 +366,9 @@ def test_batches_beyond_all_measure_are_refused(monkeypatch):
     ):
         collate(ragged, 1)
     assert collate(ragged[:1], 1)[0].shape == (1, 3, 2, 300)
+
+
+def test_workers_say_nothing_when_main_hangs_up(capsys):
+    for kind in (ConnectionResetError, EOFError, ValueError):
+        _tell_unless_main_hung_up(kind, kind("told"), None)
+    assert capsys.readouterr().err == "ValueError: told\n"
