@@ -206,8 +206,8 @@ class SinePositions(nn.Module):
         Places are counted from 1 and stretched so that the image's last one is at 2 pi.
         """
         rows, columns = inside.cumsum(1), inside.cumsum(2)
-        down = rows / (rows[:, -1:] + 1e-6) * (2 * math.pi)
-        across = columns / (columns[:, :, -1:] + 1e-6) * (2 * math.pi)
+        down = rows / (rows[:, -1, None] + 1e-6) * (2 * math.pi)
+        across = columns / (columns[:, :, -1, None] + 1e-6) * (2 * math.pi)
         return torch.cat((self._waves(down), self._waves(across)), 3).permute(0, 3, 1, 2)
 
     def _waves(self, place: Tensor) -> Tensor:
