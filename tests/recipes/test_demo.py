@@ -9,16 +9,18 @@ import pytest
 from razorlite import recipes
 from razorlite.core.errors import RunFolderError
 from razorlite.recipes import demonstration
-from tests.recipes.runs import Command, run
+from tests.recipes.runs import Command
 
 NOISE = 0.06  # AP between two runs of this length
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_cores")
-def test_demo_compares_five_models_in_one_report(tmp_path: Path):
+def test_killed_demo_goes_on_and_compares_five_models_in_one_report(tmp_path: Path):
     folder = tmp_path / "demo"
-    rows = {row["name"]: row for row in recipes.demo(folder)}
+    command = Command("demo", "--work-dir", folder, folder=folder)
+    command.send_when(lambda: (folder / "supernet/checkpoints/last.pt").exists(), signal.SIGKILL)
+    rows = {row["name"]: row for row in recipes.demo(folder, resume=True)}
     assert list(rows) == ["largest", "random", "searched", "distilled", "pruned"]
     assert rows["searched"]["AP"] >= rows["random"]["AP"] - NOISE
     assert rows["searched"]["macs"] < rows["largest"]["macs"]
@@ -105,13 +107,3 @@ def test_newest_demo_is_gone_on_with(pipeline_stub, tmp_path, monkeypatch):
     names = sorted(path.name for path in (tmp_path / "work_dirs").iterdir())
     assert names == ["demo", "demo_2"]
     assert (tmp_path / "work_dirs/demo_2/report.html").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("all_cores")
-def test_killed_demo_goes_on(tmp_path):
-    folder = tmp_path / "demo"
-    command = Command("demo", "--work-dir", folder, folder=folder)
-    command.send_when(lambda: (folder / "supernet/checkpoints/last.pt").exists(), signal.SIGKILL)
-    run("demo", "--resume", folder=folder)
-    assert json.loads((folder / "report.json").read_text())["rows"]
