@@ -1,16 +1,14 @@
 """Architecture search, pruning and distillation for object detectors, on plain PyTorch.
 
 The jobs of the commands are functions here: `razorlite.train("configs/….yaml")`. They are loaded
-when first used, so that `import razorlite` costs nothing. `search`, `prune` and `cost` are also
-the names of sub-packages; these modules can be called. What they take is told by
-`help(razorlite.recipes.search)`, and so on.
+when first used, so that `import razorlite` costs nothing. `search`, `prune` and `cost` are the
+sub-packages of these names, and the commands are `run_search`, `run_prune` and `run_cost`.
 """
 
-import sys
 from importlib import import_module
-from inspect import Signature, signature
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from razorlite.core.version import __version__
 
 if TYPE_CHECKING:
     from razorlite.recipes import (
@@ -23,8 +21,10 @@ if TYPE_CHECKING:
         test,
         train,
     )
+    from razorlite.recipes import cost as run_cost
+    from razorlite.recipes import prune as run_prune
+    from razorlite.recipes import search as run_search
 
-__version__ = "0.1.0"
 __all__ = [
     "Inferencer",
     "__version__",
@@ -36,46 +36,25 @@ __all__ = [
     "predict",
     "prune",
     "recipes",
+    "run_cost",
+    "run_prune",
+    "run_search",
     "search",
     "test",
     "train",
 ]
 
-_PACKAGES = ("cost", "prune", "search")  # that can be called
+_PACKAGES = ("cost", "prune", "recipes", "search")
 
 
-class _CommandPackage(ModuleType):
-    """A sub-package that can be called as the command of its name."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._command(*args, **kwargs)
-
-    @property
-    def _command(self) -> Any:
-        return getattr(import_module("razorlite.recipes"), self.__name__.rpartition(".")[2])
-
-    @property
-    def __signature__(self) -> Signature:
-        return signature(self._command)
+def __getattr__(name: str) -> Any:
+    """Load a sub-package or a command when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'razorlite' has no attribute {name!r}")
+    if name in _PACKAGES:
+        return import_module(f"razorlite.{name}")
+    return getattr(import_module("razorlite.recipes"), name.removeprefix("run_"))
 
 
-class _Package(ModuleType):
-    """This package: loads a command when asked for it, and makes three sub-packages callable."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module 'razorlite' has no attribute {name!r}")
-        if name in (*_PACKAGES, "recipes"):
-            return import_module(f"razorlite.{name}")
-        return getattr(import_module("razorlite.recipes"), name)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _PACKAGES and isinstance(value, ModuleType):
-            value.__class__ = _CommandPackage
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from razorlite import __version__
 from razorlite.cli.running import (
     run_config_cat,
     run_config_check,
@@ -20,6 +19,7 @@ from razorlite.cli.running import (
     run_test,
     run_train,
 )
+from razorlite.core.version import __version__
 
 _ABOUT = """\
 Make object detectors smaller and faster: search a supernet for a good small network, retrain it

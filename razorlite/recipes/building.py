@@ -170,7 +170,7 @@ def is_supernet_checkpoint(path: str | Path) -> bool:
 def _read_subnet(subnet: str | Path | Subnet, space: SearchSpace | None) -> Subnet:
     """Return a subnet, checked against the space if there is one."""
     if not isinstance(subnet, Subnet):
-        chosen = Subnet.load(subnet, space)
+        chosen = Subnet.load(subnet) if space is None else space.load(subnet)
     else:
         chosen = subnet if space is None else space.resolve(subnet)
     if chosen.choices and space is None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from razorlite import __version__
 from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.core.version import __version__
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.recipes.experiment import DataConfig

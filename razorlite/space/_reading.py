@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
-
-if TYPE_CHECKING:
-    from razorlite.space.subnet import Subnet
 
 _LARGEST = 4 << 20  # bytes of a subnet file
 _OURS = ("format", "fingerprint", "origin", "cost", "scores", "choices", "channels")
@@ -35,24 +31,22 @@ def parse_file(path: Path) -> dict[str, Any]:
 
 
 def read_choices(
-    subnet: Subnet,
+    given: Mapping[str, str],
     choices: Mapping[str, tuple[str, ...]],
     paths: Mapping[str, str],
-    fingerprint: str,
-) -> Subnet:
-    """Return `subnet` keyed by space id, checked against a space.
+) -> dict[str, str]:
+    """Return the choices of a subnet keyed by space id, checked against a space.
 
     Args:
-        subnet: keyed by space id or module path.
+        given: name of the choice, keyed by space id or module path.
         choices: names of the choices of each place, by space id.
         paths: module path of each place to its space id.
-        fingerprint: of the space.
 
     Raises:
         SubnetError: it is no point of the space.
     """
     found: dict[str, str] = {}
-    for key, name in subnet.choices.items():
+    for key, name in given.items():
         place = _place(key, choices, paths)
         if name not in choices[place]:
             raise SubnetError(
@@ -69,13 +63,20 @@ def read_choices(
                 f"no choice for {place}: wants {len(choices)} places, got {len(found)}; add "
                 f"'{place}: {choices[place][0]}' or another of {', '.join(choices[place])}"
             )
-    if subnet.fingerprint not in ("", fingerprint):
+    return {place: found[place] for place in choices}
+
+
+def check_fingerprint(given: str, wanted: str) -> None:
+    """Refuse what was made for another space.
+
+    Raises:
+        SubnetError: the fingerprint is given and is not that of the space.
+    """
+    if given not in ("", wanted):
         raise SubnetError(
-            f"belongs to another search space: wants fingerprint {fingerprint}, got "
-            f"{_short(subnet.fingerprint)}; use the config it was searched with"
+            f"belongs to another search space: wants fingerprint {wanted}, got "
+            f"{_short(given)}; use the config it was searched with"
         )
-    ordered = {place: found[place] for place in choices}
-    return replace(subnet, choices=ordered, fingerprint=fingerprint)
 
 
 def _place(key: str, choices: Mapping[str, tuple[str, ...]], paths: Mapping[str, str]) -> str:

@@ -5,14 +5,16 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from razorlite.core.errors import CheckpointError, SubnetError
-from razorlite.space._reading import read_choices
+from razorlite.space._reading import check_fingerprint, read_choices
 from razorlite.space.mutable import Mutable, active_modules, mutables
 from razorlite.space.recalibration import kept_statistics
 from razorlite.space.subnet import Subnet
@@ -74,7 +76,25 @@ class ChoiceSpace:
             SubnetError: it is no point of this space; one line names the key, what was wanted, what
                 came, and a near name.
         """
-        return read_choices(subnet, self.choices, {}, self.fingerprint)
+        return self._keyed(subnet, {})
+
+    def load(self, path: str | Path) -> Subnet:
+        """Read a subnet file (see `Subnet.load`) as a point of this space.
+
+        Raises:
+            SubnetError: the file cannot be read, is malformed, or is no point of this space; one
+                line names the file and the fault.
+        """
+        subnet = Subnet.load(path)
+        try:
+            return self.resolve(subnet)
+        except SubnetError as error:
+            raise SubnetError(f"{path}: {error}") from error
+
+    def _keyed(self, subnet: Subnet, paths: Mapping[str, str]) -> Subnet:
+        choices = read_choices(subnet.choices, self.choices, paths)
+        check_fingerprint(subnet.fingerprint, self.fingerprint)
+        return replace(subnet, choices=choices, fingerprint=self.fingerprint)
 
 
 class SearchSpace(ChoiceSpace):
@@ -134,7 +154,7 @@ class SearchSpace(ChoiceSpace):
                 came, and a near name.
         """
         paths = {path: mutable.space_id for path, mutable in self.mutables.items()}
-        return read_choices(subnet, self.choices, paths, self.fingerprint)
+        return self._keyed(subnet, paths)
 
     def export(self, subnet: Subnet) -> nn.Module:
         """Return a copy of the model with the chosen operations in the mutables' places.

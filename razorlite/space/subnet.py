@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from razorlite.core.errors import SubnetError
 from razorlite.core.files import write_text_atomic
 from razorlite.space._reading import parse_file
-
-if TYPE_CHECKING:
-    from razorlite.space.search_space import ChoiceSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +69,20 @@ class Subnet:
         return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
 
     @classmethod
-    def load(cls, path: str | Path, space: ChoiceSpace | None = None) -> Subnet:
+    def load(cls, path: str | Path) -> Subnet:
         """Read a subnet file: ours, or either dialect of MMRazor's.
 
         MMRazor 0.x keys by space id and lists the one choice, 1.x keys by module path and names
         it; both under `chosen`.
 
-        Args:
-            path: the YAML file.
-            space: where given, keys become its space ids and every choice is checked.
+        The keys stay as they are; a space's `load` makes them its own and checks every choice.
 
         Raises:
-            SubnetError: the file cannot be read, is malformed, or is no point of the space; one
-                line names the file and the fault.
+            SubnetError: the file cannot be read or is malformed; one line names the file and the
+                fault.
         """
         try:
-            subnet = cls(**parse_file(Path(path)))
-            return subnet if space is None else space.resolve(subnet)
+            return cls(**parse_file(Path(path)))
         except SubnetError as error:
             raise SubnetError(f"{path}: {error}") from error
 

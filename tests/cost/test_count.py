@@ -13,7 +13,6 @@ from razorlite.cost.count import _count_on, _plain_attention, count_calls
 from razorlite.models.backbones.choice_blocks import ShuffleBlock, ShuffleXception
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.deformable import DeformableConv2d, DeformConfig
-from razorlite.space import Subnet
 from tests.space.supernets import published_space
 
 
@@ -132,7 +131,7 @@ def test_shared_weights_count_once_and_modes_come_back():
 )
 def test_published_subnets(test_data, name, params, macs):
     space = published_space()
-    subnet = Subnet.load(test_data / "published_subnets" / f"{name}.yaml", space)
+    subnet = space.load(test_data / "published_subnets" / f"{name}.yaml")
     cost = count(space.export(subnet), (224, 224))
     assert (cost.params, cost.macs) == (params, macs)
     assert cost.to_dict()["params"] == params

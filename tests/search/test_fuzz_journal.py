@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from razorlite.core.errors import RazorliteError, RunFolderError, SubnetError
-from razorlite.space import Subnet
 from tests.fuzz import Raw, guarded, mutants_of_bytes, mutants_of_tree, to_json
 from tests.search.contract import small_space
 from tests.search.test_failures import make_study
@@ -163,7 +162,7 @@ def loaded(path, space):
     """Return the subnet of a file, or what is told of it."""
     try:
         with guarded():
-            return Subnet.load(path, space)
+            return space.load(path)
     except SubnetError as error:
         return str(error)
 

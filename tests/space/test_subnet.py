@@ -20,7 +20,7 @@ def test_save_and_load_round_trip(tmp_path):
     )
     subnet.save(tmp_path / "subnet.yaml")
     assert Subnet.load(tmp_path / "subnet.yaml") == subnet
-    assert Subnet.load(tmp_path / "subnet.yaml", SPACE) == subnet
+    assert SPACE.load(tmp_path / "subnet.yaml") == subnet
     assert "layer1.conv: [0, 2, 5]" in (tmp_path / "subnet.yaml").read_text()
 
 
@@ -33,7 +33,7 @@ def test_choices_named_like_yaml_words_survive(tmp_path):
 @pytest.mark.parametrize("name", ["spos_0x_paper", "spos_1x", "detnas_0x"])
 def test_published_files_of_both_dialects_become_space_ids(test_data, name):
     space = published_space()
-    subnet = Subnet.load(test_data / "published_subnets" / f"{name}.yaml", space)
+    subnet = space.load(test_data / "published_subnets" / f"{name}.yaml")
     assert list(subnet.choices) == list(space.choices)
     assert subnet.fingerprint == space.fingerprint
     first = {"spos_0x_paper": "shuffle_7x7", "spos_1x": "shuffle_7x7", "detnas_0x": "shuffle_7x7"}
@@ -45,7 +45,7 @@ def test_published_files_of_both_dialects_become_space_ids(test_data, name):
 def test_paths_with_other_parts_in_front_are_found(tmp_path):
     path = tmp_path / "subnet.yaml"
     path.write_text("architecture.first: {chosen: conv1}\nthird: conv3\n")
-    subnet = Subnet.load(path, toy_space())
+    subnet = toy_space().load(path)
     assert dict(subnet.choices) == {"tied": "conv1", "free": "conv3"}
 
 
@@ -76,7 +76,7 @@ def test_malformed_file_is_one_line_that_names_the_fault(tmp_path, text, message
     path = tmp_path / "subnet.yaml"
     path.write_text(text)
     with pytest.raises(SubnetError, match=message) as caught:
-        Subnet.load(path, SPACE)
+        SPACE.load(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -85,7 +85,7 @@ def test_near_names_are_suggested(tmp_path):
     path = tmp_path / "subnet.yaml"
     path.write_text("tied: conv_3\nfree: none\n")
     with pytest.raises(SubnetError, match="did you mean 'conv3'"):
-        Subnet.load(path, toy_space())
+        toy_space().load(path)
 
 
 def test_missing_and_binary_files(tmp_path):
