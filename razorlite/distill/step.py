@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.core.ranges import Count, Whole
+from razorlite.core.registry import register
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.recorder import Recorder
-from razorlite.engine.steps import Backward, Step, plain_step
+from razorlite.engine.steps import Backward, Step, StepFunction, WrappingStep, plain_step
 from razorlite.structures import Batch
 
 
-class DistilledStep:
+@register()
+class DistilledStep(WrappingStep):
     """A training step: another step's losses plus a teacher's.
 
     The base step runs as it is (plain, single-path, sandwich, ...); at each of its calls to
@@ -33,17 +36,17 @@ class DistilledStep:
         self,
         *,
         distiller: Distiller,
-        base_step: Step = plain_step,
-        start_step: int = 0,
-        stop_step: int | None = None,
-        warmup_steps: int = 0,
+        base_step: Step | StepFunction = plain_step,
+        start_step: Whole = 0,
+        stop_step: Count | None = None,
+        warmup_steps: Whole = 0,
     ) -> None:
+        super().__init__(base_step)
         if stop_step is not None and stop_step <= start_step:
             raise ConfigError(
                 f"distiller: stop_step {stop_step} must come after start_step {start_step}"
             )
         self.distiller = distiller
-        self.base_step = base_step
         self.start_step, self.stop_step = start_step, stop_step
         self.warmup_steps = warmup_steps
         self._student: tuple[nn.Module, Recorder] | None = None
@@ -51,9 +54,8 @@ class DistilledStep:
 
     def begin(self, step: int) -> None:
         """Tell the number of the step that comes, from 0."""
+        super().begin(step)
         self.scale = self._scale_at(step)
-        if hasattr(self.base_step, "begin"):
-            self.base_step.begin(step)
 
     def __call__(self, model: nn.Module, batch: Batch, backward: Backward) -> dict[str, float]:
         """Compute the losses, call `backward` as the base step does, return figures for the log.
@@ -79,18 +81,15 @@ class DistilledStep:
             figures = self.base_step(model, batch, add_teacher)
         return self._with_distillation(figures, seen)
 
-    def parameters(self) -> Iterator[nn.Parameter]:
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield what is trained beside the student: connectors, and what the base step trains."""
-        yield from self.distiller.connectors.parameters()
-        if hasattr(self.base_step, "parameters"):
-            yield from self.base_step.parameters()
+        for name, parameter in self.distiller.connectors.named_parameters():
+            yield f"connectors.{name}", parameter
+        yield from super().named_parameters()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the connectors' weights and the base step's state; never the teacher's."""
-        state: dict[str, Any] = {"connectors": self.distiller.connectors.state_dict()}
-        if hasattr(self.base_step, "state_dict"):
-            state["base"] = self.base_step.state_dict()
-        return state
+        return {"connectors": self.distiller.connectors.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -105,8 +104,7 @@ class DistilledStep:
                 f"the checkpoint's connectors are not those of the distiller block "
                 f"({' '.join(str(error).split())}); resume with the block it was trained with"
             ) from error
-        if hasattr(self.base_step, "load_state_dict"):
-            self.base_step.load_state_dict(state["base"])
+        super().load_state_dict(state)
 
     def _scale_at(self, step: int) -> float:
         if step < self.start_step or (self.stop_step is not None and step >= self.stop_step):

@@ -17,6 +17,7 @@ from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.core.ranges import NonNegative, Share, ShareBelowOne, checked
 from razorlite.core.registry import register, suggestion
 from razorlite.core.tensor_files import first_line
+from razorlite.engine.steps import Step
 
 NORMS: tuple[type[nn.Module], ...] = (
     nn.modules.batchnorm._NormBase,
@@ -152,13 +153,9 @@ def build_param_groups(
     return [{**g, "lr_mult": lr, "decay_mult": decay} for (lr, decay), g in groups.items()]
 
 
-def parameters_of_step(step: Any) -> dict[str, nn.Parameter]:
+def parameters_of_step(step: Step) -> dict[str, nn.Parameter]:
     """Return what a step trains beside the model, named `step.…`."""
-    named = getattr(step, "named_parameters", None)
-    if named is not None:
-        return {f"step.{name}": parameter for name, parameter in named()}
-    extra = step.parameters() if hasattr(step, "parameters") else ()
-    return {f"step.{i}": parameter for i, parameter in enumerate(extra)}
+    return {f"step.{name}": parameter for name, parameter in step.named_parameters()}
 
 
 class ActiveGroups:

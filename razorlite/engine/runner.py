@@ -23,7 +23,7 @@ from razorlite.engine.metrics_log import MetricsLog, Window, memory_mb
 from razorlite.engine.optim import build_optimizer, parameters_of_step
 from razorlite.engine.progress import ProgressDisplay
 from razorlite.engine.schedules import Constant
-from razorlite.engine.steps import Step
+from razorlite.engine.steps import Step, StepFunction, as_step
 from razorlite.engine.tensorboard import TensorBoard
 from razorlite.engine.untouched import untouched
 from razorlite.engine.update import Update
@@ -61,7 +61,7 @@ class Runner:
         settled: whether the last step's line, evaluation and checkpoint are done.
 
     Raises:
-        ConfigError: no parameter can be trained, or an option names none.
+        ConfigError: no parameter can be trained, or an option names none; the step is none.
         DataError: the loader has no batch.
     """
 
@@ -69,7 +69,7 @@ class Runner:
         self,
         *,
         model: nn.Module,
-        step: Step,
+        step: Step | StepFunction,
         loader: Any,
         config: TrainConfig,
         folder: str | Path,
@@ -78,7 +78,7 @@ class Runner:
         resume_hint: str = "run the same command again with --resume",
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, self.step, self.loader, self.config = model, step, loader, config
+        self.model, self.step, self.loader, self.config = model, as_step(step), loader, config
         self.folder, self.resume_hint, self.meta = Path(folder), resume_hint, dict(meta or {})
         self.batches = _count(loader)
         self.total_steps = config.total_steps(self.batches)
@@ -90,7 +90,7 @@ class Runner:
         self.settled, self.window, self._evaluate = True, Window(), evaluate
         self.schedule = config.schedule() if config.schedule else Constant()
         self.ema = Ema(model=model, config=config.ema) if config.ema else None
-        self._extra = parameters_of_step(step)
+        self._extra = parameters_of_step(self.step)
         self.update = _update(model, config, self._extra, self.ema)
         self.device = self.update.device
         self.hooks = [*_own_hooks(self.folder, config), *hooks]
@@ -165,8 +165,7 @@ class Runner:
         start = time.perf_counter()
         self._call("before_step")
         self._set_learning_rate()
-        if hasattr(self.step, "begin"):
-            self.step.begin(self.step_number)
+        self.step.begin(self.step_number)
         accumulate = self.config.accumulate
         figures, images = self.update.gradients(self.step, self.model, batches, accumulate)
         finite, stop = self.update.prepare(figures, bool(signals.received))

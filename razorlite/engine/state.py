@@ -84,7 +84,7 @@ def collect(runner: Runner, ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "optimizer": runner.update.optimizer.state_dict(),
         "update": runner.update.state_dict(),
         "ema": runner.ema.state_dict() if runner.ema else None,
-        "step": runner.step.state_dict() if hasattr(runner.step, "state_dict") else None,
+        "step": runner.step.state_dict() or None,
         "progress": _progress(runner),
         "rng": [part["rng"] for part in ranks],
         "ranks": [{key: part[key] for key in ("window", "statistics")} for part in ranks],
@@ -113,8 +113,7 @@ def _take(runner: Runner, content: Mapping[str, Any]) -> None:
             runner.ema.load_state_dict(content["ema"])
     load_optimizer(runner.update.optimizer, content["optimizer"])
     runner.update.load_state_dict(content["update"])
-    if content["step"] is not None and hasattr(runner.step, "load_state_dict"):
-        runner.step.load_state_dict(content["step"])
+    runner.step.load_state_dict(content["step"] or {})
     _take_progress(runner, content["progress"])
     take_own_state(runner, content["rng"], _ranks(content))
 

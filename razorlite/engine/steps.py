@@ -1,41 +1,128 @@
 """The contract of a training step, and the plain one."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
 
 Backward = Callable[[Tensor], None]
+StepFunction = Callable[[nn.Module, Any, Backward], dict[str, float]]
 
 
-class Step(Protocol):
+class Step:
     """What happens between a batch and the gradients.
 
     A step computes losses, calls `backward(loss)` once or several times (gradients add up) and
-    returns figures for the log. It may also have
-
-    * `begin(step_number)`, called before each optimiser step, counting from 0;
-    * `parameters()` or `named_parameters()`, trained beside the model's;
-    * `state_dict()` and `load_state_dict(state)`, kept in checkpoints.
+    returns figures for the log. All else is optional: by default a step knows no numbers, trains
+    nothing beside the model and has no state. A module may be one: `class Mine(nn.Module, Step)`.
     """
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Backward, /) -> dict[str, float]: ...
+    def begin(self, step: int) -> None:
+        """Tell the number of the optimiser step that comes, from 0."""
+
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+        """Compute losses of a batch and call `backward`; return figures for the log."""
+        raise NotImplementedError
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield what is trained beside the model, by name."""
+        yield from ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what checkpoints keep of the step."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """Restore what `state_dict` returned."""
+
+
+class WrappingStep(Step):
+    """A step around another one; does what that does until it is overridden.
+
+    Args:
+        base_step: the step inside.
+    """
+
+    def __init__(self, base_step: Step | StepFunction) -> None:
+        self.base_step = as_step(base_step)
+
+    def begin(self, step: int) -> None:
+        """Tell the number of the optimiser step that comes, from 0."""
+        self.base_step.begin(step)
+
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+        """Run the step inside."""
+        return self.base_step(model, batch, backward)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield what the step inside trains, as `base.…`."""
+        for name, parameter in self.base_step.named_parameters():
+            yield f"base.{name}", parameter
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the step inside as `base`; nothing if it has none."""
+        state = self.base_step.state_dict()
+        return {"base": state} if state else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.base_step.load_state_dict(state.get("base", {}))
+
+
+class FunctionStep(Step):
+    """A function as a step.
+
+    Args:
+        function: takes (model, batch, backward) and returns figures for the log.
+    """
+
+    def __init__(self, function: StepFunction) -> None:
+        self.function = function
+
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+        """Call the function."""
+        return self.function(model, batch, backward)
 
 
 @register()
-def plain_step(model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
-    """Train on the sum of `model.loss(batch.images, batch.targets)`.
+class PlainStep(Step):
+    """Trains on the sum of `model.loss(batch.images, batch.targets)`."""
 
-    Returns:
-        The losses by name, and their sum as `loss`.
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+        """Call `backward` once.
+
+        Returns:
+            The losses by name, and their sum as `loss`.
+        """
+        losses = model.loss(batch.images, batch.targets)  # type: ignore[operator]
+        total = torch.stack([value.float() for value in losses.values()]).sum()
+        backward(total)
+        return figures_of(losses, total)
+
+
+plain_step = PlainStep()
+
+
+def as_step(step: Step | StepFunction) -> Step:
+    """Return a step as it is, and a function as a step.
+
+    Raises:
+        ConfigError: it is an object of another kind, whose parameters and state would be lost.
     """
-    losses = model.loss(batch.images, batch.targets)  # type: ignore[operator]
-    total = torch.stack([value.float() for value in losses.values()]).sum()
-    backward(total)
-    return figures_of(losses, total)
+    if isinstance(step, Step):
+        return step
+    if inspect.isroutine(step) or isinstance(step, functools.partial):
+        return FunctionStep(step)
+    raise ConfigError(
+        f"a training step is a function or a razorlite.engine.steps.Step, got "
+        f"{type(step).__name__}; derive it from Step"
+    )
 
 
 def figures_of(losses: dict[str, Tensor], total: Tensor) -> dict[str, float]:

@@ -5,32 +5,62 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from razorlite.engine.steps import Backward, Step, plain_step
+from razorlite.core.ranges import Seed, Whole
+from razorlite.core.registry import register
+from razorlite.engine.steps import Backward, Step, StepFunction, WrappingStep, plain_step
 from razorlite.space.search_space import SearchSpace
 from razorlite.space.subnet import Subnet
 
 
-class SinglePathStep:
-    """Trains one path, drawn anew and uniformly for each optimiser step.
+class PathStep(WrappingStep):
+    """Chooses paths of a supernet for another step; `begin` draws them.
 
-    The path depends on the seed and the step's number alone: it is the same on every process, and
-    after a resumed run.
+    Paths depend on the seed and the optimiser step's number alone: they are the same on every
+    process, and after a resumed run.
 
     Args:
         space: of the model that is trained.
         seed: of the paths.
+        base_step: the step that trains a path.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, seed: int = 0, base_step: Step | StepFunction = plain_step
+    ) -> None:
+        super().__init__(base_step)
+        self.space, self.seed = space, seed
+        self.begin(0)
+
+    def begin(self, step: int) -> None:
+        """Tell the number of the optimiser step that comes, from 0."""
+        super().begin(step)
+        self.draw(np.random.default_rng((self.seed, step)))
+
+    def draw(self, rng: np.random.Generator) -> None:
+        """Draw the paths of an optimiser step."""
+        raise NotImplementedError
+
+
+@register()
+class SinglePathStep(PathStep):
+    """Trains one path, drawn anew and uniformly for each optimiser step.
+
+    Args:
+        space: of the model that is trained.
+        seed: of the paths; the configuration's by default.
         base_step: the step that trains the path.
 
     Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, section 3.2.
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int = 0, base_step: Step = plain_step) -> None:
-        self.space, self.seed, self.base_step = space, seed, base_step
-        self.begin(0)
+    def __init__(
+        self, space: SearchSpace, *, seed: Seed = 0, base_step: Step | StepFunction = plain_step
+    ) -> None:
+        super().__init__(space, seed=seed, base_step=base_step)
 
-    def begin(self, step: int) -> None:
-        """Tell the number of the optimiser step that comes, from 0."""
-        self.path = self.space.random(np.random.default_rng((self.seed, step)))
+    def draw(self, rng: np.random.Generator) -> None:
+        """Draw one path."""
+        self.path = self.space.random(rng)
 
     def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
         """Set the path and run the base step."""
@@ -38,18 +68,19 @@ class SinglePathStep:
         return self.base_step(model, batch, backward)
 
 
-class SandwichStep:
+@register()
+class SandwichStep(PathStep):
     """Trains the largest, the smallest and some random paths on each batch; gradients add up.
 
     Args:
         space: of the model that is trained.
         ends: the largest and the smallest path, such as those of a cost table.
-        seed: of the paths, as in `SinglePathStep`.
+        seed: of the paths; the configuration's by default.
         random_paths: how many paths besides the largest and the smallest.
         base_step: the step that trains each path.
 
-    Universally Slimmable Networks, https://arxiv.org/abs/1903.05134, section 3.1, without its
-    distillation.
+    Universally Slimmable Networks, https://arxiv.org/abs/1903.05134, section 3.1. For its
+    distillation see `razorlite.distill.DistilledStep`.
     """
 
     def __init__(
@@ -57,23 +88,21 @@ class SandwichStep:
         space: SearchSpace,
         *,
         ends: tuple[Subnet, Subnet],
-        seed: int = 0,
-        random_paths: int = 2,
-        base_step: Step = plain_step,
+        seed: Seed = 0,
+        random_paths: Whole = 2,
+        base_step: Step | StepFunction = plain_step,
     ) -> None:
-        self.space, self.seed, self.base_step = space, seed, base_step
         self.random_paths = random_paths
         self._ends = [space.resolve(end) for end in ends]
-        self.begin(0)
+        super().__init__(space, seed=seed, base_step=base_step)
 
-    def begin(self, step: int) -> None:
-        """Tell the number of the optimiser step that comes, from 0."""
-        rng = np.random.default_rng((self.seed, step))
+    def draw(self, rng: np.random.Generator) -> None:
+        """Draw the paths between the largest and the smallest."""
         drawn = [self.space.random(rng) for _ in range(self.random_paths)]
         self.paths = [*self._ends, *drawn]
 
     def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
-        """Run the base step on each path.
+        """Run the base step on each path, the largest first.
 
         Returns:
             The largest path's figures.

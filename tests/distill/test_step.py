@@ -18,6 +18,7 @@ from razorlite.distill import (
     DistillPair,
     FeatureMSE,
 )
+from razorlite.engine.steps import Step
 from razorlite.structures import Batch
 from tests.distill.toys import Toy
 
@@ -102,7 +103,7 @@ def test_training_brings_the_student_to_the_teacher(batch):
         distiller=neck_distiller(teacher, ChannelWiseDivergence, connector=connector),
         base_step=plain,
     )
-    optimizer = torch.optim.Adam([*student.parameters(), *step.parameters()], lr=0.05)
+    optimizer = torch.optim.Adam([*student.parameters(), *connector.parameters()], lr=0.05)
     seen = []
     for _ in range(30):
         optimizer.zero_grad()
@@ -172,15 +173,15 @@ def test_mixed_precision_keeps_the_losses_in_float32(batch):
 
 
 def test_it_passes_on_what_the_base_step_needs(batch):
-    class Counting:
+    class Counting(Step):
         number = -1
         scale = nn.Parameter(torch.ones(1))
 
         def begin(self, step):
             self.number = step
 
-        def parameters(self):
-            yield self.scale
+        def named_parameters(self):
+            yield "scale", self.scale
 
         def state_dict(self):
             return {"number": self.number}
@@ -196,8 +197,11 @@ def test_it_passes_on_what_the_base_step_needs(batch):
     step.begin(5)
     state = copy.deepcopy(step.state_dict())
     assert set(state["connectors"]) == {"0.conv.weight", "0.conv.bias"}
-    trained = list(step.parameters())
-    assert [id(p) for p in trained] == [*map(id, connector.parameters()), id(Counting.scale)]
+    names = ["connectors.0.conv.weight", "connectors.0.conv.bias", "base.scale"]
+    trained = dict(step.named_parameters())
+    assert list(trained) == names
+    own = [*connector.parameters(), Counting.scale]
+    assert all(a is b for a, b in zip(trained.values(), own, strict=True))
     step.begin(9)
     nn.init.zeros_(connector.conv.weight)
     step.load_state_dict(state)

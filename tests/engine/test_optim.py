@@ -15,6 +15,7 @@ from razorlite.engine.optim import (
     load_optimizer,
     parameters_of_step,
 )
+from razorlite.engine.steps import Step
 
 
 def network():
@@ -102,7 +103,11 @@ def test_frozen_parameters_are_left_out():
 
 
 def test_parameters_of_a_step_can_be_named():
-    extra = parameters_of_step(nn.Linear(1, 1))
+    class LinearStep(nn.Linear, Step):
+        pass
+
+    assert parameters_of_step(Step()) == {}
+    extra = parameters_of_step(LinearStep(1, 1))
     options = ParamOptions(patterns={"step": ParamRule(lr_mult=5.0)})
     found = settings_of(network(), options, extra=extra)
     assert found["step.weight"] == (5.0, 0.5)

@@ -27,7 +27,7 @@ from razorlite.engine.hooks import Hook
 from razorlite.engine.interrupt import Interrupted
 from razorlite.engine.optim import ParamOptions, ParamRule
 from razorlite.engine.schedules import Poly
-from razorlite.engine.steps import plain_step
+from razorlite.engine.steps import Step, plain_step
 from razorlite.structures import Batch
 from tests.engine.toys import (
     Toy,
@@ -442,7 +442,7 @@ class TestResume:
         assert runner.step_number == 10
 
     def test_state_of_the_step_is_kept(self, tmp_path):
-        class Counting(torch.nn.Module):
+        class Counting(torch.nn.Module, Step):
             def __init__(self):
                 super().__init__()
                 self.shift = torch.nn.Parameter(torch.zeros(1))
