@@ -5,7 +5,7 @@ from razorlite.space.mutator import Choices, Mutator
 from razorlite.space.placeholder import Placeholder
 from razorlite.space.recalibration import kept_statistics, recalibrate
 from razorlite.space.search_space import ChoiceSpace, SearchSpace
-from razorlite.space.step import SandwichStep, SinglePathStep
+from razorlite.space.step import PathStep, SandwichStep, SinglePathStep
 from razorlite.space.subnet import Subnet
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Choices",
     "Mutable",
     "Mutator",
+    "PathStep",
     "Placeholder",
     "SandwichStep",
     "SearchSpace",
