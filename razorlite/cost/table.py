@@ -17,7 +17,7 @@ from razorlite.cost.count import count_calls
 class Points(Protocol):
     """What a table needs to know of a space: `razorlite.space.ChoiceSpace` has it."""
 
-    choices: dict[str, tuple[str, ...]]
+    choices: dict[str, tuple[str | int | float, ...]]
     counts: np.ndarray
 
     def encode(self, subnet: Any) -> np.ndarray:

@@ -63,11 +63,11 @@ class Candidates:
 
     def allowed(self, points: np.ndarray) -> np.ndarray:
         """Return which of (N, M) points meet the constraint, (N,) bool."""
-        return self.feasible(points)
+        return self.feasible(self.space.canonical(points))
 
     def take(self, point: np.ndarray) -> bool:
         """Give out a point if it is new and allowed; return whether it was."""
-        key = point.astype(np.int64).tobytes()
+        key = self.space.canonical(point[None])[0].astype(np.int64).tobytes()
         if key in self._taken or not self.allowed(point[None])[0]:
             return False
         self._taken[key] = None
@@ -142,7 +142,7 @@ class Candidates:
 
     def _walk(self, point: np.ndarray) -> np.ndarray | None:
         """Change places at random, each time nearer to the constraint, until it is met."""
-        point = point.copy()
+        point = self.space.canonical(point[None])[0].copy()
         excess = float(self.feasible.excess(point[None])[0])
         while excess > 0:
             moves, left = self._single_moves(point)
@@ -173,7 +173,7 @@ class Candidates:
         """Return the (K,) excess of a point after each of (K, J, 2) sets of changes."""
         points = np.tile(point, (len(moves), 1))
         points[np.arange(len(moves))[:, None], moves[..., 0]] = moves[..., 1]
-        return self.feasible.excess(points)
+        return self.feasible.excess(self.space.canonical(points))
 
     def _changes(self, point: np.ndarray) -> np.ndarray:
         """Return (K, 2), place and choice of each single change."""

@@ -26,7 +26,7 @@ from razorlite.search.workers import (
     SearchError,
     Workers,
 )
-from razorlite.space import ChoiceSpace, Subnet
+from razorlite.space import ChoiceSpace, Subnet, Value
 
 Progress = Callable[["Study", Trial], None]
 Recorded = Sequence[tuple[int, Mapping[str, Any]]]
@@ -100,7 +100,7 @@ class Study:
         self._workers = workers or ProcessWorkers(split=split)
         self._progress, self._path = progress, journal
         self._journal: TrialJournal | None = None
-        self._known: dict[tuple[str, ...], Trial] = {}
+        self._known: dict[tuple[Value, ...], Trial] = {}
 
     def run(self, *, resume: bool = False, started: Callable[[], None] | None = None) -> Trial:
         """Search to the end and return the best trial.
@@ -215,7 +215,7 @@ class Study:
         """Score candidates and record them in order, up to one that stops the search."""
         first = len(self.trials)
         expected = [self._expected(first + i, subnet) for i, subnet in enumerate(proposed)]
-        new: dict[tuple[str, ...], Trial] = {}
+        new: dict[tuple[Value, ...], Trial] = {}
         for trial in expected:
             if trial.error is None and _key(trial) not in self._known:
                 new.setdefault(_key(trial), trial)
@@ -298,5 +298,5 @@ class Study:
         return f"{what}; the first: {errors[0]}" if errors else what
 
 
-def _key(trial: Trial) -> tuple[str, ...]:
+def _key(trial: Trial) -> tuple[Value, ...]:
     return tuple(trial.subnet.choices.values())

@@ -1,25 +1,32 @@
 """What may vary in a model, and one point of it."""
 
-from razorlite.space.mutable import Mutable, active_modules
-from razorlite.space.mutator import Choices, Mutator
+from razorlite.space.choice_space import ChoiceSpace
+from razorlite.space.dimension import Dimension, Value, Values
+from razorlite.space.mutable import Mutable, OneOf, active_modules
+from razorlite.space.mutator import Choices, Mutator, Preparer, prepare
 from razorlite.space.placeholder import Placeholder
 from razorlite.space.recalibration import kept_statistics, recalibrate
-from razorlite.space.search_space import ChoiceSpace, SearchSpace
-from razorlite.space.step import PathStep, SandwichStep, SinglePathStep
+from razorlite.space.search_space import SearchSpace
+from razorlite.space.step import SandwichStep, SinglePathStep
 from razorlite.space.subnet import Subnet
 
 __all__ = [
     "ChoiceSpace",
     "Choices",
+    "Dimension",
     "Mutable",
     "Mutator",
-    "PathStep",
+    "OneOf",
     "Placeholder",
+    "Preparer",
     "SandwichStep",
     "SearchSpace",
     "SinglePathStep",
     "Subnet",
+    "Value",
+    "Values",
     "active_modules",
     "kept_statistics",
+    "prepare",
     "recalibrate",
 ]

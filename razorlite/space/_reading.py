@@ -1,9 +1,8 @@
-"""Reading subnet files and finding their keys in a space."""
+"""Reading subnet files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
+from razorlite.space.dimension import Value, is_value
 
 _LARGEST = 4 << 20  # bytes of a subnet file
 _OURS = ("format", "fingerprint", "origin", "cost", "scores", "choices", "channels")
@@ -24,78 +24,10 @@ def parse_file(path: Path) -> dict[str, Any]:
     """
     tree = _load_yaml(path)
     if not isinstance(tree, dict) or not tree:
-        raise SubnetError(f"wants 'key: value' lines, got {_show(tree)}; is it a subnet file?")
+        raise SubnetError(f"wants 'key: value' lines, got {shown(tree)}; is it a subnet file?")
     if not any(key in tree for key in ("choices", "channels")):
         return {"choices": {str(key): _chosen(str(key), value) for key, value in tree.items()}}
     return _ours(tree)
-
-
-def read_choices(
-    given: Mapping[str, str],
-    choices: Mapping[str, tuple[str, ...]],
-    paths: Mapping[str, str],
-) -> dict[str, str]:
-    """Return the choices of a subnet keyed by space id, checked against a space.
-
-    Args:
-        given: name of the choice, keyed by space id or module path.
-        choices: names of the choices of each place, by space id.
-        paths: module path of each place to its space id.
-
-    Raises:
-        SubnetError: it is no point of the space.
-    """
-    found: dict[str, str] = {}
-    for key, name in given.items():
-        place = _place(key, choices, paths)
-        if name not in choices[place]:
-            raise SubnetError(
-                f"{_short(key)} wants one of {', '.join(choices[place])}, got {_show(name)}"
-                f"{suggestion(name, choices[place])}"
-            )
-        if found.setdefault(place, name) != name:
-            raise SubnetError(
-                f"{_short(key)} wants {found[place]} as elsewhere in {place}, got {name}"
-            )
-    for place in choices:
-        if place not in found:
-            raise SubnetError(
-                f"no choice for {place}: wants {len(choices)} places, got {len(found)}; add "
-                f"'{place}: {choices[place][0]}' or another of {', '.join(choices[place])}"
-            )
-    return {place: found[place] for place in choices}
-
-
-def check_fingerprint(given: str, wanted: str) -> None:
-    """Refuse what was made for another space.
-
-    Raises:
-        SubnetError: the fingerprint is given and is not that of the space.
-    """
-    if given not in ("", wanted):
-        raise SubnetError(
-            f"belongs to another search space: wants fingerprint {wanted}, got "
-            f"{_short(given)}; use the config it was searched with"
-        )
-
-
-def _place(key: str, choices: Mapping[str, tuple[str, ...]], paths: Mapping[str, str]) -> str:
-    """Return the space id that a key means; a path may have more or fewer parts in front."""
-    if key in choices:
-        return key
-    ends = {
-        place
-        for path, place in paths.items()
-        if f".{path}".endswith(f".{key}") or f".{key}".endswith(f".{path}")
-    }
-    if len(ends) == 1:
-        return ends.pop()
-    known = [*choices, *paths]
-    shown = f"{known[0]} to {list(choices)[-1]}"
-    raise SubnetError(
-        f"{_short(key)} is no place of this search space, which has {len(choices)} ({shown})"
-        f"{suggestion(key, known) or '; is the file of another model?'}"
-    )
 
 
 def _load_yaml(path: Path) -> Any:
@@ -127,9 +59,9 @@ def _read_text(path: Path) -> str:
 def _ours(tree: dict[Any, Any]) -> dict[str, Any]:
     for key in tree:
         if key not in _OURS:
-            raise SubnetError(f"unknown key {_show(key)}{suggestion(key, _OURS)}")
+            raise SubnetError(f"unknown key {shown(key)}{suggestion(key, _OURS)}")
     if tree.get("format", 1) != 1:
-        raise SubnetError(f"format wants 1, got {_show(tree['format'])}; update razorlite")
+        raise SubnetError(f"format wants 1, got {shown(tree['format'])}; update razorlite")
     choices = _mapping(tree, "choices").items()
     channels = _mapping(tree, "channels").items()
     return {
@@ -142,24 +74,24 @@ def _ours(tree: dict[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _chosen(key: str, value: Any) -> str:
-    """Return the name in `name`, `{chosen: name}` or `{chosen: [name]}`."""
+def _chosen(key: str, value: Any) -> Value:
+    """Return the value in `value`, `{chosen: value}` or `{chosen: [value]}`."""
     if isinstance(value, dict):
         if "chosen" not in value:
-            raise SubnetError(f"{_short(key)} wants 'chosen: NAME', got {_show(value)}")
+            raise SubnetError(f"{short(key)} wants 'chosen: NAME', got {shown(value)}")
         value = value["chosen"]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, str):
-        raise SubnetError(f"{_short(key)} wants the name of one choice, got {_show(value)}")
-    return value
+    if not is_value(value):
+        raise SubnetError(f"{short(key)} wants one name or number, got {shown(value)}")
+    return value  # type: ignore[no-any-return]
 
 
 def _kept(key: str, value: Any) -> tuple[int, ...]:
     whole = isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
     if not whole or not value or sorted(set(value)) != value:
         raise SubnetError(
-            f"channels.{_short(key)} wants rising channel numbers from 0, got {_show(value)}"
+            f"channels.{short(key)} wants rising channel numbers from 0, got {shown(value)}"
         )
     return tuple(value)
 
@@ -167,7 +99,7 @@ def _kept(key: str, value: Any) -> tuple[int, ...]:
 def _mapping(tree: dict[Any, Any], name: str) -> dict[Any, Any]:
     value = tree.get(name) or {}
     if not isinstance(value, dict):
-        raise SubnetError(f"{name} wants a block of 'key: value' lines, got {_show(value)}")
+        raise SubnetError(f"{name} wants a block of 'key: value' lines, got {shown(value)}")
     return value
 
 
@@ -175,9 +107,9 @@ def _figures(tree: dict[Any, Any], name: str) -> dict[str, float]:
     figures = _mapping(tree, name)
     for key, value in figures.items():
         if type(value) not in (int, float):
-            raise SubnetError(f"{name}.{_short(key)} wants a number, got {_show(value)}")
+            raise SubnetError(f"{name}.{short(key)} wants a number, got {shown(value)}")
         if not _is_finite(value):
-            raise SubnetError(f"{name}.{_short(key)} wants a finite number, got {_show(value)}")
+            raise SubnetError(f"{name}.{short(key)} wants a finite number, got {shown(value)}")
     return {str(key): value for key, value in figures.items()}
 
 
@@ -188,13 +120,13 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
     text = " ".join((value if isinstance(value, str) else repr(value)).split())
     text = f"{text!r}" if isinstance(value, str) else text
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _short(key: Any) -> str:
+def short(key: Any) -> str:
     """Return a key as it is written, in one line and not too long."""
     text = " ".join(str(key).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -214,6 +146,6 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 line = key.start_mark.line + 1
-                raise SubnetError(f"line {line}: {_show(key.value)} is written twice")
+                raise SubnetError(f"line {line}: {shown(key.value)} is written twice")
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)

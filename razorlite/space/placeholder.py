@@ -1,8 +1,8 @@
-"""The mark a searchable backbone leaves where an operation may vary."""
+"""The mark that a searchable model leaves where an operation may vary."""
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 
 class Placeholder(nn.Module):
@@ -18,7 +18,7 @@ class Placeholder(nn.Module):
         super().__init__()
         self.group, self.space_id, self.kwargs = group, space_id, kwargs
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: there is nothing here yet."""
         raise RuntimeError(
             f"{self.space_id!r} is still a placeholder; call Mutator.prepare(model) before "

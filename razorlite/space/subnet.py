@@ -12,6 +12,7 @@ import yaml
 from razorlite.core.errors import SubnetError
 from razorlite.core.files import write_text_atomic
 from razorlite.space._reading import parse_file
+from razorlite.space.dimension import Values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,8 @@ class Subnet:
     """What is chosen: operations, kept channels, or both.
 
     Attributes:
-        choices: place (space id, or module path in some files) to the name of its operation.
+        choices: dimension (or module path in some files) to its value: the name of an operation,
+            a number of channels, ...
         channels: channel group to the indices that are kept.
         fingerprint: names the search space; empty where it is not known.
         cost: figures such as macs and params.
@@ -27,7 +29,7 @@ class Subnet:
         origin: where it came from: plain values.
     """
 
-    choices: Mapping[str, str] = field(default_factory=dict)
+    choices: Values = field(default_factory=dict)
     channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fingerprint: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)

@@ -170,7 +170,7 @@ def loaded(path, space):
 HOSTILE = {
     "aliases": ("a: &a [x, x]\nb: &b [*a, *a]\n", "line 2: aliases"),
     "deep": ("[" * 3_000, "nested too deeply"),
-    "many keys": ("".join(f"k{i}: a\n" for i in range(1_000)), "no place of this search space"),
+    "many keys": ("".join(f"k{i}: a\n" for i in range(1_000)), "no dimension of this search space"),
     "a date": ("place_0: 2021-13-45\n", "not YAML"),
     "an empty whole number": ("place_0: !!int ''\n", "not YAML"),
     "code": ("!!python/object/apply:os.system ['false']\n", "not YAML"),
@@ -181,7 +181,7 @@ HOSTILE = {
     "channel twice": ("channels: {g: [1, 1]}\n", "rising channel numbers from 0, got [1, 1]"),
     "key twice": ("place_0: a\nplace_1: b\nplace_0: b\n", "line 3: 'place_0' is written twice"),
     "huge": ("#" * (5 << 20), "has more than 4,194,304 bytes"),
-    "a line in a key": ('"a\\nb": x\n', "a b is no place of this search space"),
+    "a line in a key": ('"a\\nb": x\n', "a b is no dimension of this search space"),
 }
 
 

@@ -53,11 +53,13 @@ def test_paths_with_other_parts_in_front_are_found(tmp_path):
     ("text", "message"),
     [
         ("a: x\nb: y\n", "b wants one of x, z, got 'y'"),
-        ("a: x\nc: z\n", "c is no place of this search space, which has 2"),
-        ("a: x\n", "no choice for b: wants 2 places, got 1; add 'b: x' or another of x, z"),
-        ("a: {chosen: [x, y]}\nb: z\n", r"a wants the name of one choice, got \['x', 'y'\]"),
+        ("a: x\nc: z\n", "c is no dimension of this search space, which has 2"),
+        ("a: x\n", "no value for b: wants 2 dimensions, got 1; add 'b: x' or another of x, z"),
+        ("a: {chosen: [x, y]}\nb: z\n", r"a wants one name or number, got \['x', 'y'\]"),
         ("a: {chose: x}\nb: z\n", "a wants 'chosen: NAME'"),
-        ("a: 3\nb: z\n", "a wants the name of one choice, got 3"),
+        ("a: 3\nb: z\n", "a wants one of x, y, got 3"),
+        ("a: true\nb: z\n", "a wants one name or number, got True"),
+        ("a: .nan\nb: z\n", "a wants one name or number, got nan"),
         ("a: x\na: y\nb: z\n", "line 2: 'a' is written twice"),
         ("- a\n- b\n", "wants 'key: value' lines"),
         ("", "wants 'key: value' lines, got None"),
@@ -69,7 +71,7 @@ def test_paths_with_other_parts_in_front_are_found(tmp_path):
         ("choices: {a: x, b: z}\ncost: {macs: many}\n", "cost.macs wants a number, got 'many'"),
         ("channels: {g: [2, 1]}\n", "channels.g wants rising channel numbers"),
         ("channels: {g: []}\n", "channels.g wants rising channel numbers"),
-        ("? [1, 2]\n: x\n", "not YAML|no place"),
+        ("? [1, 2]\n: x\n", "not YAML|no dimension"),
     ],
 )
 def test_malformed_file_is_one_line_that_names_the_fault(tmp_path, text, message):
