@@ -11,7 +11,7 @@ from razorlite.core.ranges import Count, Whole
 from razorlite.core.registry import register
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.recorder import Recorder
-from razorlite.engine.steps import Backward, Step, StepFunction, WrappingStep, plain_step
+from razorlite.engine.steps import Backward, Metrics, Step, StepFunction, WrappingStep, plain_step
 from razorlite.structures import Batch
 
 
@@ -57,7 +57,7 @@ class DistilledStep(WrappingStep):
         super().begin(step)
         self.scale = self._scale_at(step)
 
-    def __call__(self, model: nn.Module, batch: Batch, backward: Backward) -> dict[str, float]:
+    def __call__(self, model: nn.Module, batch: Batch, backward: Backward) -> Metrics:
         """Compute the losses, call `backward` as the base step does, return figures for the log.
 
         The figures are the base step's and `distill_NAME` per pair, without the warm-up's factor;
@@ -116,14 +116,13 @@ class DistilledStep(WrappingStep):
             self._student = (model, self.distiller.to(device).recorder(model))
         return self._student[1]
 
-    def _with_distillation(
-        self, figures: Mapping[str, float], seen: Sequence[Tensor]
-    ) -> dict[str, float]:
+    def _with_distillation(self, figures: Metrics, seen: Sequence[Tensor]) -> Metrics:
         if not seen:
-            return dict(figures)
-        means = torch.stack(list(seen)).mean(0).tolist()
+            return figures
+        means = torch.stack(list(seen)).mean(0).double().unbind()
         named = zip(self.distiller.names, means, strict=True)
-        result = {**figures, **{f"distill_{name}": mean for name, mean in named}}
+        result: dict[str, Tensor | float] = {**figures}
+        result |= {f"distill_{name}": mean for name, mean in named}
         if "loss" in result:
-            result["loss"] += self.scale * sum(means)
+            result["loss"] = result["loss"] + self.scale * sum(means)
         return result

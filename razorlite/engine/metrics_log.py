@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from razorlite.core.distributed import gather_objects, is_main
 from razorlite.core.files import write_text_atomic
@@ -51,9 +52,8 @@ class Window:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums as plain numbers."""
-        sums = {name: float(value) for name, value in self._sums.items()}
         return {
-            "sums": sums,
+            "sums": numbers_of(self._sums),
             "counts": dict(self._counts),
             "images": self.images,
             "seconds": self.seconds,
@@ -79,6 +79,16 @@ class Window:
                 self._counts[name] = self._counts.get(name, 0) + state["counts"][name] * scale
             self.images += state["images"]
             self.seconds = state["seconds"]  # their clocks have run side by side
+
+
+def numbers_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return numbers and 0-dim tensors as plain numbers, fetched from the device at once."""
+    tensors = [value.double() for value in values.values() if isinstance(value, Tensor)]
+    fetched = iter(torch.stack(tensors).tolist() if tensors else ())
+    return {
+        name: next(fetched) if isinstance(value, Tensor) else float(value)
+        for name, value in values.items()
+    }
 
 
 class MetricsLog(Hook):

@@ -22,6 +22,7 @@ from razorlite.engine.ranks import (
 )
 from razorlite.engine.run_folder import on_main
 from razorlite.engine.state_form import check_form, explained
+from razorlite.engine.steps import Metrics
 
 if TYPE_CHECKING:
     from razorlite.engine.runner import Runner
@@ -118,7 +119,7 @@ def _take(runner: Runner, content: Mapping[str, Any]) -> None:
     take_own_state(runner, content["rng"], _ranks(content))
 
 
-def not_finite(runner: Runner, figures: Mapping[str, float]) -> str:
+def not_finite(runner: Runner, figures: Metrics) -> str:
     """Return what to tell about a step whose losses are not finite."""
     bad = [name for name, value in figures.items() if not math.isfinite(value)]
     what = ", ".join(bad) or "on another process"

@@ -12,22 +12,24 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.registry import register
 
 Backward = Callable[[Tensor], None]
-StepFunction = Callable[[nn.Module, Any, Backward], dict[str, float]]
+Metrics = Mapping[str, Tensor | float]
+StepFunction = Callable[[nn.Module, Any, Backward], Metrics]
 
 
 class Step:
     """What happens between a batch and the gradients.
 
     A step computes losses, calls `backward(loss)` once or several times (gradients add up) and
-    returns figures for the log. All else is optional: by default a step knows no numbers, trains
+    returns metrics for the log, best as 0-dim tensors left on the device: a GPU runs dry wherever
+    one is read as a number. All else is optional: by default a step knows no numbers, trains
     nothing beside the model and has no state. A module may be one: `class Mine(nn.Module, Step)`.
     """
 
     def begin(self, step: int) -> None:
         """Tell the number of the optimiser step that comes, from 0."""
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
-        """Compute losses of a batch and call `backward`; return figures for the log."""
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
+        """Compute losses of a batch and call `backward`; return metrics for the log."""
         raise NotImplementedError
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -56,7 +58,7 @@ class WrappingStep(Step):
         """Tell the number of the optimiser step that comes, from 0."""
         self.base_step.begin(step)
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
         """Run the step inside."""
         return self.base_step(model, batch, backward)
 
@@ -79,13 +81,13 @@ class FunctionStep(Step):
     """A function as a step.
 
     Args:
-        function: takes (model, batch, backward) and returns figures for the log.
+        function: takes (model, batch, backward) and returns metrics for the log.
     """
 
     def __init__(self, function: StepFunction) -> None:
         self.function = function
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
         """Call the function."""
         return self.function(model, batch, backward)
 
@@ -94,7 +96,7 @@ class FunctionStep(Step):
 class PlainStep(Step):
     """Trains on the sum of `model.loss(batch.images, batch.targets)`."""
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
         """Call `backward` once.
 
         Returns:
@@ -103,7 +105,7 @@ class PlainStep(Step):
         losses = model.loss(batch.images, batch.targets)  # type: ignore[operator]
         total = torch.stack([value.float() for value in losses.values()]).sum()
         backward(total)
-        return figures_of(losses, total)
+        return metrics_of(losses, total)
 
 
 plain_step = PlainStep()
@@ -125,7 +127,7 @@ def as_step(step: Step | StepFunction) -> Step:
     )
 
 
-def figures_of(losses: dict[str, Tensor], total: Tensor) -> dict[str, float]:
-    """Return losses and their total as numbers, fetched from the device at once."""
-    values = torch.stack([total, *losses.values()]).detach().float().tolist()
+def metrics_of(losses: Mapping[str, Tensor], total: Tensor) -> dict[str, Tensor]:
+    """Return losses and their total by name: 0-dim, without gradient, still on the device."""
+    values = torch.stack([total, *losses.values()]).detach().float().unbind()
     return dict(zip(["loss", *losses], values, strict=True))

@@ -1,7 +1,7 @@
 """From losses to new weights: precision, accumulation, exchange, clipping, optimiser, EMA."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from razorlite.core.errors import ConfigError, TrainingError
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import agree, average_gradients
 from razorlite.engine.optim import ActiveGroups
-from razorlite.engine.steps import Step
+from razorlite.engine.steps import Metrics, Step
 
 Amp = Literal["bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -69,25 +69,28 @@ class Update:
 
     def gradients(
         self, step: Step, model: nn.Module, batches: Iterator[Any], count: int = 1
-    ) -> tuple[dict[str, float], int]:
+    ) -> tuple[dict[str, Tensor | float], int]:
         """Add up the gradients of `count` batches, so that they are those of the mean loss.
+
+        Nothing is read from the device.
 
         Raises:
             TrainingError: a batch norm sees a single value per channel.
 
         Returns:
-            The training step's figures, means over the batches, and the number of images.
+            The training step's metrics, means over the batches (tensors as 0-dim float64), and the
+            number of images.
         """
         self._divisor, self._losses = count, []
-        means: dict[str, float] = {}
+        means: dict[str, Tensor | float] = {}
         images = 0
         for _ in range(count):
             batch = next(batches)
             images += len(batch)
             with self.autocast(), _single_values_told():
-                figures = step(model, batch, self.backward)
-            for name, value in figures.items():
-                means[name] = means.get(name, 0.0) + value / count
+                metrics = step(model, batch, self.backward)
+            for name, value in metrics.items():
+                means[name] = means.get(name, 0.0) + self._exact(value) / count
         return means, images
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -109,11 +112,11 @@ class Update:
         with torch.autocast(self.device.type, enabled=False):
             self._scaler.scale(loss).backward()
 
-    def prepare(self, figures: Mapping[str, float], stop: bool) -> tuple[bool, bool]:
-        """Exchange gradients.
+    def prepare(self, metrics: Metrics, stop: bool) -> tuple[bool, bool]:
+        """Exchange gradients; the one place where a step waits for the device.
 
         Args:
-            figures: what `gradients` returned.
+            metrics: what `gradients` returned.
             stop: whether this process was asked to stop.
 
         Returns:
@@ -123,8 +126,7 @@ class Update:
         Raises:
             TrainingError: no parameter has a gradient.
         """
-        losses = torch.stack(self._losses).isfinite().all() if self._losses else True
-        finite = all(math.isfinite(value) for value in figures.values()) and bool(losses)
+        finite = _all_finite([*self._losses, *metrics.values()])
         self._active, (bad, stop) = agree(self._parameters, [not finite, stop])
         if not self._active:
             raise TrainingError("the training step gave no parameter a gradient; call backward")
@@ -157,9 +159,24 @@ class Update:
         if state and self._scaler.is_enabled():
             self._scaler.load_state_dict(dict(state))
 
+    def _exact(self, value: Tensor | float) -> Tensor | float:
+        """Return a metric with the digits that sums of many need."""
+        if isinstance(value, Tensor):
+            return value.detach().to(self.device, torch.float64)
+        return value
+
     def _clip_gradients(self) -> dict[str, Tensor]:
         if self._clip is None:
             return {}
         self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._active, self._clip)
         return {"grad_norm": norm.detach().double()}
+
+
+def _all_finite(values: Sequence[Tensor | float]) -> bool:
+    """Return whether all are finite; tensors, 0-dim on one device, are read at once."""
+    tensors = [value.double() for value in values if isinstance(value, Tensor)]
+    numbers = [value for value in values if not isinstance(value, Tensor)]
+    if not all(map(math.isfinite, numbers)):
+        return False
+    return not tensors or bool(torch.stack(tensors).isfinite().all())

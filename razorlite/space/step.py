@@ -7,7 +7,7 @@ from torch import nn
 
 from razorlite.core.ranges import Seed, Whole
 from razorlite.core.registry import register
-from razorlite.engine.steps import Backward, Step, StepFunction, WrappingStep, plain_step
+from razorlite.engine.steps import Backward, Metrics, Step, StepFunction, WrappingStep, plain_step
 from razorlite.space.search_space import SearchSpace
 from razorlite.space.subnet import Subnet
 
@@ -62,7 +62,7 @@ class SinglePathStep(PathStep):
         """Draw one path."""
         self.path = self.space.random(rng)
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
         """Set the path and run the base step."""
         self.space.select(self.path)
         return self.base_step(model, batch, backward)
@@ -101,7 +101,7 @@ class SandwichStep(PathStep):
         drawn = [self.space.random(rng) for _ in range(self.random_paths)]
         self.paths = [*self._ends, *drawn]
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> dict[str, float]:
+    def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
         """Run the base step on each path, the largest first.
 
         Returns:

@@ -188,7 +188,7 @@ class TestLoop:
 
         def step(model, batch, backward):
             figures = plain_step(model, batch, backward)
-            losses.append(figures["loss"])
+            losses.append(float(figures["loss"]))
             return figures
 
         make_runner(tmp_path, step=step, max_steps=5, log_every=2).run()

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from razorlite.core.errors import CheckpointError, ConfigError, TrainingError
 from razorlite.engine.ema import Ema, EmaConfig
-from razorlite.engine.steps import figures_of, plain_step
+from razorlite.engine.metrics_log import Window
+from razorlite.engine.steps import metrics_of, plain_step
 from razorlite.engine.update import Update
 from razorlite.structures import Batch
 from tests.engine.toys import Toy, assert_same, weights
@@ -233,10 +235,59 @@ class TestUpdate:
             assert [layer.weight.item() for layer in model] == [0.5, 1.0]
 
 
-def test_figures_are_named_numbers():
-    losses = {"loss_cls": torch.tensor(1.5), "loss_box": torch.tensor(0.5)}
-    found = figures_of(losses, torch.tensor(2.0))
+def test_metrics_are_named_scalars_without_gradient():
+    losses = {"loss_cls": torch.tensor(1.5, requires_grad=True), "loss_box": torch.tensor(0.5)}
+    found = metrics_of(losses, torch.tensor(2.0))
     assert found == {"loss": 2.0, "loss_cls": 1.5, "loss_box": 0.5}
+    assert all(value.shape == () and not value.requires_grad for value in found.values())
+
+
+class Waits(TorchFunctionMode):
+    """Counts where a number is read from a tensor, for which a GPU would have to finish."""
+
+    kinds = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__")
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.reads = 0, {getattr(torch.Tensor, kind) for kind in self.kinds}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += function in self.reads
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_step_waits_once_for_the_device_whatever_its_batches(accumulate):
+    update, window = make_update(model := Toy(norm=True), clip_grad_norm=1.0), Window()
+    batches = [Batch(torch.randn(4, 3), torch.randn(4)) for _ in range(accumulate)]
+    with Waits() as gradients:
+        metrics, images = update.gradients(plain_step, model, iter(batches), accumulate)
+    with Waits() as exchange:
+        assert update.prepare(metrics, stop=False) == (True, False)
+    with Waits() as rest:
+        window.add({**metrics, **update.apply()}, images, 1.0)
+    with Waits() as line:
+        means = window.means()
+    assert [w.count for w in (gradients, exchange, rest, line)] == [0, 1, 0, 1]
+    assert set(means) == {"loss", "loss_fit", "grad_norm"}
+
+
+def test_means_over_batches_have_all_digits():
+    """Float32 losses of 1 and 2**-30 have a mean that float32 cannot write."""
+    values = iter([1.0, 2.0**-30])
+
+    def step(model, batch, backward):
+        backward(model(batch.images).sum())
+        return metrics_of({}, torch.tensor(next(values), requires_grad=True))
+
+    batches = [Batch(torch.ones(1, 1), torch.zeros(1))] * 2
+    model = one_weight()
+    metrics, _ = make_update(model).gradients(step, model, iter(batches), 2)
+    assert metrics["loss"].item() == 0.5 + 2.0**-31
+    window = Window()
+    for _ in range(3):
+        window.add(metrics, 1, 1.0)
+    assert window.state_dict()["sums"] == {"loss": 1.5 + 3 * 2.0**-31}
 
 
 def test_a_single_value_under_a_batch_norm_is_told():
