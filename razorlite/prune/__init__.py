@@ -1,6 +1,7 @@
 """Pruning: importance of channels, a budget, and real slimming to a plain model."""
 
 from razorlite.prune.budget import Budget, SlimCost
+from razorlite.prune.channels import Channels
 from razorlite.prune.config import PruneConfig
 from razorlite.prune.goal import Goal
 from razorlite.prune.importance import (
@@ -11,17 +12,21 @@ from razorlite.prune.importance import (
     RandomImportance,
     WeightImportance,
 )
+from razorlite.prune.kept import compose
+from razorlite.prune.masks import Masks
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.schedule import polynomial_schedule
-from razorlite.prune.slim import apply, compose, mask, slim_weights
+from razorlite.prune.slim import apply, mask, slim_weights
 
 __all__ = [
     "BNScaleImportance",
     "Budget",
+    "Channels",
     "Goal",
     "Importance",
     "L1Importance",
     "L2Importance",
+    "Masks",
     "PruneConfig",
     "Pruner",
     "RandomImportance",

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers
+from razorlite.prune.masks import without_masks
 from razorlite.structures import Target
 
 _log = logging.getLogger("razorlite")
@@ -47,8 +48,9 @@ def check_outputs(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[int
     fault = first_difference(model, sides, shape)
     if fault:
         raise ExportError(
-            f"the slim model would compute something else than the whole one: {fault}; name the "
-            "module that makes the channels in `ignore`, or this part of the model in `leaves`"
+            "the slim model does not fit together, or computes something else than the whole one: "
+            f"{fault}; name the module that makes the channels in `ignore`, or this part of the "
+            "model in `leaves`"
         )
 
 
@@ -60,7 +62,7 @@ def first_difference(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[
     Raises:
         ExportError: the whole model does not run on random images.
     """
-    if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
+    if is_without_values(model):
         return ""
     with kept_random_state(), torch.no_grad():
         whole, images, exact = _rehearsed(model, shape)
@@ -70,6 +72,11 @@ def first_difference(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[
         with _arithmetic(exact):
             faults = (_compare(whole, slim, sides, run, exact) for run in _runs(whole, images))
             return next(filter(None, faults), "")
+
+
+def is_without_values(model: nn.Module) -> bool:
+    """Return whether a model, on the meta device, cannot be run on images."""
+    return any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def _rehearsed(model: nn.Module, shape: tuple[int, int]) -> tuple[nn.Module, Ten
 
 def _rehearsal(model: nn.Module, exact: bool) -> nn.Module:
     """Return a copy in double precision in which no weights are all alike."""
-    copied = copy.deepcopy(model)
+    copied = without_masks(copy.deepcopy(model))
     copied = copied.double() if exact else copied
     generator = torch.Generator().manual_seed(0)
     for tensor in [*copied.parameters(), *copied.buffers()]:

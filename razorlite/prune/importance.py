@@ -29,8 +29,18 @@ class Importance:
         self.scale = scale
 
     def __call__(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:
-        """Return for each group's name its (size,) float64 scores; higher matters more."""
-        return {group.name: self.scaled(self.unit_scores(model, group)) for group in groups}
+        """Return for each group's name its (size,) float64 scores; higher matters more.
+
+        The blocks of a group compete each on a scale of its own.
+        """
+        return {group.name: self._group_scores(model, group) for group in groups}
+
+    def _group_scores(self, model: nn.Module, group: ChannelGroup) -> Tensor:
+        scores, blocks = self.scaled(self.unit_scores(model, group)), group.blocks
+        for block in blocks if len(blocks) > 1 else ():
+            units = list(block.units)
+            scores[units] = self.scaled(scores[units])
+        return scores
 
     def unit_scores(self, model: nn.Module, group: ChannelGroup) -> Tensor:
         """Return the (size,) scores of one group, on its own scale."""

@@ -11,12 +11,13 @@ from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError, SubnetError
 from razorlite.engine.checkpoint import Adapt, LoadReport, load_weights, read_checkpoint
 from razorlite.engine.weights import tensor_names
-from razorlite.prune import apply
+from razorlite.prune import Channels
 from razorlite.recipes.card import ModelCard, check_preprocess, read_card
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoadFrom, read
 from razorlite.space import SearchSpace, Subnet
 from razorlite.space.placeholder import Placeholder
+from razorlite.trace import ChannelGraph
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Built:
         model: plain, or a supernet.
         space: of the supernet that the model is, or was exported from.
         subnet: what the model was exported or slimmed to.
+        channels: of a slimmed model, those of the whole one.
     """
 
     model: nn.Module
     space: SearchSpace | None = None
     subnet: Subnet | None = None
+    channels: Channels | None = None
 
     @property
     def is_supernet(self) -> bool:
@@ -55,12 +58,17 @@ def build_model(config: ConfigLike, overrides: Overrides = ()) -> nn.Module:
     return build(read(config, overrides)[1]).model
 
 
-def build(experiment: Experiment, subnet: str | Path | Subnet | None = None) -> Built:
+def build(
+    experiment: Experiment,
+    subnet: str | Path | Subnet | None = None,
+    graph: ChannelGraph | None = None,
+) -> Built:
     """Build an experiment's model.
 
     Args:
         experiment: the configuration.
         subnet: a subnet or its file instead of the configuration's.
+        graph: channel groups of the model before channels are dropped, where they are known.
 
     Raises:
         ConfigError: the model has placeholders, and there is no mutator.
@@ -79,24 +87,21 @@ def build(experiment: Experiment, subnet: str | Path | Subnet | None = None) -> 
     chosen = _read_subnet(path, space)
     if space is not None:
         model = space.export(chosen)
-    if chosen.channels:
-        model = slimmed(model, chosen, experiment, path)
-    return Built(model, space, chosen)
-
-
-def slimmed(
-    model: nn.Module, subnet: Subnet, experiment: Experiment, path: str | Path | Subnet
-) -> nn.Module:
-    """Return the model with only the channels that a subnet file keeps.
-
-    Raises:
-        SubnetError: the subnet is of another model.
-    """
-    leaves = experiment.prune.leaves if experiment.prune else ()
+    if not chosen.channels:
+        return Built(model, space, chosen)
+    channels = channels_of(model, experiment, graph)
     try:
-        return apply(model, subnet, shape=experiment.shape, leaves=leaves)
+        return Built(channels.slim(chosen), space, chosen, channels)
     except SubnetError as error:
         raise SubnetError(f"{path}: {error}") from error
+
+
+def channels_of(
+    model: nn.Module, experiment: Experiment, graph: ChannelGraph | None = None
+) -> Channels:
+    """Return the channels of an experiment's model, as its `prune` block says to read it."""
+    leaves = experiment.prune.leaves if experiment.prune else ()
+    return Channels(model, experiment.shape, leaves=leaves, graph=graph)
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:

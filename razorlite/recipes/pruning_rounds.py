@@ -19,15 +19,14 @@ from razorlite.engine.checkpoint import load_weights
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.engine.random_state import seed_everything
 from razorlite.engine.run_folder import on_main, write_config
-from razorlite.prune import Goal, PruneConfig, compose, slim_weights
-from razorlite.recipes.building import Built, build
+from razorlite.prune import Channels, Goal, PruneConfig, compose
+from razorlite.recipes.building import Built, build, channels_of
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.paths import portable
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.training import build_runner, describe, draw
 from razorlite.space import Subnet
-from razorlite.trace import ChannelGroup, channel_groups
 from razorlite.visual import plot_channels
 
 _log = logging.getLogger("razorlite")
@@ -91,7 +90,7 @@ class PruningJob:
     @cached_property
     def rounds(self) -> list[Round]:
         """The rounds; the last one's folder is the run folder itself."""
-        goal, total = self.settings.pruner().goal(self.built.model, self._shape), self._total
+        goal, total = self.settings.pruner().goal(self._channels), self._total
         places = [self.folder / f"round_{number}" for number in range(1, total)]
         return [
             Round(number, place, goal.of_round(number, total))
@@ -101,7 +100,7 @@ class PruningJob:
     @cached_property
     def _plan(self) -> Subnet:
         """What the first round keeps of the model that was handed in."""
-        return self._plan_of(self.built, self.rounds[0])
+        return self._plan_of(self._channels, self.rounds[0])
 
     def check(self) -> None:
         """Find out what cannot be done before anything is written.
@@ -114,7 +113,7 @@ class PruningJob:
         if started:
             self._check_same(self.rounds[0])
         elif self._plan and self._total > 1:
-            self._plan_of(self.built, self.rounds[-1])
+            self._plan_of(self._channels, self.rounds[-1])
 
     def is_finished(self) -> bool:
         """Return whether the run folder holds the end of this pruning."""
@@ -127,25 +126,35 @@ class PruningJob:
         Args:
             checkpoint: what to name as the origin of the weights.
         """
-        whole, built, kept = count(self.built.model, self._shape), self.built, self._handed_in
-        scores: dict[str, float] = {}
+        kept, channels = self._handed_in, self._channels
+        whole, scores = count(channels.model, channels.shape), dict[str, float]()
         for one in self.rounds:
             if not broadcast_object(self.resume and one.start.exists()):
-                self._shrink(one, built, kept, whole)
+                self._shrink(one, channels, kept, whole)
             kept = Subnet.load(one.subnet)
-            built = build(self.splits.experiment, one.subnet)
+            built = build(self.splits.experiment, one.subnet, self._whole.graph)
             load_weights(built.model, one.start)
             scores = self._tune(one, built)
             built.model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             load_weights(built.model, one.last)
+            channels = self._whole.slim_channels(built.model, kept)
         origin = {**kept.origin, "checkpoint": checkpoint}
         kept = kept.with_figures(scores=scores, origin=origin)
         on_main(lambda: kept.save(self.rounds[-1].subnet))
         return kept
 
     @property
-    def _shape(self) -> tuple[int, int]:
-        return self.splits.experiment.shape
+    def _whole(self) -> Channels:
+        """The channels before any were dropped; read once."""
+        return self.built.channels or self._channels
+
+    @cached_property
+    def _channels(self) -> Channels:
+        """The channels of the model that was handed in, which may be slim."""
+        whole, model = self.built.channels, self.built.model
+        if whole is None:
+            return channels_of(model, self.splits.experiment)
+        return whole.slim_channels(model, self._handed_in)
 
     @property
     def _total(self) -> int:
@@ -155,14 +164,13 @@ class PruningJob:
     def _handed_in(self) -> Subnet:
         return self.built.subnet or Subnet()
 
-    def _plan_of(self, built: Built, one: Round) -> Subnet:
-        plan = self.settings.pruner().plan(built.model, self._shape, one.goal)
-        return broadcast_object(plan)
+    def _plan_of(self, channels: Channels, one: Round) -> Subnet:
+        return broadcast_object(self.settings.pruner().plan(channels, goal=one.goal))
 
-    def _shrink(self, one: Round, built: Built, kept: Subnet, whole: Cost) -> None:
+    def _shrink(self, one: Round, channels: Channels, kept: Subnet, whole: Cost) -> None:
         """Prune once more, and write what is kept and the slim weights."""
-        plan = self._plan if one.number == 1 else self._plan_of(built, one)
-        weights = slim_weights(built.model, plan, shape=self._shape, leaves=self.settings.leaves)
+        plan = self._plan if one.number == 1 else self._plan_of(channels, one)
+        weights = channels.slim_weights(plan)
         both = compose(kept, plan) if kept.channels else plan
         origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}
         subnet = replace(
@@ -171,16 +179,11 @@ class PruningJob:
             fingerprint=kept.fingerprint,
             origin=origin,
         )
-        before = {g.name: g.size for g in self._groups}
-        content = {"model": weights, "meta": self._card(one, built, subnet).to_meta()}
+        before = {g.name: g.size for g in self._channels.graph.groups}
+        content = {"model": weights, "meta": self._card(one, self.built, subnet).to_meta()}
         on_main(lambda: _write(one, subnet, content, before))
         round_of = f"round {one.number} of {self._total}: " if self._total > 1 else ""
         _log.info("%spruned %s", round_of, _change(vars(whole), subnet.cost))
-
-    @cached_property
-    def _groups(self) -> list[ChannelGroup]:
-        leaves = self.settings.leaves
-        return channel_groups(self.built.model, self._shape, leaves=leaves)
 
     def _tune(self, one: Round, built: Built) -> dict[str, float]:
         """Fine-tune as the `train` block says, or save the slim model as it is."""
@@ -212,7 +215,8 @@ class PruningJob:
     @cached_property
     def _digest(self) -> str:
         """A short name for what is pruned and how: a resumed run must have the same."""
-        facts = [weights_digest(self.built.model), self.config.get("prune"), list(self._shape)]
+        shape = list(self.splits.experiment.shape)
+        facts = [weights_digest(self.built.model), self.config.get("prune"), shape]
         return sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def _check_same(self, one: Round) -> None:

@@ -13,6 +13,7 @@ from razorlite.cost import count
 from razorlite.engine.checkpoint import load_weights, read_checkpoint
 from razorlite.recipes.card import read_card
 from razorlite.space import Subnet
+from razorlite.trace import channel_graph
 from tests.engine.toys import assert_same
 from tests.recipes.runs import Command, detector, last, lines, run, split, write
 
@@ -124,6 +125,23 @@ def test_training_does_not_go_on_with_a_pruning(whole, capsys):
     words = ["train", str(folder / "config.yaml"), "--work-dir", str(folder), "--resume"]
     assert cli.main(words) == 2
     assert "holds a run of `razorlite prune`" in capsys.readouterr().err
+
+
+def test_all_rounds_read_the_model_once(whole, tmp_path, monkeypatch):
+    reads = []
+    monkeypatch.setattr(
+        "razorlite.prune.channels.channel_graph",
+        lambda *args, **kwargs: reads.append(args) or channel_graph(*args, **kwargs),
+    )
+    once = {"train": None, "data": None}
+    first = recipes.prune(*whole[0][1:], tmp_path / "run", once)
+    assert len(reads) == 1
+    # the check reads the first form of a slim model on shapes, the job with values
+    slim, last = tmp_path / "run/config.yaml", tmp_path / "run/checkpoints/last.pt"
+    settings = {**once, "prune.budget": 0.8, "prune.rounds": 1, "load_from": None}
+    second = recipes.prune(slim, last, tmp_path / "again", settings)
+    assert len(reads) == 3
+    assert second.cost["macs"] <= 0.8 * first.cost["macs"]
 
 
 def test_configuration_trains_from_the_slim_weights(whole, tmp_path, monkeypatch):

@@ -1,0 +1,188 @@
+"""The channels of one model: found once, then planned, cut and masked."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from razorlite.core.errors import BudgetError
+from razorlite.cost import Limit
+from razorlite.prune._surgery import Sides, cut_layers, mask_layers, sides_of
+from razorlite.prune.allocation import Strategy
+from razorlite.prune.budget import SlimCost
+from razorlite.prune.equivalence import check_outputs, is_without_values
+from razorlite.prune.goal import floors
+from razorlite.prune.kept import kept_units
+from razorlite.prune.masks import Masks, without_masks
+from razorlite.prune.planning import Planner, why_left
+from razorlite.prune.restricting import restricted
+from razorlite.space.subnet import Subnet
+from razorlite.trace import ChannelGraph, Side, channel_graph, check_channels, unit_numbers
+
+
+class Channels:
+    """Which channels of a model live and die together, and what can be done with that.
+
+    The model is read when its groups are first asked for, and never again.
+
+    Args:
+        model: takes (N, 3, H, W) images; not changed but by `masks`.
+        shape: (height, width) in pixels of images that the model takes, which MACs are stated for.
+        leaves: patterns of module paths that are not looked into; what they read stays.
+        graph: the groups, where they are known of a model that was built the same way.
+
+    Attributes:
+        model: as given.
+        shape: as given.
+        leaves: as given.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        shape: tuple[int, int] = (224, 224),
+        *,
+        leaves: Sequence[str] = (),
+        graph: ChannelGraph | None = None,
+    ) -> None:
+        self.model, self.shape, self.leaves = model, shape, tuple(leaves)
+        self._graph = graph
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        """The channel groups and what the layers cost, as plain data.
+
+        Raises:
+            ExportError: the model cannot be traced.
+        """
+        if self._graph is not None:
+            return self._graph
+        return channel_graph(self.model, self.shape, leaves=self.leaves)
+
+    @cached_property
+    def cost(self) -> SlimCost:
+        """MACs and parameters of every slim form of the model."""
+        return SlimCost(self.model, self.graph, self.shape)
+
+    def plan(
+        self,
+        scores: Mapping[str, Tensor],
+        limits: Sequence[Limit],
+        *,
+        least: Mapping[str, Sequence[int]] | None = None,
+        round_to: int = 1,
+        allocation: Strategy = "global",
+        ignore: Sequence[str] = (),
+    ) -> Subnet:
+        """Return the subnet to keep: the kept units of every group that may shrink.
+
+        Groups that turn out to change what the model computes are left as they are.
+
+        Args:
+            scores: for each prunable group its (size,) scores; higher matters more.
+            limits: on macs and params of the slim model.
+            least: for each prunable group the least units to keep of each of its blocks; one of
+                each by default.
+            round_to: channels that a kept number is a multiple of, where it was one before.
+            allocation: "global" compares units of all groups, "uniform" keeps the same share of
+                each group.
+            ignore: patterns of module paths; the channels that these modules make all stay.
+
+        Raises:
+            BudgetError: no group can shrink, or the limits cannot be met; the message names the
+                reachable range.
+            ConfigError: an ignore pattern matches no module.
+            ExportError: the model cannot be traced.
+        """
+        self.check_prunable()
+        planner = Planner(
+            scores=scores,
+            limits=limits,
+            least=least or floors(self.graph, 0.0),
+            round_to=round_to,
+            allocation=allocation,
+            ignore=ignore,
+        )
+        return planner.plan(self.model, self.graph, self.cost, self.shape)
+
+    def check_prunable(self) -> None:
+        """Raise `BudgetError` if no group can shrink, with the reasons."""
+        if not self.graph.prunable:
+            reasons = [f"{name}: {why}" for name, why in why_left(self.graph).items()][:3]
+            raise BudgetError(
+                f"nothing to prune: no channel group of the model can shrink ({'; '.join(reasons)})"
+            )
+
+    def slim(self, subnet: Subnet) -> nn.Module:
+        """Return a smaller plain copy of the model, compared with the masked one on noise.
+
+        Errors: as for `razorlite.prune.apply`.
+        """
+        sides = self._sides(subnet)
+        slim = self._cut(sides)
+        if is_without_values(self.model):
+            numbers = _kept_numbers(self.graph, sides)
+            check_channels(slim, numbers, self.graph.size, self.shape, self.leaves)
+        else:
+            check_outputs(self.model, sides, self.shape)
+        return slim
+
+    def slim_weights(self, subnet: Subnet) -> dict[str, Tensor]:
+        """Return the weights of the slim model by name; nothing is run or compared."""
+        return self._cut(self._sides(subnet)).state_dict()
+
+    def slim_channels(self, model: nn.Module, subnet: Subnet) -> "Channels":
+        """Return the channels of a slim model without reading it.
+
+        Args:
+            model: what `slim(subnet)` gives, or one that is built the same way.
+            subnet: what it keeps of this one.
+        """
+        kept = kept_units(self.graph, subnet)
+        return Channels(model, self.shape, leaves=self.leaves, graph=restricted(self.graph, kept))
+
+    def masked(self, subnet: Subnet) -> nn.Module:
+        """Return a copy with every weight that touches a dropped channel set to zero."""
+        copied = without_masks(copy.deepcopy(self.model))
+        mask_layers(copied, self._sides(subnet))
+        return copied
+
+    def masks(self, subnet: Subnet | None = None) -> Masks:
+        """Make the model itself compute what a slim one does, until the masks are removed.
+
+        Args:
+            subnet: what is kept; everything by default.
+
+        Returns:
+            The masks, which can be changed at any time; as a context manager they remove
+            themselves at the end of the block.
+
+        Raises:
+            SubnetError: the subnet does not fit the model.
+        """
+        chosen = Subnet() if subnet is None else subnet
+        kept_units(self.graph, chosen)  # before any hook hangs on the model
+        return Masks(self.model, self.graph).keep(chosen)
+
+    def _sides(self, subnet: Subnet) -> dict[str, Sides]:
+        return sides_of(self.graph, kept_units(self.graph, subnet))
+
+    def _cut(self, sides: Mapping[str, Sides]) -> nn.Module:
+        slim = without_masks(copy.deepcopy(self.model))
+        cut_layers(slim, sides)
+        return slim
+
+
+def _kept_numbers(
+    graph: ChannelGraph, sides: Mapping[str, Sides]
+) -> dict[str, dict[Side, NDArray[np.int64]]]:
+    """Return the unit numbers of the channels that each side of each layer keeps."""
+    kept: dict[str, dict[Side, NDArray[np.int64]]] = {}
+    for path, numbers in unit_numbers(graph).items():
+        kept[path] = {"out": numbers["out"][sides[path].outputs]}
+        if "in" in numbers and sides[path].inputs is not None:
+            kept[path]["in"] = numbers["in"][sides[path].inputs]
+    return kept

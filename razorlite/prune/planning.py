@@ -1,0 +1,120 @@
+"""From scores and limits to the units that are kept."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from torch import Tensor, nn
+
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import suggestion
+from razorlite.cost import Limit
+from razorlite.prune._surgery import Mask
+from razorlite.prune.allocation import Ladder, Strategy, allocate, ladder
+from razorlite.prune.budget import SlimCost
+from razorlite.prune.culprits import changing_groups, unit_masks
+from razorlite.space.subnet import Subnet
+from razorlite.trace import ChannelGraph, ChannelGroup
+
+_log = logging.getLogger("razorlite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """What decides which units stay; see `Channels.plan`.
+
+    Attributes:
+        scores: for each prunable group its (size,) scores; higher matters more.
+        limits: on the slim model.
+        least: for each prunable group the least units to keep of each of its blocks.
+        round_to: channels that a kept number is a multiple of.
+        allocation: how groups share the budget.
+        ignore: patterns of modules whose own channels all stay.
+    """
+
+    scores: Mapping[str, Tensor]
+    limits: Sequence[Limit]
+    least: Mapping[str, Sequence[int]]
+    round_to: int
+    allocation: Strategy
+    ignore: Sequence[str]
+
+    def plan(
+        self, model: nn.Module, graph: ChannelGraph, cost: SlimCost, shape: tuple[int, int]
+    ) -> Subnet:
+        """Return what is kept of each prunable group, with its cost."""
+        kept = self._choose(model, graph, cost, shape)
+        return Subnet(
+            channels=_by_group(graph, kept),
+            cost=cost.figures(cost.counts(kept)),
+            origin={"made_by": "prune", "groups": graph.fingerprint},
+        )
+
+    def _choose(
+        self, model: nn.Module, graph: ChannelGraph, cost: SlimCost, shape: tuple[int, int]
+    ) -> Mask:
+        """Return a mask of the units to keep, over all prunable groups.
+
+        Groups that turn out to change what the model computes are left as they are.
+        """
+        staying = self._ignored(model, graph)
+        while True:
+            ladders = self._ladders(graph, staying)
+            counts = allocate(ladders, cost, self.limits, self.allocation)
+            kept = np.zeros(graph.size, dtype=bool)
+            for x, number in zip(ladders, counts, strict=True):
+                kept[x.units(0, number)] = True
+            changing = changing_groups(model, graph, kept, shape)
+            if not changing:
+                return kept
+            _warn_of_changing(changing)
+            staying |= set(changing)
+
+    def _ladders(self, graph: ChannelGraph, staying: Collection[str]) -> list[Ladder]:
+        ladders, start = [], 0
+        for group in graph.prunable:
+            for block, floor in zip(group.blocks, self.least[group.name], strict=True):
+                made = ladder(
+                    group.name,
+                    block,
+                    start=start,
+                    scores=self.scores[group.name][list(block.units)].double().cpu().numpy(),
+                    round_to=self.round_to,
+                    least=len(block.units) if group.name in staying else floor,
+                )
+                ladders.append(made)
+            start += group.size
+        return ladders
+
+    def _ignored(self, model: nn.Module, graph: ChannelGraph) -> set[str]:
+        """Return the names of the groups whose channels an ignored module makes."""
+        names = [name for name, _ in model.named_modules()]
+        for pattern in self.ignore:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigError(
+                    f"ignore: no module matches {pattern!r}{suggestion(pattern, names)}"
+                )
+        return {group.name for group in graph.groups if self._is_ignored(group)}
+
+    def _is_ignored(self, group: ChannelGroup) -> bool:
+        made_by = {member.module for member in group.members if member.side == "out"}
+        return any(fnmatchcase(name, pattern) for name in made_by for pattern in self.ignore)
+
+
+def why_left(graph: ChannelGraph) -> dict[str, str]:
+    """Return why channels stay, by the name of their layer or group."""
+    altered = dict.fromkeys(graph.altered, "has hooks, parametrizations or a replaced forward")
+    return {**altered, **{group.name: group.fixed for group in graph.groups if group.fixed}}
+
+
+def _by_group(graph: ChannelGraph, kept: Mask) -> dict[str, tuple[int, ...]]:
+    """Return the kept units of each prunable group, given a mask over all of them."""
+    masks = unit_masks(graph, kept)
+    return {g.name: tuple(np.flatnonzero(masks[g.name]).tolist()) for g in graph.prunable}
+
+
+def _warn_of_changing(changing: Mapping[str, str]) -> None:
+    for name, fault in changing.items():
+        _log.warning("pruning leaves the channels of %s alone: with fewer of them, %s", name, fault)
