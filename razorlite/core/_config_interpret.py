@@ -88,6 +88,12 @@ class Factory(Generic[T]):
         raise_faults(reading.faults)
         return call(self._target, args, thunks, kwargs, self._place)
 
+    def left(self) -> dict[str, bool]:
+        """Return the arguments that the configuration leaves to the call: which are required."""
+        signature = signature_of(self._target)
+        names = [name for name in signature.annotations if name not in self.kwargs]
+        return {name: name in signature.required for name in names}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.type!r}, {self.kwargs!r})"
 

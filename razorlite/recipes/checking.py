@@ -15,14 +15,15 @@ from razorlite.core.errors import ConfigError, RazorliteError, SubnetError
 from razorlite.cost import Constraint, CostTable, count
 from razorlite.data import Dataset
 from razorlite.data.files import resolve
-from razorlite.distill import DistilledStep, Distiller
 from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
+from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import need_figure
 from razorlite.models.pretrained import is_name_of_weights
-from razorlite.recipes.building import Built, build
+from razorlite.recipes.building import Built
 from razorlite.recipes.classes import compare
 from razorlite.recipes.dry_run import dry_run, needs_larger_batches
-from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig, read
+from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
+from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks
 from razorlite.space import Subnet
@@ -113,7 +114,7 @@ class _Check:
         """Check the model's parts against each other, and figures against the metric's."""
         known = self.config.get("subnet")
         overrides = {} if known is None or _exists(known) else {"subnet": None}
-        plain = _plain(self.config, overrides)
+        plain = plain_build(self.config, overrides)
         run = partial(dry_run, plain, self.experiment.shape, values=not overrides and _slim(known))
         self.built = self._try("model", run)
         if self.built is not None and self.experiment.metric is not None:
@@ -121,13 +122,13 @@ class _Check:
             self._try("metric", partial(compare_tasks, self.built.model, metric, "metric"))
 
     def training(self) -> None:
-        """Check schedule, optimiser and distiller."""
+        """Check schedule, training step and optimiser."""
         self._schedule()
         if self.experiment.train is not None:
             name = self.experiment.train.best_metric
             self._try("", partial(self._figure, "train.best_metric", name))
         if self.built is not None:
-            step = self._try("distiller", partial(self._step, self.built.model))
+            step = self._step(self.built)
             self._try("train", partial(self._optimizer, self.built.model, step))
 
     def costs(self) -> None:
@@ -218,7 +219,7 @@ class _Check:
         named["load_from"] = origin.get("checkpoint") if isinstance(origin, dict) else origin
         for part in ("config", "checkpoint", "subnet"):
             named[f"distiller.teacher.{part}"] = self.config.get(f"distiller.teacher.{part}")
-        for key in _keys(self.config.tree.get("model"), "pretrained"):
+        for key in keys_of(self.config.tree.get("model"), "pretrained"):
             source = self.config.get(f"model.{key}")
             named[f"model.{key}"] = None if is_name_of_weights(source) else source
         for key, path in named.items():
@@ -254,33 +255,17 @@ class _Check:
         if "/" not in name or getattr(metric, "classes", None):  # else classes are not known yet
             need_figure(metric, name, key)
 
-    def _step(self, student: nn.Module) -> DistilledStep | None:
-        """Build the distiller's side on shapes and compare once."""
-        settings = self.experiment.distiller
-        if settings is None or any("distiller.teacher." in fault for fault in self.faults):
+    def _step(self, built: Built) -> Step | None:
+        """Build the training step, and let a distiller compare once."""
+        if any("distiller.teacher." in fault for fault in self.faults):
             return None
-        theirs, _ = read(settings.teacher.config)
-        with torch.device("meta"):
-            path = settings.teacher.subnet
-            built = _plain(theirs, {} if path is None else {"subnet": path})()
-            distiller = Distiller(teacher=built.model, pairs=settings.pairs)
-            step = DistilledStep(
-                distiller=distiller,
-                start_step=settings.start_step,
-                stop_step=settings.stop_step,
-                warmup_steps=settings.warmup_steps,
-            )
-            images = torch.empty(2, 3, *self.experiment.shape)
-        if built.is_supernet:
-            raise ConfigError("is a supernet; name a path of it by `subnet`", key="teacher.config")
-        taught = distiller.teach(images)
-        with distiller.recorder(student) as recorder:
-            student.eval()
-            student(images)
-            distiller.compare(recorder, taught)
+        step = self._try("", partial(dry_step, self.experiment, built))
+        if step is not None:
+            shape = self.experiment.shape
+            self._try("distiller", partial(compare_once, step, built.model, shape))
         return step
 
-    def _optimizer(self, model: nn.Module, step: DistilledStep | None) -> None:
+    def _optimizer(self, model: nn.Module, step: Step | None) -> None:
         train = self.experiment.train
         if train is None:
             return
@@ -301,16 +286,8 @@ class _Check:
             return
         prune.whole_budget.limits(vars(count(built.model, self.experiment.shape)))
         if built.subnet is not None or self.experiment.subnet is None:
-            whole = _plain(self.config, {})()
+            whole = plain_build(self.config, {})()
             prune.pruner().plan(whole.model, self.experiment.shape)
-
-
-def _plain(config: Config, overrides: dict[str, Any]) -> Callable[[], Built]:
-    """Return what builds a configuration's model without fetching pretrained weights."""
-    fetched = {f"model.{key}": None for key in _keys(config.tree.get("model"), "pretrained")}
-    changed = core_config.load(config, {**fetched, **overrides})
-    experiment = core_config.build(changed, Experiment)
-    return lambda: build(experiment)
 
 
 def _slim(subnet: str | None) -> bool:
@@ -319,15 +296,6 @@ def _slim(subnet: str | None) -> bool:
         return subnet is not None and bool(Subnet.load(subnet).channels)
     except SubnetError:
         return False  # building the model will say what is wrong with it
-
-
-def _keys(tree: Any, name: str, path: str = "") -> Iterator[str]:
-    """Yield the paths of all keys of a name in nested dicts."""
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        here = _joined(path, key)
-        if key == name and value is not None:
-            yield here
-        yield from _keys(value, name, here)
 
 
 def _joined(*parts: str) -> str:

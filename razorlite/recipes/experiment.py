@@ -9,12 +9,13 @@ from torch import nn
 
 from razorlite import evaluation, models
 from razorlite.core import config as core_config
-from razorlite.core.config import Config, Factory, Overrides
+from razorlite.core.config import Config, Factory, Overrides, Partial
 from razorlite.core.errors import ConfigError
-from razorlite.core.ranges import Count, Positive, Range, Seed, Size, Whole, checked
+from razorlite.core.ranges import Count, Filled, Positive, Range, Seed, Size, Whole, checked
 from razorlite.data import IMAGENET_MEAN, IMAGENET_STD, Dataset, Preprocess, Transform
 from razorlite.distill import DistillerConfig
 from razorlite.engine.config import TrainConfig
+from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import Metric
 from razorlite.prune.config import PruneConfig
 from razorlite.recipes.paths import located
@@ -139,6 +140,9 @@ class Experiment:
         data: images and how to read them.
         metric: how predictions are judged.
         train: optimiser, schedule, length.
+        step: how a batch becomes gradients: a step, or a list of steps around one another, the
+            outermost first (see `razorlite.recipes.steps.build_step`); by default as `mutator` and
+            `distiller` say.
         mutator: turns the model's placeholders into choices: the model becomes a supernet.
         subnet: a subnet file; the model is exported (choices) or slimmed (channels) to it.
         distiller: a teacher and what to learn from it.
@@ -157,6 +161,7 @@ class Experiment:
     data: DataConfig | None = None
     metric: Factory[Metric] | None = None
     train: TrainConfig | None = None
+    step: Partial[Step] | Annotated[list[Partial[Step]], Filled()] | None = None
     mutator: Mutator | None = None
     subnet: str | None = None
     distiller: DistillerConfig | None = None

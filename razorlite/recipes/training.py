@@ -13,11 +13,9 @@ from torch import nn
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import CostTable
-from razorlite.distill import DistilledStep
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
-from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build, place
 from razorlite.recipes.card import ModelCard
@@ -28,8 +26,9 @@ from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
+from razorlite.recipes.steps import build_step
 from razorlite.recipes.teaching import build_distiller
-from razorlite.space import SearchSpace, SinglePathStep, Subnet, recalibrate
+from razorlite.space import SearchSpace, Subnet, recalibrate
 
 _log = logging.getLogger("razorlite")
 _CALIBRATION_BATCHES = 10
@@ -116,15 +115,22 @@ def build_runner(
         card: what checkpoints say of the model.
 
     Raises:
-        ConfigError: there is no `train` block.
+        ConfigError: there is no `train` block, or the steps do not go together.
         CheckpointError: the teacher's checkpoint cannot be read.
     """
     if experiment.train is None:
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
+    model, loader = place(built.model, splits.device), splits.train_loader()
+    step = build_step(
+        experiment,
+        built,
+        lambda: build_distiller(experiment, model, splits.classes, splits.device),
+        experiment.train.total_steps(len(loader)),
+    )
     return Runner(
-        model=place(built.model, splits.device),
-        step=_step(experiment, built, splits),
-        loader=splits.train_loader(),
+        model=model,
+        step=step,
+        loader=loader,
         config=experiment.train,
         folder=folder,
         evaluate=_evaluate(built, splits),
@@ -139,23 +145,6 @@ def draw(built: Built, splits: Splits, folder: Path) -> None:
         path = folder / "pictures" / "detections.png"
         val = splits.val
         on_main(lambda: or_warn(lambda: sample_detections(built.model, splits, val, "val", path)))
-
-
-def _step(experiment: Experiment, built: Built, splits: Splits) -> Step:
-    step: Step = plain_step
-    if built.is_supernet:
-        assert built.space is not None
-        step = SinglePathStep(built.space, seed=experiment.seed)
-    if experiment.distiller is None:
-        return step
-    settings = experiment.distiller
-    return DistilledStep(
-        distiller=build_distiller(experiment, built.model, splits.classes, splits.device),
-        base_step=step,
-        start_step=settings.start_step,
-        stop_step=settings.stop_step,
-        warmup_steps=settings.warmup_steps,
-    )
 
 
 def _evaluate(built: Built, splits: Splits) -> Any:

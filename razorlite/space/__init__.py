@@ -7,7 +7,7 @@ from razorlite.space.mutator import Choices, Mutator, Preparer, prepare
 from razorlite.space.placeholder import Placeholder
 from razorlite.space.recalibration import kept_statistics, recalibrate
 from razorlite.space.search_space import SearchSpace
-from razorlite.space.step import SandwichStep, SinglePathStep
+from razorlite.space.step import PathStep, SandwichStep, SinglePathStep
 from razorlite.space.subnet import Subnet
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Mutable",
     "Mutator",
     "OneOf",
+    "PathStep",
     "Placeholder",
     "Preparer",
     "SandwichStep",

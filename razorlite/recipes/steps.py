@@ -1,0 +1,164 @@
+"""The training step that a configuration describes: steps around one another."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from razorlite.core.config import Partial
+from razorlite.core.errors import ConfigError
+from razorlite.cost import CostTable
+from razorlite.distill import DistilledStep, Distiller
+from razorlite.engine.steps import Step, plain_step
+from razorlite.recipes.building import Built
+from razorlite.recipes.experiment import Experiment
+from razorlite.space import PathStep, SinglePathStep, Subnet
+
+Block = Partial[Step] | Step
+Given = Mapping[str, Callable[[], Any]]
+_NEEDS = {
+    "space": "a supernet: a `mutator` and no `subnet`",
+    "ends": "a supernet: a `mutator` and no `subnet`",
+    "distiller": "a `distiller` block",
+    "start_step": "a `distiller` block",
+}
+
+
+def build_step(
+    experiment: Experiment,
+    built: Built,
+    distiller: Callable[[], Distiller],
+    total_steps: int | None = None,
+) -> Step:
+    """Return the training step of an experiment.
+
+    The `step` block lists steps, the outermost first; each takes by name what its constructor asks
+    for: `base_step` (the next one, in the end a plain step), `seed`, `total_steps`, of a supernet
+    `space` and `ends` (the largest and the smallest path), of a `distiller` block the `distiller`,
+    `start_step`, `stop_step` and `warmup_steps`. Without the block, a `mutator` stands for
+    `SinglePathStep`, and a `distiller` for a `DistilledStep` around it.
+
+    Args:
+        experiment: the configuration.
+        built: the model.
+        distiller: builds what the `distiller` block describes.
+        total_steps: optimiser steps of the whole run, if that is known.
+
+    Raises:
+        ConfigError: the steps do not go together, or not with the model.
+    """
+    given = _given(experiment, built, distiller, total_steps)
+    blocks = _blocks(experiment, built)
+    if experiment.distiller is not None:
+        _check_taken(blocks)
+    step: Step = plain_step
+    for number, block in reversed(list(enumerate(blocks))):
+        last = number == len(blocks) - 1
+        step = _around(step, block, given, last, f"step.{number}" if len(blocks) > 1 else "step")
+    _check_paths(list(chain(step)), built.is_supernet)
+    return step
+
+
+def chain(step: Step) -> Iterator[Step]:
+    """Yield a step and the steps inside it, the outermost first."""
+    inner: Any = step
+    while isinstance(inner, Step):
+        yield inner
+        inner = vars(inner).get("base_step")
+
+
+def _blocks(experiment: Experiment, built: Built) -> Sequence[Block]:
+    if experiment.step is not None:
+        return experiment.step if isinstance(experiment.step, list) else [experiment.step]
+    kinds: list[tuple[bool, type[Step]]] = [
+        (experiment.distiller is not None, DistilledStep),
+        (built.is_supernet, SinglePathStep),
+    ]
+    return [Partial(kind) for wanted, kind in kinds if wanted]
+
+
+def _given(
+    experiment: Experiment,
+    built: Built,
+    distiller: Callable[[], Distiller],
+    total_steps: int | None,
+) -> Given:
+    """Return what steps may ask for by name; made when it is asked for."""
+    given: dict[str, Callable[[], Any]] = {
+        "seed": lambda: experiment.seed,
+        "total_steps": lambda: total_steps,
+    }
+    if built.is_supernet:
+        given |= {"space": lambda: built.space, "ends": lambda: _ends(experiment, built)}
+    settings = experiment.distiller
+    if settings is not None:
+        given |= {
+            "distiller": cache(distiller),
+            "start_step": lambda: settings.start_step,
+            "stop_step": lambda: settings.stop_step,
+            "warmup_steps": lambda: settings.warmup_steps,
+        }
+    return given
+
+
+def _ends(experiment: Experiment, built: Built) -> tuple[Subnet, Subnet]:
+    assert built.space is not None
+    table = CostTable.build(built.space, experiment.shape)
+    return table.largest(), table.smallest()
+
+
+def _around(step: Step, block: Block, given: Given, last: bool, key: str) -> Step:
+    """Build a block around a step.
+
+    Raises:
+        ConfigError: it lacks something, or is no wrapping one and not the last.
+    """
+    left = _left(block)
+    if "base_step" not in left and not last:
+        raise ConfigError(f"{_name(block)} has no step inside; put it last", key=key)
+    if not isinstance(block, Partial):  # built already
+        return block
+    known = {**given, "base_step": lambda: step}
+    for name, required in left.items():
+        if required and name not in known:
+            raise ConfigError(f"{block.type} needs {_NEEDS.get(name, repr(name))}", key=key)
+    return block(**{name: known[name]() for name in left if name in known})
+
+
+def _left(block: Block) -> dict[str, bool]:
+    return block.left() if isinstance(block, Partial) else {}
+
+
+def _name(block: Block) -> str:
+    return block.type if isinstance(block, Partial) else type(block).__name__
+
+
+def _check_taken(blocks: Sequence[Block]) -> None:
+    """Refuse a distiller that no step uses, or that several do.
+
+    Raises:
+        ConfigError: as told.
+    """
+    users = [_name(block) for block in blocks if "distiller" in _left(block)]
+    if not users:
+        raise ConfigError(
+            "no step uses the `distiller` block; add {type: DistilledStep} in front", key="step"
+        )
+    if len(users) > 1:
+        raise ConfigError(f"{' and '.join(users)} both use the distiller; keep one", key="step")
+
+
+def _check_paths(steps: Sequence[Step], is_supernet: bool) -> None:
+    """Refuse a supernet whose paths nothing chooses, or several steps do.
+
+    Raises:
+        ConfigError: as told.
+    """
+    choosing = [type(step).__name__ for step in steps if isinstance(step, PathStep)]
+    if is_supernet and not choosing:
+        raise ConfigError(
+            "the model is a supernet, but no step chooses a path; add {type: SinglePathStep} or "
+            "{type: SandwichStep}, or name a `subnet`",
+            key="step",
+        )
+    if len(choosing) > 1:
+        raise ConfigError(f"{' and '.join(choosing)} both choose paths; keep one", key="step")

@@ -1,0 +1,65 @@
+"""Steps as a user would write them, named in configurations by their dotted path."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from razorlite.engine.steps import Step, WrappingStep, plain_step
+from razorlite.space import SearchSpace
+
+
+class Stopped(Exception):
+    """Raised in the middle of a run."""
+
+
+class LearntFactor(WrappingStep):
+    """Multiplies the losses by a factor that is trained, and counts its calls."""
+
+    stop_at: ClassVar[int | None] = None
+
+    def __init__(
+        self, *, start: float, seed: int, total_steps: int, base_step: Step = plain_step
+    ) -> None:
+        super().__init__(base_step)
+        self.factor = nn.Parameter(torch.tensor(start))
+        self.seed, self.total_steps, self.calls = seed, total_steps, 0
+
+    def begin(self, step: int) -> None:
+        if step == type(self).stop_at:
+            raise Stopped
+        super().begin(step)
+
+    def __call__(self, model: nn.Module, batch: Any, backward: Any) -> dict[str, float]:
+        self.calls += 1
+        losses = super().__call__(model, batch, lambda loss: backward(self.factor * loss))
+        return {**losses, "factor": self.factor.item(), "calls": float(self.calls)}
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        yield "factor", self.factor
+        yield from super().named_parameters()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"factor": self.factor.detach(), "calls": self.calls, **super().state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.factor.data.copy_(state["factor"])
+        self.calls = state["calls"]
+        super().load_state_dict(state)
+
+
+class Innermost(Step):
+    """Wraps nothing; may know a space."""
+
+    def __init__(self, *, space: SearchSpace | None = None) -> None:
+        self.space = space
+
+    __call__ = staticmethod(plain_step)  # type: ignore[assignment]
+
+
+class Demanding(Step):
+    """Wants what nobody gives."""
+
+    def __init__(self, *, moon: object) -> None:
+        self.moon = moon

@@ -1,0 +1,158 @@
+"""The `step` block: what it means, what it takes, what makes no sense."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from razorlite import recipes
+from razorlite.core.errors import ConfigError
+from razorlite.distill import DistilledStep
+from razorlite.engine.steps import PlainStep
+from razorlite.recipes import steps, training
+from razorlite.recipes.building import build
+from razorlite.recipes.checking import check_config
+from razorlite.recipes.dry_step import dry_step
+from razorlite.recipes.experiment import read
+from razorlite.recipes.steps import chain
+from razorlite.space import SandwichStep, SinglePathStep
+from tests.engine.toys import assert_same
+from tests.recipes.own_steps import Innermost, LearntFactor, Stopped
+from tests.recipes.runs import last, lines, write
+from tests.recipes.test_checking import TRAIN, faults, plain, supernet
+from tests.recipes.test_classes import plain as small
+from tests.recipes.test_classes import shapes
+
+OWN = "tests.recipes.own_steps"
+OPTIMIZER = {"type": "AdamW", "lr": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def distiller(tmp_path_factory):
+    """A block whose teacher is the plain model, which check and dry steps build on shapes."""
+    folder = tmp_path_factory.mktemp("teacher")
+    (folder / "teacher.pt").touch()
+    config = write(plain(), folder)
+    pairs = [{"student": "neck", "loss": {"type": "AttentionTransfer"}}]
+    teacher = {"config": str(config), "checkpoint": str(folder / "teacher.pt")}
+    return {"teacher": teacher, "pairs": pairs, "start_step": 1, "warmup_steps": 3}
+
+
+def steps_of(tree):
+    experiment = read(tree)[1]
+    return list(chain(dry_step(experiment, build(experiment))))
+
+
+def types_of(tree):
+    return [type(step) for step in steps_of(tree)]
+
+
+def test_without_the_block_other_blocks_say_what_it_is(distiller):
+    assert types_of(plain()) == [PlainStep]
+    assert types_of(supernet(seed=4)) == [SinglePathStep, PlainStep]
+    found = steps_of(supernet(seed=4, distiller=distiller))
+    assert [type(s) for s in found] == [DistilledStep, SinglePathStep, PlainStep]
+    assert found[1].seed == 4
+    assert (found[0].start_step, found[0].stop_step, found[0].warmup_steps) == (1, None, 3)
+
+
+def test_the_block_says_the_same_in_other_words(distiller):
+    assert types_of(plain(step={"type": "PlainStep"})) == [PlainStep]
+    assert types_of(supernet(step={"type": "SinglePathStep"})) == [SinglePathStep, PlainStep]
+    blocks = [
+        {"type": "DistilledStep", "warmup_steps": 7},
+        {"type": "SinglePathStep", "seed": 9},
+        {"type": "PlainStep"},
+    ]
+    found = steps_of(supernet(distiller=distiller, step=blocks))
+    assert [type(s) for s in found] == [DistilledStep, SinglePathStep, PlainStep]
+    assert found[1].seed == 9
+    assert (found[0].start_step, found[0].warmup_steps) == (1, 7)
+
+
+def test_a_sandwich_gets_the_largest_and_the_smallest_path(monkeypatch):
+    def table(space, shape):
+        assert shape == (64, 64)
+        ends = [space.random(np.random.default_rng(seed)) for seed in (0, 1)]
+        return SimpleNamespace(largest=lambda: ends[0], smallest=lambda: ends[1])
+
+    monkeypatch.setattr(steps.CostTable, "build", table)
+    [step, _] = steps_of(supernet(step={"type": "SandwichStep", "random_paths": 1}))
+    assert isinstance(step, SandwichStep)
+    ends = table(step.space, (64, 64))
+    assert step.paths[:2] == [ends.largest(), ends.smallest()]
+    assert len(step.paths) == 3
+
+
+def test_steps_of_ones_own_are_named_by_their_path_and_take_what_they_ask_for():
+    block = {"type": f"{OWN}.LearntFactor", "start": 2.0}
+    [outer, path, inner] = steps_of(supernet(seed=3, step=[block, {"type": "SinglePathStep"}]))
+    assert isinstance(outer, LearntFactor)
+    assert (outer.seed, outer.total_steps) == (3, TRAIN["max_steps"])
+    assert outer.base_step is path
+    inside = [{"type": "SinglePathStep"}, {"type": f"{OWN}.Innermost"}]
+    [path, inner] = steps_of(supernet(step=inside))
+    assert isinstance(inner, Innermost)
+    assert inner.space is path.space
+    assert steps_of(plain(step={"type": f"{OWN}.Innermost"}))[0].space is None
+
+
+def test_sound_ones_pass_the_check():
+    block = {"type": f"{OWN}.LearntFactor", "start": 2.0}
+    assert check_config(plain(step=[block, {"type": "PlainStep"}]), imports=True) == []
+
+
+@pytest.mark.parametrize(
+    ("tree", "block", "message"),
+    [
+        (plain, "{type: SinglePathStep}", "step: SinglePathStep needs a supernet: a `mutator`"),
+        (plain, "{type: SandwichStep}", "step: SandwichStep needs a supernet"),
+        (plain, "{type: DistilledStep}", "step: DistilledStep needs a `distiller` block"),
+        (supernet, "{type: PlainStep}", "but no step chooses a path; add {type: SinglePathStep}"),
+        (
+            supernet,
+            "[{type: SinglePathStep}, {type: SinglePathStep}]",
+            "both choose paths; keep one",
+        ),
+        (supernet, "[{type: PlainStep}, {type: SinglePathStep}]", "step.0: PlainStep has no step"),
+        (plain, "[]", "step: wants"),
+        (plain, "{type: PlainSteps}", "did you mean 'PlainStep'"),
+        (plain, "{type: FPN}", "wants a Step, but 'FPN' is none; known: "),
+        (supernet, "{type: SandwichStep, random_paths: -1}", "at least 0"),
+        (supernet, "{type: SandwichStep, random: 1}", "SandwichStep takes no 'random'"),
+    ],
+)
+def test_the_check_refuses(tree, block, message):
+    [line] = faults(tree(), f"step={block}")
+    assert message in line
+
+
+def test_what_a_step_of_ones_own_lacks_is_named():
+    with pytest.raises(ConfigError, match="Demanding needs 'moon'"):
+        check_config(plain(step={"type": f"{OWN}.Demanding"}), imports=True)
+
+
+def test_a_distiller_that_no_step_or_two_use_is_refused(distiller):
+    tree = plain(distiller=distiller)
+    [line] = faults(tree, "step={type: PlainStep}")
+    assert "no step uses the `distiller` block; add {type: DistilledStep}" in line
+    [line] = faults(tree, "step=[{type: DistilledStep}, {type: DistilledStep}]")
+    assert "DistilledStep and DistilledStep both use the distiller" in line
+
+
+def test_a_step_of_ones_own_is_trained_and_resumed_exactly(tmp_path, monkeypatch):
+    block = {"type": f"{OWN}.LearntFactor", "start": 2.0}
+    train = {"max_steps": 4, "log_every": 1, "save_every": 1, "optimizer": OPTIMIZER}
+    config = write(small(step=block, train=train, data={"train": shapes(4)}), tmp_path)
+    monkeypatch.setattr(training, "draw", lambda *_: None)
+    recipes.train(config, tmp_path / "whole")
+    monkeypatch.setattr(LearntFactor, "stop_at", 2)
+    with pytest.raises(Stopped):
+        recipes.train(config, tmp_path / "run")
+    monkeypatch.setattr(LearntFactor, "stop_at", None)
+    recipes.train(config, tmp_path / "run", resume=True)
+    assert_same(last(tmp_path / "run"), last(tmp_path / "whole"))
+    found = [line for line in lines(tmp_path / "run") if line["kind"] == "train"]
+    assert [line["calls"] for line in found] == [1, 2, 3, 4]
+    assert found[0]["factor"] == 2.0
+    assert found[3]["factor"] < 2.0  # a smaller factor is a smaller loss
