@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from razorlite.engine.steps import Step, WrappingStep, plain_step
+from razorlite.engine.steps import Metrics, Step, WrappingStep, plain_step
 from razorlite.space import SearchSpace
 
 
@@ -31,7 +31,7 @@ class LearntFactor(WrappingStep):
             raise Stopped
         super().begin(step)
 
-    def __call__(self, model: nn.Module, batch: Any, backward: Any) -> dict[str, float]:
+    def __call__(self, model: nn.Module, batch: Any, backward: Any) -> Metrics:
         self.calls += 1
         losses = super().__call__(model, batch, lambda loss: backward(self.factor * loss))
         return {**losses, "factor": self.factor.item(), "calls": float(self.calls)}
