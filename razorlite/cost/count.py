@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from razorlite.structures import Inputs, example_inputs, map_inputs
+
 
 @dataclass(frozen=True)
 class ModuleCost:
@@ -54,19 +56,18 @@ class Cost:
 
 
 def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
-    """Count what `model(images)` costs for one image.
+    """Count what `model(inputs)` costs for one sample.
 
     Runs once on shapes alone (the meta device); where a model's operations need values (boxes that
     are sorted by score, say), on zeros, and then the count holds for zeros. The model is unchanged.
     A module that runs at several places counts under its first path.
 
     Args:
-        model: a model that takes (1, 3, H, W) images.
+        model: takes (1, 3, H, W) images, or has `example`, see
+            `razorlite.structures.example_inputs`.
         shape: height and width in pixels.
     """
-    dtypes = (p.dtype for p in model.parameters() if p.is_floating_point())
-    images = torch.empty(1, 3, *shape, dtype=next(dtypes, torch.float32))
-    macs = _with_containers(count_calls(model, images), model)
+    macs = _with_containers(count_calls(model, example_inputs(model, shape, device="cpu")), model)
     modules = {
         name: ModuleCost(macs[name], params_of(module))
         for name, module in model.named_modules()
@@ -75,10 +76,11 @@ def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
     return Cost(macs[""], params_of(model), modules)
 
 
-def count_calls(module: nn.Module, x: Tensor) -> dict[str, int]:
+def count_calls(module: nn.Module, x: Inputs) -> dict[str, int]:
     """Return the multiply-accumulates of `module(x)` by module path; "" is all of it.
 
-    Only the shape and type of `x` matter. Modules that do not run are left out.
+    Only the shapes and types of `x` matter, as far as the module needs no values. Modules that do
+    not run are left out.
     """
     with evaluating(module), _plain_attention():
         try:
@@ -103,11 +105,11 @@ def params_of(*modules: nn.Module) -> int:
     return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
 
 
-def _count_on(device: torch.device, module: nn.Module, x: Tensor) -> dict[str, int]:
+def _count_on(device: torch.device, module: nn.Module, x: Inputs) -> dict[str, int]:
     counter = FlopCounterMode(display=False, custom_mapping=_deformable())
     moved = _on_meta(module) if device.type == "meta" else nullcontext()
     with torch.no_grad(), moved, counter:
-        module(torch.zeros_like(x, device=device))
+        module(map_inputs(lambda value: _moved(value, device), x))
     root = f"{type(module).__name__}."
     first = first_paths(module)
     macs = {"": counter.get_total_flops() // 2}
@@ -116,6 +118,11 @@ def _count_on(device: torch.device, module: nn.Module, x: Tensor) -> dict[str, i
             path = first.get(name[len(root) :], name[len(root) :])
             macs[path] = macs.get(path, 0) + sum(flops.values()) // 2
     return macs
+
+
+def _moved(value: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; what has no values gets zeros."""
+    return torch.zeros_like(value, device=device) if value.is_meta else value.to(device)
 
 
 def first_paths(model: nn.Module) -> dict[str, str]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from razorlite.cost.count import evaluating
+from razorlite.structures import Inputs, example_inputs, tensors_of
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ def measure_latency(
     warmup: int = 3,
     device: torch.device | str = "cpu",
 ) -> dict[str, Latency]:
-    """Time `model(images)` of several models, batch 1, in turns.
+    """Time `model(inputs)` of several models, batch 1, in turns.
 
     Args:
-        models: name to a model that takes (1, 3, H, W) images; moved to the device for good, run
-            in evaluation mode.
+        models: name to a model that takes (1, 3, H, W) images, or has `example` (see
+            `razorlite.structures.example_inputs`); moved to the device for good, run in evaluation
+            mode.
         shape: height and width in pixels.
         rounds: how often each model is timed.
         warmup: untimed rounds before.
@@ -54,29 +56,30 @@ def measure_latency(
     Returns:
         Name to its figures.
     """
-    images = torch.zeros(1, 3, *shape, device=device)
     times: dict[str, list[float]] = {name: [] for name in models}
     for number in range(-warmup, rounds):
         # Turn the order around, so that no model always runs after the same one.
         for name in list(models)[:: 1 if number % 2 else -1]:
-            spent = _time(models[name].to(device), images)
+            model = models[name].to(device)
+            spent = _time(model, example_inputs(model, shape))
             if number >= 0:
                 times[name].append(spent)
     return {name: _summary(values, str(device)) for name, values in times.items()}
 
 
-def _time(model: nn.Module, images: Tensor) -> float:
+def _time(model: nn.Module, inputs: Inputs) -> float:
+    device = tensors_of(inputs)[0].device
     with evaluating(model):
-        _wait(images)
+        _wait(device)
         start = time.perf_counter()
-        model(images)
-        _wait(images)
+        model(inputs)
+        _wait(device)
         return 1000 * (time.perf_counter() - start)
 
 
-def _wait(images: Tensor) -> None:
-    if images.is_cuda:
-        torch.cuda.synchronize(images.device)
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _summary(values: list[float], device: str) -> Latency:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from razorlite.cost.count import Cost, count, first_paths
+from razorlite.structures import example_inputs
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class ThopProfile:
 def thop_profile(
     model: nn.Module, shape: tuple[int, int] = (224, 224), exact: Cost | None = None
 ) -> ThopProfile:
-    """Return thop's figures for one (1, 3, H, W) image.
+    """Return thop's figures for one sample.
 
     For comparison only; budgets use `count`. Works on a copy, as thop leaves buffers behind.
 
     Args:
-        model: a model that takes (1, 3, H, W) images.
+        model: takes (1, 3, H, W) images, or has `example`.
         shape: height and width in pixels.
         exact: what `count` says, if it is known.
     """
@@ -43,9 +43,8 @@ def thop_profile(
 
     exact = exact or count(model, shape)
     twin = copy.deepcopy(model).eval()
-    device = next((p.device for p in twin.parameters()), torch.device("cpu"))
-    images = torch.zeros(1, 3, *shape, device=device)
-    macs, params, layers = thop.profile(twin, (images,), verbose=False, ret_layer_info=True)
+    inputs = (example_inputs(twin, shape),)
+    macs, params, layers = thop.profile(twin, inputs, verbose=False, ret_layer_info=True)
     reasons = _reasons(exact, int(macs), dict(_leaves(layers)), first_paths(model))
     return ThopProfile(int(macs), int(params), reasons)
 

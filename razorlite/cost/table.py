@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.cost.count import count_calls
+from razorlite.structures import Inputs, example_inputs
 
 
 class Points(Protocol):
@@ -107,7 +108,7 @@ class CostTable:
             space: a supernet's choices.
             shape: height and width in pixels of the images.
         """
-        total, inputs = _inputs_of(space, torch.empty(1, 3, *shape))
+        total, inputs = _inputs_of(space, example_inputs(space.model, shape, device="cpu"))
         macs = {
             path: {name: _macs(op, inputs[path]) for name, op in mutable.choices.items()}
             for path, mutable in space.mutables.items()
@@ -179,7 +180,7 @@ class CostTable:
         return np.where(used, shares, unused)
 
 
-def _inputs_of(space: Supernet, images: Tensor) -> tuple[int, dict[str, list[Tensor]]]:
+def _inputs_of(space: Supernet, example: Inputs) -> tuple[int, dict[str, list[Tensor]]]:
     """Run the supernet; return all of its path's MACs, and what each mutable is called with."""
     inputs: dict[str, list[Tensor]] = {path: [] for path in space.mutables}
 
@@ -196,7 +197,7 @@ def _inputs_of(space: Supernet, images: Tensor) -> tuple[int, dict[str, list[Ten
     handles = [space.model.register_forward_pre_hook(begin)]
     handles += [watch(path, mutable) for path, mutable in space.mutables.items()]
     try:
-        return count_calls(space.model, images)[""], inputs
+        return count_calls(space.model, example)[""], inputs
     finally:
         for handle in handles:
             handle.remove()

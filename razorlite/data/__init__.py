@@ -1,6 +1,6 @@
 """Data sets, transforms and loaders."""
 
-from razorlite.data._batches import collate
+from razorlite.data._collating import collate
 from razorlite.data.cifar import CifarBatchesDataset, CifarTarDataset
 from razorlite.data.classification import ImageFolderDataset
 from razorlite.data.coco import CocoDataset

@@ -2,20 +2,16 @@
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as nn_functional
 from torch import Tensor
 
-from razorlite.core.errors import DataError, RazorliteError
+from razorlite.core.errors import RazorliteError
 from razorlite.data._items import Item, ItemMaker, unreadable
 from razorlite.data.faults import Fault
-from razorlite.structures import Target
-
-_MOST_PIXELS = 1 << 30  # of a batch: 12 GB once they are floats
+from razorlite.structures import Batch, Inputs, map_inputs, packed, unpacked
 
 
 @dataclass(frozen=True)
@@ -31,20 +27,28 @@ class Packed:
     """One batch on its way from a worker.
 
     Attributes:
-        images: (B, 3, H, W) uint8, zeros at the right and bottom of smaller images.
-        shapes: (height, width) of each image inside it.
-        targets: B (class, fields) pairs with numpy arrays for tensors, or B labels.
+        inputs: of all samples, on the CPU.
+        sizes: (height, width) of each sample's images inside it.
+        targets: B packed annotations (see `razorlite.structures.packed`), or one tensor of labels.
         faults: what was found wrong on the way.
     """
 
-    images: Tensor
-    shapes: list[tuple[int, int]]
-    targets: list[Any]
+    inputs: Inputs
+    sizes: tuple[tuple[int, int], ...] = ()
+    targets: Any = ()
     faults: list[Fault] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.targets)
+
     def pin_memory(self) -> "Packed":
-        """Return the batch with its images in page-locked memory."""
-        return Packed(self.images.pin_memory(), self.shapes, self.targets, self.faults)
+        """Return the batch with its inputs in page-locked memory."""
+        return replace(self, inputs=map_inputs(Tensor.pin_memory, self.inputs))
+
+    def unpack(self) -> Batch:
+        """Return the batch."""
+        targets = self.targets if isinstance(self.targets, Tensor) else unpacked(self.targets)
+        return Batch(self.inputs, targets, self.sizes)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class BatchMaker:
     """Makes and collates the items of an order.
 
     Args:
-        items: makes one item. Where it shuffles (training), the next readable image takes the place
+        items: makes one item. In training the next readable image takes the place
             of an unreadable one; else that is left out.
         pad_multiple: sides of the batch are multiples of it.
     """
@@ -123,60 +127,20 @@ class BatchMaker:
         found = [item for item in items if item is not None]
         self._at = "its end"
         if not found:
-            return None if not faults else Packed(torch.zeros(0, 3, 0, 0), [], [], faults)
-        images, shapes = collate([image for image, _ in found], self.pad_multiple)
-        canvas = (images.shape[-2], images.shape[-1])
-        return Packed(images, shapes, [_pack(target, canvas) for _, target in found], faults)
+            return None if not faults else Packed(torch.zeros(0, 3, 0, 0), faults=faults)
+        batch = self.dataset.collate(found, self.pad_multiple)
+        targets = batch.targets if isinstance(batch.targets, Tensor) else packed(batch.targets)
+        return Packed(batch.inputs, batch.sizes or (), targets, faults)
 
     def _item(self, epoch: int, index: int, faults: list[Fault]) -> Item | None:
         def make(place: int) -> Item:
             self._at = self.dataset.keys[place]
             return self.items.make(epoch, place, faults)
 
-        if self.items.shuffle:
+        if self.items.training:
             return self.items.readable(index, make, faults)
         try:
             return make(index)
         except OSError as error:
             faults.append(unreadable(self.dataset.keys[index], error, replaced=False))
             return None
-
-
-def collate(images: list[Tensor], multiple: int) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Return (B, 3, H, W) with zeros at the right and bottom, and each image's (height, width).
-
-    Raises:
-        DataError: the batch would have more than a billion pixels.
-    """
-    shapes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-    height, width = (-(-max(side) // multiple) * multiple for side in zip(*shapes, strict=True))
-    if len(images) * height * width > _MOST_PIXELS:
-        raise DataError(
-            f"{len(images)} images, padded to {width} x {height} pixels each, are too large for a "
-            f"batch; resize or crop them first, or lower batch_size"
-        )
-    batch = images[0].new_zeros((len(images), 3, height, width))
-    for place, image, (h, w) in zip(batch, images, shapes, strict=True):
-        place[:, :h, :w] = image
-    return batch, shapes
-
-
-def unpack(packed: Any) -> Any:
-    """Return the target that `_pack` packed."""
-    if isinstance(packed, int):
-        return packed
-    kind, values = packed
-    tensors = {k: torch.from_numpy(v) for k, v in values.items() if isinstance(v, np.ndarray)}
-    return kind(**{**values, **tensors})
-
-
-def _pack(target: Any, canvas: tuple[int, int]) -> Any:
-    if not isinstance(target, Target):
-        return int(target)
-    values = {f.name: getattr(target, f.name) for f in fields(target)}
-    if target.masks is not None:
-        height, width = target.masks.shape[-2:]
-        border = (0, canvas[1] - width, 0, canvas[0] - height)
-        values["masks"] = nn_functional.pad(target.masks, border)
-    arrays = {k: v.contiguous().numpy() for k, v in values.items() if isinstance(v, Tensor)}
-    return type(target), {**values, **arrays}

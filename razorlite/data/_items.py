@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from razorlite.core.errors import DataError
 from razorlite.data.dataset import Dataset
 from razorlite.data.faults import UNREADABLE, Fault, first_line
 from razorlite.data.transforms import Mixing, apply_all
-from razorlite.structures import Target
+from razorlite.structures import Inputs, Target, as_annotation
 
-Item = tuple[Tensor, Any]
+Item = tuple[Inputs, Any]
 Transforms = Sequence[Callable[..., Any]]
 _CACHE_SEED = -1  # in the place of an item's index
 
@@ -144,7 +143,7 @@ class ItemMaker:
         transforms: applied in order.
         switch: (epoch, transforms) that take over from that epoch on.
         seed: of all random choices.
-        shuffle: whether epochs have random orders, as training has.
+        training: epochs have random orders; otherwise annotations keep what evaluation needs.
     """
 
     def __init__(
@@ -154,9 +153,9 @@ class ItemMaker:
         transforms: Transforms,
         switch: tuple[int, Transforms] | None,
         seed: int,
-        shuffle: bool,
+        training: bool,
     ) -> None:
-        self.dataset, self.seed, self.shuffle = dataset, seed, shuffle
+        self.dataset, self.seed, self.training = dataset, seed, training
         self._first = Recipe(transforms)
         self._switch = None if switch is None else (switch[0], Recipe(switch[1]))
         self._epoch = -1
@@ -200,7 +199,7 @@ class ItemMaker:
         self._place: Any = range(len(self.dataset))  # no cache, no need of an order
         if not mixings:
             return
-        order = global_order(len(self.dataset), seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+        order = global_order(len(self.dataset), seed=self.seed, epoch=epoch, shuffle=self.training)
         self._place = {index: place for place, index in enumerate(order)}
         for number, mixing in enumerate(mixings):
             seed = mixed_seed(self.seed, epoch, _CACHE_SEED, number)
@@ -221,24 +220,32 @@ class ItemMaker:
         return item
 
     def _read(self, index: int) -> Item:
-        """Return an item as it is; in evaluation the masks are kept beside what becomes of them."""
-        image, target = self.dataset[index]
-        if not self.shuffle and isinstance(target, Target):
-            target = replace(target, original_masks=target.masks)
-        return image, target
+        """Return an item as it is, with what evaluation needs where it is for that."""
+        inputs, target = self.dataset[index]
+        annotation = as_annotation(target)
+        return inputs, annotation if self.training else annotation.for_evaluation()
 
     def _mixed(self, number: int, index: int, faults: list[Fault]) -> Item:
         """Return an item's form with those mixed in that its cache holds."""
-        image, target = self._form(number, index, faults)
         mixing = self._recipe.mixings[number]
-        if not isinstance(target, Target):
-            raise DataError(f"{type(mixing).__name__} mixes images with boxes; got a label")
+        image, target = _with_boxes(mixing, self._form(number, index, faults))
         drawn = mixing.draw(self._caches[number].held(self._place[index]))
-        others = [
+        items = [
             self.readable(other, lambda place: self._form(number, place, faults), faults)
             for other in drawn
         ]
+        others = [_with_boxes(mixing, item) for item in items]
         return mixing.mix(image, target, others) if others else (image, target)
+
+
+def _with_boxes(mixing: Mixing, item: Item) -> tuple[Tensor, Target]:
+    image, target = item
+    if isinstance(image, Tensor) and isinstance(target, Target):
+        return image, target
+    raise DataError(
+        f"{type(mixing).__name__} mixes images with boxes; got a {type(image).__name__} with a "
+        f"{type(target).__name__}"
+    )
 
 
 def unreadable(key: str, error: OSError, replaced: bool) -> Fault:

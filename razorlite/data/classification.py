@@ -13,6 +13,7 @@ from razorlite.data.dataset import ClassNames, Dataset, Kept
 from razorlite.data.faults import Fault, FaultReport, first_line
 from razorlite.data.files import files_under, is_hidden, need_folder, relative, resolve
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding, tell_orientations
+from razorlite.structures import Label
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ class LabelledImages(Dataset):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._kept.get(index, self._read), self.labels[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
+        return self._kept.get(index, self._read), Label(self.labels[index])
 
     def labels_of(self, index: int) -> set[int]:
         """Return the label of an item."""

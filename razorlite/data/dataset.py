@@ -6,22 +6,24 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Generic, TypeVar
 
-from torch import Tensor
-
 from razorlite.core.errors import DataError
 from razorlite.core.ranges import Distinct, Filled
+from razorlite.data._collating import collate_items
 from razorlite.data.faults import Fault
-from razorlite.structures import Target
+from razorlite.structures import Batch, Inputs, as_annotation
 
 K = TypeVar("K")
 ClassNames = Annotated[list[str], Filled(), Distinct()]
 
 
 class Dataset(ABC):
-    """Images and what they show, by index.
+    """Samples and what they show, by index.
 
-    Items are (image, target): image is (3, H, W) uint8 RGB; target is a `Target` in pixels of that
-    image, or an int label for classification.
+    Items are (inputs, annotation). Inputs are an image (3, H, W), uint8 RGB, or a mapping of
+    tensors for models that take one: those whose names begin with "images" are images
+    (…, 3, H, W), such as those of all cameras, and all else is given to the model as it is. The
+    annotation is a `Target` in pixels of the image, a `Label` or int for classification, or an
+    `Annotation` of one's own.
 
     Attributes:
         classes: names of the labels 0 to C - 1.
@@ -49,8 +51,8 @@ class Dataset(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        """Return (image, target).
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
+        """Return (inputs, annotation).
 
         Raises:
             OSError: the image cannot be read.
@@ -58,16 +60,28 @@ class Dataset(ABC):
 
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item; data sets that know them do not read the image."""
-        target = self[index][1]
-        return set(target.labels.tolist()) if isinstance(target, Target) else {int(target)}
+        return as_annotation(self[index][1]).class_labels()
 
     def count(self, index: int) -> int:
         """Return how many objects of an item count: no crowds, 1 for a label.
 
         Data sets that know do not read the image.
         """
-        target = self[index][1]
-        return len(target.without_crowd()) if isinstance(target, Target) else 1
+        return as_annotation(self[index][1]).objects()
+
+    def collate(self, items: Sequence[tuple[Inputs, Any]], pad_multiple: int) -> Batch:
+        """Return items, once they are transformed, as one batch on the CPU.
+
+        Images get zeros at the right and bottom; other tensors are stacked. Called in a worker.
+
+        Args:
+            items: of one batch.
+            pad_multiple: sides of the batch's images are multiples of it, in pixels.
+
+        Raises:
+            DataError: the items do not fit together.
+        """
+        return collate_items(items, pad_multiple)
 
     def left_out(self) -> Counter[str]:
         """Return how many entries of the annotations do not count, by reason."""
@@ -125,8 +139,12 @@ class Subset(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
         return self.dataset[self.indices[index]]
+
+    def collate(self, items: Sequence[tuple[Inputs, Any]], pad_multiple: int) -> Batch:
+        """Return items as one batch, as the data set itself does."""
+        return self.dataset.collate(items, pad_multiple)
 
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item."""

@@ -1,17 +1,15 @@
 """Data sets one after the other."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
-
-from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
 from razorlite.data.dataset import Dataset
 from razorlite.data.faults import Fault
 from razorlite.data.relabelling import relabelled
-from razorlite.structures import Target
+from razorlite.structures import Batch, Inputs, as_annotation
 
 
 @register()
@@ -49,10 +47,14 @@ class ConcatDataset(Dataset):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
         dataset, place = self._places[index]
-        image, target = dataset[place]
-        return image, replace(target, image_id=index) if isinstance(target, Target) else target
+        inputs, target = dataset[place]
+        return inputs, as_annotation(target).renumbered(index)
+
+    def collate(self, items: Sequence[tuple[Inputs, Any]], pad_multiple: int) -> Batch:
+        """Return items as one batch, as the first data set does."""
+        return self.datasets[0].collate(items, pad_multiple)
 
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item."""

@@ -3,7 +3,8 @@
 import logging
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -15,7 +16,6 @@ from razorlite.data._batches import (
     Order,
     Packed,
     split_orders,
-    unpack,
 )
 from razorlite.data._items import ItemMaker, Transforms, global_order
 from razorlite.data._workers import Crew
@@ -34,7 +34,7 @@ def build_loader(
     batch_size: int = 8,
     num_workers: int = 0,
     seed: int = 0,
-    shuffle: bool = True,
+    training: bool = True,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     channels: Literal["rgb", "bgr"] = "rgb",
@@ -57,8 +57,9 @@ def build_loader(
         batch_size: images in a batch of this rank.
         num_workers: processes that read ahead; 0 reads in this one.
         seed: of the order and of the transforms.
-        shuffle: training: a new order each epoch, and every rank as many items. Otherwise items
-            come in order, each on exactly one rank.
+        training: a new order each epoch, every rank as many items, and the next image in the place
+            of one that cannot be read. Otherwise items come in order, each on exactly one rank, and
+            annotations keep what evaluation needs.
         mean, std: of red, green and blue (blue, green, red for "bgr") on the scale 0 to 255.
         channels: order of the colour channels the model wants.
         pad_multiple: sides of a batch are multiples of it.
@@ -69,21 +70,21 @@ def build_loader(
         rank, world_size: this process's part; from torch.distributed by default.
 
     Raises:
-        ConfigError: a number is out of range, or `keep_batches` with `shuffle`.
+        ConfigError: a number is out of range, or `keep_batches` in training.
         DataError: the data set is empty.
     """
-    _check(len(dataset), batch_size, num_workers, shuffle and keep_batches)
+    _check(len(dataset), batch_size, num_workers, training and keep_batches)
     preprocess = Preprocess(
         mean=tuple(mean), std=tuple(std), channels=channels, pad_multiple=pad_multiple
     )
     items = ItemMaker(
-        dataset=dataset, transforms=transforms, switch=switch, seed=seed, shuffle=shuffle
+        dataset=dataset, transforms=transforms, switch=switch, seed=seed, training=training
     )
     return Loader(
         BatchMaker(items, pad_multiple=pad_multiple),
         batch_size=batch_size,
         num_workers=num_workers,
-        shuffle=shuffle,
+        training=training,
         normalise=Normalise(preprocess, device),
         drop_last=drop_last,
         keep_batches=keep_batches,
@@ -96,7 +97,7 @@ class Loader:
     """Normalised batches of a data set; see `build_loader`.
 
     Iterating starts at the position last set, by default the first batch of epoch 0; a finished
-    pass over shuffled data moves on to the next epoch.
+    pass over training data moves on to the next epoch.
 
     Attributes:
         dataset: what is loaded.
@@ -110,7 +111,7 @@ class Loader:
         *,
         batch_size: int,
         num_workers: int,
-        shuffle: bool,
+        training: bool,
         normalise: Normalise,
         drop_last: bool,
         keep_batches: bool,
@@ -118,7 +119,7 @@ class Loader:
         world_size: int,
     ) -> None:
         self.dataset, self.batch_size, self.normalise = maker.dataset, batch_size, normalise
-        self._maker, self._num_workers, self._shuffle = maker, num_workers, shuffle
+        self._maker, self._num_workers, self._training = maker, num_workers, training
         self._drop_last, self._rank, self._world_size = drop_last, rank, world_size
         self._kept: list[Packed] | None = None
         self._keep = keep_batches
@@ -138,10 +139,9 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         epoch, start = self._position
         for packed in self._packed(epoch, start):
-            batch = self._finish(packed)
-            if len(batch):
-                yield batch
-        if self._shuffle:
+            if len(packed):
+                yield self._finish(packed.unpack())
+        if self._training:
             self._position = (epoch + 1, 0)
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class Loader:
 
     def _orders(self, epoch: int) -> list[Order]:
         order = global_order(
-            len(self.dataset), seed=self._maker.seed, epoch=epoch, shuffle=self._shuffle
+            len(self.dataset), seed=self._maker.seed, epoch=epoch, shuffle=self._training
         )
         return split_orders(
             order,
@@ -158,7 +158,7 @@ class Loader:
             batch_size=self.batch_size,
             rank=self._rank,
             world_size=self._world_size,
-            even=self._shuffle,
+            even=self._training,
             drop_last=self._drop_last,
         )
 
@@ -184,19 +184,13 @@ class Loader:
     def _here(self, orders: list[Order]) -> Iterator[Packed | Failure | None]:
         return (self._maker[order] for order in orders)
 
-    def _finish(self, packed: Packed) -> Batch:
-        device = self.normalise.device
-        targets: Any = [unpack(target) for target in packed.targets]
-        if targets and isinstance(targets[0], int):
-            targets = torch.tensor(targets, dtype=torch.int64, device=device)
-        else:
-            targets = [target.to(device) for target in targets]
-        if not packed.shapes:
-            return Batch(packed.images, targets)
-        return Batch(self.normalise(packed.images, packed.shapes), targets, tuple(packed.shapes))
+    def _finish(self, batch: Batch) -> Batch:
+        """Return a batch on the device, its images normalised."""
+        moved = batch.to(self.normalise.device)
+        return replace(moved, inputs=self.normalise(moved.inputs, moved.image_sizes()))
 
 
-def _check(count: int, batch_size: int, num_workers: int, kept_shuffle: bool) -> None:
+def _check(count: int, batch_size: int, num_workers: int, kept_training: bool) -> None:
     if count == 0:
         raise DataError("cannot load batches of an empty data set; wanted at least one image")
     if batch_size < 1 or num_workers < 0:
@@ -204,5 +198,5 @@ def _check(count: int, batch_size: int, num_workers: int, kept_shuffle: bool) ->
             f"a loader wants batch_size >= 1 and num_workers >= 0, got {batch_size} and "
             f"{num_workers}"
         )
-    if kept_shuffle:
-        raise ConfigError("keep_batches is for loaders that do not shuffle; set shuffle: false")
+    if kept_training:
+        raise ConfigError("keep_batches is for evaluation; set training=False")

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from razorlite.core.errors import ConfigError
+from razorlite.structures import Inputs, map_images, map_inputs
+
+AnyInputs = TypeVar("AnyInputs", bound=Inputs)
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -91,21 +94,32 @@ class Normalise:
         self.std = _per_channel(preprocess.std, self.device)
         self.swap = preprocess.channels == "bgr"
 
-    def __call__(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-        """Return (B, 3, H, W) float32 of RGB pixels 0 to 255 and their sizes inside the batch."""
-        images = images.to(self.device, non_blocking=True)
+    def __call__(self, inputs: AnyInputs, sizes: Sequence[tuple[int, int]]) -> AnyInputs:
+        """Return inputs on the device with float32 images.
+
+        Args:
+            inputs: with images (B, …, 3, H, W) of RGB pixels 0 to 255.
+            sizes: (height, width) of each sample's images inside the batch.
+        """
+        moved = map_inputs(lambda value: value.to(self.device, non_blocking=True), inputs)
+        return cast(AnyInputs, map_images(lambda images: self._normal(images, sizes), moved))
+
+    def undo(self, inputs: Inputs) -> Inputs:
+        """Return inputs with the RGB pixels, whole numbers 0 to 255, that `__call__` normalised."""
+        return map_images(self._pixels, inputs)
+
+    def _normal(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
         if self.swap:
-            images = images.flip(1)
+            images = images.flip(-3)
         result = images.sub(self.mean).div_(self.std)
         for image, (height, width) in zip(result, sizes, strict=True):
-            image[:, height:] = 0
-            image[:, :, width:] = 0
-        return result.contiguous(memory_format=torch.channels_last)
+            image[..., height:, :] = 0
+            image[..., width:] = 0
+        return _channels_last(result)
 
-    def undo(self, images: Tensor) -> Tensor:
-        """Return the RGB pixels, whole numbers 0 to 255, that `__call__` normalised."""
+    def _pixels(self, images: Tensor) -> Tensor:
         pixels = images.float().mul(self.std).add_(self.mean).round_().clamp_(0, 255)
-        return pixels.flip(1) if self.swap else pixels
+        return pixels.flip(-3) if self.swap else pixels
 
 
 class Renormalise:
@@ -122,9 +136,17 @@ class Renormalise:
     def __init__(self, own: Preprocess, other: Preprocess, device: torch.device | str) -> None:
         self._own, self._other = Normalise(own, device), Normalise(other, device)
 
-    def __call__(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-        """Return (B, 3, H, W) float32 of such images and their (height, width) in the batch."""
-        return self._other(self._own.undo(images), sizes)
+    def __call__(self, inputs: AnyInputs, sizes: Sequence[tuple[int, int]]) -> AnyInputs:
+        """Return such inputs, given the (height, width) of each sample's images in the batch."""
+        return cast(AnyInputs, self._other(self._own.undo(inputs), sizes))
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """Return (…, 3, H, W) images laid out channels last, as they are once flattened to 4 sides."""
+    if images.dim() == 4:
+        return images.contiguous(memory_format=torch.channels_last)
+    flat = images.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+    return flat.unflatten(0, images.shape[:-3])
 
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:

@@ -1,16 +1,14 @@
 """Labels by name: a data set in the order of classes that another one has."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import suggestion
 from razorlite.data.dataset import Dataset, Subset
-from razorlite.structures import Target
+from razorlite.structures import Inputs, as_annotation
 
 _SHOWN = 20  # names of a list that messages show
 
@@ -29,11 +27,9 @@ class Relabelled(Subset):
         places = {name: label for label, name in enumerate(classes)}
         self._new = torch.tensor([places.get(name, -1) for name in dataset.classes])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        image, target = super().__getitem__(index)
-        if isinstance(target, Target):
-            return image, replace(target, labels=self._new[target.labels])
-        return image, int(self._new[target])
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
+        inputs, target = super().__getitem__(index)
+        return inputs, as_annotation(target).relabelled(self._new)
 
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item."""

@@ -2,24 +2,22 @@
 
 import math
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from razorlite.core.ranges import Count, PositiveShare, Seed
 from razorlite.core.registry import register
 from razorlite.data.dataset import Dataset, Subset
-from razorlite.structures import Target
+from razorlite.structures import Inputs, as_annotation
 
 
 class _Repeated(Subset):
     """Items of a data set, some of them several times; targets' `image_id` become the place."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        image, target = super().__getitem__(index)
-        return image, replace(target, image_id=index) if isinstance(target, Target) else target
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
+        inputs, target = super().__getitem__(index)
+        return inputs, as_annotation(target).renumbered(index)
 
     def fill_cache(self) -> None:
         """Decode what the data set keeps in memory, before workers are started."""

@@ -1,10 +1,9 @@
 """Predictions of a trained model on images as they come."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from razorlite.core.errors import DataError
 from razorlite.data import Normalise, Preprocess, Transform, collate
 from razorlite.data.transforms import apply_all
 from razorlite.deploy.sources import Picture, pictures
-from razorlite.evaluation.evaluate import detect, eval_mode
+from razorlite.evaluation.evaluate import eval_mode
 from razorlite.structures import Batch, Detections, Target
 
 
@@ -74,7 +73,6 @@ class Predictor:
 
     Attributes:
         model, classes, preprocess, transforms, device: as given.
-        detects: whether the model finds objects; a classifier does not.
     """
 
     def __init__(
@@ -90,7 +88,6 @@ class Predictor:
         self.model = model.to(self.device)
         self.classes, self.preprocess = tuple(classes), preprocess
         self.transforms = list(transforms)
-        self.detects = "frames" in inspect.signature(model.predict).parameters  # type: ignore[arg-type]
         self._normalise = Normalise(preprocess, self.device)
 
     def __call__(self, source: Any, *, batch_size: int = 1) -> list[Prediction]:
@@ -130,11 +127,9 @@ class Predictor:
         items = [self._transformed(picture) for picture in some]
         images, sizes = collate([image for image, _ in items], self.preprocess.pad_multiple)
         targets = [target for _, target in items]
-        batch = Batch(
-            self._normalise(images, sizes), targets if self.detects else _no_labels(items)
-        )
+        batch = Batch(self._normalise(images, sizes), targets, tuple(sizes))
         with eval_mode(self.model):
-            found = detect(self.model, batch)
+            found = cast(Any, self.model).predict(batch)
         return [
             self._prediction(picture, target, output)
             for picture, (_, target), output in zip(some, items, found, strict=True)
@@ -152,7 +147,3 @@ class Predictor:
         if isinstance(output, Detections):
             return replace(blank, detections=output.to("cpu"))
         return replace(blank, probabilities=output.cpu())
-
-
-def _no_labels(items: Sequence[Any]) -> Tensor:
-    return torch.zeros(len(items), dtype=torch.int64)

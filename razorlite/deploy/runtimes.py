@@ -1,6 +1,6 @@
 """Running exported files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import CheckpointError, ExportError
-from razorlite.structures import Detections, Frame
+from razorlite.structures import Batch, Detections, Frame
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 SUFFIXES = (".onnx", ".torchscript")
@@ -75,14 +75,13 @@ class FileModel(nn.Module):
         super().__init__()
         self._run = open_file(path)
 
-    def predict(self, images: Tensor, frames: Sequence[Frame]) -> list[Any]:
+    def predict(self, batch: Batch) -> list[Any]:
         """Return the detections of each image in pixels of the original, or (C,) probabilities.
 
         Args:
-            images: (N, 3, H, W) RGB pixels from 0 to 255.
-            frames: where each image lies in its padding, and how large it was before.
+            batch: (N, 3, H, W) RGB pixels from 0 to 255, and where they lie in their padding.
         """
-        return [self._one(x, frame) for x, frame in zip(images, frames, strict=True)]
+        return [self._one(x, f) for x, f in zip(batch.images, batch.frames(), strict=True)]
 
     def _one(self, image: Tensor, frame: Frame) -> Any:
         height, width = frame.size

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.distill.config import DistillPair
 from razorlite.distill.recorder import Recorder
+from razorlite.structures import Batch, Inputs
 
 Size = tuple[int, int]
-Prepare = Callable[[Tensor, Sequence[Size]], Tensor]
+Prepare = Callable[[Inputs, Sequence[Size]], Inputs]
 
 
 class Distiller:
@@ -24,10 +25,10 @@ class Distiller:
 
     Args:
         teacher: the built teacher, weights loaded; it is frozen here. It is called as
-            `teacher(images)` with the student's batch.
+            `teacher(inputs)` with the student's batch.
         pairs: what is compared; loss and connector may be factories or ready modules.
         seed: of the connectors' initial weights.
-        prepare: (images, sizes) of the student's batch to the images that the teacher sees, where
+        prepare: (inputs, sizes) of the student's batch to the inputs that the teacher sees, where
             it was trained on images of other preprocessing; see `razorlite.data.Renormalise`.
 
     Raises:
@@ -74,19 +75,19 @@ class Distiller:
             )
         return Recorder(student, {pair.student for pair in self.pairs})
 
-    def teach(self, images: Tensor, sizes: Sequence[Size] | None = None) -> list[list[Tensor]]:
+    def teach(self, inputs: Inputs, sizes: Sequence[Size] | None = None) -> list[list[Tensor]]:
         """Run the teacher once and return what each pair records of it.
 
         Args:
-            images: (N, 3, H, W), the student's batch.
-            sizes: (height, width) of each image without padding; all of it by default.
+            inputs: the student's, such as images (N, 3, H, W).
+            sizes: (height, width) of each sample's images without padding; all by default.
         """
         self.teacher.eval()
         if self._prepare is not None:
-            whole = [(images.shape[-2], images.shape[-1])] * len(images)
-            images = self._prepare(images, whole if sizes is None else sizes)
+            whole = Batch(inputs).image_sizes() if sizes is None else sizes
+            inputs = self._prepare(inputs, whole)
         with torch.no_grad(), self._recorder as recorder:
-            self.teacher(images)
+            self.teacher(inputs)
             return [recorder[_teacher_name(pair)] for pair in self.pairs]
 
     def compare(self, student: Recorder, teacher: Sequence[list[Tensor]]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from razorlite.core.registry import register
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.recorder import Recorder
 from razorlite.engine.steps import Backward, Metrics, Step, StepFunction, WrappingStep, plain_step
-from razorlite.structures import Batch
+from razorlite.structures import Batch, tensors_of
 
 
 @register()
@@ -65,8 +65,8 @@ class DistilledStep(WrappingStep):
         """
         if not self.scale:
             return self.base_step(model, batch, backward)
-        recorder = self._open(model, batch.images.device)
-        taught = self.distiller.teach(batch.images, batch.image_sizes())
+        recorder = self._open(model, tensors_of(batch.inputs)[0].device)
+        taught = self.distiller.teach(batch.inputs, batch.image_sizes())
         seen: list[Tensor] = []
 
         def add_teacher(loss: Tensor) -> None:

@@ -94,7 +94,7 @@ class FunctionStep(Step):
 
 @register()
 class PlainStep(Step):
-    """Trains on the sum of `model.loss(batch.images, batch.targets)`."""
+    """Trains on the sum of `model.loss(batch.inputs, batch.targets)`."""
 
     def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
         """Call `backward` once.
@@ -102,7 +102,7 @@ class PlainStep(Step):
         Returns:
             The losses by name, and their sum as `loss`.
         """
-        losses = model.loss(batch.images, batch.targets)  # type: ignore[operator]
+        losses = model.loss(batch.inputs, batch.targets)  # type: ignore[operator]
         total = torch.stack([value.float() for value in losses.values()]).sum()
         backward(total)
         return metrics_of(losses, total)

@@ -2,7 +2,7 @@
 
 from razorlite.evaluation.classification import Accuracy, ConfusionMatrix
 from razorlite.evaluation.coco import CocoMetric
-from razorlite.evaluation.evaluate import detect, eval_mode, evaluate, target_to_original
+from razorlite.evaluation.evaluate import eval_mode, evaluate
 from razorlite.evaluation.metric import Metric
 from razorlite.evaluation.voc import VocMetric
 
@@ -12,8 +12,6 @@ __all__ = [
     "ConfusionMatrix",
     "Metric",
     "VocMetric",
-    "detect",
     "eval_mode",
     "evaluate",
-    "target_to_original",
 ]

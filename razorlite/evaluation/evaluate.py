@@ -1,17 +1,15 @@
 """Running a model over a loader and judging what it predicts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as nn_functional
-from torch import Tensor, nn
+from torch import nn
 
 from razorlite.evaluation._checks import check_count, check_tensors
 from razorlite.evaluation.metric import Metric
-from razorlite.structures import Batch, Target
+from razorlite.structures import Annotation, Batch
 
 
 def evaluate(
@@ -24,9 +22,9 @@ def evaluate(
     With several processes each runs its own batches, and all get the figures over all images.
 
     Args:
-        model: has `predict(images, frames)` as `Detector` has it, or for classification
-            `predict(images)`: (B, C) probabilities.
-        loader: yields normalised batches, each image on one rank only.
+        model: has `predict(batch)`, which returns what the metric takes, one for each sample: a
+            list of `Detections`, (B, C) probabilities, or a list of anything.
+        loader: yields normalised batches, each sample on one rank only.
         metric: reset first.
         gather: with several processes, judge the images of all; otherwise this process's own.
 
@@ -40,23 +38,18 @@ def evaluate(
     found = 0
     with eval_mode(model), torch.no_grad():
         for batch in loader:
-            predictions = detect(model, batch)
+            predictions = cast(Any, model).predict(batch)
             check_count(predictions, len(batch))
-            if not isinstance(batch.targets, Tensor):
-                batch = replace(batch, targets=[target_to_original(t) for t in batch.targets])
-                objects += [_objects(target) for target in batch.targets]
-            metric.update(predictions, batch.targets)
-            found += sum(map(len, predictions))
+            targets = batch.originals()
+            objects += [t.objects() for t in targets if isinstance(t, Annotation)]
+            metric.update(predictions, targets)
+            found += sum(len(one) if isinstance(one, Sized) else 1 for one in predictions)
     if not found:  # statistics may be NaN where they are not used, as in a supernet
         check_tensors(model.named_buffers())
     _tell_limit(metric, getattr(model, "max_detections", None), objects)
     if gather:
         metric.gather()
     return metric.compute()
-
-
-def _objects(target: Target) -> int:
-    return len(target) if target.crowd is None else int((~target.crowd).sum())
 
 
 def _tell_limit(metric: Metric, limit: int | None, objects: list[int]) -> None:
@@ -71,18 +64,6 @@ def _tell_limit(metric: Metric, limit: int | None, objects: list[int]) -> None:
         )
 
 
-def detect(model: nn.Module, batch: Batch) -> Any:
-    """Return what a model predicts of a batch: detections in pixels of the original images.
-
-    Of a batch for classification these are (B, C) probabilities.
-    """
-    predict = cast(Any, model).predict
-    if isinstance(batch.targets, Tensor):
-        return predict(batch.images)
-    canvas = (batch.images.shape[-2], batch.images.shape[-1])
-    return predict(batch.images, [target.frame(canvas) for target in batch.targets])
-
-
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode, and each of its modules back into its mode afterwards."""
@@ -93,29 +74,3 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def target_to_original(target: Target) -> Target:
-    """Return a target in pixels of the original image."""
-    if 0 in (*target.size, *target.original_size):
-        return target
-    return replace(
-        target,
-        boxes=target.frame(target.size).to_original(target.boxes),
-        masks=_original_masks(target),
-        size=target.original_size,
-    )
-
-
-def _original_masks(target: Target) -> Tensor | None:
-    if target.original_masks is not None:
-        return target.original_masks
-    masks = target.masks
-    if masks is None or len(masks) == 0:
-        return masks
-    height, width = target.size
-    inside = masks[:, :height, :width]
-    if target.size == target.original_size:
-        return inside
-    scaled = nn_functional.interpolate(inside[None].float(), target.original_size, mode="bilinear")
-    return scaled[0] >= 0.5

@@ -12,7 +12,7 @@ from razorlite.core import distributed
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.core.ranges import Distinct, Filled
 from razorlite.core.registry import suggestion
-from razorlite.structures import Detections, Target
+from razorlite.structures import Detections, Target, packed, unpacked
 
 _ABSENT: Any = object()
 _log = logging.getLogger(__name__)
@@ -23,7 +23,8 @@ class Metric(ABC):
     """Judges predictions: `reset`, `update` with every batch, `compute`.
 
     Attributes:
-        items: what is kept of each image, in the order of the images; plain picklable values.
+        items: what is kept of each sample, in their order; values that pickle, tensors, records of
+            tensors (see `razorlite.structures.Record`), or what has `pack` likewise.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Metric(ABC):
     def gather(self) -> None:
         """Give every process the images of all, in the order a single process has them."""
         if distributed.is_distributed():
-            ranks = distributed.gather_objects(self.items)
+            ranks = unpacked(distributed.gather_objects(packed(self.items)))
             mixed = chain.from_iterable(zip_longest(*ranks, fillvalue=_ABSENT))
             self.items = [item for item in mixed if item is not _ABSENT]
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.linear_head import ClassifierHead
+from razorlite.structures import Batch
 
 
 @register()
@@ -36,6 +37,6 @@ class ImageClassifier(nn.Module):
         return self.head.loss(self(images), labels)
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
+    def predict(self, batch: Batch) -> Tensor:
         """Return (N, C) probabilities."""
-        return self(images).float().softmax(1)
+        return self(batch.inputs).float().softmax(1)

@@ -23,7 +23,7 @@ from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers
 from razorlite.prune.masks import without_masks
-from razorlite.structures import Target
+from razorlite.structures import Inputs, Target, example_inputs, images_of, with_noise
 
 _log = logging.getLogger("razorlite")
 _SIDES = (32, 64)  # pixels; the first that the model takes
@@ -65,12 +65,12 @@ def first_difference(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[
     if is_without_values(model):
         return ""
     with kept_random_state(), torch.no_grad():
-        whole, images, exact = _rehearsed(model, shape)
+        whole, inputs, exact = _rehearsed(model, shape)
         slim = copy.deepcopy(whole)
         cut_layers(slim, sides)
         mask_layers(whole, sides)
         with _arithmetic(exact):
-            faults = (_compare(whole, slim, sides, run, exact) for run in _runs(whole, images))
+            faults = (_compare(whole, slim, sides, run, exact) for run in _runs(whole, inputs))
             return next(filter(None, faults), "")
 
 
@@ -98,21 +98,19 @@ class _Run:
         return tree_leaves(self.call(model.train(self.training)))
 
 
-def _rehearsed(model: nn.Module, shape: tuple[int, int]) -> tuple[nn.Module, Tensor, bool]:
+def _rehearsed(model: nn.Module, shape: tuple[int, int]) -> tuple[nn.Module, Inputs, bool]:
     """Return a copy to be run, noise that it takes, and whether it computes in double precision."""
     sizes = [(min(shape[0], side), min(shape[1], side)) for side in _SIDES] + [shape]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     error = ""
     for exact in (True, False):
         copied = _rehearsal(model, exact)
-        dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), None)
         for count, size in dict.fromkeys(itertools.product((2, 1), sizes)):
             generator = torch.Generator().manual_seed(0)
-            images = torch.randn(count, 3, *size, generator=generator).to(device, dtype)
+            inputs = with_noise(example_inputs(copied, size, count=count), generator)
             try:
                 with _arithmetic(exact):
-                    copied.eval()(images)
-                return copied, images, exact
+                    copied.eval()(inputs)
+                return copied, inputs, exact
             except Exception as caught:  # whatever a forward may raise
                 error = error or _first_line(caught)
     raise ExportError(f"the model does not run on random images of {shape}: {error}")
@@ -162,26 +160,27 @@ def _arithmetic(exact: bool) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _runs(model: nn.Module, images: Tensor) -> list[_Run]:
+def _runs(model: nn.Module, inputs: Inputs) -> list[_Run]:
     """Return all ways to run a model, the evaluation first."""
-    runs = [_Run("in evaluation mode", False, lambda m: m(images))]
-    runs.append(_Run("in training mode", True, lambda m: m(images)))
-    if callable(getattr(model, "loss", None)):
-        losses = (_loss(images, targets) for targets in _targets(images))
+    runs = [_Run("in evaluation mode", False, lambda m: m(inputs))]
+    runs.append(_Run("in training mode", True, lambda m: m(inputs)))
+    images = images_of(inputs)
+    if callable(getattr(model, "loss", None)) and images is not None:
+        losses = (_loss(inputs, targets) for targets in _targets(images))
         runs += [_Run("in its losses", True, loss) for loss in losses]
     return runs
 
 
-def _loss(images: Tensor, targets: Any) -> Call:
+def _loss(inputs: Inputs, targets: Any) -> Call:
     def loss(model: Any) -> Any:
-        return model.loss(images, targets)
+        return model.loss(inputs, targets)
 
     return loss
 
 
 def _targets(images: Tensor) -> tuple[list[Target], Tensor]:
     """Return what a batch may show: boxes for a detector, labels for a classifier."""
-    count, _, height, width = images.shape
+    count, height, width = len(images), *images.shape[-2:]
     x, y = width // 8, height // 8
     boxes = images.new_tensor([[x, y, 5 * x, 6 * y], [3 * x, 2 * y, 7 * x, 7 * y]])
     labels = torch.zeros(2, dtype=torch.int64, device=images.device)

@@ -27,6 +27,7 @@ from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks
 from razorlite.space import Subnet
+from razorlite.structures import images_of
 
 T = TypeVar("T")
 _log = logging.getLogger("razorlite")
@@ -181,8 +182,9 @@ class _Check:
         alone = min(size, len(dataset)) == 1 and self.experiment.train is not None
         if not alone or self.built is None:
             return
-        height, width = next(iter(splits.train_loader())).images.shape[-2:]
-        if needs_larger_batches(self.built.model, (height, width)):
+        images = images_of(next(iter(splits.train_loader())).inputs)
+        shape = self.experiment.shape if images is None else (images.shape[-2], images.shape[-1])
+        if needs_larger_batches(self.built.model, shape):
             raise ConfigError(
                 "a batch norm sees one value per channel in batches of one image; use larger "
                 "batches or images, or another norm",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from razorlite.core.tensor_files import first_line
 from razorlite.cost.count import evaluating
 from razorlite.distill.recorder import flat_tensors
 from razorlite.recipes.building import Built
+from razorlite.structures import Inputs, example_inputs, images_of
 
 _SMALL = 128  # pixels; enough for five levels of strides up to 128
 _VALUES_NEEDED = (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError)
@@ -44,21 +45,23 @@ def dry_run(build: Callable[[], Built], shape: tuple[int, int], *, values: bool 
     with torch.device("meta"):
         built = build()
     try:
-        run(built.model, torch.empty(1, 3, *shape, device="meta"))
+        run(built.model, example_inputs(built.model, shape, device="meta"))
     except _VALUES_NEEDED:
         _run_with_values(build().model, _sizes(shape))
     return built
 
 
-def run(model: nn.Module, images: Tensor) -> None:
+def run(model: nn.Module, inputs: Inputs) -> None:
     """Run a model in evaluation mode and compare maps with the strides of its heads.
 
     Raises:
         ConfigError: parts do not fit each other.
         Exception: whatever else the model raises.
     """
-    with torch.no_grad(), evaluating(model), _watched(model, images):
-        model(images)
+    images = images_of(inputs)
+    watched = nullcontext() if images is None else _watched(model, images)
+    with torch.no_grad(), evaluating(model), watched:
+        model(inputs)
 
 
 def needs_larger_batches(model: nn.Module, shape: tuple[int, int]) -> bool:
@@ -66,7 +69,7 @@ def needs_larger_batches(model: nn.Module, shape: tuple[int, int]) -> bool:
     try:
         with torch.no_grad():
             model.train()
-            model(torch.empty(1, 3, *shape, device="meta"))
+            model(example_inputs(model, shape, device="meta"))
     except ValueError as error:
         return "more than 1 value per channel" in str(error)
     except _VALUES_NEEDED:
@@ -89,7 +92,7 @@ def _run_with_values(model: nn.Module, shapes: Sequence[tuple[int, int]]) -> Non
         place = _Place()
         try:
             with place.kept():
-                run(model, torch.zeros(1, 3, *shape))
+                run(model, example_inputs(model, shape))
             return
         except RazorliteError:
             raise

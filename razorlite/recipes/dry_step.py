@@ -14,6 +14,7 @@ from razorlite.engine.steps import Step
 from razorlite.recipes.building import Built, build
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.recipes.steps import build_step, chain
+from razorlite.structures import example_inputs
 
 
 def plain_build(config: Config, overrides: dict[str, Any]) -> Callable[[], Built]:
@@ -59,12 +60,12 @@ def compare_once(step: Step, student: nn.Module, shape: tuple[int, int]) -> None
     Raises:
         ConfigError: the two sides do not fit.
     """
-    images = torch.empty(2, 3, *shape, device="meta")
+    inputs = example_inputs(student, shape, count=2, device="meta")
     for distiller in [part.distiller for part in chain(step) if isinstance(part, DistilledStep)]:
-        taught = distiller.teach(images)
+        taught = distiller.teach(inputs)
         with distiller.recorder(student) as recorder:
             student.eval()
-            student(images)
+            student(inputs)
             distiller.compare(recorder, taught)
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from razorlite.core.errors import RazorliteError
 from razorlite.core.journal import Journal
 from razorlite.data import Dataset
-from razorlite.evaluation.evaluate import detect, eval_mode
+from razorlite.evaluation.evaluate import eval_mode
 from razorlite.recipes.splits import Splits
 from razorlite.search import Study
 from razorlite.structures import Target
@@ -78,12 +79,12 @@ def sample_detections(
     count = min(images, len(dataset))
     some = dataset.subset([i * len(dataset) // count for i in range(count)])
     if not isinstance(some[0][1], Target):
-        return None
+        return None  # of a task of its own, or a classifier
     loader = splits.eval_loader(some, part, alone=True)
     tiles = []
     with eval_mode(model):
-        found = [detections for batch in loader for detections in detect(model, batch)]
-    pairs = [some[index] for index in range(count)]
+        found = [one for batch in loader for one in cast(Any, model).predict(batch)]
+    pairs: list[Any] = [some[index] for index in range(count)]
     labels = {label for _, target in pairs for label in target.labels.tolist()}
     labels |= {label for one in found for label in one[one.scores >= _SCORE].labels.tolist()}
     for index, (detections, (image, target)) in enumerate(zip(found, pairs, strict=True)):

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import (
@@ -25,6 +25,7 @@ from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.classes import compare, compare_metric, output_names, same_names
 from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
+from razorlite.structures import Inputs
 
 _log = logging.getLogger("razorlite")
 
@@ -140,7 +141,9 @@ class Splits:
         config = self._config("train")
         need_objects(self.train, "data.train")
         full = len(self.train) >= config.batch_size
-        return self._loader(self.train, config, shuffle=True, drop_last=full, switch=self._switch())
+        return self._loader(
+            self.train, config, training=True, drop_last=full, switch=self._switch()
+        )
 
     def _switch(self) -> tuple[int, list[Transform]] | None:
         """Return from which epoch on training takes other transforms, and these."""
@@ -160,10 +163,10 @@ class Splits:
                 once and kept.
         """
         own = {"rank": 0, "world_size": 1, "keep_batches": True} if alone else {}
-        return self._loader(dataset, self._config(part), shuffle=False, **own)
+        return self._loader(dataset, self._config(part), training=False, **own)
 
-    def calibration(self, batches: int) -> list[Tensor]:
-        """Return images of some fixed training batches, as they look in evaluation."""
+    def calibration(self, batches: int) -> list[Inputs]:
+        """Return inputs of some fixed training batches, as they look in evaluation."""
         size = self._config("train").batch_size
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         some = self.train.subset(order[: batches * size].tolist())
@@ -171,8 +174,8 @@ class Splits:
         whole = LoaderConfig(
             dataset=config.dataset, transforms=config.transforms, batch_size=size, num_workers=0
         )
-        loader = self._loader(some, whole, shuffle=False, rank=0, world_size=1)
-        return [batch.images for batch in loader]
+        loader = self._loader(some, whole, training=False, rank=0, world_size=1)
+        return [batch.inputs for batch in loader]
 
     def metric(
         self, dataset: Dataset, part: str, figure: str | None = None, entry: str = ""

@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from razorlite.core.config import Config, Overrides
@@ -29,6 +28,7 @@ from razorlite.recipes.starting import begin
 from razorlite.recipes.steps import build_step
 from razorlite.recipes.teaching import build_distiller
 from razorlite.space import SearchSpace, Subnet, recalibrate
+from razorlite.structures import Inputs
 
 _log = logging.getLogger("razorlite")
 _CALIBRATION_BATCHES = 10
@@ -175,7 +175,7 @@ class _LargestPath:
         *,
         space: SearchSpace,
         shape: tuple[int, int],
-        batches: Sequence[torch.Tensor],
+        batches: Sequence[Inputs],
         judge: Callable[[nn.Module], dict[str, float]],
     ) -> None:
         self.space, self.shape, self.batches, self.judge = space, shape, batches, judge

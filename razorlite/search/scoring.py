@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from razorlite.core.errors import EvaluationError
 from razorlite.search.workers import CandidateError
 from razorlite.space import SearchSpace, Subnet, recalibrate
+from razorlite.structures import Inputs
 
 
 class SupernetScore:
@@ -25,7 +26,7 @@ class SupernetScore:
         *,
         space: SearchSpace,
         evaluate: Callable[[nn.Module], Mapping[str, float]],
-        batches: Sequence[Tensor] = (),
+        batches: Sequence[Inputs] = (),
     ) -> None:
         self.space, self.evaluate, self.batches = space, evaluate, batches
 

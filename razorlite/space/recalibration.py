@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from razorlite.space.mutable import active_modules
+from razorlite.structures import Inputs
 
 Statistics = dict[_BatchNorm, dict[str, Tensor]]
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
+def recalibrate(model: nn.Module, batches: Iterable[Inputs]) -> int:
     """Set the statistics of the active batch norms to the mean over some batches.
 
     In a supernet, statistics belong to the paths sampled last; a path scored with them scores
@@ -28,9 +29,9 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     do not run. Each process takes its own batches, synchronised norms included.
 
     Args:
-        model: called as `model(images)`.
-        batches: images (N, 3, H, W), normalised as in training, on the model's device. Where there
-            are none, nothing changes.
+        model: called as `model(inputs)`.
+        batches: inputs such as images (N, 3, H, W), normalised as in training, on the model's
+            device. Where there are none, nothing changes.
 
     Returns:
         How many batches there were.
@@ -42,10 +43,10 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     count = 0
     with _kept_modes(model), _measuring(model, norms):
         try:
-            for images in batches:
+            for inputs in batches:
                 if not count:
                     _forget(norms)
-                model(images)
+                model(inputs)
                 count += 1
         except BaseException:
             _restore(before)

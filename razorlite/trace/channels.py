@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx, nn
 
+from razorlite.structures import example_inputs
 from razorlite.trace.following import follow
 from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.ledger import Labels, Ledger
@@ -37,7 +37,8 @@ def channel_graph(
     calls that are not understood, channels that only fit together as a whole.
 
     Args:
-        model: takes (N, 3, H, W) images as its first argument.
+        model: takes (N, 3, H, W) images as its first argument, or has `example`, see
+            `razorlite.structures.example_inputs`.
         shape: (height, width) of the images in pixels.
         leaves: patterns of module paths (`"neck.attention*"`) that are not looked into; the
             channels that they read are fixed.
@@ -46,8 +47,8 @@ def channel_graph(
         ExportError: the forward cannot be traced, or fails on the shape.
     """
     ghost = skeleton(model)
-    ledger, images = Ledger(), torch.empty(1, 3, *shape, device="meta", dtype=_dtype(model))
-    traced = follow(ghost, ledger, images, leaves)
+    ledger = Ledger()
+    traced = follow(ghost, ledger, example_inputs(model, shape, device="meta"), leaves)
     _fix_shared(ghost, ledger)
     _fix_read(ghost, ledger, traced)
     sorter = _Sorter(ledger)
@@ -57,11 +58,6 @@ def channel_graph(
         unseen=_unseen(ghost, traced),
         altered=tuple(name for name, module in model.named_modules() if is_altered(module)),
     )
-
-
-def _dtype(model: nn.Module) -> torch.dtype:
-    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
-    return next(floats, torch.float32)
 
 
 def _fix_shared(model: nn.Module, ledger: Ledger) -> None:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves, tree_map
 
 from razorlite.core.errors import ExportError
+from razorlite.structures import Inputs
 from razorlite.trace import maps
 from razorlite.trace.ledger import Ledger
 
@@ -83,17 +84,17 @@ class Propagator:
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Any] = {}
 
-    def run(self, images: Tensor) -> None:
+    def run(self, example: Inputs) -> None:
         """Run the whole graph.
 
         Args:
-            images: (N, 3, H, W) on the meta device.
+            example: what the model takes, on the meta device.
 
         Raises:
             ExportError: an operation fails on the given shape; names the operation.
         """
         inputs = [node for node in self.traced.graph.nodes if node.op == "placeholder"]
-        self.values[inputs[0]] = images
+        self.values[inputs[0]] = example
         with torch.no_grad():
             for node in self.traced.graph.nodes:
                 self._step(node)
@@ -114,9 +115,18 @@ class Propagator:
         value = self.values.setdefault(node, node.args[0] if node.args else None)
         self.labels[node] = value
         if isinstance(value, Tensor):
-            channels = self.ledger.produce(f"<{node.name}>", value.shape[1])
-            self.ledger.fix(channels, "input of the model")
-            self.labels[node] = maps.lay(channels, 1, value.shape)
+            self.labels[node] = self._input(node.name, value)
+        elif isinstance(value, Mapping):
+            self.labels[node] = {k: self._input(f"{node.name}.{k}", v) for k, v in value.items()}
+
+    def _input(self, name: str, value: Tensor) -> Tensor:
+        """Return the label map of an input, whose channels stay: of images they are 3rd to last."""
+        if value.dim() < 2:
+            return maps.blank(value.shape)
+        dim = value.dim() - 3 if value.dim() > 3 else 1
+        channels = self.ledger.produce(f"<{name}>", value.shape[dim])
+        self.ledger.fix(channels, "input of the model")
+        return maps.lay(channels, dim, value.shape)
 
     def _constant(self, node: fx.Node) -> None:
         value = operator.attrgetter(str(node.target))(self.traced)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import nn
 
 from razorlite.core.errors import ExportError
+from razorlite.structures import example_inputs
 from razorlite.trace.following import follow
 from razorlite.trace.groups import ChannelGraph, Side
 from razorlite.trace.ledger import Labels, Ledger
@@ -53,11 +53,9 @@ def check_channels(
         ExportError: a layer would read other channels than before, or the model does not run.
     """
     ghost = skeleton(slim)
-    dtypes = (p.dtype for p in slim.parameters() if p.is_floating_point())
-    images = torch.empty(1, 3, *shape, device="meta", dtype=next(dtypes, torch.float32))
     book = _Expectation(expected, always)
     try:
-        follow(ghost, book, images, leaves)
+        follow(ghost, book, example_inputs(slim, shape, device="meta"), leaves)
     except ExportError as error:
         raise ExportError(f"the slim model does not fit together: {error}") from error
 

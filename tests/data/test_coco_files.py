@@ -391,7 +391,7 @@ def test_broken_masks_are_dropped_and_named_before_training(read, name):
     (fault,) = dataset.faults
     assert fault.file.endswith("1.jpg")
     assert fault.what.endswith("(annotation 1)")
-    (batch,) = build_loader(dataset, batch_size=2, shuffle=False)
+    (batch,) = build_loader(dataset, batch_size=2, training=False)
     assert [len(target.masks) for target in batch.targets] == [1, 2]
     assert all(int(mask.sum()) == 24 * 16 for target in batch.targets for mask in target.masks)
     assert read(tree, strict=True).faults == []  # masks are not asked for

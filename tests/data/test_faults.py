@@ -330,7 +330,7 @@ class TestFoundWhileLoading:
         assert kinds(dataset) == ["unreadable image"]
 
     def test_evaluation_leaves_it_out(self, tmp_path):
-        loader = build_loader(self.dataset(tmp_path), batch_size=1, shuffle=False)
+        loader = build_loader(self.dataset(tmp_path), batch_size=1, training=False)
         assert [target.image_id for batch in loader for target in batch.targets] == [1, 3, 4]
 
     def test_strict_raises(self, tmp_path):

@@ -97,7 +97,7 @@ class Greys(ShapesDataset):
 def test_partners_are_those_that_the_cache_holds():
     dataset, epoch = Greys(100), 3
     mosaic = CachedMosaic(size=(16, 16), cache_size=6, fill=255, centre=(1.0, 1.0))
-    items = ItemMaker(dataset=dataset, transforms=[mosaic], switch=None, seed=9, shuffle=True)
+    items = ItemMaker(dataset=dataset, transforms=[mosaic], switch=None, seed=9, training=True)
     order = global_order(100, seed=9, epoch=epoch, shuffle=True)
     for position, index in enumerate(order):
         image, _ = items.make(epoch, index, [])
@@ -112,7 +112,7 @@ def test_a_hit_costs_nothing_and_memory_is_bounded():
         CachedMosaic(size=(16, 16), cache_size=size),
         CachedMixUp(size=(32, 32), cache_size=3, random_pop=False),
     ]
-    items = ItemMaker(dataset=dataset, transforms=transforms, switch=None, seed=2, shuffle=True)
+    items = ItemMaker(dataset=dataset, transforms=transforms, switch=None, seed=2, training=True)
     most = [0, 0]
     for index in global_order(120, seed=2, epoch=0, shuffle=True):
         items.make(0, index, [])
@@ -130,7 +130,7 @@ def test_mixup_takes_items_as_they_look_before_it():
     mix = CachedMixUp(size=SIZE, flip=0.0, cache_size=4)
     dataset = ShapesDataset(num_images=30, size=(48, 64))
     makers = [
-        ItemMaker(dataset=dataset, transforms=transforms, switch=None, seed=1, shuffle=True)
+        ItemMaker(dataset=dataset, transforms=transforms, switch=None, seed=1, training=True)
         for transforms in (before, [*before, mix])
     ]
     alone = {index: makers[0].make(0, index, [])[0].int() for index in range(30)}

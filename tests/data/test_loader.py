@@ -25,7 +25,7 @@ from razorlite.data import (
     ShapesDataset,
     build_loader,
 )
-from razorlite.data._batches import collate
+from razorlite.data._collating import collate
 from razorlite.data._workers import _tell_unless_main_hung_up
 from tests.data.helpers import ids, same, target
 
@@ -104,7 +104,7 @@ def test_ranks_joined_are_one_process(count):
 def test_training_gives_every_rank_as_many_items_and_testing_repeats_none():
     def loaders(shuffle):
         return [
-            build_loader(shapes(7), batch_size=2, rank=r, world_size=3, shuffle=shuffle)
+            build_loader(shapes(7), batch_size=2, rank=r, world_size=3, training=shuffle)
             for r in range(3)
         ]
 
@@ -125,7 +125,7 @@ def test_drop_last():
 def test_padding_is_exactly_zero_after_normalising():
     loader = build_loader(
         shapes(6), transforms=[Resize(short=[20, 30, 40])], batch_size=6, pad_multiple=32,
-        mean=(100, 50, 20), std=(10, 20, 40), shuffle=False,
+        mean=(100, 50, 20), std=(10, 20, 40), training=False,
     )  # fmt: skip
     (batch,) = loader
     assert batch.images.dtype == torch.float32
@@ -191,7 +191,7 @@ def test_kept_batches_are_made_once():
         return image, target
 
     loader = build_loader(
-        shapes(5), transforms=[count], batch_size=2, shuffle=False, keep_batches=True
+        shapes(5), transforms=[count], batch_size=2, training=False, keep_batches=True
     )
     first = list(loader)
     same(list(loader), first)
@@ -216,7 +216,7 @@ class Labelled(Dataset):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_classification_batches_hold_labels(workers):
-    loader = build_loader(Labelled(), batch_size=4, shuffle=False, num_workers=workers)
+    loader = build_loader(Labelled(), batch_size=4, training=False, num_workers=workers)
     batches = list(loader)
     loader.close()
     assert [batch.targets.tolist() for batch in batches] == [[0, 1, 2, 0], [1, 2]]
@@ -348,17 +348,17 @@ def test_ctrl_c_reaches_only_the_main_process_and_leaves_nothing_behind():
 def test_masks_are_kept_as_annotated_for_evaluation_alone(workers):
     dataset = ShapesDataset(num_images=3, size=(40, 60), seed=1, masks=True)
     options = {"transforms": [Resize(size=(20, 24))], "batch_size": 3, "num_workers": workers}
-    [judged] = build_loader(dataset, shuffle=False, **options)
+    [judged] = build_loader(dataset, training=False, **options)
     for number, judged_target in enumerate(judged.targets):
         annotated = dataset[number][1]
         assert torch.equal(judged_target.original_masks, annotated.masks)
         assert judged_target.masks.shape[1:] == (16, 24)
-    [learnt] = build_loader(dataset, shuffle=True, **options)
+    [learnt] = build_loader(dataset, training=True, **options)
     assert all(t.original_masks is None for t in learnt.targets)
 
 
 def test_batches_beyond_all_measure_are_refused(monkeypatch):
-    monkeypatch.setattr("razorlite.data._batches._MOST_PIXELS", 40_000)
+    monkeypatch.setattr("razorlite.data._collating._MOST_PIXELS", 40_000)
     ragged = [torch.zeros(3, 2, 300, dtype=torch.uint8), torch.zeros(3, 200, 2, dtype=torch.uint8)]
     with pytest.raises(
         DataError, match=r"2 images, padded to 300 x 200 pixels each, are too large"

@@ -182,7 +182,7 @@ def test_an_image_alone_cannot_be_mixed(mixing):
     with pytest.raises(ConfigError, match=rf"RandomChoice cannot hold {type(mixing).__name__}"):
         RandomChoice(choices=[[], [mixing]])
     loader = build_loader(Labelled(), transforms=[mixing])
-    with pytest.raises(DataError, match="mixes images with boxes; got a label"):
+    with pytest.raises(DataError, match="mixes images with boxes; got a Tensor with a Label"):
         list(loader)
 
 

@@ -128,7 +128,7 @@ def test_mosaics_of_odd_and_empty_images(counts, shuffle, masks):
         Pad(size=SIZE, value=114),
         CachedMixUp(size=SIZE, cache_size=3, scale=(0.5, 1.5)),
     ]
-    loader = build_loader(Odd(counts, masks), transforms=transforms, batch_size=4, shuffle=shuffle)
+    loader = build_loader(Odd(counts, masks), transforms=transforms, batch_size=4, training=shuffle)
     found = [(one, batch) for _ in range(2) for batch in loader for one in batch.targets]
     assert len(found) == 2 * len(loader.dataset)
     for shown, batch in found:
@@ -139,7 +139,7 @@ def test_mosaics_of_odd_and_empty_images(counts, shuffle, masks):
 def test_images_too_long_to_be_enlarged_are_left_out_by_name(monkeypatch):
     monkeypatch.setattr("razorlite.data.transforms.geometry._MOST_PIXELS", 20_000)
     dataset = Odd((1,), False, sizes=[(50, 70), (2, 700)])
-    loader = build_loader(dataset, transforms=[Resize(short=64)], batch_size=1, shuffle=False)
+    loader = build_loader(dataset, transforms=[Resize(short=64)], batch_size=1, training=False)
     assert [tuple(batch.images.shape[-2:]) for batch in loader] == [(64, 90)]
     assert kinds(dataset) == ["unreadable image"]
     assert "2 x 700 with 1" in str(dataset.faults[0])

@@ -87,7 +87,7 @@ def test_parts_repeats_and_subsets(tmp_path):
     assert joined.classes == ("cat", "dog")
     wanted = boxes_by_name(one, 0)
     assert [boxes_by_name(joined, index) for index in range(4)] == [wanted] * 4
-    [batch] = build_loader(relabelled(joined, ("dog", "cat")), batch_size=4, shuffle=False)
+    [batch] = build_loader(relabelled(joined, ("dog", "cat")), batch_size=4, training=False)
     assert [t.labels.tolist() for t in batch.targets] == [[1, 0]] * 4
     cows = coco(tmp_path / "c", ["cow", "cat"], used=("cat",))
     with pytest.raises(DataError, match=r"same classes: number 2 lacks \['dog'\]"):

@@ -24,7 +24,7 @@ from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.recipes import build_model, load
 from razorlite.recipes.card import ModelCard
-from razorlite.structures import Frame
+from razorlite.structures import Batch, Target
 from tests.deploy.test_formats import needs_onnx
 
 CONFIG = """\
@@ -103,8 +103,10 @@ def test_predictions_are_those_of_the_model_by_hand(run, photos):
     small, _ = Resize(size=(64, 96))(pixels, 0)
     mean, std = (tensor(v).view(3, 1, 1) for v in ([10.0, 20, 30], [40.0, 50, 60]))
     batch = ((small.flip(0) - mean) / std)[None]
+    none = torch.zeros(0, 4), torch.zeros(0).long()
+    target = Target(*none, size=(64, 96), original_size=(80, 120))
     with torch.no_grad():
-        (want,) = inferencer.model.eval().predict(batch, [Frame((64, 96), (80, 120))])
+        (want,) = inferencer.model.eval().predict(Batch(batch, [target]))
     assert_close(found.detections.boxes, want.boxes)
     assert_close(found.detections.scores, want.scores)
 
@@ -288,8 +290,8 @@ def test_a_classifier_gives_probabilities():
         def forward(self, images: Tensor) -> Tensor:
             return images.mean((2, 3))
 
-        def predict(self, images: Tensor) -> Tensor:
-            return self(images).softmax(1)
+        def predict(self, batch: Batch) -> Tensor:
+            return self(batch.inputs).softmax(1)
 
     predictor = Predictor(Mean(), classes=("r", "g", "b"), preprocess=Preprocess())
     (found,) = predictor(np.full((4, 5, 3), 100, dtype=np.uint8))

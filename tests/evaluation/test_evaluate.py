@@ -10,7 +10,7 @@ from torch import nn, tensor
 from torch.testing import assert_close
 
 from razorlite.core.errors import EvaluationError
-from razorlite.evaluation import Accuracy, CocoMetric, Metric, evaluate, target_to_original
+from razorlite.evaluation import Accuracy, CocoMetric, Metric, evaluate
 from razorlite.structures import Batch, Detections, Frame, Target
 
 
@@ -23,11 +23,11 @@ class Oracle(nn.Module):
         self.frozen = nn.BatchNorm2d(1).eval()
         self.modes = []
 
-    def predict(self, images, frames):
+    def predict(self, batch):
         self.modes.append((self.training, torch.is_grad_enabled()))
-        height, width = images.shape[-2:]
+        height, width = batch.images.shape[-2:]
         box = tensor([[0.0, 0.0, width / 2, height / 2]]) * self.scale
-        boxes = [frame.to_original(box) for frame in frames]
+        boxes = [frame.to_original(box) for frame in batch.frames()]
         return [Detections(b, tensor([0.9]), tensor([0])) for b in boxes]
 
 
@@ -61,13 +61,13 @@ def test_masks_of_targets_come_back_to_the_original_image():
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[:, :2, :2] = True
     target = Target(torch.zeros(1, 4), tensor([0]), masks=mask, size=(4, 4), original_size=(16, 16))
-    masks = target_to_original(target).masks
+    masks = target.original().masks
     assert masks.shape == (1, 16, 16)
     assert masks[0, :7, :7].all()
     assert not masks[0, 9:].any()
     annotated = torch.rand(1, 16, 16) > 0.5
     kept = replace(target, original_masks=annotated)
-    assert torch.equal(target_to_original(kept).masks, annotated)
+    assert torch.equal(kept.original().masks, annotated)
 
 
 def test_targets_are_scaled_like_detections():
@@ -105,8 +105,8 @@ def test_modes_are_put_back_after_an_error():
 
 def test_classification_passes_tensors():
     class Constant(nn.Module):
-        def predict(self, images):
-            return tensor([[0.1, 0.9]]).expand(len(images), 2)
+        def predict(self, batch):
+            return tensor([[0.1, 0.9]]).expand(len(batch), 2)
 
     batches = [Batch(torch.zeros(3, 3, 4, 4), tensor([1, 1, 0]))]
     assert evaluate(Constant(), batches, Accuracy(topk=(1,)))["top1"] == pytest.approx(2 / 3)
@@ -118,8 +118,8 @@ class TestWhatCannotBeJudged:
     @pytest.mark.parametrize("name", ["scale", "frozen.weight", "frozen.running_var"])
     def test_weights_and_statistics_of_nan(self, name):
         class Blind(Oracle):
-            def predict(self, images, frames):
-                return [found[:0] for found in super().predict(images, frames)]
+            def predict(self, batch):
+                return [found[:0] for found in super().predict(batch)]
 
         model = Blind()
         with torch.no_grad():
@@ -134,8 +134,8 @@ class TestWhatCannotBeJudged:
 
     def test_results_of_other_images(self):
         class Forgetful(Oracle):
-            def predict(self, images, frames):
-                return super().predict(images, frames)[:1]
+            def predict(self, batch):
+                return super().predict(batch)[:1]
 
         with pytest.raises(EvaluationError, match="returned 1 results for 2 images"):
             evaluate(Forgetful(), [batch_of(self.empty, self.empty)], Spy())

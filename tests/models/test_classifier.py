@@ -6,6 +6,7 @@ from razorlite.models.backbones.shufflenet import ShuffleNetV2
 from razorlite.models.classifier import ImageClassifier
 from razorlite.models.heads.linear_head import LinearHead
 from razorlite.models.necks.pooling import GlobalAveragePooling
+from razorlite.structures import Batch
 
 
 def _classifier(**options: float) -> ImageClassifier:
@@ -24,7 +25,7 @@ def test_names():
 def test_forward_traces_and_probabilities_sum_to_one():
     model, images = _classifier().eval(), torch.randn(3, 3, 64, 64)
     assert_close(fx.symbolic_trace(model)(images), model(images))
-    assert_close(model.predict(images).sum(1), torch.ones(3))
+    assert_close(model.predict(Batch(images)).sum(1), torch.ones(3))
 
 
 def test_label_smoothing_by_hand():

@@ -47,7 +47,7 @@ from razorlite.models.tasks.losses import CIoULoss, DIoULoss, GIoULoss, IoULoss,
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.ops.assigning import IGNORED
-from razorlite.structures import Frame, Target
+from razorlite.structures import Batch, Frame, Target
 from tests.models.learning import assert_found, drawn, learn
 from tests.models.test_detr import detr_on_vit, small_detr
 
@@ -336,11 +336,17 @@ def test_mean_loss_of_two_processes_is_that_of_the_joined_batch(build, monkeypat
     assert_close({k: (first[k] + second[k]) / 2 for k in first}, joined)
 
 
+def _framed(images, frames):
+    """Return a batch of images that lie in frames."""
+    none = torch.zeros(0, 4), torch.zeros(0).long()
+    return Batch(images, [Target(*none, size=f.size, original_size=f.original) for f in frames])
+
+
 def test_predictions_are_sound(build):
     model = build().eval()
     _keep(model, score_thr=0.0, max_per_img=20, nms_pre=100)
     frames = [Frame(SIZE, SIZE), Frame((50, 60), (50, 60))]
-    found = model.predict(_images(), frames)
+    found = model.predict(_framed(_images(), frames))
     for detections, size in zip(found, [SIZE, (50, 60)], strict=True):
         assert detections.masks is None or detections.masks.shape == (len(detections), *size)
         assert 0 < len(detections) <= 20
@@ -354,8 +360,8 @@ def test_predictions_are_sound(build):
 def test_detections_are_scaled_to_the_original_images(build):
     model, images = build().eval(), _images()
     _keep(model, score_thr=0.0, max_per_img=20, nms_pre=100)
-    plain = model.predict(images, [Frame((80, 100), (80, 100))] * 2)
-    scaled = model.predict(images, [Frame((80, 100), (160, 300))] * 2)
+    plain = model.predict(_framed(images, [Frame((80, 100), (80, 100))] * 2))
+    scaled = model.predict(_framed(images, [Frame((80, 100), (160, 300))] * 2))
     for small, large in zip(plain, scaled, strict=True):
         assert_close(small.boxes * tensor([3.0, 2, 3, 2]), large.boxes, atol=1e-3, rtol=1e-4)
         assert_close(small.scores, large.scores)
@@ -368,7 +374,7 @@ def test_detections_are_scaled_to_the_original_images(build):
 def test_no_prediction_above_the_threshold(build):
     model = build().eval()
     _keep(model, score_thr=1.0)
-    assert [len(d) for d in model.predict(_images())] == [0, 0]
+    assert [len(d) for d in model.predict(Batch(_images()))] == [0, 0]
 
 
 @pytest.mark.rounding
@@ -378,7 +384,7 @@ def test_learns_one_image(build):
     model, target = build(), _target((16, 16, 64, 72), (60, 30, 124, 90))
     images = drawn(target, SIZE)
     learn(model, images, [target], steps=80, lr=6e-3)
-    assert_found(model.predict(images)[0], target, overlap=0.6)
+    assert_found(model.predict(Batch(images))[0], target, overlap=0.6)
 
 
 def test_instance_heads_learn_objects_around_the_middle_of_their_masks():
@@ -517,7 +523,9 @@ def test_cascade_of_one_stage_is_the_standard_head():
     images = _images()
     losses = {k.removeprefix("s0."): v for k, v in cascade.loss(images, USUAL).items()}
     assert_close(losses, standard.loss(images, USUAL))
-    for ours, theirs in zip(cascade.predict(images), standard.predict(images), strict=True):
+    for ours, theirs in zip(
+        cascade.predict(Batch(images)), standard.predict(Batch(images)), strict=True
+    ):
         assert_close(ours.boxes, theirs.boxes)
 
 

@@ -18,7 +18,7 @@ from razorlite.models.detectors.detr import DETR, inside_cells
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.necks.channel_mapper import ChannelMapper
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
-from razorlite.structures import Frame, Target
+from razorlite.structures import Batch, Frame, Target
 from tests.models import golden
 from tests.models.learning import assert_found, drawn, learn
 
@@ -85,7 +85,7 @@ def test_losses(case):
 
 def test_detections(case):
     model, known = case
-    for i, detections in enumerate(model.predict(golden.image())):
+    for i, detections in enumerate(model.predict(Batch(golden.image()))):
         scores, boxes = detections.scores.numpy(), detections.boxes.numpy()
         assert len(detections) == 100
         assert np.abs(scores[:20] - known[f"pred.{i}.scores"]).max() < golden.SCORE_TOLERANCE
@@ -245,7 +245,7 @@ def test_learns_one_image():
     target = Target(boxes=tensor([[8.0, 8, 32, 36], [30.0, 20, 62, 50]]), labels=tensor([0, 1]))
     images = drawn(target, (64, 64))
     learn(model, images, [target], steps=60, lr=3e-3)
-    assert_found(model.eval().predict(images)[0], target, overlap=0.6)
+    assert_found(model.eval().predict(Batch(images))[0], target, overlap=0.6)
 
 
 def test_heads_must_divide_the_channels():

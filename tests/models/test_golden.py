@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import razorlite
+from razorlite.structures import Batch
 from tests.models import golden
 
 pytestmark = pytest.mark.rounding
@@ -50,7 +51,7 @@ def test_maps(case):
 
 def test_detections(case):
     model, known = case
-    for i, detections in enumerate(model.predict(golden.image())):
+    for i, detections in enumerate(model.predict(Batch(golden.image()))):
         assert golden.unmatched(detections, known, i) == []
         if detections.masks is not None:
             areas = detections.masks[:20].sum((1, 2)).tolist()

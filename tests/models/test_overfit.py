@@ -118,7 +118,7 @@ def eight(test_data) -> Batch:
     )
     clear = [i for i in range(len(photos)) if is_clear(photos[i])][:8]
     shrink = [Resize(size=(SIDE, SIDE)), Pad(size=(SIDE, SIDE))]
-    [batch] = build_loader(photos.subset(clear), transforms=shrink, shuffle=False)
+    [batch] = build_loader(photos.subset(clear), transforms=shrink, training=False)
     return Batch(batch.images, [relabelled(t) for t in batch.targets])
 
 
@@ -145,7 +145,7 @@ def test_overfits_eight_real_images(name, eight):
     model = course.build()
     learn(model, eight.images, eight.targets, steps=course.steps, lr=course.lr)
     with eval_mode(model), torch.no_grad():
-        found = model.predict(eight.images)
+        found = model.predict(Batch(eight.images))
     assert figures(found, eight.targets, "bbox")["AP50"] >= 0.95
     if found[0].masks is not None:
         assert figures(found, eight.targets, "segm")["AP50"] >= 0.95

@@ -8,6 +8,7 @@ import torch
 import razorlite
 import razorlite.cost
 from razorlite.models.csp import ChannelAttention
+from razorlite.structures import Batch
 from tests.models import golden
 
 pytestmark = pytest.mark.rounding
@@ -64,7 +65,7 @@ def test_maps(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_detections(name):
     model, known = _golden(name)
-    for i, detections in enumerate(model.predict(golden.image())):
+    for i, detections in enumerate(model.predict(Batch(golden.image()))):
         assert golden.unmatched(detections, known, i) == []
         if detections.masks is not None:
             areas = detections.masks[:20].sum((1, 2)).tolist()

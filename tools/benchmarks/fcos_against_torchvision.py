@@ -37,7 +37,7 @@ from razorlite import recipes  # noqa: E402
 from razorlite.core.journal import Journal  # noqa: E402
 from razorlite.recipes.experiment import read  # noqa: E402
 from razorlite.recipes.splits import Splits  # noqa: E402
-from razorlite.structures import Batch, Detections, Frame  # noqa: E402
+from razorlite.structures import Batch, Detections  # noqa: E402
 
 CONFIG = ROOT / "configs/fcos/fcos_shufflenetv2_bccd.yaml"
 
@@ -72,9 +72,9 @@ class TorchvisionFCOS(nn.Module):
         pairs = [{"boxes": t.boxes, "labels": t.labels} for t in targets]
         return sum(self.detector(list(images), pairs).values())
 
-    def predict(self, images: Tensor, frames: list[Frame]) -> list[Detections]:
+    def predict(self, batch: Batch) -> list[Detections]:
         """Return the detections of each image, in pixels of the original images."""
-        found = zip(self.detector(list(images)), frames, strict=True)
+        found = zip(self.detector(list(batch.images)), batch.frames(), strict=True)
         return [Detections(at.to_original(f["boxes"]), f["scores"], f["labels"]) for f, at in found]
 
 

@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 from razorlite.core.errors import ConfigError
 from razorlite.structures import Target
 
+S = TypeVar("S")
 T = TypeVar("T")
 Size = tuple[int, int]
 
@@ -20,21 +21,21 @@ class Transform(ABC):
     """Changes an image, and its target with it.
 
     Calls take and return (image, target): image is (3, H, W) uint8 RGB; target is a `Target` in
-    pixels of that image, or an int label, which stays as it is. Random choices come from torch's
-    global random state, which the loader seeds for each item. Inputs are never changed in place.
+    pixels of that image, or a `Label`, which stays as it is. Transforms for data sets of one's own
+    take what these give: a mapping of tensors and an annotation, changed in step. Random choices
+    come from torch's global random state, which the loader seeds for each item. Inputs are never
+    changed in place.
     """
 
     @abstractmethod
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]: ...
 
 
-def apply_all(
-    transforms: Sequence[Callable[..., Any]], image: Tensor, target: T
-) -> tuple[Tensor, T]:
-    """Put an image and its target through transforms, in order."""
+def apply_all(transforms: Sequence[Callable[..., Any]], inputs: S, target: T) -> tuple[S, T]:
+    """Put an image, or other inputs, and their target through transforms, in order."""
     for transform in transforms:
-        image, target = transform(image, target)
-    return image, target
+        inputs, target = transform(inputs, target)
+    return inputs, target
 
 
 def geometric(

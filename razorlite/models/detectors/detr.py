@@ -11,7 +11,7 @@ from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
-from razorlite.structures import Detections, Frame, Target, whole_frames
+from razorlite.structures import Batch, Detections, Target
 
 Size = tuple[int, int]
 
@@ -84,10 +84,10 @@ class DETR(Detector):
         return self.bbox_head.loss(self._raw(images, sizes), targets, sizes)
 
     @torch.no_grad()
-    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+    def predict(self, batch: Batch) -> list[Detections]:
         """Return the detections of each image, in pixels of the original images."""
-        frames = frames or whole_frames(images)
-        return self.bbox_head.predict(self._raw(images, [f.size for f in frames]), frames)
+        frames = batch.frames()
+        return self.bbox_head.predict(self._raw(batch.images, [f.size for f in frames]), frames)
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what every query finds; images have no padding here, and boxes fill `sizes`."""

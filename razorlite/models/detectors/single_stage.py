@@ -1,6 +1,5 @@
 """Detectors with one head over all cells."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from razorlite.core.errors import ExportError
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import DenseHead
 from razorlite.models.tasks.postprocess import PostProcess
-from razorlite.structures import Detections, Frame, Target, whole_frames
+from razorlite.structures import Batch, Detections, Target
 
 
 class Detector(nn.Module):
@@ -35,13 +34,12 @@ class Detector(nn.Module):
         """Return named scalars to be summed; crowd boxes do not count."""
         raise NotImplementedError
 
-    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+    def predict(self, batch: Batch) -> list[Detections]:
         """Return the detections of each image, in pixels of the original images.
 
         Args:
-            images: (N, 3, H, W).
-            frames: where each image lies in its padding and how large it was before; by default
-                there is no padding, and `images` are the original ones.
+            batch: images, and targets that say where each lies in its padding and how large it was
+                before; `Batch(images)` is of whole images that are the original ones.
         """
         raise NotImplementedError
 
@@ -104,9 +102,9 @@ class SingleStageDetector(Detector):
         return self.bbox_head.loss(self(images), targets, _size(images))
 
     @torch.no_grad()
-    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+    def predict(self, batch: Batch) -> list[Detections]:
         """Return the head's detections, in pixels of the original images."""
-        return self.bbox_head.predict(self(images), frames or whole_frames(images))
+        return self.bbox_head.predict(self(batch.inputs), batch.frames())
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the head's candidates."""

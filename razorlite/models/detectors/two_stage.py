@@ -1,7 +1,5 @@
 """Detectors that first propose regions, then look at each."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, fx, nn
 
@@ -9,7 +7,7 @@ from razorlite.core.registry import register
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.roi_head import RoIHead
 from razorlite.models.heads.rpn_head import RPNHead
-from razorlite.structures import Detections, Frame, Target, whole_frames
+from razorlite.structures import Batch, Detections, Target
 
 fx.wrap("repeat_size")  # a list as long as the batch; tracing keeps it as one call
 
@@ -74,9 +72,9 @@ class TwoStageDetector(Detector):
         return losses | self.roi_head.loss(maps, proposals, targets, sizes)
 
     @torch.no_grad()
-    def predict(self, images: Tensor, frames: Sequence[Frame] | None = None) -> list[Detections]:
+    def predict(self, batch: Batch) -> list[Detections]:
         """Return the detections of each image, in pixels of the original images."""
-        maps, frames = self.features(images), frames or whole_frames(images)
+        maps, frames = self.features(batch.images), batch.frames()
         settings = self.rpn_head.test_proposals
         sizes = [frame.size for frame in frames]
         proposals = self.rpn_head.propose(self.rpn_head(maps), sizes, settings)

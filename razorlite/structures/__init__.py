@@ -1,0 +1,42 @@
+"""What travels between data, models and metrics: frozen dataclasses of tensors.
+
+Boxes are x1, y1, x2, y2 in pixels, x to the right, y down; labels count from 0.
+"""
+
+from razorlite.structures.annotation import Annotation, Label, as_annotation
+from razorlite.structures.batch import Batch
+from razorlite.structures.detections import Detections
+from razorlite.structures.frames import Frame
+from razorlite.structures.inputs import (
+    Inputs,
+    example_inputs,
+    images_of,
+    is_images,
+    map_images,
+    map_inputs,
+    tensors_of,
+    with_noise,
+)
+from razorlite.structures.packing import Record, packed, unpacked
+from razorlite.structures.target import Target
+
+__all__ = [
+    "Annotation",
+    "Batch",
+    "Detections",
+    "Frame",
+    "Inputs",
+    "Label",
+    "Record",
+    "Target",
+    "as_annotation",
+    "example_inputs",
+    "images_of",
+    "is_images",
+    "map_images",
+    "map_inputs",
+    "packed",
+    "tensors_of",
+    "unpacked",
+    "with_noise",
+]

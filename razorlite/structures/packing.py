@@ -1,0 +1,80 @@
+"""Records of tensors, and the plain form in which they travel between processes."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+R = TypeVar("R", bound="Record")
+Packed = tuple[type, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Array:
+    """A tensor's values."""
+
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A record's class and packed values."""
+
+    kind: Any
+    values: dict[str, Any]
+
+
+class Record:
+    """What frozen dataclasses of tensors and of plain values inherit: moving and packing.
+
+    Tensors may also lie inside tuples, lists and dicts.
+    """
+
+    def to(self: R, device: torch.device | str) -> R:
+        """Return the record with its tensors on a device."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            return value.to(device) if isinstance(value, Record) else value
+
+        return replace(self, **{k: tree_map(moved, v) for k, v in _values(self).items()})  # type: ignore[type-var]
+
+    def pack(self) -> Packed:
+        """Return the class to call and its arguments by name, in plain values that pickle."""
+        return type(self), {name: packed(value) for name, value in _values(self).items()}
+
+
+def packed(value: Any) -> Any:
+    """Return plain picklable values from which `unpacked` makes an equal one.
+
+    Tensors, alone or in tuples, lists, dicts and records, become arrays on the CPU, so that no
+    process has to share memory or files with another.
+    """
+
+    def plain(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return _Array(leaf.detach().cpu().contiguous().numpy())
+        return _Parts(*leaf.pack()) if hasattr(leaf, "pack") else leaf
+
+    return tree_map(plain, value)
+
+
+def unpacked(value: Any) -> Any:
+    """Return what `packed` made plain."""
+
+    def made(leaf: Any) -> Any:
+        if isinstance(leaf, _Array):
+            return torch.from_numpy(leaf.values)
+        if isinstance(leaf, _Parts):
+            return leaf.kind(**{name: unpacked(part) for name, part in leaf.values.items()})
+        return leaf
+
+    return tree_map(made, value)
+
+
+def _values(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
