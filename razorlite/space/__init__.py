@@ -2,6 +2,8 @@
 
 from razorlite.space.choice_space import ChoiceSpace
 from razorlite.space.dimension import Dimension, Value, Values
+from razorlite.space.elastic import Elastic, Form
+from razorlite.space.elastic_preparer import ElasticLayers, Follow
 from razorlite.space.mutable import Mutable, OneOf, active_modules
 from razorlite.space.mutator import Choices, Mutator, Preparer, prepare
 from razorlite.space.placeholder import Placeholder
@@ -14,6 +16,10 @@ __all__ = [
     "ChoiceSpace",
     "Choices",
     "Dimension",
+    "Elastic",
+    "ElasticLayers",
+    "Follow",
+    "Form",
     "Mutable",
     "Mutator",
     "OneOf",

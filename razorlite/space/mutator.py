@@ -113,7 +113,7 @@ class Mutator(Preparer):
         built = builder.one_each(model)
         builder.check_all_used()
         for path, mutable in built.items():
-            _replace(model, path, mutable)
+            set_module(model, path, mutable)
 
 
 class _Builder:
@@ -177,7 +177,7 @@ class _Builder:
         for inside, mutable in inner.items():
             if not inside:  # the operation is a placeholder
                 return mutable
-            _replace(operation, inside, mutable)
+            set_module(operation, inside, mutable)
         return operation
 
 
@@ -187,7 +187,14 @@ def _placeholders(model: nn.Module) -> dict[str, Placeholder]:
     return {path: module for path, module in every if isinstance(module, Placeholder)}
 
 
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+def set_module(model: nn.Module, path: str, module: nn.Module) -> None:
     """Put a module into the position of another."""
     parent, _, attribute = path.rpartition(".")
     setattr(model.get_submodule(parent), attribute, module)
+
+
+def put_in_place(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module into every position of another."""
+    every = list(model.named_modules(remove_duplicate=False))
+    for path in [path for path, module in every if module is old]:
+        set_module(model, path, new)

@@ -117,8 +117,12 @@ class SearchSpace(ChoiceSpace):
         for path, mutable in reversed(paths.items()):
             start = f"{path}." if path else ""
             own = {name.removeprefix(start): v for name, v in parts.get(path, {}).items()}
-            plain = {f"{start}{name}": v for name, v in mutable.own_state(own, values).items()}
-            for owner, named in _by_owner(plain, paths, inside=path).items():
+            try:
+                plain = mutable.own_state(own, values)
+            except CheckpointError as error:
+                raise CheckpointError(f"{start}{error}") from error
+            renamed = {f"{start}{name}": value for name, value in plain.items()}
+            for owner, named in _by_owner(renamed, paths, inside=path).items():
                 parts.setdefault(owner, {}).update(named)
         return parts.get(None, {})
 
