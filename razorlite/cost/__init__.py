@@ -1,9 +1,11 @@
 """What a model costs: counted, tabulated, measured."""
 
-from razorlite.cost.constraint import Constraint, Limit, parse_amount
+from razorlite.cost.amounts import parse_amount
+from razorlite.cost.constraint import Constraint, Limit
 from razorlite.cost.count import Cost, count
 from razorlite.cost.latency import Latency, measure_latency
 from razorlite.cost.model import CostModel, cost_text, shown
+from razorlite.cost.pairs import PairCost, Sides
 from razorlite.cost.profile import ThopProfile, thop_profile
 from razorlite.cost.table import CostTable
 
@@ -14,6 +16,8 @@ __all__ = [
     "CostTable",
     "Latency",
     "Limit",
+    "PairCost",
+    "Sides",
     "ThopProfile",
     "cost_text",
     "count",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,10 @@ import numpy as np
 
 from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.core.registry import suggestion
-from razorlite.cost.model import CostModel, shown
+from razorlite.cost.amounts import Amount, parse_amount
+from razorlite.cost.model import CostModel, Number, shown
 
-Amount = float | int | str | None
-_FACTORS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_AMOUNT = re.compile(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([KMGTkmgt]?|%)\s*")
+Written = Amount | Sequence[Amount | None] | None
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,37 @@ class Limit:
     name: str
     low: float = 0.0
     high: float = math.inf
+
+    @classmethod
+    def parse(cls, name: str, value: Written, *, whole: Number, where: str) -> Limit:
+        """Read a limit as configurations write it.
+
+        Args:
+            name: kind of cost.
+            value: the most allowed, or [least, most], of which null leaves an end open; amounts
+                as `parse_amount` takes them.
+            whole: what percentages and shares are of.
+            where: the block that holds it, for messages.
+
+        Raises:
+            ConfigError: an amount cannot be read.
+            BudgetError: the least allowed is above the most.
+        """
+        ends: list[Any] = list(value) if isinstance(value, list | tuple) else [None, value]
+        if len(ends) != 2:
+            raise ConfigError(
+                f"{where}.{name} wants the most allowed or [least, most], got {value}"
+            )
+        low, high = (
+            open_end if end is None else parse_amount(end, whole=whole, name=f"{where}.{name}")
+            for end, open_end in zip(ends, (0.0, math.inf), strict=True)
+        )
+        if low > high:
+            raise BudgetError(
+                f"{where}.{name}: the least allowed, {shown(low)}, is more than the most, "
+                f"{shown(high)}; swap them (the most there is: {shown(whole)})"
+            )
+        return cls(name, low, high)
 
     def __str__(self) -> str:
         if self.high == math.inf:
@@ -52,23 +81,41 @@ class Constraint:
     limits: tuple[Limit, ...] = ()
 
     @classmethod
-    def parse(cls, spec: Mapping[str, Amount | Sequence[Amount]], table: CostModel) -> Constraint:
+    def parse(
+        cls,
+        spec: Mapping[str, Written],
+        costs: CostModel,
+        *,
+        where: str = "constraints",
+        whole: str = "the largest subnet",
+    ) -> Constraint:
         """Read limits as configurations write them and check that each can be met.
 
         Args:
             spec: kind of cost to the most allowed, or to [least, most]. An amount is a number, text
-                such as "300M" or "1.2G", or a percentage such as "60%" of the greatest cost of
-                that kind; null in a range leaves that end open.
-            table: costs of the space's points.
+                such as "300M", "1.2G" or "20ms", a percentage such as "60%" of the greatest cost
+                of that kind, or the same as a share (0.6) where costs are whole numbers; null in a
+                range leaves that end open.
+            costs: of the space's points.
+            where: the block that holds the limits, for messages.
+            whole: what percentages are of, for messages: the point with the greatest cost.
 
         Raises:
             ConfigError: a name or an amount cannot be read.
             BudgetError: a limit cannot be met; the message names the reachable range.
         """
-        limits = tuple(_limit(name, value, table) for name, value in spec.items())
-        for limit in limits:
-            _check_reachable(limit, table)
-        return cls(limits)
+        bounds = costs.bounds() if spec else {}
+        limits = []
+        for name, value in spec.items():
+            if name not in bounds:
+                known = ", ".join(bounds)
+                raise ConfigError(
+                    f"{where} know {known}, got {name!r}{suggestion(name, list(bounds))}"
+                )
+            limit = Limit.parse(name, value, whole=bounds[name][1], where=where)
+            _check_reachable(limit, value, bounds[name], whole)
+            limits.append(limit)
+        return cls(tuple(limits))
 
     def allows(self, figures: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return which of N points are allowed, (N,) bool, given name to (N,) costs.
@@ -118,61 +165,25 @@ def _costs(figures: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return figures[name]
 
 
-def parse_amount(value: Amount, *, whole: float, name: str = "amount") -> float:
-    """Return a number for 300e6, "300M" or "60%" (of `whole`).
-
-    Raises:
-        ConfigError: the text is none of these, or the number is negative or beyond all costs.
-    """
-    number, unit = value, ""
-    if isinstance(value, str):
-        match = _AMOUNT.fullmatch(value)
-        parts = match.groups() if match else ("", "")
-        number, unit = _number(parts[0]), parts[1].upper()
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1e300:
-        raise ConfigError(
-            f"{name} wants a number, text such as 300M, or a percentage such as 60%, got "
-            f"{value!r:.60}"
-        )
-    return number * whole / 100 if unit == "%" else number * _FACTORS[unit]
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _limit(name: str, value: Amount | Sequence[Amount], table: CostModel) -> Limit:
-    bounds = table.bounds()
-    if name not in bounds:
-        known = ", ".join(bounds)
-        raise ConfigError(f"constraints know {known}, got {name!r}{suggestion(name, list(bounds))}")
-    ends: list[Any] = list(value) if isinstance(value, list | tuple) else [None, value]
-    if len(ends) != 2:
-        raise ConfigError(
-            f"constraints.{name} wants the most allowed or [least, most], got {value}"
-        )
-    low, high = (
-        None
-        if end is None
-        else parse_amount(end, whole=bounds[name][1], name=f"constraints.{name}")
-        for end in ends
-    )
-    return Limit(name, low or 0.0, math.inf if high is None else high)
-
-
-def _check_reachable(limit: Limit, table: CostModel) -> None:
-    low, high = table.bounds()[limit.name]
-    if limit.low > limit.high:
-        raise BudgetError(
-            f"constraint {limit.name}: the least allowed, {shown(limit.low)}, is more than the "
-            f"most, {shown(limit.high)}; swap them (reachable: {shown(low)} to {shown(high)})"
-        )
+def _check_reachable(
+    limit: Limit, written: Written, bounds: tuple[Number, Number], whole: str
+) -> None:
+    low, high = bounds
     if limit.high < low or limit.low > high:
         change = "raise" if limit.high < low else "lower"
+        share = f" ({_shown(written)} of {whole}'s {shown(high)})" if _is_share(written) else ""
         raise BudgetError(
-            f"constraint {limit} cannot be met: reachable are {shown(low)} to {shown(high)}; "
-            f"{change} it"
+            f"constraint {limit}{share} cannot be met: reachable are {shown(low)} to "
+            f"{shown(high)}; {change} it"
         )
+
+
+def _is_share(written: Any) -> bool:
+    """Return whether a limit was written as a percentage."""
+    ends = written if isinstance(written, list | tuple) else [written]
+    return any("%" in end for end in ends if isinstance(end, str))
+
+
+def _shown(written: Any) -> str:
+    ends = written if isinstance(written, list | tuple) else [written]
+    return " to ".join(str(end) for end in ends if end is not None)

@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from razorlite.core.errors import BudgetError
-from razorlite.cost import Limit
-from razorlite.prune.budget import Counts, SlimCost
+from razorlite.cost import Constraint, Limit
+from razorlite.prune.budget import SlimCost
 from razorlite.trace import Block
 
 Strategy = Literal["global", "uniform"]
@@ -136,26 +136,22 @@ class _Search:
     """One allocation on its way; `places` are rungs, one for each ladder."""
 
     def __init__(self, ladders: Sequence[Ladder], cost: SlimCost, limits: Sequence[Limit]) -> None:
-        self.ladders, self.cost, self.limits = ladders, cost, limits
+        self.ladders, self.limits, self.whole = ladders, limits, cost.whole
+        self.cost = cost.among([ladder.rungs for ladder in ladders])
+        self.upper = Constraint(tuple(Limit(x.name, high=x.high) for x in limits))
         self.places = [0] * len(ladders)
 
-    def counts(self, places: Sequence[int]) -> Counts:
-        kept = np.zeros(self.cost.inputs.shape[1] - 1, dtype=bool)
-        for ladder, place in zip(self.ladders, places, strict=True):
-            kept[ladder.units(0, ladder.rungs[place])] = True
-        return self.cost.counts(kept)
-
-    def fits(self, figures: Mapping[str, int]) -> bool:
-        return all(figures[limit.name] <= limit.high for limit in self.limits)
+    def fits(self, places: Sequence[int]) -> bool:
+        return bool(self.upper.allows(self.cost.many(np.array([places])))[0])
 
     def check_reachable(self) -> None:
-        least = self.cost.figures(self.counts(self.places))
         for limit in self.limits:
-            low, high = least[limit.name], self.cost.whole[limit.name]
+            low, high = self.cost.bounds()[limit.name][0], self.whole[limit.name]
             if not low <= limit.high or limit.low > high:
                 raise BudgetError(
                     f"budget {limit} cannot be met: pruning reaches {low:,} to {high:,} "
-                    f"({low / high:.1%} to 100%); lower min_keep or round_to, or ignore less"
+                    f"({low / high:.1%} to 100% of the unpruned model); lower min_keep or "
+                    f"round_to, or ignore less"
                 )
 
     def start_from(self, stages: tuple[Stage, int]) -> None:
@@ -164,34 +160,31 @@ class _Search:
         low, high = 0, number
         while low < high:
             middle = (low + high) // 2
-            fits = self.fits(self.cost.figures(self.counts(stage(middle))))
-            low, high = (low, middle) if fits else (middle + 1, high)
+            low, high = (low, middle) if self.fits(stage(middle)) else (middle + 1, high)
         self.places = stage(low) if low < number else self.places
 
     def fill(self, rank: Callable[[Ladder, int], float]) -> None:
         """Let groups grow by single rungs, lowest rank first, while the limits hold."""
-        counts = self.counts(self.places)
         queue = [(rank(x, p + 1), i) for i, (x, p) in self._growing()]
         heapq.heapify(queue)
         while queue:
             i = heapq.heappop(queue)[1]
-            ladder, place = self.ladders[i], self.places[i]
-            units = ladder.units(ladder.rungs[place], ladder.rungs[place + 1])
-            grown = self.cost.added(counts, units)
-            if self.fits(self.cost.figures(grown)):
-                counts, self.places[i] = grown, place + 1
-                if place + 2 < len(ladder.rungs):
-                    heapq.heappush(queue, (rank(ladder, place + 2), i))
+            grown = [*self.places[:i], self.places[i] + 1, *self.places[i + 1 :]]
+            if self.fits(grown):
+                self.places = grown
+                if grown[i] + 1 < len(self.ladders[i].rungs):
+                    heapq.heappush(queue, (rank(self.ladders[i], grown[i] + 1), i))
 
     def _growing(self) -> list[tuple[int, tuple[Ladder, int]]]:
         pairs = enumerate(zip(self.ladders, self.places, strict=True))
         return [(i, (x, place)) for i, (x, place) in pairs if place + 1 < len(x.rungs)]
 
     def check_lower_ends(self) -> None:
-        figures = self.cost.figures(self.counts(self.places))
+        costs = self.cost.many(np.array([self.places]))
         for limit in self.limits:
-            if figures[limit.name] < limit.low:
+            found = int(costs[limit.name][0])
+            if found < limit.low:
                 raise BudgetError(
                     f"budget {limit}: the nearest that can be kept below its upper end is "
-                    f"{figures[limit.name]:,}; widen the range or lower round_to"
+                    f"{found:,}; widen the range or lower round_to"
                 )

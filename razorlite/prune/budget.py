@@ -1,19 +1,19 @@
 """What a slim model may cost, and the exact cost of any slim model from counts alone."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from razorlite.core.errors import BudgetError, ConfigError
-from razorlite.cost import Limit, count, parse_amount
-from razorlite.trace import ChannelGraph
+from razorlite.cost import Limit, PairCost, Sides, count
+from razorlite.cost.amounts import Amount
+from razorlite.trace import ChannelGraph, Layer
 
-Amount = int | float | str
 Range = list[Amount | None]
-Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Budget:
     """Limits on the slim model; all that are given must hold.
 
     Each is the most allowed, or [least, most]; an amount is a number, text such as "300M", or a
-    percentage such as "60%" of the model that pruning is given, in all of its rounds; a number
-    between 0 and 1 is a share of it, too.
+    percentage such as "60%" of the unpruned model, the one that pruning is given, in all of its
+    rounds; a number between 0 and 1 is a share of it, too.
 
     Attributes:
         macs: multiply-accumulates of one image.
@@ -45,7 +45,13 @@ class Budget:
         given = {name: value for name, value in vars(self).items() if value is not None}
         if not given:
             raise ConfigError("budget limits nothing; give macs or params, such as macs: 60%")
-        limits = [_limit(name, value, whole[name]) for name, value in given.items()]
+        parsed = [Limit.parse(n, v, whole=whole[n], where="budget") for n, v in given.items()]
+        limits = [
+            replace(limit, high=float(whole[limit.name])) if limit.high == math.inf else limit
+            for limit in parsed
+        ]
+        for limit in limits:
+            _check_below(limit, whole[limit.name])
         if all(limit.high > whole[limit.name] for limit in limits):
             costs = ", ".join(f"{whole[limit.name]:,} {limit.name}" for limit in limits)
             raise BudgetError(
@@ -55,72 +61,86 @@ class Budget:
         return limits
 
 
-def _limit(name: str, value: Amount | Range, whole: int) -> Limit:
-    ends = list(value) if isinstance(value, list | tuple) else [None, value]
-    if len(ends) != 2:
-        raise ConfigError(f"budget.{name} wants the most allowed or [least, most], got {value}")
-    low, high = (
-        default if end is None else parse_amount(_share(end), whole=whole, name=f"budget.{name}")
-        for end, default in zip(ends, (0.0, float(whole)), strict=True)
-    )
-    if low > high:
-        raise BudgetError(f"budget.{name}: the least, {low:,.0f}, is above the most, {high:,.0f}")
-    return Limit(name, low, high)
-
-
-def _share(value: Amount) -> Amount:
-    """Return a number between 0 and 1 as a percentage: nothing costs less than 1."""
-    return f"{100 * value}%" if isinstance(value, float) and 0 < value < 1 else value
+def _check_below(limit: Limit, whole: int) -> None:
+    if limit.low > whole:
+        raise BudgetError(
+            f"budget.{limit.name}: the least allowed, {limit.low:,.0f}, is above the most there "
+            f"is, the unpruned model's {whole:,}; lower it"
+        )
 
 
 class SlimCost:
     """MACs and parameters of slim models, equal to a count of the real model to the unit.
 
-    A layer's cost is the product of the channels that stay on its two sides. Both are sums over
-    units, so that adding or dropping a unit is one addition per layer.
+    A layer's cost is the product of the channels that stay on its two sides: a `PairCost` whose
+    dimensions are the blocks of all prunable groups, and whose values are units to keep.
+
+    Attributes:
+        whole: macs and params of the model before pruning.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, shape: tuple[int, int]) -> None:
-        """Count the whole model once and tabulate what each unit adds to each layer.
+        """Count the whole model once and tabulate what each block's units add to each layer.
 
         Args:
             model: the model before pruning.
             graph: of the model.
             shape: (height, width) in pixels that MACs are stated for.
         """
-        layers, width = graph.layers, graph.size + 1
-        self.inputs = np.stack([_histogram(layer.inputs, width) for layer in layers])
-        self.outputs = np.stack([_histogram(layer.outputs, width) for layer in layers])
-        facts = [(x.positions, x.kernel, x.per_output, x.groups) for x in layers]
-        self.positions, self.kernel, self.per_output, self.groups = np.array(facts, np.int64).T
         whole = count(model, shape)
-        self.rest = {"macs": 0, "params": 0}
-        layered = self.figures(self.counts(np.ones(graph.size, dtype=bool)))
         self.whole = {"macs": whole.macs, "params": whole.params}
-        self.rest = {name: self.whole[name] - layered[name] for name in self.whole}
-
-    def counts(self, kept: NDArray[np.bool_]) -> Counts:
-        """Return the channels on both sides of all layers, given a mask of the graph's units."""
-        always = np.append(kept, True)
-        return self.inputs[:, always].sum(1), self.outputs[:, always].sum(1)
-
-    def added(self, counts: Counts, units: NDArray[np.int64]) -> Counts:
-        """Return the counts with some more units kept."""
-        return tuple(  # type: ignore[return-value]
-            before + table[:, units].sum(1)
-            for before, table in zip(counts, (self.inputs, self.outputs), strict=True)
+        self._block, self._sizes = _blocks(graph)
+        self._sides = _sides(graph.layers, self._block, self._sizes)
+        none = PairCost(
+            [[size] for size in self._sizes], self._sides, fixed={"macs": 0, "params": 0}
         )
+        layered = none.bounds()
+        self._rest = {name: value - int(layered[name][1]) for name, value in self.whole.items()}
 
-    def figures(self, counts: Counts) -> dict[str, int]:
-        """Return macs and params."""
-        inputs, outputs = counts
-        pairs = inputs * outputs // self.groups
-        return {
-            "macs": self.rest["macs"] + int((pairs * self.positions).sum()),
-            "params": self.rest["params"]
-            + int((pairs * self.kernel + outputs * self.per_output).sum()),
-        }
+    def of(self, kept: NDArray[np.bool_]) -> dict[str, int]:
+        """Return macs and params, given a mask of the graph's units."""
+        units = np.bincount(self._block[:-1][kept], minlength=len(self._sizes))
+        costs = self.among([[size] for size in self._sizes]).of_widths(units[None])
+        return {name: int(value[0]) for name, value in costs.items()}
+
+    def among(self, widths: Sequence[Sequence[int]]) -> PairCost:
+        """Return the costs of the models whose blocks keep one of some numbers of units each.
+
+        Args:
+            widths: for each block of each prunable group the units it may keep, in order.
+        """
+        return PairCost(widths, self._sides, fixed=self._rest)
 
 
-def _histogram(units: tuple[int, ...], width: int) -> NDArray[np.int64]:
-    return np.bincount(np.array(units, dtype=np.int64), minlength=width)
+def _blocks(graph: ChannelGraph) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the number of each unit's block, and each block's size; what stays comes last."""
+    block_of = np.zeros(graph.size + 1, dtype=np.int64)
+    sizes: list[int] = []
+    start = 0
+    for group in graph.prunable:
+        for block in group.blocks:
+            block_of[start + np.array(block.units)] = len(sizes)
+            sizes.append(len(block.units))
+        start += group.size
+    block_of[-1] = len(sizes)
+    return block_of, sizes
+
+
+def _sides(layers: Sequence[Layer], block: NDArray[np.int64], sizes: Sequence[int]) -> Sides:
+    per_unit = np.array([*sizes, 1])
+
+    def side(units: tuple[int, ...]) -> NDArray[np.int64]:
+        channels = np.bincount(block[np.array(units, dtype=np.int64)], minlength=len(per_unit))
+        assert not (channels % per_unit).any()  # the units of a block lie on the same layers
+        return channels // per_unit
+
+    def of_all(name: str) -> NDArray[np.int64]:
+        return np.array([getattr(layer, name) for layer in layers], dtype=np.int64)
+
+    return Sides(
+        inputs=np.stack([side(layer.inputs) for layer in layers]),
+        outputs=np.stack([side(layer.outputs) for layer in layers]),
+        groups=of_all("groups"),
+        pair={"macs": of_all("positions"), "params": of_all("kernel")},
+        output={"macs": 0 * of_all("positions"), "params": of_all("per_output")},
+    )

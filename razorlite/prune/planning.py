@@ -48,7 +48,7 @@ class Planner:
         kept = self._choose(model, graph, cost, shape)
         return Subnet(
             channels=_by_group(graph, kept),
-            cost=cost.figures(cost.counts(kept)),
+            cost=cost.of(kept),
             origin={"made_by": "prune", "groups": graph.fingerprint},
         )
 

@@ -116,7 +116,7 @@ class Pruner:
 
 def _tell_reach(graph: ChannelGraph, cost: SlimCost) -> None:
     """Say what pruning leaves alone and why; warn if that is most of the model."""
-    least = cost.figures(cost.counts(np.zeros(graph.size, dtype=bool)))
+    least = cost.of(np.zeros(graph.size, dtype=bool))
     reach = 1 - least["params"] / max(cost.whole["params"], 1)
     left = [f"{name} ({why})" for name, why in why_left(graph).items() if why not in _ENDS]
     shown = "; ".join(left[:3]) + (f"; {len(left) - 3} more" if len(left) > 3 else "")

@@ -26,7 +26,7 @@ class SearchConfig:
     Attributes:
         searcher: how candidates are proposed.
         constraints: macs and params to the most allowed, or to [least, most]: numbers, text such as
-            "300M", or percentages of the largest subnet such as "60%".
+            "300M", percentages of the largest subnet such as "60%", or the same as a share (0.6).
         metric: which figure of the evaluation is the score; more is better.
         recalibrate_batches: training batches that refresh a candidate's batch-norm statistics.
         max_trials: stop after so many candidates; the searcher's own end by default.

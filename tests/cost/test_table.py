@@ -215,6 +215,29 @@ def test_amounts(text, amount):
 
 
 @pytest.mark.parametrize(
+    ("written", "whole", "name", "amount"),
+    [
+        (0.5, 800, "macs", 400),  # a share, as costs are whole numbers
+        (0.5, 800.0, "latency_ms", 0.5),  # half a millisecond
+        ("20ms", 800.0, "latency_ms", 20),
+        ("0.02 s", 800.0, "latency_ms", 20),
+        ("500us", 800.0, "latency_ms", 0.5),
+        ("20ms", 800.0, "constraints.step_s", 0.02),
+        ("50%", 800.0, "latency_ms", 400),
+    ],
+)
+def test_shares_and_times(written, whole, name, amount):
+    assert parse_amount(written, whole=whole, name=name) == pytest.approx(amount)
+
+
+def test_times_are_for_times():
+    with pytest.raises(ConfigError, match=r"macs wants a number, text such as 300M, .* got '20ms'"):
+        parse_amount("20ms", whole=800, name="macs")
+    with pytest.raises(ConfigError, match="latency_ms wants a number, text such as 20ms"):
+        parse_amount("20h", whole=800.0, name="latency_ms")
+
+
+@pytest.mark.parametrize(
     "bad", ["much", "", "-3M", -1, True, "1..2", "M", float("nan"), [1], 10**400, "9e999"]
 )
 def test_wrong_amounts(bad):
@@ -227,9 +250,11 @@ def test_wrong_amounts(bad):
     ("spec", "message"),
     [
         ({"macs": 110}, "macs <= 110 cannot be met: reachable are 111 to 129; raise it"),
-        ({"macs": "50%"}, "reachable are 111 to 129; raise it"),
+        ({"macs": "50%"}, r"<= 64.5 \(50% of the largest subnet's 129\) cannot be met: reachable"),
+        ({"macs": ["10%", "50%"]}, r"\(10% to 50% of the largest subnet's 129\)"),
         ({"macs": [130, None]}, "macs >= 130 cannot be met: reachable are 111 to 129; lower it"),
         ({"params": [1011, 1004]}, r"least allowed, 1,011, is more than the most, 1,004; swap"),
+        ({"params": [1011, 1004]}, r"\(the most there is: 1,012\)"),
     ],
 )
 def test_impossible_budget_raises_and_names_the_range(spec, message):
