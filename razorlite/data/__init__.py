@@ -41,6 +41,7 @@ from razorlite.data.transforms import (
     Transform,
 )
 from razorlite.data.voc import SplitPart, VocDataset
+from razorlite.data.yolo import YoloDataset
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -81,6 +82,7 @@ __all__ = [
     "TorchvisionTransform",
     "Transform",
     "VocDataset",
+    "YoloDataset",
     "build_loader",
     "collate",
     "dataset_digest",
