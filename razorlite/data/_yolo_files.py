@@ -16,7 +16,7 @@ from razorlite.data.images import IMAGE_SUFFIXES
 
 _LABEL_BYTES = 1 << 26  # of the largest label file that is read
 _SHOWN = 60  # characters of a faulty line
-_SPLITS = {"val": ("val", "valid", "validation"), "train": ("train",), "test": ("test",)}
+_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,264 @@
+"""Data sets written in another format: COCO json, VOC xml, YOLO text."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import yaml
+
+from razorlite.core.errors import DataError
+from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
+from razorlite.data._records import Record, RecordDataset
+from razorlite.data.dataset import Dataset, Subset
+from razorlite.data.files import relative
+
+Format = Literal["coco", "voc", "yolo"]
+Images = Literal["copy", "link"]
+
+
+@dataclass
+class Written:
+    """What was written.
+
+    Attributes:
+        out: the folder.
+        images: split to number of images.
+        objects: split to number of objects.
+        lost: what the format cannot say, by kind, and of how many objects.
+    """
+
+    out: Path
+    images: Counter[str] = field(default_factory=Counter)
+    objects: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+
+
+def write(
+    datasets: Mapping[str, Dataset], out: str | Path, *, format: Format, images: Images = "copy"
+) -> Written:
+    """Write data sets of boxes, and masks if they have them, to a folder.
+
+    COCO: `annotations/SPLIT.json` and `images/SPLIT/`. VOC: Annotations, JPEGImages and
+    ImageSets/Main. YOLO: data.yaml, `images/SPLIT/` and `labels/SPLIT/`. Images keep their names
+    below the data set's folder, so that none takes another's place.
+
+    Args:
+        datasets: name of each split to its data set; all of one list of classes.
+        out: a folder that does not exist or is empty.
+        format: "coco", "voc" or "yolo".
+        images: "copy" the image files, or make symbolic links to them.
+
+    Raises:
+        DataError: a data set has no boxes or other classes than the first, two images would have
+            one name, or the format cannot say how an image lies.
+        RunFolderError: the folder is in use or cannot be written.
+    """
+    folder = _empty_folder(Path(out))
+    classes = _common_classes(datasets)
+    written = Written(folder)
+    place = _Images(folder, images)
+    records = {split: list(_records(dataset)) for split, dataset in datasets.items()}
+    for split, found in records.items():
+        written.images[split] = len(found)
+        written.objects[split] = sum(len(record.boxes) for _, record in found)
+    _WRITERS[format](records, classes, place, written)
+    return written
+
+
+Records = Mapping[str, list[tuple[str, Record]]]
+
+
+def _records(dataset: Dataset) -> Iterator[tuple[str, Record]]:
+    """Yield each record and its image's path below the folder of all of them.
+
+    Raises:
+        DataError: the data set is none of annotated boxes.
+    """
+    records = _records_of(dataset)
+    folder = os.path.commonpath([record.path.parent for record in records])
+    for record in records:
+        yield relative(record.path, folder), record
+
+
+def _records_of(dataset: Dataset) -> list[Record]:
+    if isinstance(dataset, Subset):
+        inner = _records_of(dataset.dataset)
+        return [inner[index] for index in dataset.indices]
+    if isinstance(dataset, RecordDataset):
+        return dataset.records
+    raise DataError(f"{type(dataset).__name__} has no boxes; wanted a data set of boxes")
+
+
+def _common_classes(datasets: Mapping[str, Dataset]) -> tuple[str, ...]:
+    lists = {split: tuple(dataset.classes) for split, dataset in datasets.items()}
+    first, *_ = lists
+    for split, classes in lists.items():
+        if classes != lists[first]:
+            raise DataError(
+                f"{split} has the classes {list(classes)}, {first} {list(lists[first])}; give all "
+                f"of them one list"
+            )
+    return lists[first]
+
+
+def _empty_folder(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is there already; name a new or an empty folder")
+    return make_folder(folder)
+
+
+@dataclass
+class _Images:
+    """Puts image files below a folder, each under a name of its own."""
+
+    folder: Path
+    how: Images
+    taken: dict[Path, Path] = field(default_factory=dict)
+
+    def put(self, source: Path, below: str, name: str) -> Path:
+        """Copy or link an image to FOLDER/BELOW/NAME and return that path."""
+        parts = [part for part in Path(name).parts if part not in ("..", "/")]
+        target = self.folder.joinpath(below, *parts)
+        key = target.with_suffix("")
+        if self.taken.setdefault(key, source) != source:
+            called = relative(target, self.folder)
+            raise DataError(
+                f"{source} and {self.taken[key]} would both be called {called}; rename one"
+            )
+        if target.exists():  # of two splits
+            return target
+        make_folder(target.parent)
+        with explain_write_errors(target):
+            if self.how == "link":
+                target.symlink_to(source)
+            else:
+                shutil.copyfile(source, target)
+        return target
+
+
+def _write_coco(
+    records: Records, classes: tuple[str, ...], place: _Images, written: Written
+) -> None:
+    for split, found in records.items():
+        tree: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+        for number, (name, record) in enumerate(found, start=1):
+            image = place.put(record.path, f"images/{split}", name)
+            file_name = relative(image, place.folder / "images" / split)
+            height, width = record.size
+            entry = {"id": number, "file_name": file_name, "height": height, "width": width}
+            tree["images"].append(entry)
+            for one in _coco_objects(record):
+                one |= {"id": len(tree["annotations"]) + 1, "image_id": number}
+                tree["annotations"].append(one)
+        tree["categories"] = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
+        path = place.folder / "annotations" / f"{split}.json"
+        write_text_atomic(path, json.dumps(tree, ensure_ascii=False))
+
+
+def _coco_objects(record: Record) -> Iterator[dict[str, Any]]:
+    for i, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
+        box = [x1, y1, x2 - x1, y2 - y1]
+        area = box[2] * box[3] if record.area is None else float(record.area[i])
+        one = {"category_id": int(record.labels[i]) + 1, "bbox": box, "area": area}
+        one["iscrowd"] = int(record.crowd[i])
+        parts = record.segments[i] if record.segments else None
+        if parts:
+            one["segmentation"] = parts if isinstance(parts[0], list) else parts[0]
+        yield one
+
+
+def _write_voc(
+    records: Records, classes: tuple[str, ...], place: _Images, written: Written
+) -> None:
+    several = _one_name(records)
+    for split, found in records.items():
+        names = []
+        for name, record in found:
+            image = place.put(record.path, "JPEGImages", f"{split}/{name}" if several else name)
+            stem = relative(image.with_suffix(""), place.folder / "JPEGImages")
+            names.append(stem)
+            tree = _voc_tree(record, image.name, classes)
+            ElementTree.indent(tree)
+            text = ElementTree.tostring(tree, encoding="unicode")
+            write_text_atomic(place.folder / "Annotations" / f"{stem}.xml", text)
+            written.lost["masks"] += sum(bool(one) for one in record.segments or ())
+        lists = place.folder / "ImageSets" / "Main" / f"{split}.txt"
+        write_text_atomic(lists, "".join(f"{name}\n" for name in names))
+
+
+def _one_name(records: Records) -> bool:
+    """Return whether images of different splits have one name."""
+    paths: dict[str, Path] = {}
+    named = (
+        (os.path.splitext(n)[0], record.path) for found in records.values() for n, record in found
+    )
+    return any(paths.setdefault(name, path) != path for name, path in named)
+
+
+def _voc_tree(record: Record, file_name: str, classes: tuple[str, ...]) -> ElementTree.Element:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = file_name
+    size = ElementTree.SubElement(root, "size")
+    for tag, value in zip(("width", "height", "depth"), (*record.size[::-1], 3), strict=True):
+        ElementTree.SubElement(size, tag).text = str(value)
+    for i, box in enumerate(record.boxes.tolist()):
+        one = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(one, "name").text = classes[int(record.labels[i])]
+        ElementTree.SubElement(one, "difficult").text = str(int(record.crowd[i]))
+        sides = ElementTree.SubElement(one, "bndbox")
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+            ElementTree.SubElement(sides, tag).text = f"{value:.6g}"
+    return root
+
+
+def _write_yolo(
+    records: Records, classes: tuple[str, ...], place: _Images, written: Written
+) -> None:
+    for split, found in records.items():
+        for name, record in found:
+            if record.turned is False:
+                raise DataError(
+                    f"{record.path}: its EXIF orientation says turned, its boxes are those of the "
+                    f"stored pixels, and YOLO text cannot say so; remove the orientation"
+                )
+            image = place.put(record.path, f"images/{split}", name)
+            labels = place.folder / "labels" / relative(image, place.folder / "images")
+            text = "".join(f"{line}\n" for line in _yolo_lines(record, written.lost))
+            write_text_atomic(labels.with_suffix(".txt"), text)
+    tree = {split: f"images/{split}" for split in records}
+    names = dict(enumerate(classes))
+    text = yaml.safe_dump({**tree, "names": names}, sort_keys=False, allow_unicode=True)
+    write_text_atomic(place.folder / "data.yaml", text)
+
+
+def _yolo_lines(record: Record, lost: Counter[str]) -> Iterator[str]:
+    height, width = record.size
+    for i, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
+        label, parts = int(record.labels[i]), record.segments[i] if record.segments else None
+        if record.crowd[i]:
+            lost["crowds"] += 1
+        elif parts and len(parts) == 1 and isinstance(parts[0], list):
+            shares = [v / (height if k % 2 else width) for k, v in enumerate(parts[0])]
+            yield " ".join([str(label), *(f"{share:.8g}" for share in shares)])
+        else:
+            lost["masks of several parts"] += bool(parts)
+            box = (
+                (x1 + x2) / 2 / width,
+                (y1 + y2) / 2 / height,
+                (x2 - x1) / width,
+                (y2 - y1) / height,
+            )
+            yield " ".join([str(label), *(f"{share:.8g}" for share in box)])
+
+
+_WRITERS: dict[str, Callable[[Records, tuple[str, ...], _Images, Written], None]] = {
+    "coco": _write_coco,
+    "voc": _write_voc,
+    "yolo": _write_yolo,
+}

@@ -1,0 +1,70 @@
+"""Formats told from folders as they come."""
+
+import shutil
+
+import pytest
+
+from razorlite.core.errors import DataError
+from razorlite.data.recognising import recognise
+from tests.data.helpers import coco, save_image, voc
+
+BOX = [(1, 6, 4, 20, 10)]
+
+
+def test_coco_as_roboflow_exports_it(tmp_path):
+    for split in ("train", "valid", "test"):
+        made = coco(tmp_path / "made", BOX, images=1)
+        target = tmp_path / "set" / split
+        shutil.copytree(made["images"], target)
+        shutil.copy(made["annotation"], target / "_annotations.coco.json")
+    layout = recognise(tmp_path / "set")
+    assert (layout.format, list(layout.splits)) == ("coco", ["train", "val", "test"])
+    assert len(layout.open("val")) == 1
+
+
+def test_coco_as_it_is_published(tmp_path):
+    made = coco(tmp_path / "made", BOX, images=1)
+    (tmp_path / "set" / "annotations").mkdir(parents=True)
+    for split in ("train2017", "val2017"):
+        shutil.copytree(made["images"], tmp_path / "set" / "images" / split)
+        shutil.copy(made["annotation"], tmp_path / "set/annotations" / f"instances_{split}.json")
+        shutil.copy(made["annotation"], tmp_path / "set/annotations" / f"captions_{split}.json")
+    layout = recognise(tmp_path / "set")
+    assert list(layout.splits) == ["train", "val"]
+    assert len(layout.open("train")) == 1
+
+
+def test_one_json_file(tmp_path):
+    made = coco(tmp_path, BOX)
+    assert list(recognise(made["annotation"]).splits) == ["all"]
+
+
+def test_voc_with_and_without_split_files(tmp_path):
+    made = voc(tmp_path, {"a": [("cat", 1, 2, 9, 9, 0)], "b": [("dog", 1, 2, 9, 9, 0)]})
+    layout = recognise(made["root"])
+    assert layout.splits["train"]["classes"] == ["cat", "dog"]
+    assert layout.splits["train"]["split"] == "ImageSets/Main/train.txt"
+    shutil.rmtree(tmp_path / "ImageSets")
+    assert list(recognise(tmp_path).splits) == ["all"]
+    assert len(recognise(tmp_path).open("all")) == 2
+
+
+@pytest.mark.parametrize("splits", [("",), ("train", "val")])
+def test_class_folders(tmp_path, splits):
+    for split in splits:
+        for name in ("cat", "dog"):
+            save_image(tmp_path / split / name / "1.jpg")
+    layout = recognise(tmp_path)
+    assert layout.format == "folders"
+    assert list(layout.splits) == (["all"] if splits == ("",) else ["train", "val"])
+    assert layout.open(next(iter(layout.splits))).classes == ("cat", "dog")
+
+
+def test_what_is_none_of_them(tmp_path):
+    save_image(tmp_path / "1.jpg")
+    with pytest.raises(DataError, match="is in no known format; looked for"):
+        recognise(tmp_path)
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        recognise(tmp_path / "none")
+    with pytest.raises(DataError, match="no split 'trian'; did you mean 'train'"):
+        recognise(voc(tmp_path, {"a": [("cat", 1, 2, 9, 9, 0)]})["root"]).open("trian")
