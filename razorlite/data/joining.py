@@ -6,7 +6,8 @@ from typing import Any
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
-from razorlite.data.dataset import Dataset
+from razorlite.data._records import Record, RecordDataset
+from razorlite.data.dataset import Dataset, Subset
 from razorlite.data.faults import Fault
 from razorlite.data.relabelling import relabelled
 from razorlite.structures import Batch, Inputs, as_annotation
@@ -91,3 +92,14 @@ def _same_classes(dataset: Dataset, first: Dataset, name: str) -> Dataset:
         return relabelled(dataset, first.classes, name=name, reference="the first", complete=True)
     except DataError as error:
         raise DataError(f"ConcatDataset wants data sets of the same classes: {error}") from None
+
+
+def records_of(dataset: Dataset) -> list[Record] | None:
+    """Return the items' records; None of data sets that have no boxes in files."""
+    if isinstance(dataset, Subset):
+        whole = records_of(dataset.dataset)
+        return whole and [whole[index] for index in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        parts = [records_of(part) for part in dataset.datasets]
+        return [record for part in parts for record in part or ()] if all(parts) else None
+    return dataset.records if isinstance(dataset, RecordDataset) else None

@@ -14,9 +14,10 @@ import yaml
 
 from razorlite.core.errors import DataError
 from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
-from razorlite.data._records import Record, RecordDataset
-from razorlite.data.dataset import Dataset, Subset
+from razorlite.data._records import Record
+from razorlite.data.dataset import Dataset
 from razorlite.data.files import relative
+from razorlite.data.joining import records_of
 
 Format = Literal["coco", "voc", "yolo"]
 Images = Literal["copy", "link"]
@@ -80,19 +81,12 @@ def _records(dataset: Dataset) -> Iterator[tuple[str, Record]]:
     Raises:
         DataError: the data set is none of annotated boxes.
     """
-    records = _records_of(dataset)
+    records = records_of(dataset)
+    if records is None:
+        raise DataError(f"{type(dataset).__name__} has no boxes; wanted a data set of boxes")
     folder = os.path.commonpath([record.path.parent for record in records])
     for record in records:
         yield relative(record.path, folder), record
-
-
-def _records_of(dataset: Dataset) -> list[Record]:
-    if isinstance(dataset, Subset):
-        inner = _records_of(dataset.dataset)
-        return [inner[index] for index in dataset.indices]
-    if isinstance(dataset, RecordDataset):
-        return dataset.records
-    raise DataError(f"{type(dataset).__name__} has no boxes; wanted a data set of boxes")
 
 
 def _common_classes(datasets: Mapping[str, Dataset]) -> tuple[str, ...]:
