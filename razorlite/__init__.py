@@ -1,8 +1,9 @@
 """Architecture search, pruning and distillation for object detectors, on plain PyTorch.
 
 The jobs of the commands are functions here: `razorlite.train("configs/….yaml")`. They are loaded
-when first used, so that `import razorlite` costs nothing. `search`, `prune` and `cost` are the
-sub-packages of these names, and the commands are `run_search`, `run_prune` and `run_cost`.
+when first used, so that `import razorlite` costs nothing. `search`, `prune` and `cost` are also
+sub-packages; the commands of these names are `run_search`, `run_prune` and `run_cost`, and calling
+the sub-package does the same.
 """
 
 from importlib import import_module

@@ -15,7 +15,7 @@ import pytest
 import razorlite
 from razorlite import cli
 from razorlite.core import shipped
-from razorlite.core.errors import ConfigError, DataError
+from razorlite.core.errors import ConfigError, DataError, RazorliteError
 from razorlite.engine import starting
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -312,8 +312,17 @@ def test_commands_are_the_recipes_functions(name):
 def test_packages_stay_packages():
     import razorlite.search as package
 
-    assert type(package) is type(razorlite) is types.ModuleType
+    assert type(razorlite) is types.ModuleType
     assert razorlite.search is package is importlib.import_module("razorlite.search")
+    assert package.Study.__module__ == "razorlite.search.study"
+
+
+@pytest.mark.parametrize("name", ["search", "prune", "cost"])
+def test_packages_are_called_as_the_commands_of_their_names(name):
+    package = importlib.import_module(f"razorlite.{name}")
+    assert inspect.signature(package) == inspect.signature(getattr(razorlite, f"run_{name}"))
+    with pytest.raises(RazorliteError, match="nothing"):
+        package("nothing.yaml", *(["nothing.pt"] if name != "cost" else []))
 
 
 def test_commands_have_names_that_packages_do_not(recipes):

@@ -1,5 +1,8 @@
 """What a model costs: counted, tabulated, measured."""
 
+import sys
+
+from razorlite.core.command_package import CommandPackage
 from razorlite.cost.amounts import parse_amount
 from razorlite.cost.constraint import Constraint, Limit
 from razorlite.cost.count import Cost, count
@@ -26,3 +29,5 @@ __all__ = [
     "shown",
     "thop_profile",
 ]
+
+sys.modules[__name__].__class__ = CommandPackage

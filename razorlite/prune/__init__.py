@@ -1,5 +1,8 @@
 """Pruning: importance of channels, a budget, and real slimming to a plain model."""
 
+import sys
+
+from razorlite.core.command_package import CommandPackage
 from razorlite.prune.budget import Budget, SlimCost
 from razorlite.prune.channels import Channels
 from razorlite.prune.config import PruneConfig
@@ -38,3 +41,5 @@ __all__ = [
     "polynomial_schedule",
     "slim_weights",
 ]
+
+sys.modules[__name__].__class__ = CommandPackage

@@ -1,5 +1,8 @@
 """Search for a good point of a space: searchers, and the study that runs them."""
 
+import sys
+
+from razorlite.core.command_package import CommandPackage
 from razorlite.search.candidates import Candidates
 from razorlite.search.config import SearchConfig, build_study
 from razorlite.search.evolution import EvolutionSearcher
@@ -25,3 +28,5 @@ __all__ = [
     "build_study",
     "pareto_front",
 ]
+
+sys.modules[__name__].__class__ = CommandPackage
