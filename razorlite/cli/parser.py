@@ -1,9 +1,10 @@
 """The words of every command, and its help."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
+from razorlite.cli.command import Parser, add_command
+from razorlite.cli.data_commands import add_data
 from razorlite.cli.running import (
     run_config_cat,
     run_config_check,
@@ -33,15 +34,8 @@ _SET = "change values of the configuration, for instance --set train.max_epochs=
 _CONFIG = "YAML file, or the name of a shipped one (razorlite config list)"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see: {self.prog} --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="razorlite", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"razorlite {__version__}")
@@ -51,24 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], about: str, examples: str
-) -> argparse.ArgumentParser:
-    """Add a command; `about` is its line in the list, `examples` end its own help."""
-    first, _, rest = about.partition("\n")
-    parser = commands.add_parser(
-        name,
-        help=first,
-        description=f"{first[0].upper()}{first[1:]}.\n{rest}",
-        epilog=f"example:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
 def _add_train(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "train",
         run_train,
@@ -89,7 +67,7 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_test(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "test",
         run_test,
@@ -103,7 +81,7 @@ def _add_test(commands: Any) -> None:
 
 
 def _add_search(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "search",
         run_search,
@@ -120,7 +98,7 @@ def _add_search(commands: Any) -> None:
 
 
 def _add_prune(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "prune",
         run_prune,
@@ -137,7 +115,7 @@ def _add_prune(commands: Any) -> None:
 
 
 def _add_cost(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "cost",
         run_cost,
@@ -160,7 +138,7 @@ def _add_cost(commands: Any) -> None:
 
 
 def _add_demo(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "demo",
         run_demo,
@@ -175,7 +153,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "predict",
         run_predict,
@@ -197,7 +175,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "export",
         run_export,
@@ -231,9 +209,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_config(commands: Any) -> None:
     about = "list, show and check configurations, and the types they name"
     examples = "  razorlite config check my_detector.yaml --set train.max_epochs=12"
-    parser = _command(commands, "config", run_config_list, about, examples)
+    parser = add_command(commands, "config", run_config_list, about, examples)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _command(
+    add_command(
         actions,
         "list",
         run_config_list,
@@ -251,7 +229,7 @@ def _add_config(commands: Any) -> None:
             "are there. Modules that the file names are imported only with --allow-imports.",
         ),
     ):
-        action = _command(actions, name, run, about, f"  razorlite config {name} CONFIG")
+        action = add_command(actions, name, run, about, f"  razorlite config {name} CONFIG")
         action.add_argument("config", metavar="CONFIG", help=_CONFIG)
         if name != "cat":
             _add_set(action)
@@ -262,7 +240,7 @@ def _add_config(commands: Any) -> None:
             about = "import custom_imports and dotted types, which runs their code"
             action.add_argument("--allow-imports", action="store_true", help=about)
     about = "list what `type` may name, or one type's arguments, defaults and meaning"
-    types = _command(actions, "types", run_config_types, about, "  razorlite config types FPN")
+    types = add_command(actions, "types", run_config_types, about, "  razorlite config types FPN")
     types.add_argument("name", metavar="NAME", nargs="?", help="one of the types; all by default")
 
 
@@ -326,6 +304,7 @@ _COMMANDS = (
     _add_cost,
     _add_predict,
     _add_export,
+    add_data,
     _add_demo,
     _add_config,
 )

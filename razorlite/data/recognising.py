@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import lookup
@@ -39,7 +39,7 @@ class Layout:
             arguments.
     """
 
-    format: str
+    format: Literal["coco", "voc", "yolo", "folders"]
     splits: dict[str, dict[str, Any]]
 
     def open(self, split: str, **more: Any) -> Dataset:

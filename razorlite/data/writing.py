@@ -19,8 +19,10 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.files import relative
 from razorlite.data.joining import records_of
 
+CROWDS = "objects marked as crowd or difficult, which are left out"
+MASKS = "masks, which are left out"
+PARTS = "masks of several parts, which become boxes"
 Format = Literal["coco", "voc", "yolo"]
-Images = Literal["copy", "link"]
 
 
 @dataclass
@@ -39,9 +41,14 @@ class Written:
     objects: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
 
+    def lines(self) -> list[str]:
+        """Return what was written, a line for each split."""
+        splits = self.images.items()
+        return [f"{self.out}: {s}: {n} images, {self.objects[s]} objects" for s, n in splits]
+
 
 def write(
-    datasets: Mapping[str, Dataset], out: str | Path, *, format: Format, images: Images = "copy"
+    datasets: Mapping[str, Dataset], out: str | Path, *, format: Format, link: bool = False
 ) -> Written:
     """Write data sets of boxes, and masks if they have them, to a folder.
 
@@ -53,7 +60,7 @@ def write(
         datasets: name of each split to its data set; all of one list of classes.
         out: a folder that does not exist or is empty.
         format: "coco", "voc" or "yolo".
-        images: "copy" the image files, or make symbolic links to them.
+        link: make symbolic links to the image files instead of copies.
 
     Raises:
         DataError: a data set has no boxes or other classes than the first, two images would have
@@ -63,7 +70,7 @@ def write(
     folder = _empty_folder(Path(out))
     classes = _common_classes(datasets)
     written = Written(folder)
-    place = _Images(folder, images)
+    place = _Images(folder, link)
     records = {split: list(_records(dataset)) for split, dataset in datasets.items()}
     for split, found in records.items():
         written.images[split] = len(found)
@@ -112,7 +119,7 @@ class _Images:
     """Puts image files below a folder, each under a name of its own."""
 
     folder: Path
-    how: Images
+    link: bool
     taken: dict[Path, Path] = field(default_factory=dict)
 
     def put(self, source: Path, below: str, name: str) -> Path:
@@ -129,7 +136,7 @@ class _Images:
             return target
         make_folder(target.parent)
         with explain_write_errors(target):
-            if self.how == "link":
+            if self.link:
                 target.symlink_to(source)
             else:
                 shutil.copyfile(source, target)
@@ -181,7 +188,7 @@ def _write_voc(
             ElementTree.indent(tree)
             text = ElementTree.tostring(tree, encoding="unicode")
             write_text_atomic(place.folder / "Annotations" / f"{stem}.xml", text)
-            written.lost["masks"] += sum(bool(one) for one in record.segments or ())
+            written.lost[MASKS] += sum(bool(one) for one in record.segments or ())
         lists = place.folder / "ImageSets" / "Main" / f"{split}.txt"
         write_text_atomic(lists, "".join(f"{name}\n" for name in names))
 
@@ -236,12 +243,12 @@ def _yolo_lines(record: Record, lost: Counter[str]) -> Iterator[str]:
     for i, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
         label, parts = int(record.labels[i]), record.segments[i] if record.segments else None
         if record.crowd[i]:
-            lost["crowds"] += 1
+            lost[CROWDS] += 1
         elif parts and len(parts) == 1 and isinstance(parts[0], list):
             shares = [v / (height if k % 2 else width) for k, v in enumerate(parts[0])]
             yield " ".join([str(label), *(f"{share:.8g}" for share in shares)])
         else:
-            lost["masks of several parts"] += bool(parts)
+            lost[PARTS] += bool(parts)
             box = (
                 (x1 + x2) / 2 / width,
                 (y1 + y2) / 2 / height,

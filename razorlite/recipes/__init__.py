@@ -3,6 +3,7 @@
 from razorlite.recipes.building import build_model
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.configs import show_config, show_types
+from razorlite.recipes.datasets import check_data, convert_data, data_stats, split_data
 from razorlite.recipes.demonstration import demo
 from razorlite.recipes.experiment import load_config
 from razorlite.recipes.exporting import export
@@ -17,7 +18,10 @@ __all__ = [
     "Inferencer",
     "build_model",
     "check_config",
+    "check_data",
+    "convert_data",
     "cost",
+    "data_stats",
     "demo",
     "export",
     "load",
@@ -27,6 +31,7 @@ __all__ = [
     "search",
     "show_config",
     "show_types",
+    "split_data",
     "test",
     "train",
 ]

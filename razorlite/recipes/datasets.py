@@ -4,13 +4,18 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
 from razorlite.core.errors import DataError
+from razorlite.core.streams import safe_console
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
 from razorlite.data.examining import Counts, Finding, count_objects, examine, open_all
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.recognising import recognise
-from razorlite.data.writing import Format, Images, Written, write
+from razorlite.data.writing import Format, Written, write
 
 _log = logging.getLogger("razorlite")
 
@@ -42,12 +47,38 @@ def data_stats(source: str | Path) -> dict[str, Counts]:
     return {split: count_objects(dataset) for split, dataset in _open(source).items()}
 
 
+def show_stats(counts: Mapping[str, Counts]) -> None:
+    """Print counts as a table, a column for each split."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("")
+    for split in counts:
+        table.add_column(split, justify="right")
+    rows = {"images": lambda c: c.images, "without objects": lambda c: c.empty}
+    for name, pick in rows.items():
+        table.add_row(name, *(f"{pick(own):,}" for own in counts.values()))
+    for kind in ("objects", "areas"):
+        names = dict.fromkeys(name for own in counts.values() for name in getattr(own, kind))
+        table.add_section()
+        for name in names:
+            numbers = (getattr(own, kind).get(name, 0) for own in counts.values())
+            table.add_row(escape(name), *(f"{number:,}" for number in numbers))
+    table.add_section()
+    table.add_row("most objects", *(f"{own.most:,}" for own in counts.values()))
+    table.add_row("commonest size", *(_commonest(own) for own in counts.values()))
+    safe_console().print(table)
+
+
+def _commonest(own: Counts) -> str:
+    """Return "480 x 640" (height, width) of most images."""
+    return " x ".join(map(str, next(iter(own.sizes), ()))) or "-"
+
+
 def convert_data(
     source: str | Path,
     out: str | Path,
     *,
     to: Format,
-    images: Images = "copy",
+    link: bool = False,
     masks: bool = False,
 ) -> Written:
     """Write a data set in another format.
@@ -56,18 +87,14 @@ def convert_data(
         source: as for `check_data`.
         out: a folder that does not exist or is empty.
         to: "coco", "voc" or "yolo".
-        images: "copy" the image files, or "link" to them.
+        link: make symbolic links to the image files instead of copies.
         masks: take masks with the boxes; objects without one are left out.
 
     Raises:
         DataError: as `data_stats`, or the format cannot hold it.
         RunFolderError: the folder cannot be written.
     """
-    written = write(_open(source, masks), out, format=to, images=images)
-    for what, count in written.lost.items():
-        if count:
-            _log.warning("%s cannot hold %s; %d objects lost theirs", to, what, count)
-    return written
+    return _written(_open(source, masks), out, to, link)
 
 
 def split_data(
@@ -78,7 +105,7 @@ def split_data(
     group: str = "",
     seed: int = 0,
     to: Format | None = None,
-    images: Images = "copy",
+    link: bool = False,
     masks: bool = False,
 ) -> Written:
     """Divide a data set into splits of balanced classes, and write them.
@@ -90,7 +117,7 @@ def split_data(
         group: a regular expression for what images that stay together share in their names.
         seed: another one divides differently.
         to: format; the source's by default.
-        images: "copy" the image files, or "link" to them.
+        link: make symbolic links to the image files instead of copies.
         masks: take masks with the boxes; objects without one are left out.
 
     Raises:
@@ -104,7 +131,16 @@ def split_data(
     dataset = joined.subset(list({key: i for i, key in enumerate(joined.keys)}.values()))
     parts = divide(dataset, fractions, group=group, seed=seed)
     splits = {split: dataset.subset(items) for split, items in parts.items()}
-    return write(splits, out, format=to or layout.format, images=images)
+    return _written(splits, out, to or layout.format, link)
+
+
+def _written(splits: Mapping[str, Dataset], out: str | Path, to: Format, link: bool) -> Written:
+    """Write splits and say what the format cannot hold."""
+    written = write(splits, out, format=to, link=link)
+    for what, count in written.lost.items():
+        if count:
+            _log.warning("%s files cannot hold %d %s", to.upper(), count, what)
+    return written
 
 
 def _open(source: str | Path, masks: bool = False) -> dict[str, Dataset]:

@@ -1,0 +1,29 @@
+"""How a command and its help are put together."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is, and exit with 2."""
+        self.exit(2, f"error: {message}; see: {self.prog} --help\n")
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], about: str, examples: str
+) -> argparse.ArgumentParser:
+    """Add a command; `about` is its line in the list, `examples` end its own help."""
+    first, _, rest = about.partition("\n")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=first,
+        description=f"{first[0].upper()}{first[1:]}.\n{rest}",
+        epilog=f"example:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser

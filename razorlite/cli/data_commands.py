@@ -1,0 +1,174 @@
+"""The words of `razorlite data …`, and what they run."""
+
+import argparse
+import json
+from typing import Any
+
+from razorlite.cli.command import add_command
+from razorlite.core.errors import DataError
+
+_SOURCE = (
+    "folder of a data set (COCO, VOC, YOLO or class folders, told from what is there), a COCO json "
+    "file or a data.yaml"
+)
+_FORMATS = ("coco", "voc", "yolo")
+
+
+def add_data(commands: Any) -> None:
+    """Add `data` and its actions."""
+    about = "check, count, convert and divide data sets"
+    examples = "  razorlite data check photos/"
+    parser = add_command(commands, "data", _run_check, about, examples)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add_check(actions)
+    _add_stats(actions)
+    _add_convert(actions)
+    _add_split(actions)
+
+
+def _add_check(actions: Any) -> None:
+    parser = add_command(
+        actions,
+        "check",
+        _run_check,
+        "look for what makes training fail or its results wrong\n"
+        "Findings are numbered. An error (the same picture in train and test, a class that train\n"
+        "lacks, a split that cannot be read) ends with exit code 1; a warning loses something,\n"
+        "such as a box that training leaves out; a note is good to know.",
+        "  razorlite data check photos/ --json",
+    )
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    _add_json(parser)
+
+
+def _add_stats(actions: Any) -> None:
+    parser = add_command(
+        actions,
+        "stats",
+        _run_stats,
+        "count images, objects, classes and sizes of each split",
+        "  razorlite data stats photos/",
+    )
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    _add_json(parser)
+
+
+def _add_convert(actions: Any) -> None:
+    parser = add_command(
+        actions,
+        "convert",
+        _run_convert,
+        "write a data set in another format",
+        "  razorlite data convert photos/ --to coco --out photos_coco",
+    )
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--to", required=True, choices=_FORMATS, help="the new format")
+    _add_output(parser)
+
+
+def _add_split(actions: Any) -> None:
+    parser = add_command(
+        actions,
+        "split",
+        _run_split,
+        "divide a data set into splits of balanced classes, and write them\n"
+        "Equal pictures stay together, and so do those that --group says.",
+        "  razorlite data split photos/ --out divided --fractions train=0.8 val=0.1 test=0.1\n"
+        "  razorlite data split photos/ --out divided --group '^(.*)_frame'",
+    )
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument(
+        "--fractions",
+        nargs="+",
+        type=_fraction,
+        default=[("train", 0.8), ("val", 0.1), ("test", 0.1)],
+        metavar="NAME=SHARE",
+        help="splits and their shares, 1 in all (train=0.8 val=0.1 test=0.1)",
+    )
+    parser.add_argument(
+        "--group",
+        default="",
+        metavar="PATTERN",
+        help="regular expression; images in whose names it finds the same stay together",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another one differs (0)")
+    parser.add_argument("--to", choices=_FORMATS, help="format; the source's by default")
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="D", help="a new or an empty folder")
+    parser.add_argument(
+        "--link", action="store_true", help="make links to the images instead of copies"
+    )
+    parser.add_argument(
+        "--masks", action="store_true", help="take masks, too; objects without one are left out"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _run_check(args: argparse.Namespace) -> None:
+    from razorlite.recipes.datasets import check_data
+
+    findings = check_data(args.source)
+    if args.json:
+        print(json.dumps({"format": 1, "findings": [one.to_dict() for one in findings]}))
+    else:
+        lines = [f"{number:3}  {finding}" for number, finding in enumerate(findings, start=1)]
+        print(*(lines or ["nothing found"]), sep="\n")
+    errors = sum(one.severity == "error" for one in findings)
+    if errors:
+        raise FoundErrors(f"{errors} of the {len(findings)} findings are errors")
+
+
+class FoundErrors(DataError):
+    """A data set has errors; they are printed."""
+
+    exit_code = 1
+
+
+def _run_stats(args: argparse.Namespace) -> None:
+    from razorlite.recipes.datasets import data_stats, show_stats
+
+    counts = data_stats(args.source)
+    if args.json:
+        splits = {split: own.to_dict() for split, own in counts.items()}
+        print(json.dumps({"format": 1, "splits": splits}))
+    else:
+        show_stats(counts)
+
+
+def _run_convert(args: argparse.Namespace) -> None:
+    from razorlite.recipes.datasets import convert_data
+
+    written = convert_data(args.source, args.out, to=args.to, link=args.link, masks=args.masks)
+    print(*written.lines(), sep="\n")
+
+
+def _run_split(args: argparse.Namespace) -> None:
+    from razorlite.recipes.datasets import split_data
+
+    written = split_data(
+        args.source,
+        args.out,
+        dict(args.fractions),
+        group=args.group,
+        seed=args.seed,
+        to=args.to,
+        link=args.link,
+        masks=args.masks,
+    )
+    print(*written.lines(), sep="\n")
+
+
+def _fraction(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        if name and "/" not in name:
+            return name, float(share)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"wants NAME=SHARE such as train=0.8, got {text!r}")
