@@ -1,4 +1,4 @@
-"""Knowledge distillation: recorders on forward hooks, losses, connectors, and the step."""
+"""Knowledge distillation: recorders on forward hooks, terms, losses, connectors, and the step."""
 
 from razorlite.distill.config import DistillerConfig, DistillPair, TeacherConfig
 from razorlite.distill.connectors import Connector, ConvConnector, LinearConnector
@@ -12,8 +12,11 @@ from razorlite.distill.losses import (
     LogitKL,
     SigmoidKL,
 )
-from razorlite.distill.recorder import Recorder, Tap
+from razorlite.distill.pairs import PairTerm
+from razorlite.distill.recorder import Recorder
+from razorlite.distill.scene import Scene, Side, Term
 from razorlite.distill.step import DistilledStep
+from razorlite.distill.taps import Recorded, Tap
 
 __all__ = [
     "PKD",
@@ -29,8 +32,13 @@ __all__ = [
     "FeatureMSE",
     "LinearConnector",
     "LogitKL",
+    "PairTerm",
+    "Recorded",
     "Recorder",
+    "Scene",
+    "Side",
     "SigmoidKL",
     "Tap",
     "TeacherConfig",
+    "Term",
 ]

@@ -1,23 +1,28 @@
 """The `distiller:` block of a configuration."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
 
 from razorlite.core.config import Factory
-from razorlite.core.ranges import Count, Filled, NonNegative, Whole, checked
+from razorlite.core.errors import ConfigError
+from razorlite.core.ranges import Count, NonNegative, Whole, checked
+from razorlite.data import Preprocess
 from razorlite.distill.connectors import Connector
 from razorlite.distill.losses import DistillLoss
+from razorlite.distill.scene import Term
 
 
 @checked
 @dataclass(frozen=True, kw_only=True)
 class DistillPair:
-    """One place of the student, one of the teacher, and how they are compared.
+    """One module of the student, one of the teacher, and how they are compared.
 
     Attributes:
         student: recorded name, as in `Tap`: "neck", "backbone[2]", "bbox_head.conv_cls:input".
         teacher: recorded name in the teacher; the student's by default.
-        loss: how two maps are compared; places that give several maps (a pyramid) sum theirs.
+        loss: how two maps are compared; modules that give several maps (a pyramid) sum theirs.
         connector: layer on the student's maps, one for all of them; none by default.
         weight: factor of this pair.
         resize: scale the student's maps to the teacher's height and width where they differ.
@@ -32,20 +37,43 @@ class DistillPair:
     resize: bool = False
     join: bool = False
 
+    @property
+    def teacher_name(self) -> str:
+        """What is recorded in the teacher."""
+        return self.student if self.teacher is None else self.teacher
+
+    def __str__(self) -> str:
+        return f"distiller pair student {self.student!r}, teacher {self.teacher_name!r}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """Where a teacher comes from.
+    """Where a teacher comes from: a configuration, or any module.
 
     Attributes:
         config: its configuration file; the `model:` block is built.
-        checkpoint: its weights.
+        model: a module in the place of a configuration; it is called with a batch of images.
+        checkpoint: its weights; a module may do without, if it loads its own.
         subnet: subnet file, where the configuration is a supernet or the teacher was pruned.
+        preprocess: what its images go through, where neither its configuration nor its checkpoint
+            says so; by default the student's.
     """
 
-    config: str
-    checkpoint: str
+    config: str | None = None
+    model: Factory[nn.Module] | None = None
+    checkpoint: str | None = None
     subnet: str | None = None
+    preprocess: Preprocess | None = None
+
+    def __post_init__(self) -> None:
+        if (self.config is None) == (self.model is None):
+            raise ConfigError("takes one of config and model: name a configuration, or a module")
+        if self.config is not None and self.checkpoint is None:
+            raise ConfigError("needs 'checkpoint', the weights of its configuration's model")
+        for name in ("subnet",) if self.model is not None else ("preprocess",):
+            if getattr(self, name) is not None:
+                other = "a configuration" if self.config is None else "a module"
+                raise ConfigError(f"goes with {other} only; leave it out", key=name)
 
 
 @checked
@@ -54,15 +82,22 @@ class DistillerConfig:
     """The `distiller:` block of a configuration.
 
     Attributes:
-        teacher: where the teacher comes from.
-        pairs: what is compared.
+        teacher: where the teacher comes from; "largest_path" of a supernet whose largest path
+            teaches its other ones, in place (`SandwichStep`).
+        pairs: modules that are compared.
+        terms: what else is learnt, by classes of one's own; see `razorlite.distill.Term`.
         start_step: training step at which distillation starts.
         stop_step: training step at which it ends; None for never.
         warmup_steps: steps over which its weight rises from 0 to full, counted from the start.
     """
 
-    teacher: TeacherConfig
-    pairs: Annotated[list[DistillPair], Filled()]
+    teacher: TeacherConfig | Literal["largest_path"]
+    pairs: list[DistillPair] = field(default_factory=list)
+    terms: list[Factory[Term]] = field(default_factory=list)
     start_step: Whole = 0
     stop_step: Count | None = None
     warmup_steps: Whole = 0
+
+    def __post_init__(self) -> None:
+        if not self.pairs and not self.terms:
+            raise ConfigError("is empty; name at least one position to compare", key="pairs")

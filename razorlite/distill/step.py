@@ -1,16 +1,17 @@
 """The training step that adds a teacher's losses to those of another step."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import CheckpointError, ConfigError
-from razorlite.core.ranges import Count, Whole
+from razorlite.core.ranges import Count, NonNegative, Whole
 from razorlite.core.registry import register
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.recorder import Recorder
+from razorlite.distill.scene import Scene, Side
 from razorlite.engine.steps import Backward, Metrics, Step, StepFunction, WrappingStep, plain_step
 from razorlite.structures import Batch, tensors_of
 
@@ -24,12 +25,20 @@ class DistilledStep(WrappingStep):
     teacher runs once per step, and not at all where distillation is off. The student is not
     wrapped: its state dict and checkpoints hold the student alone.
 
+    Without a teacher, what the first call has recorded is what all others of the step learn: around
+    a `SandwichStep` that is in-place distillation, the largest path teaching the others
+    (Universally Slimmable Networks, https://arxiv.org/abs/1903.05134, section 3.2, there with
+    `task_weight` 0).
+
     Args:
-        distiller: teacher and pairs.
+        distiller: teacher and terms.
         base_step: the step that computes the student's own losses.
         start_step: training step at which distillation starts.
         stop_step: training step at which it ends; None for never.
         warmup_steps: steps over which its weight rises linearly from 0 to full.
+        task_weight: factor of the student's own losses where it is taught; 0 learns from the
+            teacher alone.
+        total_steps: optimiser steps of the whole run, for terms that depend on it.
     """
 
     def __init__(
@@ -40,6 +49,8 @@ class DistilledStep(WrappingStep):
         start_step: Whole = 0,
         stop_step: Count | None = None,
         warmup_steps: Whole = 0,
+        task_weight: NonNegative = 1.0,
+        total_steps: Count | None = None,
     ) -> None:
         super().__init__(base_step)
         if stop_step is not None and stop_step <= start_step:
@@ -48,60 +59,55 @@ class DistilledStep(WrappingStep):
             )
         self.distiller = distiller
         self.start_step, self.stop_step = start_step, stop_step
-        self.warmup_steps = warmup_steps
+        self.warmup_steps, self.task_weight = warmup_steps, task_weight
+        self.total_steps = total_steps
         self._student: tuple[nn.Module, Recorder] | None = None
         self.begin(0)
 
     def begin(self, step: int) -> None:
         """Tell the number of the step that comes, from 0."""
         super().begin(step)
-        self.scale = self._scale_at(step)
+        self.number, self.scale = step, self._scale_at(step)
 
     def __call__(self, model: nn.Module, batch: Batch, backward: Backward) -> Metrics:
-        """Compute the losses, call `backward` as the base step does, return figures for the log.
+        """Compute the losses, call `backward` as the base step does, return metrics for the log.
 
-        The figures are the base step's and `distill_NAME` per pair, without the warm-up's factor;
-        a `loss` among them becomes the total.
+        These are the base step's and `distill_NAME` per term, without the warm-up's factor; a
+        `loss` among them becomes the total.
+
+        Raises:
+            ConfigError: the two sides do not fit, or there is no teacher and only one path.
         """
         if not self.scale:
             return self.base_step(model, batch, backward)
         recorder = self._open(model, tensors_of(batch.inputs)[0].device)
-        taught = self.distiller.teach(batch.inputs, batch.image_sizes())
-        seen: list[Tensor] = []
-
-        def add_teacher(loss: Tensor) -> None:
-            losses = torch.stack(list(self.distiller.compare(recorder, taught).values()))
-            seen.append(losses.detach())
-            recorder.clear()
-            backward(loss + self.scale * losses.sum())
-            # Activation checkpointing runs forward again inside backward, and records it.
-            recorder.clear()
-
+        lesson = _Lesson(self, model, batch, recorder, backward)
         with recorder:
-            figures = self.base_step(model, batch, add_teacher)
-        return self._with_distillation(figures, seen)
+            metrics = self.base_step(model, batch, lesson)
+        return lesson.added_to(metrics)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield what is trained beside the student: connectors, and what the base step trains."""
-        for name, parameter in self.distiller.connectors.named_parameters():
-            yield f"connectors.{name}", parameter
+        """Yield what is trained beside the student: terms, and what the base step trains."""
+        for name, parameter in self.distiller.terms.named_parameters():
+            yield f"terms.{name}", parameter
         yield from super().named_parameters()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the connectors' weights and the base step's state; never the teacher's."""
-        return {"connectors": self.distiller.connectors.state_dict(), **super().state_dict()}
+        """Return the state of the terms and of the base step, if any; never the teacher's."""
+        terms = self.distiller.terms.state_dict()
+        return {**({"terms": terms} if terms else {}), **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
 
         Raises:
-            CheckpointError: the state is of other connectors.
+            CheckpointError: the state is of other terms.
         """
         try:
-            self.distiller.connectors.load_state_dict(state["connectors"])
-        except (KeyError, RuntimeError) as error:
+            self.distiller.terms.load_state_dict(state.get("terms", {}))
+        except RuntimeError as error:
             raise CheckpointError(
-                f"the checkpoint's connectors are not those of the distiller block "
+                f"the checkpoint's terms and connectors are not those of the distiller block "
                 f"({' '.join(str(error).split())}); resume with the block it was trained with"
             ) from error
         super().load_state_dict(state)
@@ -116,13 +122,73 @@ class DistilledStep(WrappingStep):
             self._student = (model, self.distiller.to(device).recorder(model))
         return self._student[1]
 
-    def _with_distillation(self, figures: Metrics, seen: Sequence[Tensor]) -> Metrics:
-        if not seen:
-            return figures
-        means = torch.stack(list(seen)).mean(0).double().unbind()
-        named = zip(self.distiller.names, means, strict=True)
-        result: dict[str, Tensor | float] = {**figures}
-        result |= {f"distill_{name}": mean for name, mean in named}
+
+class _Lesson:
+    """The `backward` of one batch: adds what the teacher has to say.
+
+    Args:
+        step: how much of it.
+        model: the student.
+        batch: what both sides see.
+        recorder: of the student, opened before the first call.
+        backward: what the sum of losses goes to.
+    """
+
+    def __init__(
+        self,
+        step: DistilledStep,
+        model: nn.Module,
+        batch: Batch,
+        recorder: Recorder,
+        backward: Backward,
+    ) -> None:
+        self.step, self.model, self.batch = step, model, batch
+        self.recorder, self.backward = recorder, backward
+        self.teacher = step.distiller.teach(batch)
+        self.own_weight = step.task_weight if self.teacher is not None else 1.0
+        self.names: list[str] = []
+        self.seen: list[Tensor] = []
+
+    def __call__(self, loss: Tensor) -> None:
+        """Add the teacher's losses; the first path becomes the teacher where there is none."""
+        if self.teacher is None:
+            self.teacher = Side(self.model, self.recorder.kept(Tensor.detach))
+        else:
+            loss = self._taught(loss, self.teacher)
+        self.recorder.clear()
+        self.backward(loss)
+        # Activation checkpointing runs forward again inside backward, and records it.
+        self.recorder.clear()
+
+    def _taught(self, loss: Tensor, teacher: Side) -> Tensor:
+        step, student = self.step, Side(self.model, self.recorder)
+        scene = Scene(self.batch, student, teacher, step.number, step.total_steps)
+        losses = step.distiller.compare(scene)
+        added = torch.stack(list(losses.values()))
+        self.names = list(losses)
+        self.seen.append(added.detach())
+        added = step.scale * added.sum()
+        if step.task_weight == 0:
+            return added
+        return (loss if step.task_weight == 1 else step.task_weight * loss) + added
+
+    def added_to(self, metrics: Metrics) -> Metrics:
+        """Return a step's metrics with those of the terms, means over the calls.
+
+        Raises:
+            ConfigError: nothing was compared, as there was but one path.
+        """
+        if not self.seen and self.step.distiller.teacher is not None:
+            return metrics
+        if not self.seen:
+            raise ConfigError(
+                "distiller: without a teacher the first path of a step teaches the others, but "
+                "there was only one; put {type: SandwichStep} inside, or name a teacher"
+            )
+        means = torch.stack(self.seen).mean(0).double().unbind()
+        result: dict[str, Tensor | float] = {**metrics}
+        result |= {f"distill_{n}": mean for n, mean in zip(self.names, means, strict=True)}
         if "loss" in result:
-            result["loss"] = result["loss"] + self.scale * sum(means)
+            own = result["loss"] if self.own_weight == 1 else self.own_weight * result["loss"]
+            result["loss"] = own + self.step.scale * sum(means)
         return result

@@ -1,8 +1,10 @@
 """From a configuration to a model: plain, a supernet, an exported or a slimmed subnet."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -170,6 +172,13 @@ def load_trained(built: Built, path: str | Path, experiment: Experiment) -> Mode
 def is_supernet_checkpoint(path: str | Path) -> bool:
     """Return whether a checkpoint holds choices."""
     return any(".choices." in name for name in tensor_names(read_checkpoint(path)))
+
+
+def untrained(value: Any) -> Any:
+    """Return a block without pretrained weights, where others come or none are needed."""
+    if isinstance(value, Mapping):
+        return {key: untrained(part) for key, part in value.items() if key != "pretrained"}
+    return [untrained(part) for part in value] if isinstance(value, list) else value
 
 
 def _read_subnet(subnet: str | Path | Subnet, space: SearchSpace | None) -> Subnet:

@@ -12,7 +12,7 @@ from torch.nn.modules import module as torch_modules
 from razorlite.core.errors import ConfigError, RazorliteError
 from razorlite.core.tensor_files import first_line
 from razorlite.cost.count import evaluating
-from razorlite.distill.recorder import flat_tensors
+from razorlite.distill.taps import flat_tensors
 from razorlite.recipes.building import Built
 from razorlite.structures import Inputs, example_inputs, images_of
 

@@ -7,14 +7,22 @@ import torch
 from torch import nn
 
 from razorlite.core import config as core_config
-from razorlite.core.config import Config
+from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
-from razorlite.distill import DistilledStep, Distiller, DistillerConfig
+from razorlite.distill import (
+    DistilledStep,
+    Distiller,
+    DistillerConfig,
+    PairTerm,
+    Scene,
+    Side,
+    TeacherConfig,
+)
 from razorlite.engine.steps import Step
-from razorlite.recipes.building import Built, build
+from razorlite.recipes.building import Built, build, untrained
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.recipes.steps import build_step, chain
-from razorlite.structures import example_inputs
+from razorlite.structures import Batch, example_inputs
 
 
 def plain_build(config: Config, overrides: dict[str, Any]) -> Callable[[], Built]:
@@ -52,6 +60,8 @@ def dry_step(experiment: Experiment, built: Built) -> Step:
 def compare_once(step: Step, student: nn.Module, shape: tuple[int, int]) -> None:
     """Let the distillers of a step compare a student with its teacher.
 
+    Terms of one's own are left out, as they may need targets; but what they record must be there.
+
     Args:
         step: what `dry_step` returned.
         student: the model; is in evaluation mode afterwards.
@@ -60,22 +70,36 @@ def compare_once(step: Step, student: nn.Module, shape: tuple[int, int]) -> None
     Raises:
         ConfigError: the two sides do not fit.
     """
-    inputs = example_inputs(student, shape, count=2, device="meta")
+    batch = Batch(example_inputs(student, shape, count=2, device="meta"))
     for distiller in [part.distiller for part in chain(step) if isinstance(part, DistilledStep)]:
-        taught = distiller.teach(inputs)
+        teacher = distiller.teach(batch)
         with distiller.recorder(student) as recorder:
             student.eval()
-            student(inputs)
-            distiller.compare(recorder, taught)
+            student(batch.inputs)
+            own = Side(student, recorder)
+            scene = Scene(batch, own, teacher or own)
+            for term in distiller.terms:
+                if isinstance(term, PairTerm):
+                    term(scene)
 
 
 def _distiller(settings: DistillerConfig | None) -> Distiller:
     assert settings is not None
-    theirs, _ = read(settings.teacher.config)
-    path = settings.teacher.subnet
+    teacher = None
+    if isinstance(settings.teacher, TeacherConfig):
+        teacher = _teacher(settings.teacher)
+    return Distiller(teacher=teacher, pairs=settings.pairs, terms=settings.terms)
+
+
+def _teacher(settings: TeacherConfig) -> nn.Module:
+    if settings.model is not None:
+        return Factory(settings.model.type, untrained(settings.model.kwargs))()
+    assert settings.config is not None
+    theirs, _ = read(settings.config)
+    path = settings.subnet
     built = plain_build(theirs, {} if path is None else {"subnet": path})()
     if built.is_supernet:
         raise ConfigError(
             "is a supernet; name a path of it by `subnet`", key="distiller.teacher.config"
         )
-    return Distiller(teacher=built.model, pairs=settings.pairs)
+    return built.model

@@ -16,7 +16,7 @@ from razorlite.data import Preprocess, Transform
 from razorlite.deploy import FileModel, Predictor, read_meta
 from razorlite.deploy.runtimes import META_NAME, SUFFIXES
 from razorlite.engine.launch import DeviceChoice, choose_device
-from razorlite.recipes.building import build, load_trained
+from razorlite.recipes.building import build, load_trained, untrained
 from razorlite.recipes.card import ModelCard, read_card
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.space import Subnet
@@ -141,7 +141,7 @@ def _config_of(card: ModelCard, path: Path) -> Config:
             f"{path} needs {', '.join(map(str, own))}, and a file may not run code; if you trust "
             f"it, name its configuration as well: CONFIG {path}"
         )
-    return core_config.load({name: _untrained(tree[name]) for name in _USED if name in tree})
+    return core_config.load({name: untrained(tree[name]) for name in _USED if name in tree})
 
 
 def _dotted_types(value: Any) -> list[str]:
@@ -152,13 +152,6 @@ def _dotted_types(value: Any) -> list[str]:
     return (
         [kind for part in value for kind in _dotted_types(part)] if isinstance(value, list) else []
     )
-
-
-def _untrained(value: Any) -> Any:
-    """Return a block without weights to start from: the checkpoint has them all."""
-    if isinstance(value, Mapping):
-        return {key: _untrained(part) for key, part in value.items() if key != "pretrained"}
-    return [_untrained(part) for part in value] if isinstance(value, list) else value
 
 
 def _transforms(experiment: Experiment) -> list[Transform]:

@@ -55,6 +55,8 @@ def build_step(
         last = number == len(blocks) - 1
         step = _around(step, block, given, last, f"step.{number}" if len(blocks) > 1 else "step")
     _check_paths(list(chain(step)), built.is_supernet)
+    if experiment.distiller is not None and experiment.distiller.teacher == "largest_path":
+        _check_in_place(list(chain(step)))
     return step
 
 
@@ -162,3 +164,19 @@ def _check_paths(steps: Sequence[Step], is_supernet: bool) -> None:
         )
     if len(choosing) > 1:
         raise ConfigError(f"{' and '.join(choosing)} both choose paths; keep one", key="step")
+
+
+def _check_in_place(steps: Sequence[Step]) -> None:
+    """Refuse a largest path that has no others to teach.
+
+    Raises:
+        ConfigError: no step inside the distilled one trains several paths.
+    """
+    kinds = [type(step) for step in steps]
+    inside = kinds[kinds.index(DistilledStep) + 1 :] if DistilledStep in kinds else kinds
+    if not any(issubclass(k, PathStep) and not issubclass(k, SinglePathStep) for k in inside):
+        raise ConfigError(
+            "the largest path teaches the others of a step: list {type: DistilledStep} and, "
+            "inside it, {type: SandwichStep} in `step`, or name another teacher",
+            key="distiller.teacher",
+        )

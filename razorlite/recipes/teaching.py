@@ -1,6 +1,7 @@
 """The teacher of a distillation: its weights, its preprocessing, its classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,12 +10,26 @@ from torch import nn
 from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess, Renormalise
 from razorlite.data.relabelling import name_list
-from razorlite.distill import Distiller, DistillerConfig, DistillPair
-from razorlite.distill.recorder import Tap
+from razorlite.distill import Distiller, DistillPair, Tap, TeacherConfig
 from razorlite.models.heads.class_head import class_counts
-from razorlite.recipes.building import Built, build, load_trained, place
-from razorlite.recipes.card import ModelCard
+from razorlite.recipes.building import Built, build, load_into, load_trained, place
+from razorlite.recipes.card import ModelCard, read_card
 from razorlite.recipes.experiment import Experiment, read
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A built teacher, and what is known of it.
+
+    Attributes:
+        model: with its weights.
+        classes: names of its labels; None where they are not known.
+        preprocess: what its images go through; None where that is not known.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...] | None
+    preprocess: Preprocess | None
 
 
 def build_distiller(
@@ -22,8 +37,9 @@ def build_distiller(
 ) -> Distiller:
     """Return the teacher that an experiment names, with its weights, and what is compared.
 
-    The teacher sees images as it was trained on them: its configuration, or its checkpoint, says
-    how. Class maps are compared only where both sides have the same classes in the same order.
+    The teacher sees images as it was trained on them: its configuration, its checkpoint or
+    `distiller.teacher.preprocess` says how. Class maps are compared only where both sides have the
+    same classes in the same order, as far as that is known.
 
     Args:
         experiment: the student's configuration, with a `distiller` block.
@@ -38,32 +54,49 @@ def build_distiller(
     """
     settings = experiment.distiller
     assert settings is not None
-    _, theirs = read(settings.teacher.config)
+    parts: dict[str, Any] = {"pairs": settings.pairs, "terms": settings.terms}
+    parts["seed"] = experiment.seed
+    if not isinstance(settings.teacher, TeacherConfig):
+        return Distiller(teacher=None, **parts).to(device)
+    teacher = _teacher(settings.teacher)
+    if teacher.classes is not None and teacher.classes != tuple(classes):
+        _refuse_class_maps(settings.pairs, student, teacher.model, classes, teacher.classes)
+    own = experiment.data.preprocess if experiment.data else None
+    prepare = _view(own, teacher.preprocess, device)
+    return Distiller(teacher=place(teacher.model, device), prepare=prepare, **parts).to(device)
+
+
+def _teacher(settings: TeacherConfig) -> Teacher:
+    if settings.config is None:
+        return _module(settings)
+    _, theirs = read(settings.config)
     built = _built(settings, theirs)
+    assert settings.checkpoint is not None
     try:
-        card = load_trained(built, settings.teacher.checkpoint, theirs)
+        card = load_trained(built, settings.checkpoint, theirs)
         names = _names(card, theirs)
     except ConfigError as error:
-        raise ConfigError(f"distiller.teacher.config {settings.teacher.config}: {error}") from error
-    if names is not None and names != tuple(classes):
-        _refuse_class_maps(settings.pairs, student, built.model, classes, names)
-    own = experiment.data.preprocess if experiment.data else None
+        raise ConfigError(f"distiller.teacher.config {settings.config}: {error}") from error
     other = theirs.data.preprocess if theirs.data else card.preprocess
-    distiller = Distiller(
-        teacher=place(built.model, device),
-        pairs=settings.pairs,
-        seed=experiment.seed,
-        prepare=_view(own, other, device),
-    )
-    return distiller.to(device)
+    return Teacher(built.model, names, other)
 
 
-def _built(settings: DistillerConfig, theirs: Experiment) -> Built:
-    built = build(theirs, settings.teacher.subnet)
+def _module(settings: TeacherConfig) -> Teacher:
+    """Return a teacher that is a module of any kind."""
+    assert settings.model is not None
+    built, card = Built(settings.model()), ModelCard()
+    if settings.checkpoint is not None:
+        card = read_card(settings.checkpoint)
+        load_into(built, settings.checkpoint, advice="name weights of distiller.teacher.model")
+    return Teacher(built.model, card.classes, settings.preprocess or card.preprocess)
+
+
+def _built(settings: TeacherConfig, theirs: Experiment) -> Built:
+    built = build(theirs, settings.subnet)
     if built.is_supernet:
         raise ConfigError(
-            f"distiller.teacher.config {settings.teacher.config} is a supernet; name a path of it "
-            f"by distiller.teacher.subnet"
+            f"distiller.teacher.config {settings.config} is a supernet; name a path of it by "
+            f"distiller.teacher.subnet"
         )
     return built
 

@@ -30,9 +30,9 @@ def test_a_block_becomes_pairs(tmp_path):
     assert config.teacher.checkpoint == "teacher/best.pt"
     assert (config.start_step, config.stop_step, config.warmup_steps) == (0, None, 100)
     distiller = Distiller(teacher=Toy(width=8), pairs=config.pairs)
-    assert [type(loss) for loss in distiller.losses] == [PKD, SigmoidKL]
-    assert isinstance(distiller.connectors[0], ConvConnector)
-    assert distiller.losses[0].weight == 2
+    assert [type(term.loss) for term in distiller.terms] == [PKD, SigmoidKL]
+    assert isinstance(distiller.terms[0].connector, ConvConnector)
+    assert distiller.terms[0].loss.weight == 2
     assert config.pairs[1].join
 
 

@@ -17,16 +17,20 @@ from razorlite.distill import (
     FeatureMSE,
     LinearConnector,
     LogitKL,
+    Scene,
+    Side,
     SigmoidKL,
 )
+from razorlite.structures import Batch
 from tests.distill.toys import Toy
 
 
 def losses(distiller, student, images):
-    taught = distiller.teach(images)
+    batch = Batch(images, None)
+    teacher = distiller.teach(batch)
     with distiller.recorder(student) as recorder:
         student(images)
-        return distiller.compare(recorder, taught)
+        return distiller.compare(Scene(batch, Side(student, recorder), teacher))
 
 
 @pytest.fixture
@@ -101,7 +105,9 @@ def test_connectors_start_alike_on_every_process_and_spare_the_random_state():
             return ConvConnector(student_channels=3, teacher_channels=6)
 
         pair = DistillPair(student="neck", loss=FeatureMSE, connector=connector)
-        return Distiller(teacher=Toy(), pairs=[pair, pair]).connectors
+        return nn.ModuleList(
+            term.connector for term in Distiller(teacher=Toy(), pairs=[pair, pair]).terms
+        )
 
     torch.manual_seed(1)
     first = build()
@@ -201,8 +207,8 @@ def test_an_instance_or_a_factory_may_be_given():
     loss, connector = FeatureMSE(), nn.Identity()
     pair = DistillPair(student="neck", loss=loss, connector=connector)
     distiller = Distiller(teacher=Toy(), pairs=[pair])
-    assert distiller.losses[0] is loss
-    assert distiller.connectors[0] is connector
+    assert distiller.terms[0].loss is loss
+    assert distiller.terms[0].connector is connector
 
 
 def test_pairs_on_one_place_keep_apart_names():

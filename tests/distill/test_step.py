@@ -196,8 +196,8 @@ def test_it_passes_on_what_the_base_step_needs(batch):
     step = DistilledStep(distiller=distiller, base_step=Counting())
     step.begin(5)
     state = copy.deepcopy(step.state_dict())
-    assert set(state["connectors"]) == {"0.conv.weight", "0.conv.bias"}
-    names = ["connectors.0.conv.weight", "connectors.0.conv.bias", "base.scale"]
+    assert set(state["terms"]) == {"0.connector.conv.weight", "0.connector.conv.bias"}
+    names = ["terms.0.connector.conv.weight", "terms.0.connector.conv.bias", "base.scale"]
     trained = dict(step.named_parameters())
     assert list(trained) == names
     own = [*connector.parameters(), Counting.scale]

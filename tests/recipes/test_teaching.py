@@ -7,7 +7,7 @@ from torch import nn
 from razorlite import recipes
 from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess, Resize, ShapesDataset, build_loader
-from razorlite.distill import DistillPair
+from razorlite.distill import Scene, Side
 from razorlite.distill.losses import PKD
 from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.checkpoint_io import save_checkpoint
@@ -59,7 +59,7 @@ def test_the_teacher_sees_its_own_images(teacher):
     seen = []
     distiller.teacher.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     [batch], [theirs] = loader(Preprocess()), loader(CAFFE)
-    distiller.teach(batch.images, batch.image_sizes())
+    distiller.teach(batch)
     assert torch.equal(seen[0], theirs.images)
 
 
@@ -126,12 +126,11 @@ def test_figures_are_those_of_the_teachers_own_images(teacher):
     with torch.no_grad():
         with distiller.recorder(own) as recorder:
             own(batch.images)
-            taught = distiller.teach(batch.images, batch.image_sizes())
-            figure = distiller.compare(recorder, taught)["neck"]
+            scene = Scene(batch, Side(own, recorder), distiller.teach(batch))
+            figure = distiller.compare(scene)["neck"]
         maps = zip(_neck(own, batch.images), _neck(distiller.teacher, theirs.images), strict=True)
         wanted = sum(PKD()(one, other) for one, other in maps)
     torch.testing.assert_close(figure, wanted)
-    assert isinstance(distiller.pairs[0], DistillPair)
 
 
 def _neck(model: nn.Module, images: torch.Tensor):
