@@ -23,7 +23,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """Folder of real images and published figures, named by RAZORLITE_TEST_DATA."""
+    """Folder of real images and published results, named by RAZORLITE_TEST_DATA."""
     beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("RAZORLITE_TEST_DATA", beside))
     if not folder.is_dir():

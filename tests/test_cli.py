@@ -212,20 +212,20 @@ class TestErrors:
         assert self.failing(recipes, DataError("its own")) == 2
         assert capsys.readouterr().err == "error: x.yaml:1: wrong\nerror: its own\n"
 
-    @pytest.mark.parametrize(("rank", "told"), [("0", "error: x\n"), ("1", "")])
+    @pytest.mark.parametrize(("rank", "message"), [("0", "error: x\n"), ("1", "")])
     def test_of_another_launcher_the_first_process_speaks(
-        self, recipes, capsys, monkeypatch, rank, told
+        self, recipes, capsys, monkeypatch, rank, message
     ):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
         monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
         assert self.failing(recipes, ConfigError("x")) == 2
-        assert capsys.readouterr().err == told
+        assert capsys.readouterr().err == message
 
     def test_interrupt(self, recipes, capsys):
         assert self.failing(recipes, KeyboardInterrupt()) == 130
-        told = "interrupted; to go on, run the same command again with --resume\n"
-        assert capsys.readouterr().err == told
+        message = "interrupted; to go on, run the same command again with --resume\n"
+        assert capsys.readouterr().err == message
 
     def test_bug_is_not_hidden(self, recipes):
         with pytest.raises(ZeroDivisionError):

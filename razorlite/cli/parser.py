@@ -76,7 +76,7 @@ def _add_test(commands: Any) -> None:
     )
     _add_config_and_checkpoint(parser)
     _add_subnet(parser)
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object")
     _add_set(parser)
 
 
@@ -121,7 +121,7 @@ def _add_cost(commands: Any) -> None:
         run_cost,
         "count a model's MACs and parameters\n"
         "MACs are multiply-adds of convolutions and matrix products for one image, counted\n"
-        "exactly; thop's figure is shown beside them.",
+        "exactly; thop's count is shown beside them.",
         "  razorlite cost CONFIG --shape 240 320 --subnet runs/search/subnet.yaml",
     )
     parser.add_argument("config", metavar="CONFIG", help=_CONFIG)

@@ -23,14 +23,14 @@ def run_train(args: argparse.Namespace) -> None:
 def run_test(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    figures = recipes.test(
+    metrics = recipes.test(
         args.config,
         args.checkpoint,
         subnet=args.subnet,
         overrides=args.overrides,
         as_json=args.json,
     )
-    _print_json(figures, args)
+    _print_json(metrics, args)
 
 
 def run_search(args: argparse.Namespace) -> None:
@@ -110,7 +110,7 @@ def run_export(args: argparse.Namespace) -> None:
 def _model_words(args: argparse.Namespace) -> list[str]:
     """Return MODEL, or CONFIG and CHECKPOINT."""
     if len(args.model) > 2:
-        raise RazorliteError(f"wanted MODEL, or CONFIG CHECKPOINT; got {' '.join(args.model)}")
+        raise RazorliteError(f"expected MODEL, or CONFIG CHECKPOINT; got {' '.join(args.model)}")
     return list(args.model)
 
 
@@ -154,7 +154,7 @@ def run_config_check(args: argparse.Namespace) -> None:
     print("OK")
 
 
-def _print_json(figures: Any, args: argparse.Namespace) -> None:
-    """Print figures once, however many processes torchrun has started."""
+def _print_json(metrics: Any, args: argparse.Namespace) -> None:
+    """Print metrics once, however many processes torchrun has started."""
     if args.json and os.environ.get("RANK", "0") == "0":
-        print(json.dumps(figures))
+        print(json.dumps(metrics))

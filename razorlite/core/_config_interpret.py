@@ -163,8 +163,8 @@ class Reading:
         self.faults.append(f"{place}: {message}")
         return nothing
 
-    def _wrong(self, place: Place, wanted: str, value: Any, hint: str = "") -> Thunk:
-        return self._note(place, f"wants {wanted}, got {show(value)}{hint}")
+    def _wrong(self, place: Place, expected: str, value: Any, hint: str = "") -> Thunk:
+        return self._note(place, f"wants {expected}, got {show(value)}{hint}")
 
     def _union(self, value: Any, options: tuple[Any, ...], place: Place) -> Thunk:
         trials = []
@@ -186,20 +186,20 @@ class Reading:
             return lambda: value
         return self._wrong(place, describe(Literal[args]), value, suggestion(str(value), args))
 
-    def _scalar(self, value: Any, wanted: type, place: Place) -> Thunk:
-        if issubclass(wanted, PurePath) and isinstance(value, str | PurePath):
+    def _scalar(self, value: Any, expected: type, place: Place) -> Thunk:
+        if issubclass(expected, PurePath) and isinstance(value, str | PurePath):
             return lambda: Path(value)
-        if wanted is float and type(value) in (int, float):
+        if expected is float and type(value) in (int, float):
             number = float(value)
             return (
                 (lambda: number)
                 if math.isfinite(number)
                 else self._wrong(place, "a finite number", value)
             )
-        if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        if isinstance(value, expected) and not (expected is int and isinstance(value, bool)):
             return lambda: value
-        hint = "; put it in quotes" if wanted is str and isinstance(value, int | float) else ""
-        return self._wrong(place, describe(wanted), value, hint)
+        hint = "; put it in quotes" if expected is str and isinstance(value, int | float) else ""
+        return self._wrong(place, describe(expected), value, hint)
 
     def _list(self, value: Any, annotation: Any, place: Place) -> Thunk:
         if not isinstance(value, list | tuple):
@@ -257,13 +257,13 @@ class Reading:
         name = target if kwargs.keys() == value.keys() else value["type"]
         return self._deferred(name, target, kwargs, place, made)
 
-    def _block(self, value: Any, wanted: type, place: Place) -> Thunk:
+    def _block(self, value: Any, expected: type, place: Place) -> Thunk:
         """A dataclass by its fields, or any class by its registered name."""
         if not isinstance(value, dict):
-            if is_instance(value, wanted):
+            if is_instance(value, expected):
                 return lambda: value
-            return self._wrong(place, f"a block ({wanted.__name__})", value)
-        target, kwargs = self._target(value, (wanted,), place)
+            return self._wrong(place, f"a block ({expected.__name__})", value)
+        target, kwargs = self._target(value, (expected,), place)
         return nothing if target is None else self._call_of(target, kwargs, place)
 
     def _call_of(self, target: Callable[..., Any], kwargs: dict[str, Any], place: Place) -> Thunk:
@@ -277,27 +277,27 @@ class Reading:
         return lambda: made(name, kwargs, place=place)
 
     def _target(
-        self, block: dict[str, Any], wanted: tuple[type, ...], place: Place
+        self, block: dict[str, Any], expected: tuple[type, ...], place: Place
     ) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
         """Return what a block calls, None if that is wrong, and the arguments.
 
-        `type` may be left out where a dataclass or one registered class is wanted.
+        `type` may be left out where a dataclass or one registered class is expected.
         """
-        default = wanted[0] if len(wanted) == 1 else None
+        default = expected[0] if len(expected) == 1 else None
         if default is not None and is_default(default, block):
             return default, block
         kwargs = {key: value for key, value in block.items() if key != "type"}
         name = block.get("type")
         if isinstance(name, str):
-            return self._lookup(name, wanted, place / "type"), kwargs
+            return self._lookup(name, expected, place / "type"), kwargs
         if name is None:
-            self._note(place, f"needs 'type'{offer(wanted)}")
+            self._note(place, f"needs 'type'{offer(expected)}")
         else:
             self._wrong(place / "type", "a registered name", name)
         return None, kwargs
 
     def _lookup(
-        self, name: str, wanted: tuple[type, ...], place: Place
+        self, name: str, expected: tuple[type, ...], place: Place
     ) -> Callable[..., Any] | None:
         if self._is_foreign(name, place):
             return None
@@ -305,18 +305,18 @@ class Reading:
             target = lookup(name)
         except ConfigError as error:
             text = str(error)
-            hint = offer(wanted) if " (all: " in text and "did you mean" not in text else ""
+            hint = offer(expected) if " (all: " in text and "did you mean" not in text else ""
             self._note(place, text.replace(" (all: ", f"{hint} (all: ") if hint else text)
             return None
-        if is_path(name) and not surely_fits(target, wanted):
+        if is_path(name) and not surely_fits(target, expected):
             self._note(
                 place,
-                f"{name!r} is not surely a {_kinds(wanted)}: a dotted path is that of such a "
+                f"{name!r} is not surely a {_kinds(expected)}: a dotted path is that of such a "
                 f"class, or of a function whose return annotation says so; else register it",
             )
             return None
-        if not fits(target, wanted):
-            self._note(place, f"wants a {_kinds(wanted)}, but {name!r} is none{offer(wanted)}")
+        if not fits(target, expected):
+            self._note(place, f"wants a {_kinds(expected)}, but {name!r} is none{offer(expected)}")
             return None
         return target
 
@@ -350,8 +350,8 @@ def interpret(config: Config, schema: type[T]) -> T:
     return built  # type: ignore[no-any-return]
 
 
-def _kinds(wanted: tuple[type, ...]) -> str:
-    return " or ".join(kind.__name__ for kind in wanted) or "known kind of thing"
+def _kinds(expected: tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in expected) or "known kind of thing"
 
 
 def _copy(value: Any) -> Any:

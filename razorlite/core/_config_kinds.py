@@ -32,51 +32,51 @@ def has_call(target: Any) -> bool:
     return isinstance(target, type) and any("__call__" in vars(c) for c in target.__mro__)
 
 
-def is_instance(value: Any, wanted: type) -> bool:
+def is_instance(value: Any, expected: type) -> bool:
     try:
-        return isinstance(value, wanted)
+        return isinstance(value, expected)
     except TypeError:  # a Protocol that cannot be checked
         return not isinstance(value, (*SCALARS, list))
 
 
-def is_default(wanted: type, block: Mapping[str, Any]) -> bool:
-    """Return whether a block stands for `wanted` itself without naming it."""
-    if not dataclasses.is_dataclass(wanted) and not _is_registered(wanted):
+def is_default(expected: type, block: Mapping[str, Any]) -> bool:
+    """Return whether a block stands for `expected` itself without naming it."""
+    if not dataclasses.is_dataclass(expected) and not _is_registered(expected):
         return False
-    return (
-        "type" not in block or "type" in signature_of(wanted).annotations or not fitting((wanted,))
-    )
+    if "type" not in block or "type" in signature_of(expected).annotations:
+        return True
+    return not fitting((expected,))
 
 
-def _is_registered(wanted: type) -> bool:
-    return any(lookup(name) is wanted for name in names())
+def _is_registered(expected: type) -> bool:
+    return any(lookup(name) is expected for name in names())
 
 
-def fits(target: Callable[..., Any], wanted: tuple[type, ...]) -> bool:
-    """Return whether calling `target` gives one of the wanted classes, as far as it tells."""
+def fits(target: Callable[..., Any], expected: tuple[type, ...]) -> bool:
+    """Return whether calling `target` gives one of the expected classes, as far as it tells."""
     made = target if isinstance(target, type) else type_hints(target).get("return")
-    if not wanted or not isinstance(made, type):
+    if not expected or not isinstance(made, type):
         return True
     try:
-        return issubclass(made, wanted)
+        return issubclass(made, expected)
     except TypeError:  # a Protocol that cannot be checked
         return True
 
 
-def surely_fits(target: Callable[..., Any], wanted: tuple[type, ...]) -> bool:
-    """Return whether calling `target` gives one of the wanted classes, and it says so."""
+def surely_fits(target: Callable[..., Any], expected: tuple[type, ...]) -> bool:
+    """Return whether calling `target` gives one of the expected classes, and it says so."""
     made = target if isinstance(target, type) else type_hints(target).get("return")
-    return isinstance(made, type) and bool(wanted) and fits(target, wanted)
+    return isinstance(made, type) and bool(expected) and fits(target, expected)
 
 
-def fitting(wanted: tuple[type, ...]) -> list[str]:
+def fitting(expected: tuple[type, ...]) -> list[str]:
     return [
-        name for name in names() if isinstance(lookup(name), type) and fits(lookup(name), wanted)
+        name for name in names() if isinstance(lookup(name), type) and fits(lookup(name), expected)
     ]
 
 
-def offer(wanted: tuple[type, ...]) -> str:
-    known = fitting(wanted) if wanted else []
+def offer(expected: tuple[type, ...]) -> str:
+    known = fitting(expected) if expected else []
     return f"; known: {_some(known)}" if known else ""
 
 

@@ -1,6 +1,6 @@
 """What a file of tensors says of the size of its parts, held against what is there.
 
-PyTorch takes these sizes on trust: a storage that is said to be larger than its bytes is read past
+PyTorch takes these sizes on trust: a storage declared larger than its bytes is read past
 its end, and a packed entry of a few bytes may unfold to terabytes. So the pickle in the file is
 gone through first, with stand-ins for all that it names: nothing of it is called.
 """
@@ -50,7 +50,7 @@ def check_archive(path: Path) -> None:
 
 def _read_all(archive: zipfile.ZipFile) -> None:
     for entry in archive.infolist():
-        if not entry.CRC:  # PyTorch was told to compute none
+        if not entry.CRC:  # PyTorch computed none on request
             del entry.CRC
         with archive.open(entry) as part:
             while part.read(_CHUNK):
@@ -84,7 +84,7 @@ def _check_sizes(declared: Iterable[tuple[str, str, int]], sizes: dict[str, int]
             raise ValueError(f"storage {key!r} of {count} values {name} is not there")
         if count * _SIZES[name] > sizes[key]:
             raise ValueError(
-                f"storage {key!r} is said to hold {count} values, but has {sizes[key]} bytes"
+                f"storage {key!r} is declared to hold {count} values, but has {sizes[key]} bytes"
             )
 
 

@@ -94,8 +94,8 @@ def _chunks(url: str) -> Iterator[bytes]:
             while chunk := answer.read(_CHUNK):
                 size += len(chunk)
                 yield chunk
-            wanted = answer.headers.get("Content-Length")
+            expected = answer.headers.get("Content-Length")
     except (OSError, http.client.HTTPException) as error:
         raise ValueError(first_line(error)) from error
-    if wanted is not None and size < int(wanted):
-        raise ValueError(f"the connection ended after {size} of {wanted} bytes")
+    if expected is not None and size < int(expected):
+        raise ValueError(f"the connection ended after {size} of {expected} bytes")

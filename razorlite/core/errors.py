@@ -1,4 +1,4 @@
-"""Errors a user can cause. Each message names the thing, what was wanted, what came, what to do."""
+"""Errors a user can cause. A message names the thing, what was expected, what came, what to do."""
 
 
 class RazorliteError(Exception):
@@ -9,7 +9,7 @@ class ConfigError(RazorliteError):
     """A configuration file, an override or an argument of a building block is wrong.
 
     Args:
-        message: what is wrong, what was wanted, what came and what to do.
+        message: what is wrong, what was expected, what came and what to do.
         key: dotted path, within the block that complains, of what the message speaks of; where the
             block stands in a file, the message gets that place in front.
     """
@@ -40,7 +40,7 @@ class TrainingError(RazorliteError):
 
 
 class EvaluationError(RazorliteError):
-    """Predictions cannot be judged, for instance because they are NaN."""
+    """Predictions cannot be evaluated, for instance because they are NaN."""
 
 
 class RunFolderError(RazorliteError):

@@ -17,7 +17,7 @@ class Journal:
     """A file of JSON objects, one a line, written one at a time.
 
     A line counts once its newline is on the disk. A last line without one is what a killed process
-    left: reading drops it and the next append writes over it. Figures that are not finite are
+    left: reading drops it and the next append writes over it. Metrics that are not finite are
     written as Python's json writes them (NaN, Infinity).
 
     Args:

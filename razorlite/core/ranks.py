@@ -15,13 +15,13 @@ def several() -> bool:
 def speaks_first(message: str) -> bool:
     """Return whether this process is the first on its machine to end with a message.
 
-    The same fault stops all processes, each for itself; a fault of one of them is told by that one.
+    The same fault stops all processes, each for itself; of one alone, that one reports it.
     """
     if not several():
         return True
     if _FILE not in os.environ:
         return os.environ.get("RANK", "0") == "0"
-    mark = f"told-{sha256(message.encode()).hexdigest()[:16]}"
+    mark = f"reported-{sha256(message.encode()).hexdigest()[:16]}"
     try:
         with open(Path(os.environ[_FILE]).parents[1] / mark, "x"):
             return True

@@ -68,8 +68,8 @@ def yaml_names(folder: Path) -> list[str]:
 
 def _means(path: Path, config: Path) -> bool:
     relative = config.relative_to(folder()).with_suffix("")
-    wanted = path.with_suffix("") if path.suffix in {".yaml", ".yml"} else path
-    return wanted.parts in (relative.parts, ("configs", *relative.parts), relative.parts[-1:])
+    expected = path.with_suffix("") if path.suffix in {".yaml", ".yml"} else path
+    return expected.parts in (relative.parts, ("configs", *relative.parts), relative.parts[-1:])
 
 
 def _hint(path: Path) -> str:

@@ -81,7 +81,7 @@ class SafeStream:
 def safe_streams() -> Iterator[None]:
     """Make `sys.stdout` and `sys.stderr` safe within the block.
 
-    A full disk behind standard output is told once, at the end, on standard error.
+    A full disk behind standard output is reported once, at the end, on standard error.
     """
     before = sys.stdout, sys.stderr
     out, err = SafeStream(sys.stdout), SafeStream(sys.stderr)

@@ -117,27 +117,27 @@ class Constraint:
             limits.append(limit)
         return cls(tuple(limits))
 
-    def allows(self, figures: Mapping[str, np.ndarray]) -> np.ndarray:
+    def allows(self, costs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return which of N points are allowed, (N,) bool, given name to (N,) costs.
 
         Raises:
-            ConfigError: a limited kind of cost is not among the figures.
+            ConfigError: a limited kind of cost is not among the costs.
         """
-        allowed = np.ones(_length(figures), dtype=bool)
+        allowed = np.ones(_length(costs), dtype=bool)
         for limit in self.limits:
-            value = _costs(figures, limit.name)
+            value = _costs(costs, limit.name)
             allowed &= (value >= limit.low) & (value <= limit.high)
         return allowed
 
-    def excess(self, figures: Mapping[str, np.ndarray]) -> np.ndarray:
+    def excess(self, costs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return how far points are from being allowed, as a share of the limits; 0 if allowed.
 
         Raises:
-            ConfigError: a limited kind of cost is not among the figures.
+            ConfigError: a limited kind of cost is not among the costs.
         """
-        total = np.zeros(_length(figures))
+        total = np.zeros(_length(costs))
         for limit in self.limits:
-            value = _costs(figures, limit.name)
+            value = _costs(costs, limit.name)
             scale = limit.high if limit.high < math.inf else limit.low
             over = np.maximum(value - limit.high, 0) + np.maximum(limit.low - value, 0)
             total += over / (scale if scale > 0 else 1.0)
@@ -151,18 +151,18 @@ class Constraint:
         return " and ".join(map(str, self.limits)) or "no limits"
 
 
-def _length(figures: Mapping[str, np.ndarray]) -> int:
-    return len(next(iter(figures.values()), ()))
+def _length(costs: Mapping[str, np.ndarray]) -> int:
+    return len(next(iter(costs.values()), ()))
 
 
-def _costs(figures: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    if name not in figures:
-        known = ", ".join(figures) or "none"
+def _costs(costs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in costs:
+        known = ", ".join(costs) or "none"
         raise ConfigError(
             f"a constraint limits {name!r}, and the costs given are {known}; use a cost table that "
             f"has it, or drop the constraint"
         )
-    return figures[name]
+    return costs[name]
 
 
 def _check_reachable(

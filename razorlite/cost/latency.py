@@ -54,7 +54,7 @@ def measure_latency(
         device: where to run.
 
     Returns:
-        Name to its figures.
+        Name to its costs.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     for number in range(-warmup, rounds):

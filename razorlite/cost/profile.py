@@ -30,7 +30,7 @@ class ThopProfile:
 def thop_profile(
     model: nn.Module, shape: tuple[int, int] = (224, 224), exact: Cost | None = None
 ) -> ThopProfile:
-    """Return thop's figures for one sample.
+    """Return thop's counts for one sample.
 
     For comparison only; budgets use `count`. Works on a copy, as thop leaves buffers behind.
 

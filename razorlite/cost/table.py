@@ -54,7 +54,7 @@ class PointCost(dict[str, Any]):
 
 
 @dataclass(frozen=True)
-class Figure:
+class Additive:
     """One kind of cost: a fixed part, and a share of each choice.
 
     Attributes:
@@ -94,8 +94,8 @@ class CostTable:
         self.space = space
         self.names = tuple(fixed)
         for name in {*fixed, *shares}:
-            _check_figure(name, fixed.get(name), shares.get(name), space)
-        self._figures = {name: Figure(fixed[name], _padded(shares[name])) for name in fixed}
+            _check_cost(name, fixed.get(name), shares.get(name), space)
+        self._costs = {name: Additive(fixed[name], _padded(shares[name])) for name in fixed}
 
     @classmethod
     def build(cls, space: Supernet, shape: tuple[int, int] = (224, 224)) -> CostTable:
@@ -131,15 +131,15 @@ class CostTable:
         Raises:
             SubnetError: it is no point of the space.
         """
-        figures = self.many(self.space.encode(self.space.resolve(subnet))[None])
-        return PointCost({name: value[0].item() for name, value in figures.items()})
+        costs = self.many(self.space.encode(self.space.resolve(subnet))[None])
+        return PointCost({name: value[0].item() for name, value in costs.items()})
 
     def many(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Return the costs of (N, M) points: name to (N,) int64 or float64."""
         places = np.arange(points.shape[1])
         return {
-            name: figure.fixed + figure.shares[places, points].sum(axis=1)
-            for name, figure in self._figures.items()
+            name: cost.fixed + cost.shares[places, points].sum(axis=1)
+            for name, cost in self._costs.items()
         }
 
     def bounds(self) -> dict[str, tuple[int | float, int | float]]:
@@ -173,9 +173,9 @@ class CostTable:
         return self._masked(name, -np.inf).argmax(axis=1)
 
     def _masked(self, name: str, unused: float) -> np.ndarray:
-        if name not in self._figures:
+        if name not in self._costs:
             raise ConfigError(f"no cost named {name!r}; known are {', '.join(self.names)}")
-        shares = self._figures[name].shares
+        shares = self._costs[name].shares
         used = np.arange(shares.shape[1]) < self.space.counts[:, None]
         return np.where(used, shares, unused)
 
@@ -232,7 +232,7 @@ def _by_place(space: Supernet, values: dict[str, dict[str, int]]) -> list[list[i
     return [list(shares.values()) for shares in totals.values()]
 
 
-def _check_figure(name: str, fixed: Any, shares: Any, space: Points) -> None:
+def _check_cost(name: str, fixed: Any, shares: Any, space: Points) -> None:
     if fixed is None or shares is None:
         raise ConfigError(f"cost {name!r} wants both a fixed part and shares, got one of them")
     sizes = [len(row) for row in shares]

@@ -33,7 +33,7 @@ def read_categories(
     if not known:
         what = f"each category lacks 'id' or 'name', such as {shown(entries[0])}" if entries else ""
         raise DataError(
-            f'{path}: {what or "it has no categories"}; wanted "categories": [{{"id": 1, "name": '
+            f'{path}: {what or "it has no categories"}; expected "categories": [{{"id": 1, "name": '
             f'"cat"}}, …]'
         )
     if classes is not None and not classes:
@@ -52,12 +52,12 @@ def read_categories(
 
 def _names(entries: list[Any], path: Path, report: FaultReport) -> dict[Key, str]:
     known: dict[Key, str] = {}
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         key = identity(entry.get("id")) if isinstance(entry, dict) else None
         name = _text(entry.get("name")) if isinstance(entry, dict) else None
         if key is None or name is None:
             kind = "category that lacks 'id' or 'name'"
-            report.add(path, kind, f"categories[{place}] is {shown(entry)}")
+            report.add(path, kind, f"categories[{index}] is {shown(entry)}")
         elif known.setdefault(key, name) != name:
             raise DataError(
                 f"{path}: categories {known[key]!r} and {name!r} have the id {key}, so that the "
@@ -111,8 +111,8 @@ class Reader:
         """Return one record for each image, in the file's order."""
         self._read_images(images)
         self._objects = {key: Objects() for key in self._images}
-        for place, entry in enumerate(annotations):
-            self._read_object(place, entry)
+        for index, entry in enumerate(annotations):
+            self._read_object(index, entry)
         return [
             self._objects[key].record(image.path, key, image.size)
             for key, image in self._images.items()
@@ -121,14 +121,14 @@ class Reader:
 
     def _read_images(self, entries: list[Any]) -> None:
         files: dict[str, Key] = {}
-        for place, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             key = identity(entry.get("id")) if isinstance(entry, dict) else None
             name = _file_name(entry.get("file_name")) if isinstance(entry, dict) else None
             if key is not None and name is not None:
                 self._read_image(entry, key, _locate(self.folder, name), files)
                 continue
             kind = "image entry that lacks id or file_name"
-            self.report.add(self.path, kind, f"images[{place}] is {shown(entry)}")
+            self.report.add(self.path, kind, f"images[{index}] is {shown(entry)}")
             if key is not None:
                 self._images.setdefault(key, None)
 
@@ -163,12 +163,12 @@ class Reader:
             self.report.add(path, "image size that is none, taken from the file", what)
         return 0, 0
 
-    def _read_object(self, place: int, entry: Any) -> None:
+    def _read_object(self, index: int, entry: Any) -> None:
         if not isinstance(entry, dict):
             kind = "annotation that is no object"
-            self.report.add(self.path, kind, f"annotations[{place}] is {shown(entry)}")
+            self.report.add(self.path, kind, f"annotations[{index}] is {shown(entry)}")
             return
-        name = _called(entry, place)
+        name = _called(entry, index)
         key, category = identity(entry.get("image_id")), identity(entry.get("category_id"))
         if key is None or key not in self._images:
             kind = "annotation of an unknown image"
@@ -236,10 +236,10 @@ class Reader:
         return of_box
 
 
-def _called(entry: dict[str, Any], place: int) -> str:
+def _called(entry: dict[str, Any], index: int) -> str:
     key = identity(entry.get("id"))
     if key is None:
-        return f"annotations[{place}]"
+        return f"annotations[{index}]"
     return f"annotation {key if isinstance(key, int) else shown(key)}"
 
 

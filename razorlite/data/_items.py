@@ -173,7 +173,7 @@ class ItemMaker:
         """
         if epoch != self._epoch:
             self._begin(epoch)
-        self._held = [cache.held(self._place[index]) for cache in self._caches]
+        self._held = [cache.held(self._position[index]) for cache in self._caches]
         return self._form(len(self._caches), index, faults)
 
     def readable(self, index: int, make: Callable[[int], Item], faults: list[Fault]) -> Item:
@@ -183,11 +183,11 @@ class ItemMaker:
             DataError: no image can be read.
         """
         for step in range(len(self.dataset)):
-            place = (index + step) % len(self.dataset)
+            position = (index + step) % len(self.dataset)
             try:
-                return make(place)
+                return make(position)
             except OSError as error:
-                faults.append(unreadable(self.dataset.keys[place], error, replaced=True))
+                faults.append(unreadable(self.dataset.keys[position], error, replaced=True))
         raise DataError(f"none of the {len(self.dataset)} images can be read; first {faults[0]}")
 
     def _begin(self, epoch: int) -> None:
@@ -196,11 +196,11 @@ class ItemMaker:
         self._recipe = self._switch[1] if self._switch is not None and late else self._first
         self._epoch, mixings = epoch, self._recipe.mixings
         self._caches, self._memories = [], [Memory(mixing.cache_size) for mixing in mixings]
-        self._place: Any = range(len(self.dataset))  # no cache, no need of an order
+        self._position: Any = range(len(self.dataset))  # no cache, no need of an order
         if not mixings:
             return
         order = global_order(len(self.dataset), seed=self.seed, epoch=epoch, shuffle=self.training)
-        self._place = {index: place for place, index in enumerate(order)}
+        self._position = {index: position for position, index in enumerate(order)}
         for number, mixing in enumerate(mixings):
             seed = mixed_seed(self.seed, epoch, _CACHE_SEED, number)
             self._caches.append(IndexCache(order, mixing.cache_size, mixing.random_pop, seed))
@@ -229,9 +229,9 @@ class ItemMaker:
         """Return an item's form with those mixed in that its cache holds."""
         mixing = self._recipe.mixings[number]
         image, target = _with_boxes(mixing, self._form(number, index, faults))
-        drawn = mixing.draw(self._caches[number].held(self._place[index]))
+        drawn = mixing.draw(self._caches[number].held(self._position[index]))
         items = [
-            self.readable(other, lambda place: self._form(number, place, faults), faults)
+            self.readable(other, lambda position: self._form(number, position, faults), faults)
             for other in drawn
         ]
         others = [_with_boxes(mixing, item) for item in items]

@@ -31,7 +31,7 @@ def read_json(path: Path) -> Any:
         ) from None
     except RecursionError:
         raise DataError(
-            f"{path}: lists or objects lie too deeply inside each other to be read; wanted COCO "
+            f"{path}: lists or objects lie too deeply inside each other to be read; expected COCO "
             f"json, which has a depth of five; export it anew"
         ) from None
 
@@ -43,7 +43,7 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     for start, tool in _PACKED.items():
         if data.startswith(start):
-            raise DataError(f"{path} is packed; wanted plain json; unpack it ({tool})")
+            raise DataError(f"{path} is packed; expected plain json; unpack it ({tool})")
     encoding = json.detect_encoding(data)
     try:
         return data.decode(encoding)

@@ -60,9 +60,9 @@ class Record:
         if self.names is not None:
             self.names = [name for name, kept in zip(self.names, mask, strict=True) if kept]
 
-    def called(self, place: int) -> str:
+    def called(self, index: int) -> str:
         """Return " (annotation 5)" for messages about an object that has a name, else nothing."""
-        return f" ({self.names[place]})" if self.names else ""
+        return f" ({self.names[index]})" if self.names else ""
 
 
 @dataclass
@@ -134,28 +134,28 @@ def check_segments(record: Record, report: FaultReport, masks: bool) -> None:
         masks: keep the masks; otherwise only those are looked at that have no box beside them.
     """
     wrong = np.zeros(len(record.boxes), dtype=bool)
-    for place, segment in enumerate(record.segments or ()):
+    for index, segment in enumerate(record.segments or ()):
         if segment is None:
             continue
         try:
-            _check_segment(record, place, segment)
+            _check_segment(record, index, segment)
         except SegmentError as error:
-            report.add(record.path, error.kind, error.detail + record.called(place))
-            wrong[place] = True
+            report.add(record.path, error.kind, error.detail + record.called(index))
+            wrong[index] = True
     if wrong.any():
         record.keep(~wrong)
     if not masks:
         record.segments = None
 
 
-def _check_segment(record: Record, place: int, segment: Any) -> None:
+def _check_segment(record: Record, index: int, segment: Any) -> None:
     assert record.segments is not None
-    record.segments[place] = parts = read_segment(segment, record.size)
-    if np.isnan(record.boxes[place]).all():
+    record.segments[index] = parts = read_segment(segment, record.size)
+    if np.isnan(record.boxes[index]).all():
         x1, y1, x2, y2 = box_around(parts, record.size)
-        record.boxes[place] = x1, y1, x2, y2
-        if record.area is not None and np.isnan(record.area[place]):
-            record.area[place] = (x2 - x1) * (y2 - y1)
+        record.boxes[index] = x1, y1, x2, y2
+        if record.area is not None and np.isnan(record.area[index]):
+            record.area[index] = (x2 - x1) * (y2 - y1)
 
 
 def check_boxes(record: Record, report: FaultReport) -> None:
@@ -170,8 +170,8 @@ def check_boxes(record: Record, report: FaultReport) -> None:
     outside = finite & ~flat & ~inverted & lost
     kinds = {"box of NaN or infinity": ~finite, "zero-area box": flat, "inverted box": inverted}
     for kind, wrong in {**kinds, "box outside the image": outside}.items():
-        for place in wrong.nonzero()[0]:
-            report.add(record.path, kind, _written(record, place))
+        for index in wrong.nonzero()[0]:
+            report.add(record.path, kind, _written(record, index))
     _note_clipped(record, clipped, finite & ~flat & ~inverted & ~lost, report)
     record.boxes = clipped
     record.keep(finite & ~flat & ~inverted & ~outside)
@@ -181,12 +181,12 @@ def _note_clipped(
     record: Record, clipped: np.ndarray, kept: np.ndarray, report: FaultReport
 ) -> None:
     far = np.abs(clipped - np.where(kept[:, None], record.boxes, clipped)).max(axis=1, initial=0)
-    for place in (far > 1.0).nonzero()[0]:  # a pixel of rounding at the border is no fault
-        report.add(record.path, "box partly outside the image, clipped", _written(record, place))
+    for index in (far > 1.0).nonzero()[0]:  # a pixel of rounding at the border is no fault
+        report.add(record.path, "box partly outside the image, clipped", _written(record, index))
 
 
-def _written(record: Record, place: int) -> str:
-    return " ".join(f"{value:g}" for value in record.boxes[place]) + record.called(place)
+def _written(record: Record, index: int) -> str:
+    return " ".join(f"{value:g}" for value in record.boxes[index]) + record.called(index)
 
 
 class RecordDataset(Dataset):
@@ -313,7 +313,7 @@ def finish(
 
 def _tell_orientations(records: list[Record], source: str) -> None:
     turned, stored = (
-        [str(record.path) for record in records if record.turned is wanted]
-        for wanted in (True, False)
+        [str(record.path) for record in records if record.turned is expected]
+        for expected in (True, False)
     )
     tell_orientations(source, turned, stored)

@@ -1,6 +1,6 @@
 """Polygons and run lengths as COCO writes them: checked when read, decoded when wanted.
 
-What pycocotools gets has passed here. It believes what it is told: it reads beyond the end of run
+What pycocotools gets has passed here. It trusts its input: it reads beyond the end of run
 lengths that stop early, and walks along the edges of a polygon however far away they lead.
 """
 
@@ -176,7 +176,7 @@ def _run_lengths(value: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]
     if (runs < 0).any() or runs.sum() != size[0] * size[1]:
         raise SegmentError(
             "run lengths that do not fill the image",
-            f"{'some below 0' if (runs < 0).any() else f'sum {runs.sum()}'}, wanted the sum "
+            f"{'some below 0' if (runs < 0).any() else f'sum {runs.sum()}'}, expected the sum "
             f"{size[0] * size[1]}",
         )
     if not runs[1::2].any():

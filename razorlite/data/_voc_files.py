@@ -108,7 +108,7 @@ class SplitReader:
                     self.report.add(file, "duplicate image", name)
                 names[name] = None
         if not names:
-            raise DataError(f"{self.report.source} lists no images; wanted one name a line")
+            raise DataError(f"{self.report.source} lists no images; expected one name a line")
         return list(names)
 
     def _named(self, lines: Sequence[str]) -> Iterator[str]:
@@ -148,10 +148,10 @@ def split_lines(files: Sequence[Path]) -> dict[Path, list[str]]:
     for file, listed in lines.items():
         longest = max(map(len, listed), default=0)
         if longest > _LINE:
-            raise DataError(f"{file}: a line has {longest} characters; wanted one name a line")
+            raise DataError(f"{file}: a line has {longest} characters; expected one name a line")
     if files and not any(lines.values()):
         named = ", ".join(map(str, files))
-        raise DataError(f"{named} lists no images; wanted one name a line")
+        raise DataError(f"{named} lists no images; expected one name a line")
     return lines
 
 
@@ -165,7 +165,7 @@ def _read_text(file: Path) -> str:
     except OSError as error:
         raise DataError(f"cannot read {file}: {error}") from error
     if "\0" in text:
-        raise DataError(f"{file} is no text: it holds zeros; wanted one name a line")
+        raise DataError(f"{file} is no text: it holds zeros; expected one name a line")
     return text
 
 

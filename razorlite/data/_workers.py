@@ -16,7 +16,7 @@ from razorlite.data._batches import BatchMaker, Failure, Order, Packed
 _GRACE = 30  # seconds a worker lives on after SIGTERM, for the main process to finish its step
 
 
-class Crew:
+class WorkerPool:
     """Worker processes that make batches.
 
     Args:

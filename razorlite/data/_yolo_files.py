@@ -56,7 +56,7 @@ def _names(path: Path, tree: dict[str, Any]) -> dict[int, str]:
     named = isinstance(names, dict) and all(re.fullmatch(r"\d{1,9}", str(key)) for key in names)
     if not named or not names or any(isinstance(v, dict | list | None) for v in names.values()):
         raise DataError(
-            f"{path}: names is {str(tree.get('names'))[:_SHOWN]}; wanted the class names, such as "
+            f"{path}: names is {str(tree.get('names'))[:_SHOWN]}; expected class names, such as "
             f"names: [cat, dog]"
         )
     return {int(key): str(name) for key, name in names.items()}
@@ -177,7 +177,7 @@ def read_line(line: str) -> Line | str:
         return Line(int(numbers[0]), box=tuple(numbers[1:]))
     if len(numbers) >= 7 and len(numbers) % 2:
         return Line(int(numbers[0]), outline=tuple(numbers[1:]))
-    return f"{line[:_SHOWN]!r} has {len(words)} numbers; wanted 5 (a box), or 7, 9, … (a polygon)"
+    return f"{line[:_SHOWN]!r} has {len(words)} numbers; expected 5 (a box), or 7, 9, … (a polygon)"
 
 
 def _number(word: str) -> float:

@@ -94,7 +94,7 @@ class CifarBatchesDataset(LabelledImages):
         labels = [label for _, batch in batches for label in batch]
         if not all(0 <= label < len(classes) for label in labels):
             raise DataError(
-                f"{folder}: labels from 0 to {len(classes) - 1} wanted, got {sorted(set(labels))}"
+                f"{folder}: labels from 0 to {len(classes) - 1} expected, got {sorted(set(labels))}"
             )
         items = [(f"{folder}/{split}/{i}", label) for i, label in enumerate(labels)]
         report = FaultReport(str(folder))
@@ -125,11 +125,11 @@ def _batch(path: Path) -> tuple[np.ndarray, list[int]]:
     try:
         pixels, labels = np.asarray(content["data"]), [int(label) for label in content["labels"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no CIFAR batch: wanted data and labels") from error
+        raise DataError(f"{path} is no CIFAR batch: expected data and labels") from error
     if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
         raise DataError(
-            f"{path} is no CIFAR batch: wanted ({len(labels)}, 3072) uint8 pixels for its labels, "
-            f"got {pixels.shape} {pixels.dtype}"
+            f"{path} is no CIFAR batch: expected ({len(labels)}, 3072) uint8 pixels for its "
+            f"labels, got {pixels.shape} {pixels.dtype}"
         )
     return pixels, labels
 
@@ -139,7 +139,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
     try:
         return tuple(str(name) for name in content["label_names"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path} is no CIFAR class list: wanted label_names") from error
+        raise DataError(f"{path} is no CIFAR class list: expected label_names") from error
 
 
 def _unpickle(path: Path) -> Any:
@@ -153,7 +153,7 @@ def _unpickle(path: Path) -> Any:
 def _tar_files(
     path: Path, split: str, per_class: int | None, report: FaultReport
 ) -> dict[str, bytes]:
-    """Return the wanted files of a split by name, read in one pass."""
+    """Return the expected files of a split by name, read in one pass."""
     files: dict[str, bytes] = {}
     counts: Counter[str] = Counter()
     splits: set[str] = set()

@@ -176,7 +176,7 @@ def _class_folders(base: Path) -> list[str]:
     """
     names = sorted(e.name for e in base.iterdir() if e.is_dir() and not is_hidden(e.name))
     if not names:
-        raise DataError(f"{base} holds no class folders; wanted {base.name}/<class>/<image>")
+        raise DataError(f"{base} holds no class folders; expected {base.name}/<class>/<image>")
     if len(names) == 1 and is_main():
         _log.warning("%s: there is one class only, %r; nothing to tell apart", base, names[0])
     return names

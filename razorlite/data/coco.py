@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(tree, dict) or not isinstance(tree.get(key), list):
             came = shown(tree.get(key)) if isinstance(tree, dict) else shown(tree)
             raise DataError(
-                f"{path}: no list {key!r}, but {came}; wanted COCO json with images, annotations, "
-                f"categories"
+                f"{path}: no list {key!r}, but {came}; expected COCO json with images, "
+                f"annotations, categories"
             )
     return tree

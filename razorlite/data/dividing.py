@@ -40,7 +40,7 @@ def divide(
     groups = _groups(dataset, _keys(dataset, group), seed)
     if len(groups) < len(fractions):
         raise DataError(
-            f"cannot divide {len(groups)} groups of images among {len(fractions)} splits; wanted "
+            f"cannot divide {len(groups)} groups of images among {len(fractions)} splits; expected "
             f"at least one for each"
         )
     labels = labels_of_objects(dataset)
@@ -58,7 +58,9 @@ def _check(fractions: Mapping[str, float]) -> None:
     total = sum(fractions.values())
     if not fractions or min(fractions.values()) <= 0 or abs(total - 1) > 1e-6:
         shown = ", ".join(f"{name}={value:g}" for name, value in fractions.items())
-        raise DataError(f"fractions {shown} add up to {total:g}; wanted numbers above 0, 1 in all")
+        raise DataError(
+            f"fractions {shown} add up to {total:g}; expected numbers above 0, 1 in all"
+        )
 
 
 def _keys(dataset: Dataset, group: str) -> list[str]:

@@ -119,7 +119,7 @@ def _listing(source: str, faults: list[Fault]) -> str:
 
 def _nothing_left(source: str, faults: list[Fault]) -> str:
     if not faults:
-        return f"{source} lists no images; wanted at least one"
+        return f"{source} lists no images; expected at least one"
     return (
         f"{source}: no usable image is left after {_counts(faults)}; "
         f"the first fault is {faults[0]}; check the folders and the class list"

@@ -58,7 +58,7 @@ class Decoding:
 
     Grey, palette and CMYK images become RGB and transparency is left out; of several pages or
     frames the first is taken. Of 16 bits a channel the upper eight count, floats from 0 to 1 become
-    0 to 255. Images whose scale cannot be told (no more than 12 bits used of 16, other floats,
+    0 to 255. Images whose scale cannot be known (no more than 12 bits used of 16, other floats,
     values below 0) are refused unless `white` states it.
 
     Attributes:
@@ -282,11 +282,11 @@ def _white(image: Image.Image) -> float:
         (float(a.min()), float(a.max())) for a in (np.asarray(s) for _, s in _strips(image))
     ]
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    least, wanted, white = (4096, "16 bits", 65535.0) if image.mode != "F" else (0, "0 to 1", 1.0)
+    least, expected, white = (4096, "16 bits", 65535.0) if image.mode != "F" else (0, "0 to 1", 1.0)
     if low >= 0 and high <= white and (high >= least or high == 0):
         return white
     raise OSError(
-        f"grey values from {low:g} to {high:g} are not on the scale of {wanted}; state white's "
+        f"grey values from {low:g} to {high:g} are not on the scale of {expected}; state white's "
         f"value as decoding.white, for instance 4095 for 12 bits, or save the image with 8 bits"
     )
 

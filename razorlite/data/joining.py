@@ -26,14 +26,14 @@ class ConcatDataset(Dataset):
 
     def __init__(self, *, datasets: list[Dataset]) -> None:
         if not datasets:
-            raise DataError("ConcatDataset got no data sets; wanted at least one")
+            raise DataError("ConcatDataset got no data sets; expected at least one")
         self.datasets = datasets = [
             _same_classes(dataset, datasets[0], f"number {number}")
             for number, dataset in enumerate(datasets, start=1)
         ]
         self.classes = datasets[0].classes
         self.keys = [key for dataset in datasets for key in dataset.keys]
-        self._places = [(d, index) for d in datasets for index in range(len(d))]
+        self._positions = [(d, index) for d in datasets for index in range(len(d))]
 
     @property
     def faults(self) -> list[Fault]:
@@ -46,11 +46,11 @@ class ConcatDataset(Dataset):
         return [name for dataset in self.datasets for name in dataset.names]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __getitem__(self, index: int) -> tuple[Inputs, Any]:
-        dataset, place = self._places[index]
-        inputs, target = dataset[place]
+        dataset, position = self._positions[index]
+        inputs, target = dataset[position]
         return inputs, as_annotation(target).renumbered(index)
 
     def collate(self, items: Sequence[tuple[Inputs, Any]], pad_multiple: int) -> Batch:
@@ -59,13 +59,13 @@ class ConcatDataset(Dataset):
 
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item."""
-        dataset, place = self._places[index]
-        return dataset.labels_of(place)
+        dataset, position = self._positions[index]
+        return dataset.labels_of(position)
 
     def count(self, index: int) -> int:
         """Return how many objects of an item count."""
-        dataset, place = self._places[index]
-        return dataset.count(place)
+        dataset, position = self._positions[index]
+        return dataset.count(position)
 
     def left_out(self) -> Counter[str]:
         """Return how many entries of all parts do not count, by reason."""
@@ -73,8 +73,8 @@ class ConcatDataset(Dataset):
 
     def annotation_bytes(self, index: int) -> bytes:
         """Return an item's annotation in some form."""
-        dataset, place = self._places[index]
-        return dataset.annotation_bytes(place)
+        dataset, position = self._positions[index]
+        return dataset.annotation_bytes(position)
 
     def note(self, fault: Fault) -> None:
         """Take a fault met while training."""
@@ -82,8 +82,8 @@ class ConcatDataset(Dataset):
 
     def keep_image(self, index: int) -> None:
         """Decode one image and keep it, if its data set keeps images in memory."""
-        dataset, place = self._places[index]
-        dataset.keep_image(place)
+        dataset, position = self._positions[index]
+        dataset.keep_image(position)
 
 
 def _same_classes(dataset: Dataset, first: Dataset, name: str) -> Dataset:

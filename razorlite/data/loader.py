@@ -18,7 +18,7 @@ from razorlite.data._batches import (
     split_orders,
 )
 from razorlite.data._items import ItemMaker, Transforms, global_order
-from razorlite.data._workers import Crew
+from razorlite.data._workers import WorkerPool
 from razorlite.data.dataset import Dataset
 from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Normalise, Preprocess
 from razorlite.structures import Batch
@@ -125,8 +125,8 @@ class Loader:
         self._keep = keep_batches
         self._position = (0, 0)
         self._length = len(self._orders(0))
-        self._crew = Crew(maker, num_workers, pin=normalise.device.type == "cuda")
-        weakref.finalize(self, self._crew.stop)  # also when the interpreter ends
+        self._pool = WorkerPool(maker, num_workers, pin=normalise.device.type == "cuda")
+        weakref.finalize(self, self._pool.stop)  # also when the interpreter ends
 
     def __len__(self) -> int:
         """Batches of this rank in an epoch."""
@@ -146,7 +146,7 @@ class Loader:
 
     def close(self) -> None:
         """Stop the worker processes; iterating again starts new ones."""
-        self._crew.stop()
+        self._pool.stop()
 
     def _orders(self, epoch: int) -> list[Order]:
         order = global_order(
@@ -172,7 +172,7 @@ class Loader:
         yield from self._kept[start:]
 
     def _made(self, orders: list[Order]) -> Iterator[Packed]:
-        for made in self._here(orders) if self._num_workers == 0 else self._crew.make(orders):
+        for made in self._here(orders) if self._num_workers == 0 else self._pool.make(orders):
             if isinstance(made, Failure):
                 _log.debug("%s", made.trace)
                 raise DataError(made.message)
@@ -192,7 +192,7 @@ class Loader:
 
 def _check(count: int, batch_size: int, num_workers: int, kept_training: bool) -> None:
     if count == 0:
-        raise DataError("cannot load batches of an empty data set; wanted at least one image")
+        raise DataError("cannot load batches of an empty data set; expected at least one image")
     if batch_size < 1 or num_workers < 0:
         raise ConfigError(
             f"a loader wants batch_size >= 1 and num_workers >= 0, got {batch_size} and "

@@ -92,7 +92,7 @@ def name_list(names: Sequence[str]) -> str:
 
 def _difference(
     own: Sequence[str],
-    wanted: Sequence[str],
+    expected: Sequence[str],
     name: str,
     reference: str,
     extra: Sequence[str],
@@ -103,9 +103,9 @@ def _difference(
         f"lacks {name_list(missing)}, which {reference} has" if missing else "",
     ]
     odd = extra[0] if extra else missing[0]
-    hint = suggestion(odd, wanted if extra else own)
+    hint = suggestion(odd, expected if extra else own)
     return (
         f"{name} {' and '.join(filter(None, parts))}{hint}: {name_list(own)} against "
-        f"{name_list(wanted)}; give both the same names, or leave classes out by the data set's "
+        f"{name_list(expected)}; give both the same names, or leave classes out by the data set's "
         f"`classes`"
     )

@@ -43,7 +43,7 @@ def split_names(
     ranked = sorted(set(hashes))
     if len(ranked) < 2:
         raise DataError(
-            f"cannot hold out images of a data set of {len(ranked)}; wanted 2 or more different "
+            f"cannot hold out images of a data set of {len(ranked)}; expected 2 or more different "
             f"ones"
         )
     limit = min(max(int(fraction * 2**64), ranked[0] + 1), ranked[-1])

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def need_objects(dataset: Dataset, name: str) -> None:
-    """Refuse a data set in which nothing counts, from which nothing is learnt or judged.
+    """Refuse a data set in which nothing counts, from which nothing is learnt or evaluated.
 
     Args:
         dataset: of detection or classification.
@@ -26,22 +26,22 @@ def need_objects(dataset: Dataset, name: str) -> None:
     reasons = counted(dataset.left_out()) or "the annotations list no objects"
     first = f"; the first fault is {dataset.faults[0]}" if dataset.faults else ""
     raise DataError(
-        f"{name}: none of its {len(dataset)} images has an object to learn from or to judge by "
+        f"{name}: none of its {len(dataset)} images has an object to learn from or to evaluate on "
         f"({reasons}{first}); mend the annotations, or name other ones or other classes"
     )
 
 
 def tell_copies(dataset: Dataset, name: str) -> None:
-    """Say in a line that a data set to be judged has images more than once.
+    """Warn in a line that a data set to be evaluated has images more than once.
 
     Args:
-        dataset: what figures are to be reported on.
+        dataset: what metrics are to be reported on.
         name: for messages, such as "data.val".
     """
     copies = len(dataset) - len(set(dataset.keys))
     if copies and is_main():
         _log.warning(
-            "%s has %d of its %d images more than once; each copy counts in the figures",
+            "%s has %d of its %d images more than once; each copy counts in the metrics",
             name, copies, len(dataset),
         )  # fmt: skip
 

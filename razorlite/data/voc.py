@@ -224,7 +224,7 @@ class _Reader:
             self.report.add(path, "unknown category", f"{where}: {one.name[:100]!r}{hint}")
             return
         if one.difficult is None:
-            text = f"{where}: {one.difficult_text[:100]!r}; wanted 0 or 1, taken as 0"
+            text = f"{where}: {one.difficult_text[:100]!r}; expected 0 or 1, taken as 0"
             self.report.add(path, "difficult that is neither yes nor no", text)
         if one.difficult and self.difficult == "drop":
             self.report.set_aside("marked as difficult, to be dropped")
@@ -277,7 +277,7 @@ def _part(names: list[str], split: Any) -> list[str]:
     if not isinstance(split, SplitPart):
         return names
     rest, first = split_names(names, split.fraction, split.seed)
-    return [names[place] for place in (first if split.part == "first" else rest)]
+    return [names[index] for index in (first if split.part == "first" else rest)]
 
 
 def _annotation_folder(base: Path, name: str | None) -> Path:
@@ -285,8 +285,8 @@ def _annotation_folder(base: Path, name: str | None) -> Path:
 
 
 def _image_folder(base: Path, name: str | None, annotations: Path) -> Path:
-    places = [annotations, base]
-    return _folder(base, name, "image folder", _IMAGE_FOLDERS, IMAGE_SUFFIXES, places)
+    folders = [annotations, base]
+    return _folder(base, name, "image folder", _IMAGE_FOLDERS, IMAGE_SUFFIXES, folders)
 
 
 def _folder(
@@ -295,7 +295,7 @@ def _folder(
     what: str,
     known: Sequence[str],
     suffixes: Sequence[str],
-    places: Sequence[Path],
+    folders: Sequence[Path],
 ) -> Path:
     """Return the folder called so, else the first known one, else the first that has such files.
 
@@ -305,5 +305,5 @@ def _folder(
     if name is not None:
         return need_folder(base / name, what)
     named = [base / one for one in known if (base / one).is_dir()]
-    holding = (place for place in places if holds_any(place, suffixes))
+    holding = (folder for folder in folders if holds_any(folder, suffixes))
     return named[0] if named else next(holding, None) or need_folder(base / known[0], what)

@@ -90,7 +90,7 @@ def _records(dataset: Dataset) -> Iterator[tuple[str, Record]]:
     """
     records = records_of(dataset)
     if records is None:
-        raise DataError(f"{type(dataset).__name__} has no boxes; wanted a data set of boxes")
+        raise DataError(f"{type(dataset).__name__} has no boxes; expected a data set of boxes")
     folder = os.path.commonpath([record.path.parent for record in records])
     for record in records:
         yield relative(record.path, folder), record

@@ -127,7 +127,7 @@ class _Reader:
         if self.labelled == 0 and self.first is not None:
             raise DataError(
                 f"{self.report.source}: no image has a label file; the first was looked for at "
-                f"{self.first}; wanted labels/…/NAME.txt for images/…/NAME.jpg"
+                f"{self.first}; expected labels/…/NAME.txt for images/…/NAME.jpg"
             )
 
     def _lines(self, path: Path) -> list[Line | str]:
@@ -165,9 +165,9 @@ class _Reader:
         if isinstance(line, str):
             return "line that is no object", line
         if line.class_id not in self.labels:
-            return "unknown class id", f"{line.class_id}; wanted 0 to {max(self.labels)}"
+            return "unknown class id", f"{line.class_id}; expected 0 to {max(self.labels)}"
         if largest([*line.box, *line.outline]) > _FARTHEST:
-            return "numbers that are no shares of the image", "wanted 0 to 1; are they pixels?"
+            return "numbers that are no shares of the image", "expected 0 to 1; are they pixels?"
         return (WITHOUT, "a box alone") if self.masks and line.box else None
 
 

@@ -59,8 +59,8 @@ def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]
             yield from [_in_memory(str(number), item)] if single else pictures(item, decoding)
     else:
         raise DataError(
-            f"cannot predict on a {type(source).__name__}; wanted a path, a folder, a pattern, an "
-            f"image in memory, or a list of these"
+            f"cannot predict on a {type(source).__name__}; expected a path, a folder, a pattern, "
+            f"an image in memory, or a list of these"
         )
 
 
@@ -114,7 +114,7 @@ def _in_memory(name: str, item: Any) -> Picture:
         item = item.permute(2, 0, 1) if item.ndim == 3 else item
     if item.ndim != 3 or item.shape[0] != 3 or item.dtype != torch.uint8 or 0 in item.shape:
         raise DataError(
-            f"image {name} is {item.dtype} {tuple(item.shape)}; wanted uint8 RGB, (H, W, 3) or "
+            f"image {name} is {item.dtype} {tuple(item.shape)}; expected uint8 RGB, (H, W, 3) or "
             f"(H, W) as an array and (3, H, W) as a tensor"
         )
     return Picture(name, item)

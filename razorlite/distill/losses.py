@@ -1,4 +1,4 @@
-"""What a student is told to match: losses between a student's and a teacher's tensors.
+"""What a student learns to match: losses between a student's and a teacher's tensors.
 
 Every loss takes two tensors of one shape, student first, and returns a float32 scalar; under AMP
 the numbers are cast up first. Every loss is a mean over images, so that on several processes

@@ -51,7 +51,7 @@ class Tap:
         found = _SPELLING.fullmatch(name)
         if found is None:
             raise ConfigError(
-                f"recorded name {name!r}: wanted 'module', 'module:input' or 'module.method()', "
+                f"recorded name {name!r}: expected 'module', 'module:input' or 'module.method()', "
                 f"'@call' and '[index]' behind it"
             )
         module, method = found["name"], ""
@@ -266,20 +266,20 @@ def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def _no_module(model: nn.Module, known: Mapping[str, nn.Module], wanted: str) -> str:
-    near = suggestion(wanted, known) or _children(known, wanted)
-    return f"{type(model).__name__} has no module {wanted!r} to record{near}"
+def _no_module(model: nn.Module, known: Mapping[str, nn.Module], expected: str) -> str:
+    near = suggestion(expected, known) or _children(known, expected)
+    return f"{type(model).__name__} has no module {expected!r} to record{near}"
 
 
-def _no_method(module: nn.Module, name: str, wanted: str) -> str:
+def _no_method(module: nn.Module, name: str, expected: str) -> str:
     methods = [n for n in dir(type(module)) if n[0] != "_" and callable(getattr(type(module), n))]
     where = f"{name!r} ({type(module).__name__})" if name else type(module).__name__
-    return f"{where} has no method {wanted!r} to record{suggestion(wanted, methods)}"
+    return f"{where} has no method {expected!r} to record{suggestion(expected, methods)}"
 
 
-def _children(known: Mapping[str, nn.Module], wanted: str) -> str:
-    """Name the parts at the deepest level where the wanted name still fits."""
-    parent = wanted
+def _children(known: Mapping[str, nn.Module], expected: str) -> str:
+    """Name the parts at the deepest level where the expected name still fits."""
+    parent = expected
     while parent not in known:
         parent = parent.rpartition(".")[0]
     parts = [name for name, _ in known[parent].named_children()]

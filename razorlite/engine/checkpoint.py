@@ -233,20 +233,20 @@ def compare(
         ignore: globs of the model's keys that may be missing.
     """
     tensors = model.state_dict(keep_vars=True)
-    wanted = {k: v for k, v in tensors.items() if isinstance(v, Tensor)}
-    shared = [key for key in wanted if key in state]
-    odd = [key for key in shared if state[key].shape != wanted[key].shape]
-    there = {id(wanted[key]) for key in shared}  # a tensor of two names needs one
-    missing = [k for k in wanted if id(wanted[k]) not in there and not _is_counter(k)]
+    expected = {k: v for k, v in tensors.items() if isinstance(v, Tensor)}
+    shared = [key for key in expected if key in state]
+    odd = [key for key in shared if state[key].shape != expected[key].shape]
+    there = {id(expected[key]) for key in shared}  # a tensor of two names needs one
+    missing = [k for k in expected if id(expected[k]) not in there and not _is_counter(k)]
     missing = [k for k in missing if not _matches(k, ignore)]
-    unexpected = [k for k in state if k not in wanted]
-    shapes = {k: tuple(wanted[k].shape) for k in missing}
+    unexpected = [k for k in state if k not in expected]
+    shapes = {k: tuple(expected[k].shape) for k in missing}
     return LoadReport(
         loaded=tuple(key for key in shared if key not in set(odd)),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
         shapes={**shapes, **{k: tuple(state[k].shape) for k in unexpected}},
-        mismatched=tuple((k, tuple(state[k].shape), tuple(wanted[k].shape)) for k in odd),
+        mismatched=tuple((k, tuple(state[k].shape), tuple(expected[k].shape)) for k in odd),
     )
 
 

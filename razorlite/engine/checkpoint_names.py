@@ -50,18 +50,18 @@ def without_bookkeeping(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key not in copies}
 
 
-def own_names(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+def own_names(state: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
     """Return a file's weights under the names that a model has.
 
     Args:
         state: tensors by the file's names.
-        wanted: the model's names.
+        expected: the model's names.
     """
-    names = {key: key if key in wanted else _new_name(key) for key in state}
+    names = {key: key if key in expected else _new_name(key) for key in state}
     return {
-        new if new in wanted and (new == key or new not in state) else key: state[key]
+        new if new in expected and (new == key or new not in state) else key: state[key]
         for key, new in names.items()
-        if key in wanted or not key.startswith(_NORMALISATION)
+        if key in expected or not key.startswith(_NORMALISATION)
     }
 
 

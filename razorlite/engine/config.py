@@ -38,7 +38,7 @@ class TrainConfig:
         save_every: save last.pt so often, likewise; by default as often as evaluating, or after
             each epoch.
         keep: further checkpoints to keep beside last.pt and best.pt.
-        best_metric: figure by which best.pt is chosen, more is better; by default the first one.
+        best_metric: metric by which best.pt is chosen, more is better; by default the first one.
         log_every: steps between lines of metrics.jsonl.
         tensorboard: also write event files.
     """

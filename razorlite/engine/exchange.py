@@ -45,7 +45,7 @@ def agree(
     dist.all_reduce(joined, op=dist.ReduceOp.MAX)
     values = joined.tolist()
     head, tail = values[: len(flags)], values[len(flags) :]
-    active = [p for p, wanted in zip(parameters, tail, strict=True) if wanted]
+    active = [p for p, expected in zip(parameters, tail, strict=True) if expected]
     for parameter in active:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

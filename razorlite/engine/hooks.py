@@ -21,7 +21,7 @@ class Hook:
     def before_step(self, runner: Runner) -> None:
         """Act before a step; `runner.step_number` counts the steps done."""
 
-    def after_step(self, runner: Runner, figures: Mapping[str, Any]) -> None:
+    def after_step(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
         """Act after the weights have moved."""
 
     def line(self, runner: Runner, line: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from razorlite.engine.hooks import Hook
 
 
 class Window:
-    """Running sums of the figures since the last logged line; part of checkpoints."""
+    """Running sums of the metrics since the last logged line; part of checkpoints."""
 
     def __init__(self) -> None:
         self.clear()
@@ -28,9 +28,9 @@ class Window:
         self._counts: dict[str, float] = {}
         self.images, self.seconds = 0, 0.0
 
-    def add(self, figures: Mapping[str, Any], images: int, seconds: float) -> None:
-        """Add one step's figures (numbers or 0-dim tensors), images and seconds."""
-        for name, value in figures.items():
+    def add(self, metrics: Mapping[str, Any], images: int, seconds: float) -> None:
+        """Add one step's metrics (numbers or 0-dim tensors), images and seconds."""
+        for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
         self.images += images
@@ -135,7 +135,7 @@ def memory_mb(device: torch.device) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """Return a figure to 8 digits; JSON knows no NaN: one that is not finite is null."""
+    """Return a metric to 8 digits; JSON knows no NaN: one that is not finite is null."""
     if isinstance(value, float):
         return float(f"{value:.8g}") if math.isfinite(value) else None
     return value

@@ -42,7 +42,7 @@ class ProgressDisplay(Hook):
             )
             self._bar.start()
 
-    def after_step(self, runner: Any, figures: Mapping[str, Any]) -> None:
+    def after_step(self, runner: Any, metrics: Mapping[str, Any]) -> None:
         """Move the bar."""
         if self._bar is not None:
             self._bar.update(self._task, completed=runner.step_number)
@@ -52,7 +52,7 @@ class ProgressDisplay(Hook):
         if not is_main():
             return
         if self._bar is not None and line["kind"] == "train":
-            self._bar.update(self._task, description=_figures(line))
+            self._bar.update(self._task, description=_metrics(line))
         else:
             text = describe(line, runner.total_steps, eta(runner))
             self._console.print(text, markup=False, soft_wrap=True)
@@ -65,7 +65,7 @@ class ProgressDisplay(Hook):
 
 
 def _columns(width: int) -> list[ProgressColumn]:
-    """Return bar, steps, time left and, in what is left of the line, the latest figures."""
+    """Return bar, steps, time left and, in what is left of the line, the latest metrics."""
     rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return [
         BarColumn(bar_width=max(4, min(40, width // 5))),
@@ -93,13 +93,13 @@ def describe(line: Mapping[str, Any], total: int, left: str) -> str:
     """Return a line of metrics.jsonl as text."""
     head = f"step {line['step']}/{total} epoch {line['epoch']}"
     if line["kind"] == "eval":
-        return f"{head}  evaluation: {_figures(line)}"
-    return f"{head}  {_figures(line)}  lr {line['lr']:.3g}  eta {left}"
+        return f"{head}  evaluation: {_metrics(line)}"
+    return f"{head}  {_metrics(line)}  lr {line['lr']:.3g}  eta {left}"
 
 
-def _figures(line: Mapping[str, Any]) -> str:
-    figures = {k: v for k, v in line.items() if k not in _HIDDEN}
-    shown = {k.replace("images_per_second", "images/s"): v for k, v in figures.items()}
+def _metrics(line: Mapping[str, Any]) -> str:
+    metrics = {k: v for k, v in line.items() if k not in _HIDDEN}
+    shown = {k.replace("images_per_second", "images/s"): v for k, v in metrics.items()}
     return "  ".join(
         f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, int | float)
     )

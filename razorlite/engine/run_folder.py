@@ -170,9 +170,9 @@ def _check(folder: Path, command: str, resume: bool) -> None:
 
 def _command(folder: Path, found: list[str]) -> str:
     """Return which command wrote a folder, by its record, else by its results."""
-    told = _read_record(folder).get("command")
-    if isinstance(told, str):
-        return told
+    command = _read_record(folder).get("command")
+    if isinstance(command, str):
+        return command
     marks = {"journal.jsonl": "search", "report.html": "demo", "subnet.yaml": "prune"}
     return next((marks[name] for name in marks if name in found), "train")
 

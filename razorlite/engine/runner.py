@@ -40,11 +40,11 @@ class Runner:
 
     Args:
         model: what is trained, on its device.
-        step: batch to gradients and figures.
+        step: batch to gradients and metrics.
         loader: yields batches with a length; has `set_position(epoch, batch_index)` and `__len__`.
         config: how long and how.
         folder: run folder; gets metrics.jsonl and checkpoints/.
-        evaluate: model to figures.
+        evaluate: model to metrics.
         hooks: what else happens; after the run's own.
         resume_hint: how a user goes on with an interrupted run.
         meta: plain values kept in checkpoints.
@@ -57,7 +57,7 @@ class Runner:
         first_step, first_seconds: both at the start of this sitting.
         lr: learning rate of the last step, of the first parameter group.
         best: score of best.pt.
-        figures: of the last evaluation.
+        metrics: of the last evaluation.
         settled: whether the last step's line, evaluation and checkpoint are done.
 
     Raises:
@@ -86,7 +86,7 @@ class Runner:
         self.step_number = self.first_step = 0
         self.seconds = self.first_seconds = self.lr = 0.0
         self.best: float | None = None
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         self.settled, self.window, self._evaluate = True, Window(), evaluate
         self.schedule = config.schedule() if config.schedule else Constant()
         self.ema = Ema(model=model, config=config.ema) if config.ema else None
@@ -96,7 +96,7 @@ class Runner:
         self.hooks = [*_own_hooks(self.folder, config), *hooks]
 
     def run(self, *, resume: bool = False) -> dict[str, float]:
-        """Train to the end and return the last evaluation's figures.
+        """Train to the end and return the last evaluation's metrics.
 
         Args:
             resume: go on from checkpoints/last.pt; without one, start.
@@ -121,7 +121,7 @@ class Runner:
                 self._call("end")
                 if hasattr(self.loader, "close"):
                     self.loader.close()
-        return self.figures
+        return self.metrics
 
     def averaged(self) -> AbstractContextManager[Any]:
         """Return a context in which the model has its averaged weights, where there are any."""
@@ -167,14 +167,14 @@ class Runner:
         self._set_learning_rate()
         self.step.begin(self.step_number)
         accumulate = self.config.accumulate
-        figures, images = self.update.gradients(self.step, self.model, batches, accumulate)
-        finite, stop = self.update.prepare(figures, bool(signals.received))
+        metrics, images = self.update.gradients(self.step, self.model, batches, accumulate)
+        finite, stop = self.update.prepare(metrics, bool(signals.received))
         if not finite:
-            raise TrainingError(state.not_finite(self, figures))
+            raise TrainingError(state.not_finite(self, metrics))
         norms = self.update.apply()
         self.step_number += 1
-        self._count({**figures, **norms}, images, time.perf_counter() - start)
-        self._call("after_step", figures)
+        self._count({**metrics, **norms}, images, time.perf_counter() - start)
+        self._call("after_step", metrics)
         return stop
 
     def _set_learning_rate(self) -> None:
@@ -187,13 +187,13 @@ class Runner:
             group["lr"] = group["initial_lr"] * factor
         self.lr = self.update.optimizer.param_groups[0]["lr"]
 
-    def _count(self, figures: Mapping[str, Any], images: int, seconds: float) -> None:
+    def _count(self, metrics: Mapping[str, Any], images: int, seconds: float) -> None:
         """Add a step to the sums; where time counts, by the slowest process's clock."""
         if self.max_seconds is not None:
             clock = torch.tensor(seconds, dtype=torch.float64, device=self.device)
             seconds = float(all_reduce_max(clock))
         self.seconds += seconds
-        self.window.add(figures, images, seconds)
+        self.window.add(metrics, images, seconds)
 
     def _settle(self) -> None:
         """Log, evaluate and save where it is time after a step.
@@ -201,24 +201,24 @@ class Runner:
         It is saved before evaluating too, so that an evaluation that fails loses no step.
         """
         ended = self._finished()
-        place = self.step_number, self.batches
-        judges = self._evaluate and (ended or self.config.evaluates_after(*place))
-        saves = ended or self.config.saves_after(*place)
-        if judges:
+        now = self.step_number, self.batches
+        evaluates = self._evaluate and (ended or self.config.evaluates_after(*now))
+        saves = ended or self.config.saves_after(*now)
+        if evaluates:
             self._save_unsettled()
         elif saves:
             state.join(self)
         if ended or self.step_number % self.config.log_every == 0:
             self._log()
-        if judges:
-            self._judge()
+        if evaluates:
+            self._run_evaluation()
         self.settled = True
-        if judges or saves:
+        if evaluates or saves:
             self._save(copy=saves)
 
     def _log(self) -> None:
         line = {
-            **self._place("train"),
+            **self._position("train"),
             **self.window.means(),
             "lr": self.lr,
             "images_per_second": self.window.images_per_second(),
@@ -228,32 +228,32 @@ class Runner:
         self.window.clear()
         self._call("line", line)
 
-    def _place(self, kind: str) -> dict[str, Any]:
+    def _position(self, kind: str) -> dict[str, Any]:
         epoch = self.config.epochs(self.step_number, self.batches)
         return {"kind": kind, "step": self.step_number, "epoch": epoch}
 
-    def _judge(self) -> None:
+    def _run_evaluation(self) -> None:
         """Evaluate, on averaged weights where there are any, and keep the best."""
         assert self._evaluate is not None
         start = time.perf_counter()
         with self.averaged(), untouched(self.model):
-            figures = self._evaluate(self.model)
-        self.figures = {name: float(value) for name, value in figures.items()}
+            metrics = self._evaluate(self.model)
+        self.metrics = {name: float(value) for name, value in metrics.items()}
         seconds = time.perf_counter() - start
-        self._call("line", {**self._place("eval"), **self.figures, "eval_seconds": seconds})
+        self._call("line", {**self._position("eval"), **self.metrics, "eval_seconds": seconds})
         score = self._score()
         if math.isfinite(score) and (self.best is None or score > self.best):
             self.best = score
             state.save_best(self)
 
     def _score(self) -> float:
-        name = self.config.best_metric or next(iter(self.figures), "")
-        if name not in self.figures:
-            names = ", ".join(self.figures) or "none"
+        name = self.config.best_metric or next(iter(self.metrics), "")
+        if name not in self.metrics:
+            names = ", ".join(self.metrics) or "none"
             raise TrainingError(
-                f"train.best_metric: {name!r} is not among the figures ({names}); name one of them"
+                f"train.best_metric: {name!r} is not among the metrics ({names}); name one of them"
             )
-        return self.figures[name]
+        return self.metrics[name]
 
     def _stop(self) -> NoReturn:
         """Save at once; what is due after the step is done by the resumed run."""

@@ -66,9 +66,9 @@ def save(runner: Runner, *, copy: bool = True) -> None:
 
 
 def save_best(runner: Runner) -> None:
-    """Write best.pt: the weights that were evaluated, and their figures."""
+    """Write best.pt: the weights that were evaluated, and their metrics."""
     path = runner.last.with_name("best.pt")
-    meta = {**runner.meta, "step": runner.step_number, **runner.figures}
+    meta = {**runner.meta, "step": runner.step_number, **runner.metrics}
     with runner.averaged():
         content = {"model": runner.model.state_dict(), "meta": meta}
         on_main(lambda: save_checkpoint(path, content))
@@ -119,9 +119,9 @@ def _take(runner: Runner, content: Mapping[str, Any]) -> None:
     take_own_state(runner, content["rng"], _ranks(content))
 
 
-def not_finite(runner: Runner, figures: Metrics) -> str:
+def not_finite(runner: Runner, metrics: Metrics) -> str:
     """Return what to tell about a step whose losses are not finite."""
-    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     what = ", ".join(bad) or "on another process"
     return f"the loss of step {runner.step_number + 1} is not finite ({what}); {_advice(runner)}"
 
@@ -149,7 +149,7 @@ def _progress(runner: Runner) -> dict[str, Any]:
         "seconds": runner.seconds,
         "lr": runner.lr,
         "best": runner.best,
-        "figures": runner.figures,
+        "figures": runner.metrics,
         "settled": runner.settled,
         "images_per_batch": images_per_batch(runner),
         "batches_per_epoch": runner.batches,
@@ -159,7 +159,7 @@ def _progress(runner: Runner) -> dict[str, Any]:
 
 def _take_progress(runner: Runner, progress: Mapping[str, Any]) -> None:
     runner.step_number, runner.seconds = progress["step"], progress["seconds"]
-    runner.best, runner.figures = progress["best"], dict(progress["figures"])
+    runner.best, runner.metrics = progress["best"], dict(progress["figures"])
     runner.lr, runner.settled = progress["lr"], progress["settled"]
 
 

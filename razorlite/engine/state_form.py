@@ -1,4 +1,4 @@
-"""The form that a run's saved state must have, so that a damaged or edited one is told by name."""
+"""The form that a run's saved state must have, damaged or edited ones are refused by name."""
 
 from __future__ import annotations
 
@@ -72,71 +72,71 @@ def check_form(runner: Runner, content: Mapping[str, Any]) -> None:
             raise ValueError("ranks and rng are of different numbers of processes")
 
 
-def _fail(place: str, value: Any, wanted: str) -> None:
+def _fail(path: str, value: Any, expected: str) -> None:
     shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
     shown = shown if len(shown) < 50 else f"a {type(value).__name__}"
-    raise ValueError(f"{place} is {shown}, wanted {wanted}")
+    raise ValueError(f"{path} is {shown}, expected {expected}")
 
 
-def _number(value: Any, place: str) -> None:
+def _number(value: Any, path: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        _fail(place, value, "a number")
+        _fail(path, value, "a number")
 
 
-def _finite(value: Any, place: str) -> None:
-    _number(value, place)
+def _finite(value: Any, path: str) -> None:
+    _number(value, path)
     if not math.isfinite(value):
-        _fail(place, value, "a finite number")
+        _fail(path, value, "a finite number")
 
 
-def _amount(value: Any, place: str) -> None:
-    _number(value, place)
+def _amount(value: Any, path: str) -> None:
+    _number(value, path)
     if not 0 <= value < math.inf:
-        _fail(place, value, "a finite number from 0")
+        _fail(path, value, "a finite number from 0")
 
 
-def _count(value: Any, place: str) -> None:
+def _count(value: Any, path: str) -> None:
     if type(value) is not int or not 0 <= value < 2**63:
-        _fail(place, value, "a whole number from 0")
+        _fail(path, value, "a whole number from 0")
 
 
-def _flag(value: Any, place: str) -> None:
+def _flag(value: Any, path: str) -> None:
     if not isinstance(value, bool):
-        _fail(place, value, "true or false")
+        _fail(path, value, "true or false")
 
 
-def _anything(value: Any, place: str) -> None: ...
+def _anything(value: Any, path: str) -> None: ...
 
 
 def _optional(form: Form) -> Form:
-    return lambda value, place: None if value is None else form(value, place)
+    return lambda value, path: None if value is None else form(value, path)
 
 
 def _mapping(form: Form = _anything) -> Form:
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         if not isinstance(value, Mapping):
-            _fail(place, value, "entries by name")
+            _fail(path, value, "entries by name")
         for key, item in value.items():
-            form(item, f"{place}.{key}")
+            form(item, f"{path}.{key}")
 
     return check
 
 
 def _list(form: Form) -> Form:
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         if not isinstance(value, list | tuple) or not value:
-            _fail(place, value, "a list that is not empty")
+            _fail(path, value, "a list that is not empty")
         for index, item in enumerate(value):
-            form(item, f"{place}.{index}")
+            form(item, f"{path}.{index}")
 
     return check
 
 
 def _fields(forms: Mapping[str, Form]) -> Form:
-    def check(value: Any, place: str) -> None:
-        _mapping()(value, place)
+    def check(value: Any, path: str) -> None:
+        _mapping()(value, path)
         for name, form in forms.items():
-            inside = f"{place}.{name}".lstrip(".")
+            inside = f"{path}.{name}".lstrip(".")
             if name not in value:
                 raise ValueError(f"{inside} is missing")
             form(value[name], inside)
@@ -144,20 +144,20 @@ def _fields(forms: Mapping[str, Form]) -> Form:
     return check
 
 
-def _tensors(wanted: Mapping[str, Any], *, shapes: bool = False) -> Form:
-    """Take tensors of the wanted kind of numbers, all finite where the wanted ones are."""
+def _tensors(expected: Mapping[str, Any], *, shapes: bool = False) -> Form:
+    """Take tensors of the expected kind of numbers, all finite where the expected ones are."""
 
-    def check(value: Any, place: str) -> None:
-        _mapping()(value, place)
-        for name, tensor in wanted.items():
+    def check(value: Any, path: str) -> None:
+        _mapping()(value, path)
+        for name, tensor in expected.items():
             if isinstance(tensor, Tensor) and name in value:
-                _tensor_like(tensor)(value[name], f"{place}.{name}")
+                _tensor_like(tensor)(value[name], f"{path}.{name}")
                 if shapes and value[name].shape != tensor.shape:
-                    _fail(f"{place}.{name}", value[name], f"shape {tuple(tensor.shape)}")
+                    _fail(f"{path}.{name}", value[name], f"shape {tuple(tensor.shape)}")
         for name, tensor in value.items():
-            masked = not is_finite({name: wanted.get(name)})  # as a mask of attention may be
+            masked = not is_finite({name: expected.get(name)})  # as a mask of attention may be
             if not masked and not is_finite({name: tensor}):
-                raise ValueError(f"{place}.{name} is not finite (NaN or infinite)")
+                raise ValueError(f"{path}.{name} is not finite (NaN or infinite)")
 
     return check
 
@@ -165,10 +165,10 @@ def _tensors(wanted: Mapping[str, Any], *, shapes: bool = False) -> Form:
 def _tensor_like(sample: Tensor) -> Form:
     kind = sample.is_floating_point(), sample.is_complex()
 
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         fits = isinstance(value, Tensor) and (value.is_floating_point(), value.is_complex()) == kind
         if not fits:
-            _fail(place, value, f"a tensor of {str(sample.dtype).removeprefix('torch.')}")
+            _fail(path, value, f"a tensor of {str(sample.dtype).removeprefix('torch.')}")
 
     return check
 
@@ -178,20 +178,20 @@ def _like(sample: Any) -> Form:
     if isinstance(sample, Mapping):
         return _fields({name: _like(item) for name, item in sample.items()})
 
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         kinds = (int, float, Tensor) if sample is None else (type(sample),)
         if not isinstance(value, kinds) and value is not sample:
-            _fail(place, value, f"a {type(sample).__name__}")
+            _fail(path, value, f"a {type(sample).__name__}")
         if isinstance(sample, Tensor) and (value.shape, value.dtype) != (
             sample.shape,
             sample.dtype,
         ):
-            _fail(place, value, f"one of shape {tuple(sample.shape)}")
+            _fail(path, value, f"one of shape {tuple(sample.shape)}")
         if isinstance(sample, tuple):
             if len(value) != len(sample):
-                _fail(place, value, f"{len(sample)} entries")
+                _fail(path, value, f"{len(sample)} entries")
             for index, item in enumerate(sample):
-                _like(item)(value[index], f"{place}.{index}")
+                _like(item)(value[index], f"{path}.{index}")
 
     return check
 
@@ -199,22 +199,20 @@ def _like(sample: Any) -> Form:
 def _statistics(runner: Runner) -> Form:
     shapes = [tensor.shape for tensor in statistics(runner)]
 
-    def check(value: Any, place: str) -> None:
+    def check(value: Any, path: str) -> None:
         if not (isinstance(value, list) and all(isinstance(item, Tensor) for item in value)):
-            _fail(place, value, "a list of tensors")
+            _fail(path, value, "a list of tensors")
         if value and [item.shape for item in value] != shapes:
-            _fail(place, value, "one tensor for each of the model's statistics")
+            _fail(path, value, "one tensor for each of the model's statistics")
 
     return check
 
 
-def _window(value: Any, place: str) -> None:
+def _window(value: Any, path: str) -> None:
     numbers = _mapping(_number)
-    _fields({"sums": numbers, "counts": numbers, "images": _count, "seconds": _amount})(
-        value, place
-    )
+    _fields({"sums": numbers, "counts": numbers, "images": _count, "seconds": _amount})(value, path)
     if value["sums"].keys() != value["counts"].keys() or 0 in value["counts"].values():
-        raise ValueError(f"{place} has sums without their counts")
+        raise ValueError(f"{path} has sums without their counts")
 
 
 _PROGRESS = _fields(

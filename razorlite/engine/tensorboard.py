@@ -10,7 +10,7 @@ from razorlite.engine.hooks import Hook
 
 
 class TensorBoard(Hook):
-    """Writes every figure of metrics.jsonl as a scalar `kind/name`.
+    """Writes every metric of metrics.jsonl as a scalar `kind/name`.
 
     Args:
         folder: where event files go.
@@ -37,7 +37,7 @@ class TensorBoard(Hook):
             self._writer = self._open(self._folder, purge_step=runner.step_number + 1)
 
     def line(self, runner: Any, line: Mapping[str, Any]) -> None:
-        """Write a line's figures."""
+        """Write a line's metrics."""
         if self._writer is not None:
             for name, value in line.items():
                 if isinstance(value, int | float) and name != "step":

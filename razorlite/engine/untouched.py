@@ -28,5 +28,5 @@ def untouched(model: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)
-            for parameter, wanted, gradient in gradients:
-                parameter.requires_grad_(wanted).grad = gradient
+            for parameter, expected, gradient in gradients:
+                parameter.requires_grad_(expected).grad = gradient

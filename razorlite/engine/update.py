@@ -141,14 +141,14 @@ class Update:
             `grad_norm` before clipping, where there is clipping; still on the device.
         """
         with self._groups.only(self._active):
-            figures = self._clip_gradients()
+            metrics = self._clip_gradients()
             self._scaler.step(self.optimizer)
             self._scaler.update()
         for parameter in self._active:
             parameter.grad = None
         if self.ema is not None:
             self.ema.update(self._active)
-        return figures
+        return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the loss scale."""

@@ -17,7 +17,7 @@ _DEPTH = 4  # of mappings in mappings
 _PREFIXES = 4  # that are looked at in a mapping, the commonest ones
 _AVERAGED = {"ema", "average", "averaged", "avg", "swa"}
 
-Place = tuple[str, ...]
+KeyPath = tuple[str, ...]
 State = dict[str, Tensor]
 
 
@@ -26,7 +26,7 @@ class Candidate:
     """Tensors of a file that could be a model's.
 
     Attributes:
-        place: names of the mappings they lie in.
+        keys: names of the mappings they lie in.
         prefix: what was cut off their names.
         state: the tensors by what is left of their names.
         averaged: whether they are averages of what was trained.
@@ -34,7 +34,7 @@ class Candidate:
         fits: how many have the model's shape.
     """
 
-    place: Place
+    keys: KeyPath
     prefix: str
     state: State
     averaged: bool
@@ -44,12 +44,12 @@ class Candidate:
     @property
     def name(self) -> str:
         """What a user calls it by."""
-        return ".".join([*self.place, self.prefix]).strip(".") or "the file itself"
+        return ".".join([*self.keys, self.prefix]).strip(".") or "the file itself"
 
     @property
     def rank(self) -> tuple[int, int, bool, int, bool]:
         """What is wanted least comes last: fewer fit, a teacher's, an unusual place, a prefix."""
-        usual = [_HOLDERS.index(part) for part in self.place[:1] if part in _HOLDERS]
+        usual = [_HOLDERS.index(part) for part in self.keys[:1] if part in _HOLDERS]
         return (
             -self.fits,
             -self.found,
@@ -61,7 +61,7 @@ class Candidate:
 
 def find_weights(
     content: Mapping[str, Any],
-    wanted: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
     *,
     path: object,
     prefix: str = "",
@@ -74,7 +74,7 @@ def find_weights(
 
     Args:
         content: of the file.
-        wanted: the model's tensors.
+        expected: the model's tensors.
         path: the file, for messages.
         prefix: take this one: a mapping of the file, or what its names start with.
         ema: take averaged weights, where there are both; else those that were trained.
@@ -87,7 +87,7 @@ def find_weights(
         CheckpointError: several fit alike, nothing is under the prefix, or there are averaged
             weights only and others are wanted.
     """
-    candidates = list(_candidates(content, wanted, prefix, whole_names))
+    candidates = list(_candidates(content, expected, prefix, whole_names))
     if prefix and not candidates:
         starts = sorted({key.split(".")[0] for _, state in _mappings(content) for key in state})
         raise CheckpointError(
@@ -104,7 +104,7 @@ def find_weights(
     if ema and averages:
         best = _best(averages, path)  # what is not averaged, such as buffers, comes from the others
         rest = _best(trained, path).state if trained else {}
-        return {**{k: v for k, v in rest.items() if k in wanted}, **best.state}
+        return {**{k: v for k, v in rest.items() if k in expected}, **best.state}
     return _best(trained, path).state
 
 
@@ -127,23 +127,23 @@ def _same(one: State, other: State) -> bool:
 
 
 def _candidates(
-    content: Mapping[str, Any], wanted: Mapping[str, Tensor], prefix: str, whole_names: bool
+    content: Mapping[str, Any], expected: Mapping[str, Tensor], prefix: str, whole_names: bool
 ) -> Iterator[Candidate]:
     swapped = _swapped(content)
-    for place, tensors in _mappings(content):
+    for keys, tensors in _mappings(content):
         state = without_bookkeeping(tensors)
         if prefix:
-            cuts = _asked_for(place, state, prefix)
+            cuts = _asked_for(keys, state, prefix)
         else:
-            cuts = [""] if whole_names else _prefixes(state, wanted)
+            cuts = [""] if whole_names else _prefixes(state, expected)
         for cut in cuts:
             own = {k.removeprefix(cut): v for k, v in state.items() if k.startswith(cut)}
-            own = own_names(own, wanted)
-            found = [key for key in own if key in wanted]
-            fits = [key for key in found if own[key].shape == wanted[key].shape]
-            candidate = Candidate(place, cut, own, False, len(found), len(fits))
-            averaged = bool(_words(candidate) & _AVERAGED) ^ (place in swapped)
-            yield Candidate(place, cut, own, averaged, len(found), len(fits))
+            own = own_names(own, expected)
+            found = [key for key in own if key in expected]
+            fits = [key for key in found if own[key].shape == expected[key].shape]
+            candidate = Candidate(keys, cut, own, False, len(found), len(fits))
+            averaged = bool(_words(candidate) & _AVERAGED) ^ (keys in swapped)
+            yield Candidate(keys, cut, own, averaged, len(found), len(fits))
 
 
 def tensor_names(content: Mapping[str, Any]) -> Iterator[str]:
@@ -152,32 +152,32 @@ def tensor_names(content: Mapping[str, Any]) -> Iterator[str]:
         yield from state
 
 
-def _mappings(content: Mapping[str, Any], place: Place = ()) -> Iterator[tuple[Place, State]]:
+def _mappings(content: Mapping[str, Any], keys: KeyPath = ()) -> Iterator[tuple[KeyPath, State]]:
     """Yield all mappings that hold tensors, and where."""
     state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if state:
-        yield place, state
-    if len(place) < _DEPTH:
+        yield keys, state
+    if len(keys) < _DEPTH:
         for key, value in content.items():
             if isinstance(key, str) and isinstance(value, Mapping):
-                yield from _mappings(value, (*place, key))
+                yield from _mappings(value, (*keys, key))
 
 
-def _prefixes(state: State, wanted: Mapping[str, Tensor]) -> list[str]:
+def _prefixes(state: State, expected: Mapping[str, Tensor]) -> list[str]:
     """Return what names start with before one of the model's, the commonest first."""
     votes = Counter({"": 0})
     for key in state:
         starts = [0, *(found.end() for found in re.finditer(r"\.", key))]
-        votes.update(key[:start] for start in starts if key[start:] in wanted)
+        votes.update(key[:start] for start in starts if key[start:] in expected)
     return [prefix for prefix, _ in votes.most_common(_PREFIXES)]
 
 
-def _asked_for(place: Place, state: State, prefix: str) -> list[str]:
+def _asked_for(keys: KeyPath, state: State, prefix: str) -> list[str]:
     """Return what to cut off a mapping's names, if a prefix means it or some of its names."""
     stem = prefix.removesuffix(".")
-    if ".".join(place) == stem:
+    if ".".join(keys) == stem:
         return [""]
-    inside = stem.removeprefix(".".join(place)).lstrip(".") if place else stem
+    inside = stem.removeprefix(".".join(keys)).lstrip(".") if keys else stem
     for start in (f"{stem}.", f"{inside}.", prefix):
         if any(key.startswith(start) for key in state):
             return [start]
@@ -185,10 +185,10 @@ def _asked_for(place: Place, state: State, prefix: str) -> list[str]:
 
 
 def _words(candidate: Candidate) -> set[str]:
-    return set(re.split(r"[._]", ".".join([*candidate.place, candidate.prefix]).lower()))
+    return set(re.split(r"[._]", ".".join([*candidate.keys, candidate.prefix]).lower()))
 
 
-def _swapped(content: Mapping[str, Any]) -> set[Place]:
+def _swapped(content: Mapping[str, Any]) -> set[KeyPath]:
     """Return places whose names tell the reverse of what lies there.
 
     Our training checkpoints, and OpenMMLab's, have the average as the model and what is trained

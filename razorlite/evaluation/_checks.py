@@ -1,4 +1,4 @@
-"""What predictions and targets must be before they are judged."""
+"""What predictions and targets must be before they are evaluated."""
 
 from collections.abc import Iterable, Sequence, Sized
 

@@ -23,7 +23,7 @@ def truth_entries(target: Target, kind: Kind) -> list[Entry]:
     """
     if kind == "segm" and target.masks is None:
         raise DataError(
-            "CocoMetric judges masks, and the data have none; give the data set masks: true, or "
+            "CocoMetric evaluates masks, and the data have none; give the data set masks: true, or "
             "the metric kind: bbox"
         )
     crowd = target.crowd if target.crowd is not None else torch.zeros(len(target)).bool()
@@ -44,7 +44,7 @@ def found_entries(found: Detections, kind: Kind) -> list[Entry]:
     """
     if kind == "segm" and found.masks is None:
         raise EvaluationError(
-            "CocoMetric judges masks, and the model predicts only boxes; set kind: bbox"
+            "CocoMetric evaluates masks, and the model predicts only boxes; set kind: bbox"
         )
     masks = found.masks if kind == "segm" else None  # boxes are sized by their own area
     entries = _entries(found.boxes, found.labels, masks, kind)

@@ -13,17 +13,17 @@ Entry = dict[str, Any]
 
 
 def match_image(
-    judge: Any, image: int, label: int, area_range: tuple[float, float], limit: int
+    evaluator: Any, image: int, label: int, area_range: tuple[float, float], limit: int
 ) -> Entry | None:
     """Return what COCOeval.evaluateImg(image, label, area_range, limit) returns.
 
     Args:
-        judge: a COCOeval whose truths, detections and IoUs are there.
+        evaluator: a COCOeval whose truths, detections and IoUs are there.
         image, label: which of them.
         area_range: least and greatest area in square pixels; others are ignored.
         limit: how many of the best detections count.
     """
-    truths, found = judge._gts[image, label], judge._dts[image, label]
+    truths, found = evaluator._gts[image, label], evaluator._dts[image, label]
     if not truths and not found:
         return None
     ignored = np.array([bool(t["ignore"]) or not _within(t["area"], area_range) for t in truths])
@@ -31,9 +31,9 @@ def match_image(
     best = np.argsort([-d["score"] for d in found], kind="stable")[:limit]
     chosen = [found[i] for i in best]
     truths = [truths[i] for i in order]
-    thresholds = judge.params.iouThrs
+    thresholds = evaluator.params.iouThrs
     matches = _Matches(len(thresholds), chosen, truths, ignored[order] if len(order) else ignored)
-    overlaps = judge.ious[image, label]
+    overlaps = evaluator.ious[image, label]
     if len(overlaps):
         matches.fill(overlaps[:, order], thresholds)
     return _record(matches, image, label, area_range, limit)
@@ -57,13 +57,13 @@ class _Matches:
         ignored = [bool(flag) for flag in self.ignored]
         for t, threshold in enumerate(thresholds):
             taken = [False] * len(crowd)
-            for place, rivals in rows:
+            for index, rivals in rows:
                 match = _choose(rivals, min(float(threshold), 1 - 1e-10), taken, crowd, ignored)
                 if match >= 0:
                     taken[match] = True
-                    self.of_found[t, place] = self.truths[match]["id"]
-                    self.of_truth[t, match] = self.found[place]["id"]
-                    self.found_ignored[t, place] = ignored[match]
+                    self.of_found[t, index] = self.truths[match]["id"]
+                    self.of_truth[t, match] = self.found[index]["id"]
+                    self.found_ignored[t, index] = ignored[match]
 
 
 def _choose(
@@ -88,10 +88,10 @@ def _choose(
 def _rivals(overlaps: np.ndarray, least: float) -> list[tuple[int, list[tuple[int, float]]]]:
     """Return, for each detection that overlaps any object enough, those objects in order."""
     rows: dict[int, list[tuple[int, float]]] = {}
-    places, truths = np.nonzero(overlaps >= min(least, 1 - 1e-10))
-    values = overlaps[places, truths].tolist()
-    for place, truth, value in zip(places.tolist(), truths.tolist(), values, strict=True):
-        rows.setdefault(place, []).append((truth, value))
+    indices, truths = np.nonzero(overlaps >= min(least, 1 - 1e-10))
+    values = overlaps[indices, truths].tolist()
+    for index, truth, value in zip(indices.tolist(), truths.tolist(), values, strict=True):
+        rows.setdefault(index, []).append((truth, value))
     return list(rows.items())
 
 

@@ -35,26 +35,26 @@ class Accuracy(Metric):
         check_probabilities(predictions, targets)
         k = min(max(self.topk), predictions.shape[1])
         hits = predictions.topk(k, dim=1).indices == targets[:, None]
-        places = torch.where(hits.any(dim=1), hits.int().argmax(dim=1), k)
-        self.items += places.tolist()
+        indices = torch.where(hits.any(dim=1), hits.int().argmax(dim=1), k)
+        self.items += indices.tolist()
 
     def compute(self) -> dict[str, float]:
-        """Return one figure in [0, 1] for each k.
+        """Return one metric in [0, 1] for each k.
 
         Raises:
             DataError: there were no images.
         """
-        places = torch.tensor(self.need_items())
-        return {f"top{k}": float((places < k).double().mean()) for k in self.topk}
+        indices = torch.tensor(self.need_items())
+        return {f"top{k}": float((indices < k).double().mean()) for k in self.topk}
 
-    def figure_names(self) -> list[str]:
+    def value_names(self) -> list[str]:
         """Return "top1", …."""
         return [f"top{k}" for k in self.topk]
 
 
 @register()
 class ConfusionMatrix(Metric):
-    """How often each class is taken for each other; its figures are two accuracies.
+    """How often each class is taken for each other; its metrics are two accuracies.
 
     Args:
         classes: names of the labels; numbers by default.
@@ -103,6 +103,6 @@ class ConfusionMatrix(Metric):
             "class_accuracy": float(recalls.mean()),
         }
 
-    def figure_names(self) -> list[str]:
+    def value_names(self) -> list[str]:
         """Return the names of both."""
         return ["accuracy", "class_accuracy"]

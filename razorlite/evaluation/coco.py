@@ -28,16 +28,16 @@ _Pair = tuple[list[Entry], list[Entry]]  # truths and detections of one image
 
 @register()
 class CocoMetric(Metric):
-    """COCO's twelve figures of boxes or masks: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ….
+    """COCO's twelve metrics of boxes or masks: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ….
 
     Predictions and targets are in pixels of the original image. Crowd targets only excuse
-    detections. Small, medium and large are told by a target's `area` where it has one (COCO's
-    annotations do), else by its mask or box. A figure without any object to judge is -1.
+    detections. Small, medium and large are known by a target's `area` where it has one (COCO's
+    annotations do), else by its mask or box. A value without any object is -1.
 
     Args:
-        classes: names of the labels for the figures of single classes; numbers by default.
-        per_class: add "AP/<name>" for every class to the figures.
-        kind: compare boxes ("bbox"), masks ("segm"), or both: the figures of masks are then called
+        classes: names of the labels for the values of single classes; numbers by default.
+        per_class: add "AP/<name>" for every class to the metrics.
+        kind: compare boxes ("bbox"), masks ("segm"), or both: the metrics of masks are then called
             "mask_AP", "mask_AP50", … and follow those of boxes.
         max_detections: how many of the best detections of an image and class count; 100 is COCO's
             own. Raise it, and the detector's `max_per_img`, for images with more objects. The
@@ -62,7 +62,7 @@ class CocoMetric(Metric):
         """Take the detections of a batch and what its images show.
 
         Raises:
-            DataError: masks are to be judged and the data have none.
+            DataError: masks are to be evaluated and the data have none.
             EvaluationError: there are more or fewer predictions than targets, or they are NaN or
                 lack masks.
         """
@@ -73,31 +73,31 @@ class CocoMetric(Metric):
             self.items.append({k: (truths[k], found_entries(found, k)) for k in self._kinds})
 
     def compute(self) -> dict[str, float]:
-        """Return the twelve figures of each kind, and those of single classes if asked for.
+        """Return the twelve values of each kind, and those of single classes if asked for.
 
         Raises:
             DataError: there were no images, or a label beyond `classes`.
         """
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         by_class: dict[str, float] = {}
         for kind in self._kinds:
             precision, recall = self._accumulate(kind)
             twelve = _twelve(precision, recall, self._limits)
-            figures |= {self._prefix(kind) + name: value for name, value in twelve.items()}
+            metrics |= {self._prefix(kind) + name: value for name, value in twelve.items()}
             by_class |= self._by_class(precision, kind)
         self._tell_limit()
-        return {**figures, **(by_class if self.per_class else {})}
+        return {**metrics, **(by_class if self.per_class else {})}
 
-    def figure_names(self) -> list[str]:
-        """Return the names of the figures; nothing where they hang on the labels seen."""
+    def value_names(self) -> list[str]:
+        """Return the names of the metrics; nothing where they hang on the labels seen."""
         return [] if self.per_class and not self.classes else names_without_objects(self)
 
     def per_class_ap(self) -> dict[str, float]:
         """Return "AP/<name>" for every class; -1 where there is no object of it."""
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for kind in self._kinds:
-            figures |= self._by_class(self._accumulate(kind)[0], kind)
-        return figures
+            metrics |= self._by_class(self._accumulate(kind)[0], kind)
+        return metrics
 
     @property
     def _kinds(self) -> tuple[Kind, ...]:
@@ -111,14 +111,14 @@ class CocoMetric(Metric):
         """Numbers of detections by which recall is stated."""
         return sorted({min(limit, self.max_detections) for limit in (1, 10, self.max_detections)})
 
-    def _truths_of(self, place: int, target: Target) -> dict[Kind, list[Entry]]:
+    def _truths_of(self, index: int, target: Target) -> dict[Kind, list[Entry]]:
         """Return an image's ground truth, kept from an earlier evaluation if it is the same."""
         target = target.to("cpu")
         mark = fingerprint(target, masks="segm" in self._kinds)
-        if place < len(self._truths) and self._truths[place][0] == mark:
-            return self._truths[place][1]
+        if index < len(self._truths) and self._truths[index][0] == mark:
+            return self._truths[index][1]
         truths = {kind: truth_entries(target, kind) for kind in self._kinds}
-        self._truths[place:] = [(mark, truths)]
+        self._truths[index:] = [(mark, truths)]
         return truths
 
     def _accumulate(self, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
@@ -166,48 +166,48 @@ def _pycocotools(
     """Return COCOeval's precision (T, R, K, A, M) and recall (T, K, A, M)."""
     from pycocotools.cocoeval import COCOeval
 
-    judge = COCOeval(iouType=kind)
-    judge.params.imgIds = list(range(len(items)))
-    judge.params.catIds = list(range(classes))
-    judge.params.maxDets = limits
+    evaluator = COCOeval(iouType=kind)
+    evaluator.params.imgIds = list(range(len(items)))
+    evaluator.params.catIds = list(range(classes))
+    evaluator.params.maxDets = limits
     truths, found = _by_image_and_class(items)
-    judge._prepare = lambda: _prepare(judge, truths, found)  # no COCO json behind it
-    judge.evaluateImg = partial(match_image, judge)
+    evaluator._prepare = lambda: _prepare(evaluator, truths, found)  # no COCO json behind it
+    evaluator.evaluateImg = partial(match_image, evaluator)
     with contextlib.redirect_stdout(io.StringIO()):
-        judge.evaluate()
-        judge.accumulate()
-    return judge.eval["precision"], judge.eval["recall"]
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator.eval["precision"], evaluator.eval["recall"]
 
 
-def _prepare(judge: Any, truths: Any, found: Any) -> None:
-    judge._gts, judge._dts = truths, found
-    judge.evalImgs, judge.eval = defaultdict(list), {}
+def _prepare(evaluator: Any, truths: Any, found: Any) -> None:
+    evaluator._gts, evaluator._dts = truths, found
+    evaluator.evalImgs, evaluator.eval = defaultdict(list), {}
 
 
 def _by_image_and_class(items: list[_Pair]) -> tuple[Any, Any]:
     """Return truths and detections by (image, label), each with an id that is not 0."""
     both: tuple[Any, Any] = defaultdict(list), defaultdict(list)
-    for place, pair in enumerate(items):
+    for index, pair in enumerate(items):
         for groups, entries in zip(both, pair, strict=True):
             for number, entry in enumerate(entries, start=1):
                 entry["id"] = number  # unique in the image, which is all that matching needs
-                groups[place, entry["label"]].append(entry)
+                groups[index, entry["label"]].append(entry)
     return both
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray, limits: list[int]) -> dict[str, float]:
-    figures = {
+    metrics = {
         "AP": _mean(precision[:, :, :, 0, -1]),
         "AP50": _mean(precision[0, :, :, 0, -1]),
         "AP75": _mean(precision[5, :, :, 0, -1]),
     }
-    figures |= {f"AP{a[0]}": _mean(precision[:, :, :, i, -1]) for i, a in enumerate(_AREAS) if i}
-    figures |= {f"AR{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(limits)}
-    figures |= {f"AR{a[0]}": _mean(recall[:, :, i, -1]) for i, a in enumerate(_AREAS) if i}
-    return figures
+    metrics |= {f"AP{a[0]}": _mean(precision[:, :, :, i, -1]) for i, a in enumerate(_AREAS) if i}
+    metrics |= {f"AR{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(limits)}
+    metrics |= {f"AR{a[0]}": _mean(recall[:, :, i, -1]) for i, a in enumerate(_AREAS) if i}
+    return metrics
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of the figures that exist, -1 where none does."""
+    """Return the mean of the metrics that exist, -1 where none does."""
     there = values[values > -1]
     return float(there.mean()) if there.size else -1.0

@@ -1,4 +1,4 @@
-"""Running a model over a loader and judging what it predicts."""
+"""Running a model over a loader and evaluating what it predicts."""
 
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ from razorlite.structures import Annotation, Batch
 def evaluate(
     model: nn.Module, loader: Iterable[Batch], metric: Metric, *, gather: bool = True
 ) -> dict[str, float]:
-    """Return a metric's figures of a model's predictions on all batches of a loader.
+    """Return a metric's values for a model's predictions on all batches of a loader.
 
     The model runs in evaluation mode without gradients and is left in the mode it had. Predictions
     and targets are compared in pixels of the original images.
-    With several processes each runs its own batches, and all get the figures over all images.
+    With several processes each runs its own batches, and all get the metrics over all images.
 
     Args:
         model: has `predict(batch)`, which returns what the metric takes, one for each sample: a
             list of `Detections`, (B, C) probabilities, or a list of anything.
         loader: yields normalised batches, each sample on one rank only.
         metric: reset first.
-        gather: with several processes, judge the images of all; otherwise this process's own.
+        gather: with several processes, evaluate the images of all; otherwise this process's own.
 
     Raises:
         DataError: the loader yields no images.

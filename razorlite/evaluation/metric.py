@@ -20,7 +20,7 @@ ClassNames = Annotated[list[str], Filled(), Distinct()]
 
 
 class Metric(ABC):
-    """Judges predictions: `reset`, `update` with every batch, `compute`.
+    """Evaluates predictions: `reset`, `update` with every batch, `compute`.
 
     Attributes:
         items: what is kept of each sample, in their order; values that pickle, tensors, records of
@@ -29,7 +29,7 @@ class Metric(ABC):
 
     def __init__(self) -> None:
         self.items: list[Any] = []
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def reset(self) -> None:
         """Forget all images."""
@@ -41,14 +41,14 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """Return the figures over all images since `reset`.
+        """Return the metrics over all images since `reset`.
 
         Raises:
             DataError: there were no images.
         """
 
-    def figure_names(self) -> list[str]:
-        """Return the names of the figures where they do not hang on the images, else nothing."""
+    def value_names(self) -> list[str]:
+        """Return the names of the metrics where they do not hang on the images, else nothing."""
         return []
 
     def gather(self) -> None:
@@ -60,8 +60,8 @@ class Metric(ABC):
 
     def tell(self, topic: str, line: str) -> None:
         """Say something to the user, however often the topic comes up only once."""
-        if topic not in self._told and distributed.is_main():
-            self._told.add(topic)
+        if topic not in self._warned and distributed.is_main():
+            self._warned.add(topic)
             _log.warning("%s", line)
 
     def need_items(self) -> list[Any]:
@@ -75,27 +75,27 @@ class Metric(ABC):
         return self.items
 
 
-def need_figure(metric: Metric, name: str | None, entry: str) -> None:
-    """Refuse the name of a figure that a metric does not have, as far as its names are known.
+def need_value(metric: Metric, name: str | None, entry: str) -> None:
+    """Refuse the name of a value that a metric does not give, as far as its names are known.
 
     Args:
-        metric: what the figure is of.
-        name: the figure; None for any.
+        metric: what gives the values.
+        name: the value; None for any.
         entry: where the configuration names it, such as "train.best_metric".
 
     Raises:
-        ConfigError: there is no such figure; suggests a near one.
+        ConfigError: there is no such value; suggests a near one.
     """
-    known = metric.figure_names()
+    known = metric.value_names()
     if name is not None and known and name not in known:
         raise ConfigError(
-            f"{entry}: {name!r} is not among the figures of {type(metric).__name__} "
+            f"{entry}: {name!r} is not among the metrics of {type(metric).__name__} "
             f"({', '.join(known)}){suggestion(name, known) or '; name one of them'}"
         )
 
 
 def names_without_objects(metric: Metric) -> list[str]:
-    """Return the names of a detection metric's figures, from an image that shows nothing."""
+    """Return the names of a detection metric's values, from an image that shows nothing."""
     boxes, none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     masks = torch.zeros(0, 1, 1, dtype=torch.bool)
     probe = copy.copy(metric)

@@ -29,7 +29,7 @@ class VocMetric(Metric):
         points: "all" integrates the precision envelope (VOC 2010 on); "11" averages it at recalls
             0, 0.1, …, 1 (VOC 2007).
         pixel_offset: added to widths and heights, 1 where boxes name first and last pixels.
-        per_class: add the figures of single classes.
+        per_class: add the values of single classes.
 
     http://host.robots.ox.ac.uk/pascal/VOC/
     """
@@ -64,18 +64,18 @@ class VocMetric(Metric):
             )
 
     def compute(self) -> dict[str, float]:
-        """Return mAP, and the figures of single classes if asked for.
+        """Return mAP, and the values of single classes if asked for.
 
         Raises:
             DataError: there were no images, or a label beyond `classes`.
         """
         single = self.per_class_ap()
         there = [value for value in single.values() if value > -1]
-        figures = {"mAP": float(np.mean(there)) if there else -1.0}
-        return {**figures, **(single if self.per_class else {})}
+        metrics = {"mAP": float(np.mean(there)) if there else -1.0}
+        return {**metrics, **(single if self.per_class else {})}
 
-    def figure_names(self) -> list[str]:
-        """Return the names of the figures; nothing where they hang on the labels seen."""
+    def value_names(self) -> list[str]:
+        """Return the names of the metrics; nothing where they hang on the labels seen."""
         return [] if self.per_class and not self.classes else names_without_objects(self)
 
     def per_class_ap(self) -> dict[str, float]:
@@ -92,7 +92,7 @@ class VocMetric(Metric):
             boxes, difficult = truths["boxes"][chosen], truths["difficult"][chosen]
             mine = guesses["labels"] == label
             order = np.argsort(-guesses["scores"][mine], kind="stable")
-            verdict = self._judge(guesses["boxes"][mine][order], boxes, difficult)
+            verdict = self._match(guesses["boxes"][mine][order], boxes, difficult)
             scores.append(guesses["scores"][mine][order])
             right.append(verdict == 1)
             wrong.append(verdict == 0)
@@ -101,17 +101,17 @@ class VocMetric(Metric):
         hits, misses = np.concatenate(right)[order], np.concatenate(wrong)[order]
         return self._area(np.cumsum(hits), np.cumsum(misses), total)
 
-    def _judge(self, found: np.ndarray, truths: np.ndarray, difficult: np.ndarray) -> np.ndarray:
-        """Return 1 (right), 0 (wrong) or -1 (not judged) for an image's sorted detections."""
+    def _match(self, found: np.ndarray, truths: np.ndarray, difficult: np.ndarray) -> np.ndarray:
+        """Return 1 (right), 0 (wrong) or -1 (not counted) for an image's sorted detections."""
         verdict = np.zeros(len(found), dtype=np.int64)
         if len(truths) == 0:
             return verdict
         taken = np.zeros(len(truths), dtype=bool)
-        for place, overlaps in enumerate(_ious(found, truths, self.pixel_offset)):
+        for index, overlaps in enumerate(_ious(found, truths, self.pixel_offset)):
             best = int(overlaps.argmax())
             if overlaps[best] < self.iou:
                 continue
-            verdict[place] = -1 if difficult[best] else int(not taken[best])
+            verdict[index] = -1 if difficult[best] else int(not taken[best])
             taken[best] = True
         return verdict
 

@@ -31,15 +31,15 @@ def load_pretrained(backbone: nn.Module, source: str, *, optional: Collection[st
             not finite.
     """
     weights = read_weights(source)
-    wanted = backbone.state_dict()
-    known = [name for name in wanted if name in weights or name not in optional]
-    faults = [fault for name in known if (fault := _fault(name, wanted, weights))]
+    expected = backbone.state_dict()
+    known = [name for name in expected if name in weights or name not in optional]
+    faults = [fault for name in known if (fault := _fault(name, expected, weights))]
     if faults:
         raise CheckpointError(
             f"pretrained weights {source!r} do not fit {type(backbone).__name__}: "
-            f"{len(faults)} of {len(wanted)} tensors, first: {faults[0]}; {_HELP}"
+            f"{len(faults)} of {len(expected)} tensors, first: {faults[0]}; {_HELP}"
         )
-    backbone.load_state_dict({k: weights[k] for k in wanted if k in weights}, strict=False)
+    backbone.load_state_dict({k: weights[k] for k in expected if k in weights}, strict=False)
     mark_pretrained(backbone, source)
 
 
@@ -77,12 +77,12 @@ def read_weights(source: str) -> dict[str, Tensor]:
     return _unwrap(_from_file(source), source)
 
 
-def _fault(name: str, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+def _fault(name: str, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
     if name not in weights:
         return None if name.endswith("num_batches_tracked") else f"{name} is missing"
-    have, want = tuple(weights[name].shape), tuple(wanted[name].shape)
+    have, want = tuple(weights[name].shape), tuple(expected[name].shape)
     if have != want:
-        return f"{name} has shape {have}, wanted {want}"
+        return f"{name} has shape {have}, expected {want}"
     return None if weights[name].isfinite().all() else f"{name} is not finite (NaN or infinite)"
 
 

@@ -38,8 +38,8 @@ def top_candidates(
     rows = torch.where(best[..., None] > least, rows, -torch.inf).flatten(1)
     values, order = _best(rows, least, limit, trim)
     scores = torch.where(values > least, values.float().sigmoid(), 0.0)
-    place = order // classes
-    return scores, order % classes, anchor.gather(1, place), cell.gather(1, place)
+    index = order // classes
+    return scores, order % classes, anchor.gather(1, index), cell.gather(1, index)
 
 
 def entries_of(maps: Tensor, per_cell: int, anchor: Tensor, cell: Tensor) -> Tensor:

@@ -196,15 +196,15 @@ def _compare(
 ) -> str:
     """Run both models; return where they differ, or nothing."""
     try:
-        wanted = run(whole)
+        expected = run(whole)
     except Exception:  # it wants other targets, say: then this is not how it is trained
         return ""
     try:
-        if _same(wanted, run(slim), exact):
+        if _same(expected, run(slim), exact):
             return ""
     except Exception as error:  # whatever a forward may raise that meets other sizes
         return f"{_Watch(slim).place(run)} fails {run.when} ({_first_line(error)})"
-    if not _same(wanted, run(whole, seed=1), exact):
+    if not _same(expected, run(whole, seed=1), exact):
         _log.warning("the model draws random numbers %s, so pruning is not checked there", run.when)
         return ""
     place = _first_apart(_Watch(whole).outputs(run), _Watch(slim).outputs(run), sides, exact)
@@ -273,21 +273,21 @@ def _first_apart(
     sides: Mapping[str, Sides],
     exact: bool,
 ) -> str:
-    for (name, wanted), (_, given) in zip(whole, slim, strict=False):
-        if name and not _close(_kept(wanted, given, sides.get(name)), given, exact):
+    for (name, expected), (_, given) in zip(whole, slim, strict=False):
+        if name and not _close(_kept(expected, given, sides.get(name)), given, exact):
             return name
     return "the model itself"
 
 
-def _kept(wanted: Tensor, given: Tensor, side: Sides | None) -> Tensor:
+def _kept(expected: Tensor, given: Tensor, side: Sides | None) -> Tensor:
     """Return a masked layer's output without the channels that the slim layer has not."""
-    if wanted.shape == given.shape or wanted.dim() != given.dim():
-        return wanted
-    other = [d for d in range(wanted.dim()) if wanted.shape[d] != given.shape[d]]
-    if len(other) > 1 or side is None or len(side.outputs) != wanted.shape[other[0]]:
+    if expected.shape == given.shape or expected.dim() != given.dim():
+        return expected
+    other = [d for d in range(expected.dim()) if expected.shape[d] != given.shape[d]]
+    if len(other) > 1 or side is None or len(side.outputs) != expected.shape[other[0]]:
         return given  # nothing is known of a container's channels
-    stays = torch.from_numpy(side.outputs).to(wanted.device)
-    return wanted.movedim(other[0], 0)[stays].movedim(0, other[0])
+    stays = torch.from_numpy(side.outputs).to(expected.device)
+    return expected.movedim(other[0], 0)[stays].movedim(0, other[0])
 
 
 def _first_line(error: Exception) -> str:

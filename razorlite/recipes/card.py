@@ -163,5 +163,5 @@ def _unpacked(text: Any) -> frozenset[int] | None:
         return None
     data = base64.b64decode(text, validate=True)
     if len(data) % 8:
-        raise ValueError(f"trained_on has {len(data)} bytes, wanted a multiple of 8")
+        raise ValueError(f"trained_on has {len(data)} bytes, expected a multiple of 8")
     return frozenset(int.from_bytes(data[i : i + 8], "big") for i in range(0, len(data), 8))

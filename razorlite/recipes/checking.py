@@ -17,7 +17,7 @@ from razorlite.data import Dataset
 from razorlite.data.files import resolve
 from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
 from razorlite.engine.steps import Step
-from razorlite.evaluation.metric import need_figure
+from razorlite.evaluation.metric import need_value
 from razorlite.models.pretrained import is_name_of_weights
 from razorlite.recipes.building import Built
 from razorlite.recipes.classes import compare
@@ -112,7 +112,7 @@ class _Check:
         return [*self.oddities, *self.unchecked]
 
     def model(self) -> None:
-        """Check the model's parts against each other, and figures against the metric's."""
+        """Check the model's parts against each other, and metrics against the metric's."""
         known = self.config.get("subnet")
         overrides = {} if known is None or _exists(known) else {"subnet": None}
         plain = plain_build(self.config, overrides)
@@ -127,7 +127,7 @@ class _Check:
         self._schedule()
         if self.experiment.train is not None:
             name = self.experiment.train.best_metric
-            self._try("", partial(self._figure, "train.best_metric", name))
+            self._try("", partial(self._metric, "train.best_metric", name))
         if self.built is not None:
             step = self._step(self.built)
             self._try("train", partial(self._optimizer, self.built.model, step))
@@ -135,7 +135,7 @@ class _Check:
     def costs(self) -> None:
         """Check what the model may cost, and what it is chosen by."""
         if self.experiment.search is not None:
-            self._try("", partial(self._figure, "search.metric", self.experiment.search.metric))
+            self._try("", partial(self._metric, "search.metric", self.experiment.search.metric))
         if self.built is not None:
             self._try("search.constraints", partial(self._constraints, self.built))
             self._try("prune", partial(self._budget, self.built))
@@ -248,14 +248,14 @@ class _Check:
         if late:
             self._odd("train.schedule.milestones", f"{late} are not before the end, {length}")
 
-    def _figure(self, key: str, name: str | None) -> None:
-        """Refuse a figure to choose by that the metric does not give."""
+    def _metric(self, key: str, name: str | None) -> None:
+        """Refuse a metric to choose by that the metric does not give."""
         factory = self.experiment.metric
         if factory is None or name is None:
             return
         metric = factory()
         if "/" not in name or getattr(metric, "classes", None):  # else classes are not known yet
-            need_figure(metric, name, key)
+            need_value(metric, name, key)
 
     def _step(self, built: Built) -> Step | None:
         """Build the training step, and let a distiller compare once."""

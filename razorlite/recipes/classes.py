@@ -32,7 +32,7 @@ def compare(
         classes: names of the labels in their order.
         where: the data come from, for messages.
         dataset: tells which classes have no object, such as the root category of some exporters;
-            without one nothing is said of a model that tells more classes apart.
+            without one a model that tells more classes apart passes.
 
     Raises:
         ConfigError: a head has fewer classes; the message has both and what to change. Or the data
@@ -54,7 +54,7 @@ def output_names(classes: Sequence[str], count: int) -> list[str]:
 
 
 def compare_metric(metric: Metric, classes: Sequence[str]) -> None:
-    """Refuse a metric whose own names are not those of the labels it judges.
+    """Refuse a metric whose own names are not those of the labels it evaluates.
 
     Raises:
         ConfigError: it has more, fewer, or the same names in another order.

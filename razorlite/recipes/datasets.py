@@ -126,7 +126,7 @@ def split_data(
     """
     layout = recognise(source)
     if layout.format == "folders":
-        raise DataError(f"{source} holds class folders; wanted a data set of boxes")
+        raise DataError(f"{source} holds class folders; expected a data set of boxes")
     joined = ConcatDataset(datasets=list(_open(source, masks).values()))
     dataset = joined.subset(list({key: i for i, key in enumerate(joined.keys)}.values()))
     parts = divide(dataset, fractions, group=group, seed=seed)

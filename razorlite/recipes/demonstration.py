@@ -158,8 +158,8 @@ def _measure(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
     latency = measure_latency(models, shape, rounds=50)
     rows = []
     for one in contestants:
-        figures = test(one.config, one.checkpoint, one.subnet, as_json=True)
-        shown = {key: figures[key] for key in ("macs", "params", "AP", "AP50")}
+        metrics = test(one.config, one.checkpoint, one.subnet, as_json=True)
+        shown = {key: metrics[key] for key in ("macs", "params", "AP", "AP50")}
         median = latency[one.name].median
         rows.append({"name": one.name, "note": _NOTES[one.name], **shown, "latency_ms": median})
     return rows
@@ -168,7 +168,7 @@ def _measure(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
 def _report(folder: Path, rows: Sequence[dict[str, Any]], seconds: float) -> Path:
     steps = ("supernet", *_NOTES)
     names = {"searched": "searched", **{step: step for step in steps}}
-    figures = [
+    pictures = [
         ("How the search went", folder / "search" / "pictures" / "search.png"),
         ("Accuracy against MACs", folder / "search" / "pictures" / "pareto.png"),
         ("Channels that pruning kept", folder / "pruned" / "pictures" / "channels.png"),
@@ -184,7 +184,7 @@ def _report(folder: Path, rows: Sequence[dict[str, Any]], seconds: float) -> Pat
         summary="One supernet was trained on drawn shapes. Its best subnet within 80 to 88 % of "
         "the largest one's MACs was searched, retrained, distilled and pruned.",
         rows=rows,
-        figures=figures,
+        figures=pictures,
         notes=[
             "AP and AP50 are COCO's, on 200 images that nothing was trained or chosen on. Single "
             "runs of this length differ by about 0.02 AP.",

@@ -78,7 +78,7 @@ class DataConfig:
     Attributes:
         train: what weights are trained on.
         val: what training is watched on, and the best checkpoint chosen by.
-        test: what figures are reported on.
+        test: what metrics are reported on.
         search: what a search scores on; by default images held out of `train`.
         holdout: share of `train` that a supernet does not train on, where `search` is not given.
         mean: of the red, green and blue channel on the scale 0 to 255 (blue, green, red: "bgr").
@@ -98,7 +98,7 @@ class DataConfig:
     pad_multiple: Count = 32
 
     def __post_init__(self) -> None:
-        _ = self.preprocess  # wrong numbers are told when the block is read
+        _ = self.preprocess  # wrong numbers are refused when the block is read
 
     @property
     def preprocess(self) -> Preprocess:
@@ -138,7 +138,7 @@ class Experiment:
     Attributes:
         model: the detector or classifier.
         data: images and how to read them.
-        metric: how predictions are judged.
+        metric: how predictions are evaluated.
         train: optimiser, schedule, length.
         step: how a batch becomes gradients: a step, or a list of steps around one another, the
             outermost first (see `razorlite.recipes.steps.build_step`); by default as `mutator` and

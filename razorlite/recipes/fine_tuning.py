@@ -50,7 +50,7 @@ class OtherClasses:
     def _fitted(self, name: str, tensor: Tensor) -> Tensor:
         own = self._own.get(name)
         if name not in self._layers or own is None or own.shape[1:] != tensor.shape[1:]:
-            return tensor  # told when all are compared
+            return tensor  # reported when all are compared
         count, layer = self._layers[name]
         each = layer.per_class(len(own), count)
         theirs, rest = divmod(len(tensor) - layer.others, each or 1)

@@ -39,7 +39,7 @@ def cost(
 
     Returns:
         `params` and `macs` (multiply-adds of convolutions and matrix products), `shape`, `modules`
-        and thop's figures; of a supernet, the largest subnet's, and the `range` of all subnets.
+        and thop's counts; of a supernet, the largest subnet's, and the `range` of all subnets.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -48,10 +48,10 @@ def cost(
     _, experiment = read(config, overrides)
     built = build(experiment, subnet)
     shape = shape or experiment.shape
-    figures = _figures(built, shape)
+    counts = _counts(built, shape)
     if not as_json and is_main():
-        _print(figures, safe_console())
-    return figures
+        _print(counts, safe_console())
+    return counts
 
 
 def test(
@@ -74,7 +74,7 @@ def test(
         as_json: print nothing.
 
     Returns:
-        The metric's figures, `macs` and `params`.
+        The metric's values, `macs` and `params`.
 
     Raises:
         ConfigError: the configuration is wrong, or a supernet is given without a subnet.
@@ -93,9 +93,9 @@ def test(
         if built.space is not None and is_supernet_checkpoint(checkpoint):
             unfreeze(model, card.unfrozen)
             recalibrate(model, splits.calibration(_batches(experiment)))
-        figures = splits.evaluate(model, splits.test, "test")
+        metrics = splits.evaluate(model, splits.test, "test")
     whole = count(model.cpu(), experiment.shape)
-    result = {**figures, "macs": whole.macs, "params": whole.params}
+    result = {**metrics, "macs": whole.macs, "params": whole.params}
     if not as_json and is_main():
         _print_scores(result, len(splits.test), safe_console())
     return result
@@ -105,7 +105,7 @@ def _batches(experiment: Experiment) -> int:
     return experiment.search.recalibrate_batches if experiment.search else 20
 
 
-def _figures(built: Built, shape: tuple[int, int]) -> dict[str, Any]:
+def _counts(built: Built, shape: tuple[int, int]) -> dict[str, Any]:
     if not built.is_supernet:
         whole = count(built.model, shape)
         return {**_plain(whole, shape), **_thop(built, shape, whole)}
@@ -127,37 +127,37 @@ def _thop(built: Built, shape: tuple[int, int], whole: Cost) -> dict[str, Any]:
     return {"thop": shown}
 
 
-def _print(figures: dict[str, Any], console: Console) -> None:
-    height, width = figures["shape"]
+def _print(counts: dict[str, Any], console: Console) -> None:
+    height, width = counts["shape"]
     table = Table(title=f"One image of {height} x {width}", title_justify="left")
     table.add_column("module")
     table.add_column("MACs", justify="right")
     table.add_column("parameters", justify="right")
-    shown = {n: c for n, c in figures["modules"].items() if n and n.count(".") < _DEPTH}
+    shown = {n: c for n, c in counts["modules"].items() if n and n.count(".") < _DEPTH}
     for name, own in shown.items():
         table.add_row(name, f"{own['macs']:,}", f"{own['params']:,}")
     console.print(table)
-    if "range" in figures:
-        _print_range(figures, console)
-    console.print(f"parameters  {figures['params']:,}\nMACs        {figures['macs']:,}")
-    if "thop" in figures:
-        thop = figures["thop"]
+    if "range" in counts:
+        _print_range(counts, console)
+    console.print(f"parameters  {counts['params']:,}\nMACs        {counts['macs']:,}")
+    if "thop" in counts:
+        thop = counts["thop"]
         console.print(f"thop says   {thop['macs']:,} MACs, {thop['params']:,} parameters")
         for reason in thop["reasons"]:
             console.print(f"            {reason}", soft_wrap=True)
         console.print("            (budgets use the exact count)")
 
 
-def _print_range(figures: dict[str, Any], console: Console) -> None:
-    console.print(f"a supernet of {figures['subnets']:,} subnets; what follows is the largest")
-    for name, (low, high) in figures["range"].items():
+def _print_range(counts: dict[str, Any], console: Console) -> None:
+    console.print(f"a supernet of {counts['subnets']:,} subnets; what follows is the largest")
+    for name, (low, high) in counts["range"].items():
         console.print(f"{name} from {low:,} to {high:,}")
 
 
-def _print_scores(figures: dict[str, float], images: int, console: Console) -> None:
+def _print_scores(metrics: dict[str, float], images: int, console: Console) -> None:
     table = Table(title=f"On {images} test images", title_justify="left")
-    table.add_column("figure")
+    table.add_column("metric")
     table.add_column("value", justify="right")
-    for name, value in figures.items():
+    for name, value in metrics.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
     console.print(table)

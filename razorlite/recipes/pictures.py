@@ -22,7 +22,7 @@ _SCORE = 0.3  # least of the detections that are drawn
 
 
 def or_warn(draw: Callable[[], object]) -> None:
-    """Draw a picture; what hinders it is told, and is no failure of the run that it shows."""
+    """Draw a picture; what hinders it is logged, and is no failure of the run that it shows."""
     try:
         draw()
     except (RazorliteError, OSError) as error:

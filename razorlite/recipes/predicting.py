@@ -47,7 +47,7 @@ def predict(
         DataError: there is no image, or none could be read.
         RunFolderError: the folder cannot be written.
     """
-    total = count(source)  # a wrong path is told before a model is loaded
+    total = count(source)  # a wrong path is reported before a model is loaded
     inferencer = Inferencer(model, checkpoint, subnet=subnet, device=device)
     found = []
     for prediction in inferencer.stream(source, batch_size=batch_size):

@@ -139,7 +139,7 @@ class PruningJob:
             load_weights(built.model, one.last)
             channels = self._whole.slim_channels(built.model, kept)
         origin = {**kept.origin, "checkpoint": checkpoint}
-        kept = kept.with_figures(scores=scores, origin=origin)
+        kept = kept.with_results(scores=scores, origin=origin)
         on_main(lambda: kept.save(self.rounds[-1].subnet))
         return kept
 
@@ -196,9 +196,9 @@ class PruningJob:
             return {}
         seed_everything(self.splits.experiment.seed + one.number - 1, rank())
         runner = build_runner(self.splits.experiment, built, self.splits, one.folder, card)
-        figures = runner.run(resume=self.resume)
+        metrics = runner.run(resume=self.resume)
         draw(built, self.splits, one.folder)
-        return figures
+        return metrics
 
     def _final(self, one: Round) -> Config:
         """Return the configuration of the slim model."""

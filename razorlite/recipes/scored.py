@@ -89,9 +89,9 @@ def _unreadable(splits: Splits) -> list[str]:
     """Return the files that were to be read and could not be, as far as they are known now."""
     found: set[str] = set()
     for dataset in (splits.search, splits.train):
-        wanted = set(dataset.keys)
+        expected = set(dataset.keys)
         lost = (fault.file for fault in dataset.faults if fault.kind == UNREADABLE)
-        found.update(Path(file).name for file in lost if file in wanted)
+        found.update(Path(file).name for file in lost if file in expected)
     return sorted(found)
 
 

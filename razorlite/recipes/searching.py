@@ -89,7 +89,7 @@ def search(
             trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())
             best = study.run(resume=resume, started=start)
-            subnet = best.subnet.with_figures(
+            subnet = best.subnet.with_results(
                 origin={"made_by": "search", "checkpoint": str(checkpoint), "trial": best.number}
             )
             on_main(lambda: _finish(study, subnet, folder))
@@ -99,7 +99,7 @@ def search(
 def _splits(
     built: Built, checkpoint: str | Path, experiment: Experiment, device: torch.device
 ) -> Splits:
-    """Load the supernet's weights and return images that they can be judged by."""
+    """Load the supernet's weights and return images that they can be scored on."""
     card = load_trained(built, checkpoint, experiment)
     unfreeze(built.model, card.unfrozen)
     splits = Splits(experiment, device, card.classes)
@@ -156,12 +156,12 @@ def _finish(study: Study, subnet: Subnet, folder: Path) -> None:
     subnet.save(folder / "subnet.yaml")
     or_warn(lambda: search_pictures(study, folder))
     failed = sum(trial.score is None for trial in study.trials)
-    figures = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
+    metrics = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
     _log.info(
         "best of %d trials%s: %s; written to %s",
         len(study.trials),
         f" ({failed} of them failed)" if failed else "",
-        ", ".join([*figures, *_costs(study, subnet.cost)]),
+        ", ".join([*metrics, *_costs(study, subnet.cost)]),
         folder / "subnet.yaml",
     )
 

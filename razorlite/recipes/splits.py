@@ -20,7 +20,7 @@ from razorlite.data import (
 )
 from razorlite.data.usable import need_objects, tell_copies
 from razorlite.evaluation import evaluate
-from razorlite.evaluation.metric import Metric, need_figure
+from razorlite.evaluation.metric import Metric, need_value
 from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.classes import compare, compare_metric, output_names, same_names
@@ -105,7 +105,7 @@ class Splits:
 
     @cached_property
     def test(self) -> Dataset:
-        """What figures are reported on; without a list of classes it brings its own."""
+        """What metrics are reported on; without a list of classes it brings its own."""
         dataset = self._config("test").dataset()
         return self._named(dataset, "test", self._classes or dataset.classes)
 
@@ -178,19 +178,19 @@ class Splits:
         return [batch.inputs for batch in loader]
 
     def metric(
-        self, dataset: Dataset, part: str, figure: str | None = None, entry: str = ""
+        self, dataset: Dataset, part: str, value: str | None = None, entry: str = ""
     ) -> Metric:
         """Return the configured metric for a data set's classes.
 
         Args:
             dataset: what will be evaluated.
             part: split that it is, for messages.
-            figure: one that the metric must have.
+            value: name of one that the metric must give.
             entry: where the configuration names that.
 
         Raises:
-            ConfigError: there is no `metric` block, or the metric has no such figure.
-            DataError: there is no object to judge by.
+            ConfigError: there is no `metric` block, or it gives no such value.
+            DataError: there is no object to score on.
         """
         if self.experiment.metric is None:
             raise ConfigError("the configuration has no `metric`; add metric: {type: CocoMetric}")
@@ -200,15 +200,15 @@ class Splits:
         compare_metric(metric, dataset.classes)
         if hasattr(metric, "classes") and metric.classes is None:
             metric.classes = output_names(dataset.classes, self._outputs)
-        need_figure(metric, figure, entry)
+        need_value(metric, value, entry)
         return metric
 
     def evaluate(self, model: nn.Module, dataset: Dataset, part: str) -> dict[str, float]:
-        """Return the metric's figures of a model on a data set."""
+        """Return the metric's values of a model on a data set."""
         return evaluate(model, self.eval_loader(dataset, part), self.metric(dataset, part))
 
     def check_search_split(self, forced: bool) -> None:
-        """Refuse to score a search on images whose figures are reported.
+        """Refuse to score a search on images whose metrics are reported.
 
         Raises:
             DataError: splits overlap and it is not forced; names an image.
@@ -219,7 +219,7 @@ class Splits:
         if shared:
             raise DataError(
                 f"the search would score on {len(shared)} of the {len(self.search)} images that "
-                f"test figures are reported on (such as {shared[0]}), which makes those figures "
+                f"test metrics are reported on (such as {shared[0]}), which makes those metrics "
                 f"worthless; set data.search to other images, or search.allow_test_split=true"
             )
 
@@ -273,17 +273,17 @@ class Splits:
                 f"other images, or leave it out and let data.holdout take some from data.train"
             )
 
-    def part(self, wanted: str) -> str:
+    def part(self, expected: str) -> str:
         """Return the split whose block tells how a split is loaded: it, or what stands in for it.
 
         Raises:
             ConfigError: there is none.
         """
-        others = ("val", "test", "train") if wanted in ("search", "val") else ()
-        for name in (wanted, *others):
+        others = ("val", "test", "train") if expected in ("search", "val") else ()
+        for name in (expected, *others):
             if getattr(self.data, name) is not None:
                 return name
-        raise ConfigError(f"the configuration has no data.{wanted}; add it")
+        raise ConfigError(f"the configuration has no data.{expected}; add it")
 
     def _config(self, part: str) -> LoaderConfig:
         return getattr(self.data, self.part(part))

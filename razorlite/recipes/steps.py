@@ -75,7 +75,7 @@ def _blocks(experiment: Experiment, built: Built) -> Sequence[Block]:
         (experiment.distiller is not None, DistilledStep),
         (built.is_supernet, SinglePathStep),
     ]
-    return [Partial(kind) for wanted, kind in kinds if wanted]
+    return [Partial(kind) for expected, kind in kinds if expected]
 
 
 def _given(
@@ -138,7 +138,7 @@ def _check_taken(blocks: Sequence[Block]) -> None:
     """Refuse a distiller that no step uses, or that several do.
 
     Raises:
-        ConfigError: as told.
+        ConfigError: as described.
     """
     users = [_name(block) for block in blocks if "distiller" in _left(block)]
     if not users:
@@ -153,7 +153,7 @@ def _check_paths(steps: Sequence[Step], is_supernet: bool) -> None:
     """Refuse a supernet whose paths nothing chooses, or several steps do.
 
     Raises:
-        ConfigError: as told.
+        ConfigError: as described.
     """
     choosing = [type(step).__name__ for step in steps if isinstance(step, PathStep)]
     if is_supernet and not choosing:

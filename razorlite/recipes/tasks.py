@@ -40,9 +40,9 @@ def compare_tasks(model: Any, other: Any, key: str) -> None:
     Raises:
         ConfigError: they do not go together.
     """
-    wanted, found = task_of(model), task_of(other)
-    if wanted and found and wanted != found:
+    expected, found = task_of(model), task_of(other)
+    if expected and found and expected != found:
         raise ConfigError(
-            f"{key} is for {found}, but the model, {type(model).__name__}, is for {wanted}; take "
-            f"parts of one task, such as {_EXAMPLES[wanted]}"
+            f"{key} is for {found}, but the model, {type(model).__name__}, is for {expected}; take "
+            f"parts of one task, such as {_EXAMPLES[expected]}"
         )

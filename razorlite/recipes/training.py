@@ -55,7 +55,7 @@ def train(
         subnet: a subnet file in the place of the configuration's.
 
     Returns:
-        The figures of the last evaluation.
+        The metrics of the last evaluation.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -79,9 +79,9 @@ def train(
         with claimed(folder, "train", resume=resume):
             runner = build_runner(experiment, built, splits, folder, card)
             runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))
-            figures = runner.run(resume=resume)
+            metrics = runner.run(resume=resume)
             draw(built, splits, folder)
-    return figures
+    return metrics
 
 
 def describe(
@@ -163,7 +163,7 @@ def _evaluate(built: Built, splits: Splits) -> Any:
         space=built.space,
         shape=splits.experiment.shape,
         batches=splits.calibration(_CALIBRATION_BATCHES),
-        judge=partial(evaluate, loader=loader, metric=metric),
+        score=partial(evaluate, loader=loader, metric=metric),
     )
 
 
@@ -176,9 +176,9 @@ class _LargestPath:
         space: SearchSpace,
         shape: tuple[int, int],
         batches: Sequence[Inputs],
-        judge: Callable[[nn.Module], dict[str, float]],
+        score: Callable[[nn.Module], dict[str, float]],
     ) -> None:
-        self.space, self.shape, self.batches, self.judge = space, shape, batches, judge
+        self.space, self.shape, self.batches, self.score = space, shape, batches, score
 
     @cached_property
     def largest(self) -> Subnet:
@@ -186,8 +186,8 @@ class _LargestPath:
         return CostTable.build(self.space, self.shape).largest()
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return the figures; the supernet is as before."""
+        """Return the metrics; the supernet is as before."""
         with self.space.kept_path():
             self.space.select(self.largest)
             recalibrate(model, self.batches)
-            return self.judge(model)
+            return self.score(model)

@@ -27,10 +27,10 @@ class SearchConfig:
         searcher: how candidates are proposed.
         constraints: macs and params to the most allowed, or to [least, most]: numbers, text such as
             "300M", percentages of the largest subnet such as "60%", or the same as a share (0.6).
-        metric: which figure of the evaluation is the score; more is better.
+        metric: which metric of the evaluation is the score; more is better.
         recalibrate_batches: training batches that refresh a candidate's batch-norm statistics.
         max_trials: stop after so many candidates; the searcher's own end by default.
-        allow_test_split: let candidates be scored on images that test figures are reported on.
+        allow_test_split: let candidates be scored on images that test metrics are reported on.
     """
 
     searcher: Partial[Searcher] = field(
@@ -61,7 +61,7 @@ def build_study(
         config: the `search` block.
         space: what is searched.
         table: costs of its points.
-        score: candidate to named figures.
+        score: candidate to named metrics.
         journal: file of the trials.
         seed: of the proposals.
         settings: what else must be equal for a resumed study.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """Return the places of all points with no other at most as dear and at least as good.
+    """Return the indices of all points with no other at most as costly and at least as good.
 
     Args:
         costs: less is better.

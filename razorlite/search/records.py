@@ -75,7 +75,7 @@ class TrialJournal:
             record: the line's content.
             expected: number, candidate and cost that this search has at this place, and the error
                 of a candidate that may not be scored.
-            metric: which figure is the score.
+            metric: which metric is the score.
 
         Raises:
             RunFolderError: it is not the expected one, or makes no sense; names the line.
@@ -89,7 +89,7 @@ class TrialJournal:
         scores, score = record["scores"], record["score"]
         return replace(
             expected,
-            subnet=expected.subnet.with_figures(cost=expected.cost, scores=scores),
+            subnet=expected.subnet.with_results(cost=expected.cost, scores=scores),
             score=None if score is None else float(score),
             scores={name: float(value) for name, value in scores.items()},
             error=record["error"],

@@ -15,7 +15,7 @@ class SupernetScore:
 
     Args:
         space: of the trained supernet.
-        evaluate: model to figures; in one process of several, it must see all images and talk to
+        evaluate: model to metrics; in one process of several, it must see all images and talk to
             no other process (see `Study`'s `split`).
         batches: images (N, 3, H, W) for the statistics, from the training split, normalised; none
             keeps the statistics as they are.
@@ -31,10 +31,10 @@ class SupernetScore:
         self.space, self.evaluate, self.batches = space, evaluate, batches
 
     def __call__(self, subnet: Subnet) -> Mapping[str, float]:
-        """Return the candidate's figures.
+        """Return the candidate's metrics.
 
         Raises:
-            CandidateError: what it predicts cannot be judged.
+            CandidateError: what it predicts cannot be evaluated.
         """
         self.space.select(subnet)
         recalibrate(self.space.model, self.batches)

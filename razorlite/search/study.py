@@ -49,11 +49,11 @@ class Study:
     Args:
         space: what is searched.
         searcher: proposes candidates.
-        score: candidate to a figure, or to named figures with `metric` among them; more is better.
+        score: candidate to a metric, or to named metrics with `metric` among them; more is better.
         table: costs of the space's points; needed where there is a constraint.
         constraint: what a candidate may cost; proposals beyond it fail without being scored.
         journal: file of the trials; none is written by default.
-        metric: which figure is the score.
+        metric: which metric is the score.
         settings: what else must be equal for a resumed study (seed, checkpoint, ...).
         max_trials: stop after so many; what a journal holds beyond them is kept.
         max_failures: give up when so many fail before any has succeeded.
@@ -231,25 +231,27 @@ class Study:
         return trials
 
     def _finished(self, trial: Trial, outcomes: Mapping[int, Outcome]) -> Trial:
-        """Return a trial with its figures; one that was scored before has the same."""
+        """Return a trial with its metrics; one that was scored before has the same."""
         twin = self._known.get(_key(trial))
         if twin is not None:
             return replace(twin, number=trial.number, seconds=0.0)
-        return trial if trial.error is not None else self._judged(trial, outcomes[trial.number])
+        return (
+            trial if trial.error is not None else self._with_outcome(trial, outcomes[trial.number])
+        )
 
-    def _judged(self, trial: Trial, outcome: Outcome) -> Trial:
-        trial = replace(trial, scores=outcome.figures, seconds=outcome.seconds)
+    def _with_outcome(self, trial: Trial, outcome: Outcome) -> Trial:
+        trial = replace(trial, scores=outcome.metrics, seconds=outcome.seconds)
         if outcome.error is not None:
             return replace(trial, error=outcome.error)
-        if self.metric not in outcome.figures:
+        if self.metric not in outcome.metrics:
             raise ConfigError(
-                f"search.metric {self.metric!r} is not among the figures "
-                f"{', '.join(outcome.figures)}{suggestion(self.metric, list(outcome.figures))}"
+                f"search.metric {self.metric!r} is not among the metrics "
+                f"{', '.join(outcome.metrics)}{suggestion(self.metric, list(outcome.metrics))}"
             )
-        score = outcome.figures[self.metric]
+        score = outcome.metrics[self.metric]
         if not math.isfinite(score):
             return replace(trial, error=f"{self.metric} is {score}")
-        subnet = trial.subnet.with_figures(cost=trial.cost, scores=outcome.figures)
+        subnet = trial.subnet.with_results(cost=trial.cost, scores=outcome.metrics)
         return replace(trial, subnet=subnet, score=score)
 
     def _record(self, trial: Trial) -> Trial:

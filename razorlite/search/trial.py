@@ -17,7 +17,7 @@ class Trial:
         number: its place in the order of proposals, from 0.
         subnet: the candidate.
         score: what the search makes large; None if the candidate failed.
-        scores: all figures that scoring gave.
+        scores: all metrics that scoring gave.
         cost: macs, params, ... ; empty without a cost table.
         error: why it failed, in one line; None if it did not.
         seconds: how long scoring took.

@@ -27,7 +27,7 @@ class Outcome:
     """What came of one attempt to score a candidate.
 
     Attributes:
-        figures: all figures that scoring gave; none if it failed.
+        metrics: all metrics that scoring gave; none if it failed.
         error: the candidate's own fault, in one line.
         stop: what else went wrong, class and message of the error to raise: the candidate has no
             score yet, and the search has to end.
@@ -35,7 +35,7 @@ class Outcome:
         cause: the error behind `stop`, in the process where it happened.
     """
 
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     stop: tuple[type[BaseException], str] | None = None
     seconds: float = 0.0
@@ -64,8 +64,8 @@ class Attempt:
     """Scores one candidate and sorts out whose fault a failure is.
 
     Attributes:
-        score: candidate to a figure, or to named figures.
-        metric: the name of a figure that comes alone.
+        score: candidate to a metric, or to named metrics.
+        metric: the name of a metric that comes alone.
         catch: errors that are a candidate's own fault, besides `CandidateError`.
     """
 
@@ -81,7 +81,7 @@ class Attempt:
 
     def _outcome(self, subnet: Subnet) -> Outcome:
         try:
-            return Outcome(figures=_named(self.score(subnet), self.metric))
+            return Outcome(metrics=_named(self.score(subnet), self.metric))
         except CandidateError as error:
             return Outcome(error=_line(error))
         except self.catch as error:
@@ -134,9 +134,9 @@ def _sendable(outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
     return {number: replace(outcome, cause=None) for number, outcome in outcomes.items()}
 
 
-def _named(figures: Any, metric: str) -> dict[str, float]:
-    """Return figures by name as plain numbers."""
-    named = figures if isinstance(figures, Mapping) else {metric: figures}
+def _named(metrics: Any, metric: str) -> dict[str, float]:
+    """Return metrics by name as plain numbers."""
+    named = metrics if isinstance(metrics, Mapping) else {metric: metrics}
     found: dict[str, float] = {}
     for name, value in named.items():
         try:

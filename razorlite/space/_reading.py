@@ -68,8 +68,8 @@ def _ours(tree: dict[Any, Any]) -> dict[str, Any]:
         "choices": {str(key): _chosen(str(key), value) for key, value in choices},
         "channels": {str(key): _kept(str(key), value) for key, value in channels},
         "fingerprint": str(tree.get("fingerprint") or ""),
-        "cost": _figures(tree, "cost"),
-        "scores": _figures(tree, "scores"),
+        "cost": _numbers(tree, "cost"),
+        "scores": _numbers(tree, "scores"),
         "origin": _mapping(tree, "origin"),
     }
 
@@ -103,14 +103,14 @@ def _mapping(tree: dict[Any, Any], name: str) -> dict[Any, Any]:
     return value
 
 
-def _figures(tree: dict[Any, Any], name: str) -> dict[str, float]:
-    figures = _mapping(tree, name)
-    for key, value in figures.items():
+def _numbers(tree: dict[Any, Any], name: str) -> dict[str, float]:
+    numbers = _mapping(tree, name)
+    for key, value in numbers.items():
         if type(value) not in (int, float):
             raise SubnetError(f"{name}.{short(key)} wants a number, got {shown(value)}")
         if not _is_finite(value):
             raise SubnetError(f"{name}.{short(key)} wants a finite number, got {shown(value)}")
-    return {str(key): value for key, value in figures.items()}
+    return {str(key): value for key, value in numbers.items()}
 
 
 def _is_finite(value: float) -> bool:

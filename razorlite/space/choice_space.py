@@ -102,8 +102,8 @@ class ChoiceSpace:
         Dimensions that do not count may be left out.
 
         Raises:
-            SubnetError: it is no point of this space; one line names the key, what was wanted, what
-                came, and a near name.
+            SubnetError: it is no point of this space; one line names the key, what was
+                expected, what came, and a near name.
         """
         return self._resolved(subnet, {})
 

@@ -76,8 +76,8 @@ class SearchSpace(ChoiceSpace):
         Module paths are known, too. Dimensions that do not count may be left out.
 
         Raises:
-            SubnetError: it is no point of this space; one line names the key, what was wanted, what
-                came, and a near name.
+            SubnetError: it is no point of this space; one line names the key, what was
+                expected, what came, and a near name.
         """
         follows = {path: mutable.dimensions for path, mutable in self.mutables.items()}
         paths = {path: found[0].name for path, found in follows.items() if len(found) == 1}

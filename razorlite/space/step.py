@@ -105,10 +105,10 @@ class SandwichStep(PathStep):
         """Run the base step on each path, the largest first.
 
         Returns:
-            The largest path's figures.
+            The largest path's metrics.
         """
-        figures = []
+        metrics = []
         for path in self.paths:
             self.space.select(path)
-            figures.append(self.base_step(model, batch, backward))
-        return figures[0]
+            metrics.append(self.base_step(model, batch, backward))
+        return metrics[0]

@@ -24,8 +24,8 @@ class Subnet:
             a number of channels, ...
         channels: channel group to the indices that are kept.
         fingerprint: names the search space; empty where it is not known.
-        cost: figures such as macs and params.
-        scores: figures such as AP.
+        cost: such as macs and params.
+        scores: such as AP.
         origin: where it came from: plain values.
     """
 
@@ -36,14 +36,14 @@ class Subnet:
     scores: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_figures(
+    def with_results(
         self,
         *,
         cost: Mapping[str, float] | None = None,
         scores: Mapping[str, float] | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> Subnet:
-        """Return the same choices with other figures; None keeps what there is."""
+        """Return the same choices with other costs and scores; None keeps what there is."""
         return replace(
             self,
             cost=self.cost if cost is None else dict(cost),

@@ -90,6 +90,6 @@ def as_annotation(value: Any) -> Annotation:
         return value if isinstance(value, Annotation) else Label(value)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"a data set gives a {type(value).__name__} with an image; wanted a label, or a class "
+            f"a data set gives a {type(value).__name__} with an image; expected a label or a class "
             f"that inherits razorlite.structures.Annotation"
         ) from error

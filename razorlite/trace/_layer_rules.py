@@ -33,7 +33,7 @@ def conv(call: Call, ledger: Ledger) -> Tensor:
     spatial = call.args[0].shape if module.transposed else call.out.shape
     others = math.prod(spatial) // spatial[dim]
     _charge(call, ledger, others * math.prod(module.kernel_size))
-    return maps.lay(outputs, dim, call.out.shape)
+    return maps.broadcast(outputs, dim, call.out.shape)
 
 
 def linear(call: Call, ledger: Ledger) -> Tensor:
@@ -43,7 +43,7 @@ def linear(call: Call, ledger: Ledger) -> Tensor:
     _incoming(call, ledger, x, -1)
     outputs = ledger.produce(call.path, module.out_features)
     _charge(call, ledger, math.prod(call.out.shape[:-1]))
-    return maps.lay(outputs, -1, call.out.shape)
+    return maps.broadcast(outputs, -1, call.out.shape)
 
 
 def norm(call: Call, ledger: Ledger) -> Tensor:

@@ -64,7 +64,7 @@ def spatial(call: Call, ledger: Ledger) -> Any:
     pads = call.argument(1, "pad", ()) if call.name == "pad" else ()
     if labels is None or others or not isinstance(call.out, Tensor) or len(pads) > 2 * x.dim() - 4:
         return fixed(call, ledger)
-    return maps.lay(labels, 1, call.out.shape)
+    return maps.broadcast(labels, 1, call.out.shape)
 
 
 def move(call: Call, ledger: Ledger) -> Any:
@@ -205,7 +205,7 @@ def cat(call: Call, ledger: Ledger) -> Any:
     dim = call.argument(1, "dim", 0) % len(shape)
     if all(maps.line(x, dim) is not None for x in parts):
         lines = [maps.line(x, dim) for x in parts]
-        return maps.lay(np.concatenate(lines), dim, shape)  # type: ignore[arg-type]
+        return maps.broadcast(np.concatenate(lines), dim, shape)  # type: ignore[arg-type]
     if any(dim in maps.varying(x) for x in parts):
         return fixed(call, ledger)
     return _agree([x.narrow(dim, 0, 1) for x in parts], ledger, call.where).expand(shape)
@@ -235,7 +235,7 @@ def pixel_shuffle(call: Call, ledger: Ledger) -> Any:
         return fixed(call, ledger)
     rows = labels.reshape(call.out.shape[-3], -1)
     ledger.tie(rows, call.where)
-    return maps.lay(ledger.roots(rows[:, 0]), -3, call.out.shape)
+    return maps.broadcast(ledger.roots(rows[:, 0]), -3, call.out.shape)
 
 
 def pixel_unshuffle(call: Call, ledger: Ledger) -> Any:
@@ -243,7 +243,7 @@ def pixel_unshuffle(call: Call, ledger: Ledger) -> Any:
     labels = maps.line(call.labels[0], -3)
     if labels is None:
         return fixed(call, ledger)
-    return maps.lay(np.repeat(labels, call.out.shape[-3] // len(labels)), -3, call.out.shape)
+    return maps.broadcast(np.repeat(labels, call.out.shape[-3] // len(labels)), -3, call.out.shape)
 
 
 def _agree(parts: Sequence[Tensor], ledger: Ledger, where: str) -> Tensor:

@@ -18,7 +18,7 @@ def blank(shape: Sequence[int]) -> Tensor:
     return torch.full((1,) * len(shape), -1, dtype=torch.int64).expand(tuple(shape))
 
 
-def lay(labels: Labels, dim: int, shape: Sequence[int]) -> Tensor:
+def broadcast(labels: Labels, dim: int, shape: Sequence[int]) -> Tensor:
     """Return a map of `shape` with the labels along dimension `dim`."""
     sides = [1] * len(shape)
     sides[dim] = -1

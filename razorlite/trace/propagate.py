@@ -126,7 +126,7 @@ class Propagator:
         dim = value.dim() - 3 if value.dim() > 3 else 1
         channels = self.ledger.produce(f"<{name}>", value.shape[dim])
         self.ledger.fix(channels, "input of the model")
-        return maps.lay(channels, dim, value.shape)
+        return maps.broadcast(channels, dim, value.shape)
 
     def _constant(self, node: fx.Node) -> None:
         value = operator.attrgetter(str(node.target))(self.traced)

@@ -98,8 +98,8 @@ class _Expectation(Ledger):
         return labels
 
     def _compare(self, path: str, side: Side, labels: Labels) -> None:
-        wanted = self.expected.get(path, {}).get(side, np.full(len(labels), self.always))
-        if not np.array_equal(wanted, self._known(labels)):
+        expected = self.expected.get(path, {}).get(side, np.full(len(labels), self.always))
+        if not np.array_equal(expected, self._known(labels)):
             raise ExportError(_other_channels(path))
 
     def _known(self, labels: Labels) -> Labels:

@@ -43,7 +43,7 @@ def plot_training(
     curves = _curves(records)
     losses = {n: c for n, c in curves.items() if _LOSS.search(n)}
     metrics = {n: c for n, c in curves.items() if n not in losses and _METRIC.search(n)}
-    # COCO writes -1 where there is no object of a size to judge.
+    # COCO writes -1 where there is no object of a size.
     metrics = {n: c for n, c in metrics.items() if any(value >= 0 for _, value in c)}
     metrics = dict(list(metrics.items())[:_MOST_METRICS])
     rates = {n: c for n, c in curves.items() if _RATE.search(n)}

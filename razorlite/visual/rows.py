@@ -1,4 +1,4 @@
-"""Rows that compare models: how each figure is called, scaled and printed."""
+"""Rows that compare models: how each value is called, scaled and printed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """How one figure of a row is shown.
+    """How one value of a row is shown.
 
     Attributes:
         key: name in the row.
@@ -36,7 +36,7 @@ class Column:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     def text(self, row: Row) -> str:
-        """Return a row's figure as it is printed, "–" if it has none."""
+        """Return a row's value as it is printed, "–" if it has none."""
         value = number(row, self.key)
         return "–" if value is None else f"{value / self.scale:,.{self.digits}f}"
 
@@ -71,7 +71,7 @@ _UNITS = ((1e9, "G", 2), (1e6, "M", 2), (1e3, "k", 1))
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """Return the columns that at least one row fills, with units that suit the largest figure."""
+    """Return the columns that at least one row fills, with units that suit the largest value."""
     filled = [c for c in (*_COSTS, *_SCORES) if any(number(r, c.key) is not None for r in rows)]
     return [_suited(c, rows) if c.key in ("macs", "params") else c for c in filled]
 
@@ -85,7 +85,7 @@ def number(row: Row, key: str) -> float | None:
 
 
 def best_rows(rows: Sequence[Row], column: Column) -> set[int]:
-    """Return which rows print the best figure of a column; none where all print the same."""
+    """Return which rows print the best value of a column; none where all print the same."""
     values = {i: v for i, row in enumerate(rows) if (v := number(row, column.key)) is not None}
     if len({column.text(rows[i]) for i in values}) < 2:
         return set()

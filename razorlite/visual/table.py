@@ -13,9 +13,9 @@ _WIDEST = 500  # characters, more than any table has
 
 
 def print_table(rows: Sequence[Row], *, title: str = "", console: "Console | None" = None) -> None:
-    """Print one line per model, figures with units, the best of each column in bold green.
+    """Print one line per model, values with units, the best of each column in bold green.
 
-    A terminal too narrow for the table breaks its lines; no figure is cut short.
+    A terminal too narrow for the table breaks its lines; no value is cut short.
 
     Args:
         rows: `name` and any of `macs`, `params` (plain counts), `latency_ms`, `AP`, `AP50`,

@@ -149,7 +149,7 @@ def faults(schema: type = Schema, **tree: Any) -> list[str]:
 
 class TestValues:
     @pytest.mark.parametrize(
-        ("key", "given", "wanted"),
+        ("key", "given", "expected"),
         [
             ("names", ["a", "b"], ("a", "b")),
             ("names", [], ()),
@@ -173,10 +173,10 @@ class TestValues:
             ("steps", {"8": None}, {}),
         ],
     )
-    def test_right(self, key, given, wanted):
+    def test_right(self, key, given, expected):
         got = getattr(built(**{key: given}), key)
-        assert got == wanted
-        assert type(got) is type(wanted)
+        assert got == expected
+        assert type(got) is type(expected)
 
     @pytest.mark.parametrize(
         ("key", "given", "message"),

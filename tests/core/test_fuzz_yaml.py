@@ -12,7 +12,7 @@ NAME = "demo/supernet"
 
 
 def _checked(path):
-    """Return a file's merged tree, or what is told of it."""
+    """Return a file's merged tree, or the message about it."""
     try:
         with guarded():
             config = core_config.load(path)
@@ -23,7 +23,7 @@ def _checked(path):
 
 
 def test_changed_values_are_read_or_refused_with_their_place(tmp_path):
-    """JSON is YAML: what a node was changed to is there afterwards, or told with its place."""
+    """JSON is YAML: what a node was changed to is there afterwards, or refused by location."""
     tree = core_config.load(NAME).tree
     path, refused = tmp_path / "config.yaml", 0
     for mutant in mutants_of_tree(tree, 100, seed=11):

@@ -60,9 +60,9 @@ def refused(folder, text: str | bytes) -> str:
     ids=range(26),
 )
 def test_one_line_at_once(tmp_path, text, message):
-    told = refused(tmp_path, text)
-    assert told.startswith(message) or message in told
-    assert len(told) < 300
+    refusal = refused(tmp_path, text)
+    assert refusal.startswith(message) or message in refusal
+    assert len(refusal) < 300
 
 
 @pytest.mark.parametrize(

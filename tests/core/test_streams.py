@@ -38,8 +38,8 @@ def test_any_text_can_be_printed(encoding):
     stream = SafeStream(io.TextIOWrapper(raw, encoding=encoding))
     print("红细胞 naïve \ud800", file=stream)  # also what no encoding has: half a surrogate pair
     stream.flush()
-    wanted = "红细胞 naïve".encode(encoding, "backslashreplace") + b" \\ud800\n"
-    assert raw.getvalue() == wanted
+    expected = "红细胞 naïve".encode(encoding, "backslashreplace") + b" \\ud800\n"
+    assert raw.getvalue() == expected
 
 
 def test_streams_that_cannot_change_how_they_encode_get_escapes():
@@ -68,8 +68,8 @@ def test_a_full_disk_is_told_once(full_disk, capsys, monkeypatch):
         for _ in range(3):
             print("x" * 100_000, flush=True)
     full_disk.close()
-    told = capsys.readouterr().err
-    assert told == "warning: standard output was not written: No space left on device\n"
+    message = capsys.readouterr().err
+    assert message == "warning: standard output was not written: No space left on device\n"
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])

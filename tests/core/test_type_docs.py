@@ -26,9 +26,9 @@ def test_every_type_is_listed_once_with_a_line_of_its_own():
 
 def test_a_type_tells_arguments_defaults_and_docs(capsys):
     assert cli.main(["config", "types", "FPN"]) == 0
-    told = capsys.readouterr().out
-    assert "out_channels: a whole number of at least 1\n      channels of every output." in told
-    assert "start_level: a whole number of at least 0, by default 0" in told
+    message = capsys.readouterr().out
+    assert "out_channels: a whole number of at least 1\n      channels of every output." in message
+    assert "start_level: a whole number of at least 0, by default 0" in message
     assert "Cosine" in explain_type("Cosine")
     assert "lr: " in explain_type("SGD")
     with pytest.raises(ConfigError, match=r"no type 'FPNN'; did you mean 'FPN'"):

@@ -1,4 +1,4 @@
-"""Exact counts, against hand numbers and published figures."""
+"""Exact counts, against hand numbers and published counts."""
 
 import json
 
@@ -226,11 +226,11 @@ def test_latency_is_measured_in_turns():
             time.sleep(self.seconds)
 
     models = {"fast": Slow("fast", 0.001), "slow": Slow("slow", 0.01)}
-    figures = measure_latency(models, (8, 8), rounds=6, warmup=1)
+    costs = measure_latency(models, (8, 8), rounds=6, warmup=1)
     assert len(order) == 14
     assert all({a, b} == {"fast", "slow"} for a, b in zip(order[::2], order[1::2], strict=True))
-    assert figures["fast"].median < figures["slow"].median
-    assert figures["slow"].lower <= figures["slow"].median <= figures["slow"].upper
-    assert figures["slow"].median >= 10
-    assert figures["fast"].threads == torch.get_num_threads()
-    assert_close(figures["fast"].rounds, 6)
+    assert costs["fast"].median < costs["slow"].median
+    assert costs["slow"].lower <= costs["slow"].median <= costs["slow"].upper
+    assert costs["slow"].median >= 10
+    assert costs["fast"].threads == torch.get_num_threads()
+    assert_close(costs["fast"].rounds, 6)

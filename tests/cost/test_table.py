@@ -110,9 +110,9 @@ def latency_table():
 
 def test_costs_may_be_fractions():
     table = latency_table()
-    figures = table.many(table.space.all_indices())
-    assert figures["latency_ms"].tolist() == pytest.approx([3.35, 3.45, 4.6, 4.7])
-    assert figures["macs"].dtype == np.int64
+    costs = table.many(table.space.all_indices())
+    assert costs["latency_ms"].tolist() == pytest.approx([3.35, 3.45, 4.6, 4.7])
+    assert costs["macs"].dtype == np.int64
     assert table.bounds() == {"latency_ms": (3 + 0.35, 3 + 1.7), "macs": (4, 6)}
     assert all(type(end) is int for end in table.bounds()["macs"])
     cost = table(table.smallest("latency_ms"))
@@ -121,7 +121,7 @@ def test_costs_may_be_fractions():
     with pytest.raises(AttributeError, match="no cost named 'params'; known are latency_ms, macs"):
         cost.params  # noqa: B018
     limit = Constraint.parse({"latency_ms": 3.7}, table)
-    assert limit.allows(figures).tolist() == [True, True, False, False]
+    assert limit.allows(costs).tolist() == [True, True, False, False]
     assert str(limit) == "latency_ms <= 3.7"
     with pytest.raises(BudgetError, match=r"<= 3.2 cannot be met: reachable are 3.35 to 4.7; rai"):
         Constraint.parse({"latency_ms": 3.2}, table)
@@ -149,15 +149,15 @@ def test_wrong_tables_are_refused(fixed, shares, message):
         CostTable(ChoiceSpace({"a": ("x", "y"), "b": ("x",)}), fixed=fixed, shares=shares)
 
 
-def test_constraint_on_a_figure_that_is_missing():
-    figures = {"macs": np.array([1, 2])}
+def test_constraint_on_a_cost_that_is_missing():
+    costs = {"macs": np.array([1, 2])}
     limit = Constraint((Limit("latency_ms", 0.0, 3.0),))
     for check in (limit.allows, limit.excess):
         with pytest.raises(ConfigError, match="limits 'latency_ms', and the costs given are macs"):
-            check(figures)
+            check(costs)
         with pytest.raises(ConfigError, match="costs given are none"):
             check({})
-    assert Constraint().allows(figures).all()
+    assert Constraint().allows(costs).all()
 
 
 class WantsValues(nn.Module):
@@ -193,17 +193,17 @@ def test_a_forward_that_needs_values_is_counted_once(after):
 
 def test_constraints_select_points():
     table = hand_table()
-    figures = table.many(table.space.all_indices())
-    assert Constraint.parse({"macs": 119}, table).allows(figures).tolist() == [1, 0, 1, 0, 1, 0]
+    costs = table.many(table.space.all_indices())
+    assert Constraint.parse({"macs": 119}, table).allows(costs).tolist() == [1, 0, 1, 0, 1, 0]
     both = Constraint.parse({"macs": [112, 122], "params": "1.008K"}, table)
-    assert both.allows(figures).tolist() == [0, 1, 1, 1, 0, 0]
-    assert both.excess(figures)[1] == 0
-    assert both.excess(figures)[0] == pytest.approx(1 / 122 + 4 / 1008)
+    assert both.allows(costs).tolist() == [0, 1, 1, 1, 0, 0]
+    assert both.excess(costs)[1] == 0
+    assert both.excess(costs)[0] == pytest.approx(1 / 122 + 4 / 1008)
     half = Constraint.parse({"macs": "90%"}, table).limits[0]  # of 129
     assert half == Limit("macs", 0.0, pytest.approx(116.1))
     assert Constraint.parse({"macs": [None, 120]}, table).to_dict() == {"macs": [0.0, 120]}
     assert Constraint.parse({"macs": [120, None]}, table).to_dict() == {"macs": [120, None]}
-    assert Constraint.parse({}, table).allows(figures).all()
+    assert Constraint.parse({}, table).allows(costs).all()
 
 
 @pytest.mark.parametrize(

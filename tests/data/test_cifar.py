@@ -94,24 +94,24 @@ class TestCifarBatches:
             CifarBatchesDataset(root=str(tmp_path), split="test")
 
     @pytest.mark.parametrize(
-        ("content", "said"),
+        ("content", "message"),
         [
-            ({"data": np.zeros((2, 3072), np.uint8)}, "wanted data and labels"),
+            ({"data": np.zeros((2, 3072), np.uint8)}, "expected data and labels"),
             (
                 {"data": np.zeros((3, 3072), np.uint8), "labels": [0, 1]},
-                r"wanted \(2, 3072\) uint8",
+                r"expected \(2, 3072\) uint8",
             ),
             ({"data": np.zeros((2, 3072)), "labels": [0, 1]}, "float64"),
             (
                 {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 5]},
-                "labels from 0 to 1 wanted",
+                "labels from 0 to 1 expected",
             ),
-            ([1, 2], "wanted data and labels"),
+            ([1, 2], "expected data and labels"),
         ],
     )
-    def test_other_contents(self, tmp_path, content, said):
+    def test_other_contents(self, tmp_path, content, message):
         self.write(tmp_path, content)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             CifarBatchesDataset(root=str(tmp_path), split="test")
 
     @pytest.mark.parametrize("data", [b"", b"\x80\x04.", b"garbage", b"]]]q\x00", b"c\n\n."])

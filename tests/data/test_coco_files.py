@@ -322,10 +322,10 @@ def test_objects_without_boxes_have_those_of_their_masks(read):
 
 
 NO_COCO = {
-    "a list": (b"[]", "no list 'images', but \\[\\]; wanted COCO json"),
+    "a list": (b"[]", "no list 'images', but \\[\\]; expected COCO json"),
     "annotations by id": ({**good(), "annotations": {}}, "no list 'annotations', but {}"),
     "no annotations": (
-        {"images": [], "categories": []}, "no list 'annotations', but None; wanted COCO json",
+        {"images": [], "categories": []}, "no list 'annotations', but None; expected COCO json",
     ),
     "no images": ({**good(), "images": [], "annotations": []}, "lists no images"),
     "no images but annotations": (
@@ -338,7 +338,7 @@ NO_COCO = {
     "categories without names": (
         {**good(), "categories": [{"id": 1}]}, "each category lacks 'id' or 'name'",
     ),
-    "no categories": ({**good(), "categories": []}, "has no categories; wanted"),
+    "no categories": ({**good(), "categories": []}, "has no categories; expected"),
     "depth": (b"[" * 100_000 + b"]" * 100_000, "lie too deeply inside each other"),
     "another encoding": (
         json.dumps({"a": "é"}, ensure_ascii=False).encode("latin-1"), ":1: not UTF-8",

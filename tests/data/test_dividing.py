@@ -79,9 +79,9 @@ def test_no_split_stays_empty(tmp_path):
 @pytest.mark.parametrize(
     ("fractions", "group", "match"),
     [
-        ({"train": 0.8, "val": 0.1}, "", r"add up to 0\.9; wanted numbers above 0, 1 in all"),
-        ({"train": 1.5, "val": -0.5}, "", "wanted numbers above 0"),
-        ({}, "", "wanted numbers above 0"),
+        ({"train": 0.8, "val": 0.1}, "", r"add up to 0\.9; expected numbers above 0, 1 in all"),
+        ({"train": 1.5, "val": -0.5}, "", "expected numbers above 0"),
+        ({}, "", "expected numbers above 0"),
         ({"train": 0.5, "val": 0.5}, "(", "no regular expression"),
         ({"train": 0.5, "val": 0.5}, "film", "finds nothing in"),
         (dict.fromkeys("abcd", 0.25), "", "cannot divide 3 groups of images among 4 splits"),

@@ -370,7 +370,7 @@ def test_impossible_splits_and_joins():
     shapes = ShapesDataset(num_images=3)
     with pytest.raises(DataError, match=r"above 0 and below 1, got 1.5"):
         split_holdout(shapes, 1.5)
-    with pytest.raises(DataError, match="wanted 2 or more"):
+    with pytest.raises(DataError, match="expected 2 or more"):
         split_holdout(shapes.subset([1]), 0.5)
     assert split_holdout(shapes, 0.99)[0] != []
     with pytest.raises(DataError, match="no item 3"):

@@ -103,7 +103,7 @@ def test_mutated_annotations(tmp_path):
         assert found(dataset, "z") == whole, mutant.name
         shown = found(dataset, "a")
         if shown != whole and not dataset.faults:
-            # nothing is said: then the file itself says something else, in good form
+            # nothing is reported: then the file itself says something else, in good form
             assert shown is not None, mutant.name
             for name, box in untouched(mutant):
                 assert (name, list(box.values())) in shown, mutant.name

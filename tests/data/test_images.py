@@ -53,7 +53,7 @@ def grey(path, **kwargs):
 
 
 def refusal(path, **kwargs):
-    """What is said of an image, by a look at its header and by decoding alike."""
+    """What is reported of an image, by a look at its header and by decoding alike."""
     texts = []
     for read in (Decoding(**kwargs).header, Decoding(**kwargs).read):
         with pytest.raises(OSError, match=r"^[^\n]+$") as error:
@@ -72,8 +72,8 @@ class TestOrientation:
         shown, stored = letters(SHOWN[orientation]), letters(SHOWN[1])
         assert Decoding().header(path).size == (2, 3)
         assert Decoding().header(path).upright_size == shown.shape
-        for how, wanted in (("auto", shown), ("upright", shown), ("stored", stored)):
-            assert (abs(grey(path, orientation=how).astype(int) - wanted) <= 1).all()  # webp: YUV
+        for how, expected in (("auto", shown), ("upright", shown), ("stored", stored)):
+            assert (abs(grey(path, orientation=how).astype(int) - expected) <= 1).all()  # webp: YUV
 
     @pytest.mark.parametrize("orientation", SHOWN)
     def test_there_and_back(self, orientation):
@@ -203,8 +203,10 @@ class TestDeepPixels:
     def test_signed_values_do_not_wrap(self, tmp_path, bits, kind):
         path = tmp_path / "a.tif"
         path.write_bytes(signed_tiff(bits, struct.pack(f"<2{kind}", -1, 5)))
-        said = refusal(path)  # older Pillows do not read signed bytes
-        assert any(text in said for text in ("signed", "from -1 to 5", "no image of a known kind"))
+        message = refusal(path)  # older Pillows do not read signed bytes
+        assert any(
+            text in message for text in ("signed", "from -1 to 5", "no image of a known kind")
+        )
 
     def test_a_data_set_names_them_at_once(self, tmp_path):
         files = coco(tmp_path, [], images=2)
@@ -234,9 +236,9 @@ class TestKinds:
 
     def test_a_palette_with_transparency_keeps_its_colours(self, tmp_path):
         image = noise((6, 8)).quantize(16)
-        wanted = np.array(image.convert("RGB"))
+        expected = np.array(image.convert("RGB"))
         image.save(tmp_path / "a.png", transparency=bytes([0, 128] + [255] * 14))
-        assert (Decoding().read(tmp_path / "a.png").permute(1, 2, 0).numpy() == wanted).all()
+        assert (Decoding().read(tmp_path / "a.png").permute(1, 2, 0).numpy() == expected).all()
 
     def test_large_images_are_converted_in_strips(self, tmp_path, monkeypatch):
         images = {m: noise((30, 40)).convert(m) for m in ("RGB", "P", "CMYK", "1", "LA")}
@@ -419,7 +421,7 @@ class TestClassFolders:
 
     def test_no_classes(self, tmp_path):
         save_image(tmp_path / "1.png")
-        with pytest.raises(DataError, match=r"no class folders; wanted .*/<class>/<image>"):
+        with pytest.raises(DataError, match=r"no class folders; expected .*/<class>/<image>"):
             ImageFolderDataset(root=str(tmp_path))
 
     @pytest.mark.parametrize("classes", [["cat", "cat"], []])

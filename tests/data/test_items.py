@@ -51,7 +51,7 @@ class TestIndexCache:
     def test_as_a_list_that_items_enter_and_leave(self, random_pop):
         order, size = torch.randperm(300).tolist(), 7
         slots = np.random.default_rng(4).integers(size, size=300)
-        wanted, held = [], order[-size:]
+        expected, held = [], order[-size:]
         for index, slot in zip(order, slots, strict=True):
             if index not in held:
                 held = [*held]
@@ -59,12 +59,12 @@ class TestIndexCache:
             else:
                 held = [one for one in held if one != index]
             held = [*held, index]
-            wanted.append(held)
+            expected.append(held)
         cache = IndexCache(order, size, random_pop, seed=4)
         for position in random.Random(0).sample(range(300), 300):  # in any order
-            assert cache.held(position) == wanted[position]
-            assert len(set(wanted[position])) == size
-        assert cache.held(299) == wanted[299]
+            assert cache.held(position) == expected[position]
+            assert len(set(expected[position])) == size
+        assert cache.held(299) == expected[299]
 
     def test_random_pop_keeps_some_for_long(self):
         order = list(range(400))
@@ -140,7 +140,7 @@ def test_mixup_takes_items_as_they_look_before_it():
         means = {other: (alone[index] + alone[other]) // 2 for other in range(30)}
         partners = [other for other, mean in means.items() if torch.equal(mean, image.int())]
         assert len(partners) >= 1
-        assert set(partners) & set(makers[1]._caches[1].held(makers[1]._place[index]))
+        assert set(partners) & set(makers[1]._caches[1].held(makers[1]._position[index]))
         changed += index not in partners
     assert changed > 15
 

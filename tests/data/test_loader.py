@@ -262,7 +262,7 @@ def test_workers_leave_stopping_to_the_main_process():
 def test_closing_ends_the_workers():
     loader = wild(num_workers=2)
     list(loader)
-    workers = loader._crew._loader._iterator._workers
+    workers = loader._pool._loader._iterator._workers
     loader.close()
     for _ in range(50):
         if not any(worker.is_alive() for worker in workers):

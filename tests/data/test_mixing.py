@@ -40,12 +40,12 @@ class TestMosaic:
         # a canvas of 40 x 60; the point is y 20, x 30
         image, result = mosaic(1.0)
         assert image.shape == (3, 40, 60)
-        wanted = torch.full((40, 60), 114, dtype=torch.uint8)
-        wanted[0:20, 0:30] = 1
-        wanted[10:20, 30:60] = 2
-        wanted[20:40, 15:30] = 3
-        wanted[20:40, 30:45] = 4
-        assert torch.equal(image, wanted.expand(3, -1, -1))
+        expected = torch.full((40, 60), 114, dtype=torch.uint8)
+        expected[0:20, 0:30] = 1
+        expected[10:20, 30:60] = 2
+        expected[20:40, 15:30] = 3
+        expected[20:40, 30:45] = 4
+        assert torch.equal(image, expected.expand(3, -1, -1))
         assert result.boxes.tolist() == [
             [0, 0, 30, 20],
             [31, 12, 35, 16],  # 1 + 30, 2 + 10

@@ -85,8 +85,8 @@ def test_parts_repeats_and_subsets(tmp_path):
     two = coco(tmp_path / "b", ["dog", "cat"])
     joined = ConcatDataset(datasets=[one, RepeatDataset(dataset=two, times=2).subset([3, 0])])
     assert joined.classes == ("cat", "dog")
-    wanted = boxes_by_name(one, 0)
-    assert [boxes_by_name(joined, index) for index in range(4)] == [wanted] * 4
+    expected = boxes_by_name(one, 0)
+    assert [boxes_by_name(joined, index) for index in range(4)] == [expected] * 4
     [batch] = build_loader(relabelled(joined, ("dog", "cat")), batch_size=4, training=False)
     assert [t.labels.tolist() for t in batch.targets] == [[1, 0]] * 4
     cows = coco(tmp_path / "c", ["cow", "cat"], used=("cat",))

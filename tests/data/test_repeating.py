@@ -63,8 +63,8 @@ def test_repeat_factors_by_hand():
     labels = [[0]] * 11 + [[0, 1], [1, 0, 1], [0, 1], [1, 0, 2], [0]]
     assert repeat_factors(Known(labels), 1.0) == [1.0] * 11 + [2, 2, 2, 4, 1]
     # at half of the images: 1, sqrt(8 / 4) and sqrt(8 / 1)
-    wanted = [1.0] * 11 + [2**0.5, 2**0.5, 2**0.5, 8**0.5, 1]
-    assert repeat_factors(Known(labels), 0.5) == pytest.approx(wanted)
+    expected = [1.0] * 11 + [2**0.5, 2**0.5, 2**0.5, 8**0.5, 1]
+    assert repeat_factors(Known(labels), 0.5) == pytest.approx(expected)
 
 
 def test_whole_factors_are_exact():

@@ -100,7 +100,7 @@ REFUSED = {
     "the turned image": ({"size": [64, 48], "counts": [0, 80, 2992]}, "another size"),
     "no size": ({"counts": [0, 80, 2992]}, "another size"),
     "sizes that are none": ({"size": ["a", None], "counts": [0, 3072]}, "another size"),
-    "an early end": ({"size": [48, 64], "counts": [0, 100]}, "fill.* sum 100, wanted .* 3072"),
+    "an early end": ({"size": [48, 64], "counts": [0, 100]}, "fill.* sum 100, expected .* 3072"),
     "a late end": ({"size": [48, 64], "counts": [0, 4000]}, "do not fill"),
     "a negative run": ({"size": [48, 64], "counts": [0, 3173, -101]}, "some below 0"),
     "no runs": ({"size": [48, 64], "counts": []}, "do not fill"),

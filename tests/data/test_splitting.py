@@ -51,8 +51,8 @@ def sides(dataset, fraction=0.3):
 
 
 def test_hash_by_hand():
-    wanted = sha256(b"7/train/a.jpg").hexdigest()[:16]
-    assert image_hash("train/a.jpg", 7) == int(wanted, 16)
+    expected = sha256(b"7/train/a.jpg").hexdigest()[:16]
+    assert image_hash("train/a.jpg", 7) == int(expected, 16)
     # one letter, written as one sign or as two
     assert image_hash("caf\u00e9.jpg") == image_hash("cafe\u0301.jpg")
 
@@ -128,7 +128,7 @@ def test_each_side_gets_an_image(fraction):
 
 def test_one_image_many_times_cannot_be_split():
     dataset = RepeatDataset(dataset=ShapesDataset(num_images=1, size=(16, 16)), times=9)
-    with pytest.raises(DataError, match="data set of 1; wanted 2 or more different ones"):
+    with pytest.raises(DataError, match="data set of 1; expected 2 or more different ones"):
         split_holdout(dataset, 0.5)
 
 

@@ -355,8 +355,8 @@ class TestHSV:
         for y, x in itertools.product(range(9), range(8)):
             h, s, v = colorsys.rgb_to_hsv(*(image[:, y, x] / 255).tolist())
             s, v = min(s + 20 / 255, 1), max(v - 12 / 255, 0)
-            wanted = tensor(colorsys.hsv_to_rgb((h + 33 / 360) % 1, s, v)) * 255
-            assert (changed[:, y, x] - wanted).abs().max() < 0.51
+            expected = tensor(colorsys.hsv_to_rgb((h + 33 / 360) % 1, s, v)) * 255
+            assert (changed[:, y, x] - expected).abs().max() < 0.51
 
     def test_ranges(self):
         # only the value changes: it is the greatest channel

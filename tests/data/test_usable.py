@@ -21,10 +21,10 @@ CROWD = {"id": 9, "image_id": 1, "category_id": 7, "bbox": [1, 1, 5, 5], "iscrow
 def refusal(dataset):
     with pytest.raises(DataError) as error:
         need_objects(dataset, "data.val")
-    told = str(error.value)
-    assert "\n" not in told
-    assert told.startswith("data.val: none of its ")
-    return told
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith("data.val: none of its ")
+    return message
 
 
 def test_coco_without_objects_without_known_images_and_with_crowds_alone(tmp_path):

@@ -168,7 +168,7 @@ class TestSplitFiles:
         assert stems(read(tmp_path, strict=True)) == names
 
     @pytest.mark.parametrize(
-        ("split", "wanted"),
+        ("split", "expected"),
         [
             # "p 1" and "p" both exist: columns where all lines have them, names otherwise
             ("p 1\nq -1\nr 0\n", ["p", "r"]),
@@ -177,9 +177,9 @@ class TestSplitFiles:
             ("r 1\nq 5\n", ["r"]),
         ],
     )
-    def test_columns_or_names(self, tmp_path, split, wanted):
+    def test_columns_or_names(self, tmp_path, split, expected):
         write(tmp_path, dict.fromkeys(["p", "p 1", "q", "r"], GOOD), split=split)
-        assert stems(read(tmp_path)) == wanted
+        assert stems(read(tmp_path)) == expected
 
     def test_what_is_not_there_is_named_and_the_rest_goes_on(self, tmp_path):
         write(tmp_path, {"a": GOOD}, split="gone 7\na\nbad\0name\n".replace("\0", "\x01"))
@@ -279,7 +279,7 @@ class TestXml:
         assert len(self.one(tmp_path, data, strict=True)) == 2
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             (b"", "no element found"),
             ("<annotation>\n<object>", "a.xml:2"),
@@ -291,10 +291,10 @@ class TestXml:
             (GOOD.replace("red", "\0"), "malformed xml"),
         ],
     )
-    def test_malformed_ones_are_named(self, tmp_path, text, said):
+    def test_malformed_ones_are_named(self, tmp_path, text, message):
         dataset = self.one(tmp_path, text)
         assert kinds(dataset) == ["malformed xml"]
-        assert said in str(dataset.faults[0])
+        assert message in str(dataset.faults[0])
         assert "\n" not in str(dataset.faults[0])
         with pytest.raises(DataError, match=r"1 faults"):
             read(tmp_path, split=None, strict=True)
@@ -356,7 +356,7 @@ class TestXml:
     def test_difficult_that_is_no_answer(self, tmp_path):
         dataset = self.one(tmp_path, xml(thing(extra="<difficult>2</difficult>")))
         assert dataset[0][1].crowd.tolist() == [False]
-        assert "object 1: '2'; wanted 0 or 1, taken as 0" in dataset.faults[0].what
+        assert "object 1: '2'; expected 0 or 1, taken as 0" in dataset.faults[0].what
 
     def test_names_with_white_space(self, tmp_path):
         text = xml(thing("\n  dark\tred "), thing("Red"))
@@ -414,8 +414,8 @@ class TestXml:
     @pytest.mark.parametrize("width", ["40", "1e300", "9" * 400])
     def test_sizes_that_contradict_the_image(self, tmp_path, width):
         dataset = self.one(tmp_path, GOOD.replace("<width>60", f"<width>{width}"))
-        wanted = ["image size differs from the annotation"] if len(width) < 100 else []
-        assert kinds(dataset) == wanted  # more than a float can say is no statement
+        expected = ["image size differs from the annotation"] if len(width) < 100 else []
+        assert kinds(dataset) == expected  # more than a float can say is no statement
 
 
 def test_classes_are_named_once():

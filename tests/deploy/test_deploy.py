@@ -134,8 +134,8 @@ def test_images_in_memory(run):
     [
         ("nowhere/x.jpg", "no image or folder"),
         ("*.nothing", "no image in pattern"),
-        (np.zeros((4, 4, 4), dtype=np.uint8), "wanted uint8 RGB"),
-        (torch.zeros(3, 4, 4), "wanted uint8 RGB"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), "expected uint8 RGB"),
+        (torch.zeros(3, 4, 4), "expected uint8 RGB"),
         (7, "cannot predict on a int"),
     ],
 )
@@ -167,7 +167,7 @@ def test_predict_writes_pictures_and_records(run, photos, tmp_path, capsys):
         (["predict", "x.jpg", "--model", "nowhere"], "no image or folder x.jpg"),
         (["export", "nowhere"], "no run folder or file nowhere"),
         (["export", "."], "holds no checkpoints/best.pt"),
-        (["export", "a", "b", "c"], "wanted MODEL, or CONFIG CHECKPOINT"),
+        (["export", "a", "b", "c"], "expected MODEL, or CONFIG CHECKPOINT"),
     ],
 )
 def test_wrong_commands(words, message, capsys, tmp_path, monkeypatch):
@@ -200,12 +200,12 @@ def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path):
 
 
 def test_exporters_say_nothing_of_their_own_insides():
-    told = logging.getLogger("onnx_ir.passes.common.initializer_deduplication")
+    logger = logging.getLogger("onnx_ir.passes.common.initializer_deduplication")
     logging.getLogger("onnx_ir").setLevel(logging.INFO)
     try:
         with _quiet():
-            assert not told.isEnabledFor(logging.INFO)
-        assert told.isEnabledFor(logging.INFO)
+            assert not logger.isEnabledFor(logging.INFO)
+        assert logger.isEnabledFor(logging.INFO)
     finally:
         logging.getLogger("onnx_ir").setLevel(logging.NOTSET)
 

@@ -1,8 +1,8 @@
-"""Losses and their gradients against figures of the systems that published them.
+"""Losses and their gradients against values of the systems that published them.
 
 `published_losses.npz` holds, for each case, inputs in float32 and what the original computed from
 them in float64: `CASE/student`, `CASE/teacher`, `CASE/value`, `CASE/grad`. Where the original sums
-over what razorlite averages (locations, channels), the figure is this many times as large.
+over what razorlite averages (locations, channels), the metric is this many times as large.
 """
 
 from pathlib import Path

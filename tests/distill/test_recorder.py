@@ -132,5 +132,5 @@ def test_names_are_parsed():
     assert Tap.parse("neck") == Tap("neck", "output", None)
     assert Tap.parse("a.b:input[3]") == Tap("a.b", "input", 3)
     for wrong in ("neck:output", "neck[x]", "neck[1]:input", "neck[-1]"):
-        with pytest.raises(ConfigError, match="wanted 'module', 'module:input'"):
+        with pytest.raises(ConfigError, match="expected 'module', 'module:input'"):
             Tap.parse(wrong)

@@ -26,8 +26,8 @@ from tests.distill.toys import Toy
 def plain(model, batch, backward):
     losses = model.loss(batch.images, batch.targets)
     backward(sum(losses.values()))
-    figures = {name: float(value.detach()) for name, value in losses.items()}
-    return {"loss": sum(figures.values()), **figures}
+    metrics = {name: float(value.detach()) for name, value in losses.items()}
+    return {"loss": sum(metrics.values()), **metrics}
 
 
 def twice(model, batch, backward):
@@ -56,26 +56,26 @@ def batch():
 def test_the_loss_is_the_base_loss_plus_the_teachers(batch):
     student, teacher = Toy(), Toy()
     twin = copy.deepcopy(student)
-    figures = distilled(teacher=teacher)(student, batch, backward)
+    metrics = distilled(teacher=teacher)(student, batch, backward)
     own = twin.loss(batch.images, None)["loss_map"]
     ours, theirs = twin.features(batch.images), teacher.features(batch.images)
     extra = sum((a - b).square().mean() for a, b in zip(ours, theirs, strict=True))
     (own + extra).backward()
     assert_close([p.grad for p in student.parameters()], [p.grad for p in twin.parameters()])
-    assert figures["distill_neck"] == pytest.approx(extra.item())
-    assert figures["loss_map"] == pytest.approx(own.item())
-    assert figures["loss"] == pytest.approx((own + extra).item())
+    assert metrics["distill_neck"] == pytest.approx(extra.item())
+    assert metrics["loss_map"] == pytest.approx(own.item())
+    assert metrics["loss"] == pytest.approx((own + extra).item())
     assert teacher.calls == 1
 
 
 def test_several_backwards_each_get_the_teacher_who_runs_once(batch):
     student, teacher = Toy(), Toy()
-    figures = distilled(twice, teacher)(student, batch, backward)
+    metrics = distilled(twice, teacher)(student, batch, backward)
     doubled = [p.grad for p in student.parameters()]
     student.zero_grad()
     once = distilled(plain, teacher)(student, batch, backward)
     assert_close(doubled, [2 * p.grad for p in student.parameters()])
-    assert figures["distill_neck"] == pytest.approx(once["distill_neck"])
+    assert metrics["distill_neck"] == pytest.approx(once["distill_neck"])
     assert teacher.calls == 2
 
 
@@ -90,8 +90,8 @@ def test_start_stop_and_warm_up(batch):
     assert "distill_neck" not in step(student, batch, backward)
     assert teacher.calls == 0
     step.begin(3)
-    figures = step(student, batch, backward)
-    assert figures["loss"] == pytest.approx(figures["loss_map"] + figures["distill_neck"] / 2)
+    metrics = step(student, batch, backward)
+    assert metrics["loss"] == pytest.approx(metrics["loss_map"] + metrics["distill_neck"] / 2)
     with pytest.raises(ConfigError, match="stop_step 3 must come after start_step 3"):
         distilled(start_step=3, stop_step=3)
 
@@ -150,8 +150,8 @@ def test_activation_checkpointing_changes_nothing(batch):
     twin = copy.deepcopy(student)
     twin.checkpointed = True
     step = distilled(twice, teacher)
-    figures = [step(model, batch, backward)["distill_neck"] for model in (student, twin)]
-    assert figures[0] == pytest.approx(figures[1])
+    metrics = [step(model, batch, backward)["distill_neck"] for model in (student, twin)]
+    assert metrics[0] == pytest.approx(metrics[1])
     assert_close([p.grad for p in student.parameters()], [p.grad for p in twin.parameters()])
 
 

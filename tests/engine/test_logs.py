@@ -37,7 +37,7 @@ LINE = {
 
 
 class TestWindow:
-    def test_means_are_over_the_steps_that_had_the_figure(self):
+    def test_means_are_over_the_steps_that_had_the_metric(self):
         window = Window()
         window.add({"loss": 1.0, "distill": 4.0}, images=8, seconds=0.5)
         window.add({"loss": torch.tensor(2.0, dtype=torch.float64)}, images=4, seconds=1.5)
@@ -126,8 +126,8 @@ class TestProgress:
         assert re.search(r" (loss|…)", bars[-1])
 
     def test_long_evaluations_are_not_broken(self, runner):
-        figures = {f"AP/class {i}": 0.5 for i in range(30)}
-        evaluation = {"kind": "eval", "step": 20, "epoch": 1, **figures}
+        metrics = {f"AP/class {i}": 0.5 for i in range(30)}
+        evaluation = {"kind": "eval", "step": 20, "epoch": 1, **metrics}
         assert self.shown([evaluation], runner, width=40).count("\n") == 1
 
     def test_eta_by_hand(self, runner):
@@ -140,7 +140,7 @@ class TestProgress:
         assert eta(runner) == "?"
 
 
-def test_tensorboard_gets_every_figure(tmp_path):
+def test_tensorboard_gets_every_metric(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -169,17 +169,17 @@ class TestRandomState:
         seed_everything(3)
         np.random.randn()  # leaves a second normal number in the generator's state
         torch.save(random_state(), tmp_path / "a.pt")
-        wanted = (*self.draw(), np.random.randn())
+        expected = (*self.draw(), np.random.randn())
         set_random_state(torch.load(tmp_path / "a.pt", weights_only=True))
-        assert (*self.draw(), np.random.randn()) == wanted
+        assert (*self.draw(), np.random.randn()) == expected
 
     def test_kept_over_a_block_that_fails(self):
         seed_everything(4)
-        wanted = self.draw()
+        expected = self.draw()
         seed_everything(4)
         with pytest.raises(ZeroDivisionError), kept_random_state():
             self.draw()[0] / 0
-        assert self.draw() == wanted
+        assert self.draw() == expected
 
     def test_ranks_draw_differently(self):
         seed_everything(5, rank=0)

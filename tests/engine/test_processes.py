@@ -158,12 +158,12 @@ def test_gradients_of_any_rank_count_on_all(tmp_path):
 class Stop(Hook):
     """Sends one rank a signal."""
 
-    def after_step(self, runner, figures):
+    def after_step(self, runner, metrics):
         if dist.get_rank() == 1 and runner.step_number == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def told(kind, work):
+def message_of(kind, work):
     with pytest.raises(kind) as caught:
         work()
     return str(caught.value)
@@ -171,9 +171,9 @@ def told(kind, work):
 
 def fail(rank, folder):
     def step(model, batch, backward):
-        figures = plain_step(model, batch, backward)
+        metrics = plain_step(model, batch, backward)
         seen.append(rank)
-        return {"loss": float("nan")} if rank == 1 and len(seen) == 4 else figures
+        return {"loss": float("nan")} if rank == 1 and len(seen) == 4 else metrics
 
     seen = []
     stopped = make_runner(folder / "stopped", hooks=[Stop()], loader=Shard(rank))
@@ -183,9 +183,9 @@ def fail(rank, folder):
         raise RunFolderError("the disk is full")
 
     return {
-        "stopped": told(Interrupted, stopped.run),
-        "broken": told(TrainingError, broken.run),
-        "refused": told(RunFolderError, lambda: on_main(refuse)),
+        "stopped": message_of(Interrupted, stopped.run),
+        "broken": message_of(TrainingError, broken.run),
+        "refused": message_of(RunFolderError, lambda: on_main(refuse)),
     }
 
 
@@ -216,7 +216,7 @@ STOPPED = {**SETTINGS, "max_steps": 8, "log_every": 3}
 
 def stop_and_go(rank, folder):
     settings = {"loader": Shard(rank), **STOPPED}
-    told(Interrupted, make_runner(folder / "cut", hooks=[Stop()], **settings).run)
+    message_of(Interrupted, make_runner(folder / "cut", hooks=[Stop()], **settings).run)
     make_runner(folder / "whole", **settings).run()
 
 
@@ -251,7 +251,7 @@ def test_frozen_batch_norm_is_no_hindrance():
 
 def resume(rank, folder):
     settings = {"loader": Shard(rank), "norm": True, "step": noisy, **STOPPED}
-    told(Interrupted, make_runner(folder / "cut", hooks=[Stop()], seed=rank, **settings).run)
+    message_of(Interrupted, make_runner(folder / "cut", hooks=[Stop()], seed=rank, **settings).run)
     ends = []
     for name in ("cut", "whole"):
         runner = make_runner(folder / name, seed=rank, **settings)

@@ -149,9 +149,9 @@ class TestConfigFile:
         (tmp_path / "checkpoints/last.pt").write_text("")
         write_config(tmp_path, "a: {b: 1, c: 2}\n")
         write_config(tmp_path, "a: {b: 3}\nd: [1]\n")
-        told = [record.getMessage() for record in caplog.records]
-        assert told[0] == "resuming with a changed configuration: a.b: 1 -> 3"
-        assert len(told) == 3
+        messages = [record.getMessage() for record in caplog.records]
+        assert messages[0] == "resuming with a changed configuration: a.b: 1 -> 3"
+        assert len(messages) == 3
 
     def test_changes_by_hand(self):
         assert changes("a: {b: 1, c: 2}\n", "a: {b: 3}\nd: [1]\n") == [

@@ -66,7 +66,7 @@ class At(Hook):
     def __init__(self, step, act):
         self.step, self.act = step, act
 
-    def after_step(self, runner, figures):
+    def after_step(self, runner, metrics):
         if runner.step_number == self.step:
             self.act(runner)
 
@@ -153,7 +153,7 @@ class TestLoop:
         assert read_checkpoint(tmp_path / "checkpoints/last.pt")["progress"]["step"] == steps[-1]
 
     @pytest.mark.parametrize(
-        ("settings", "told"),
+        ("settings", "line"),
         [
             (
                 {"max_epochs": 2, "eval_every": 1},
@@ -172,10 +172,10 @@ class TestLoop:
             ),
         ],
     )
-    def test_tells_the_units_of_its_intervals(self, tmp_path, caplog, settings, told):
+    def test_tells_the_units_of_its_intervals(self, tmp_path, caplog, settings, line):
         caplog.set_level("INFO")
         make_runner(tmp_path, **settings)._announce()
-        assert caplog.messages == [told]
+        assert caplog.messages == [line]
 
     def test_keeps_the_newest_checkpoints(self, tmp_path):
         make_runner(tmp_path, keep=2, save_every=2).run()
@@ -187,9 +187,9 @@ class TestLoop:
         losses = []
 
         def step(model, batch, backward):
-            figures = plain_step(model, batch, backward)
-            losses.append(float(figures["loss"]))
-            return figures
+            metrics = plain_step(model, batch, backward)
+            losses.append(float(metrics["loss"]))
+            return metrics
 
         make_runner(tmp_path, step=step, max_steps=5, log_every=2).run()
         found = lines(tmp_path)
@@ -203,7 +203,7 @@ class TestLoop:
         seen = []
 
         class Rates(Hook):
-            def after_step(self, runner, figures):
+            def after_step(self, runner, metrics):
                 groups = runner.update.optimizer.param_groups
                 seen.append({n: g["lr"] for g in groups for n in g["names"]})
 
@@ -229,16 +229,16 @@ class TestLoop:
         rates = []
 
         class Slow(Hook):
-            def after_step(self, runner, figures):
+            def after_step(self, runner, metrics):
                 rates.append(runner.update.optimizer.param_groups[0]["lr"])
                 runner.seconds = 2.0 * runner.step_number
 
         settings = {"max_steps": 1000, "max_seconds": 10.0, "schedule": Poly, "optimizer": sgd}
         runner = make_runner(tmp_path, hooks=[Slow()], evaluate=distance, **settings)
-        figures = runner.run()
+        metrics = runner.run()
         assert runner.step_number == 5
         assert rates == pytest.approx([0.1, 0.08, 0.06, 0.04, 0.02])
-        assert figures
+        assert metrics
         assert runner.last.exists()
 
     def test_model_trains_in_training_mode_also_after_an_evaluation(self, tmp_path):
@@ -303,10 +303,10 @@ class TestBest:
 
     def test_unknown_metric_is_named(self, tmp_path):
         runner = make_runner(tmp_path, evaluate=distance, best_metric="mAP")
-        with pytest.raises(TrainingError, match=r"'mAP' is not among the figures \(score, other\)"):
+        with pytest.raises(TrainingError, match=r"'mAP' is not among the metrics \(score, other\)"):
             runner.run()
 
-    def test_numpy_figures_can_be_read_back(self, tmp_path):
+    def test_numpy_metrics_can_be_read_back(self, tmp_path):
         make_runner(tmp_path, evaluate=lambda model: {"AP": np.float64(0.5)}).run()
         assert read_checkpoint(tmp_path / "checkpoints/best.pt")["meta"]["AP"] == 0.5
 
@@ -370,15 +370,15 @@ class TestResume:
             full_runner(tmp_path, hooks=[At(at, act)]).run()
         # before the first checkpoint, after step 3, only the seed brings back the start
         seed = 0 if act is kill and at <= 3 else 99
-        figures = full_runner(tmp_path, seed=seed).run(resume=True)
+        metrics = full_runner(tmp_path, seed=seed).run(resume=True)
         assert_same(everything(tmp_path), everything(whole))
         assert lines(tmp_path) == lines(whole)
         best = [read_checkpoint(f / "checkpoints/best.pt") for f in (tmp_path, whole)]
         assert_same(*best)
-        assert figures == everything(whole)["progress"]["figures"]
+        assert metrics == everything(whole)["progress"]["figures"]
 
     def test_killed_after_going_on_from_a_signal(self, whole, tmp_path):
-        with pytest.raises(Interrupted):  # after step 5, which is logged and judged when resumed
+        with pytest.raises(Interrupted):  # after step 5, which is logged and evaluated when resumed
             full_runner(tmp_path, hooks=[At(4, interrupt)]).run()
         with pytest.raises(Killed):
             full_runner(tmp_path, hooks=[At(6, kill)], save_every=3).run(resume=True)
@@ -428,11 +428,11 @@ class TestResume:
         assert_same(everything(tmp_path / "b"), everything(tmp_path / "a"))
         assert 0 < everything(tmp_path / "a")["update"]["scale"] < 65536
 
-    def test_finished_run_returns_its_figures(self, tmp_path):
-        figures = full_runner(tmp_path).run()
+    def test_finished_run_returns_its_metrics(self, tmp_path):
+        metrics = full_runner(tmp_path).run()
         before = lines(tmp_path)
         runner = full_runner(tmp_path, seed=5)
-        assert runner.run(resume=True) == figures
+        assert runner.run(resume=True) == metrics
         assert runner.loader.seen == []
         assert lines(tmp_path) == before
 
@@ -492,7 +492,7 @@ def runner_files(folder):
 
 class TestFailures:
     def run_until_broken(self, folder, spoil):
-        """Train; from step 8 on `spoil(model, figures, backward)` takes the place of a step."""
+        """Train; from step 8 on `spoil(model, metrics, backward)` takes the place of a step."""
 
         def step(model, batch, backward):
             if len(runner.loader.seen) == 8:
@@ -513,8 +513,8 @@ class TestFailures:
 
         message = self.run_until_broken(tmp_path, spoil)
         last = tmp_path / "checkpoints/last.pt"
-        wanted = f"the loss of step 8 is not finite (loss_box); the last checkpoint is {last}; "
-        assert message.startswith(wanted)
+        expected = f"the loss of step 8 is not finite (loss_box); the last checkpoint is {last}; "
+        assert message.startswith(expected)
         assert read_checkpoint(last)["progress"]["step"] == 6
 
     def test_lost_weights_are_never_saved(self, tmp_path):
@@ -599,7 +599,7 @@ class TestFailingEvaluation:
         assert lines(tmp_path) == lines(whole)
 
     def test_a_misspelt_metric(self, whole, tmp_path):
-        with pytest.raises(TrainingError, match="is not among the figures"):
+        with pytest.raises(TrainingError, match="is not among the metrics"):
             full_runner(tmp_path, best_metric="scroe").run()
         full_runner(tmp_path, seed=99).run(resume=True)
         assert_same(everything(tmp_path), everything(whole))

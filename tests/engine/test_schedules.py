@@ -12,8 +12,8 @@ def factors(schedule, steps, total, epoch_steps=1):
 
 def test_warmup_is_a_line():
     schedule = Constant(warmup_steps=4, warmup_factor=0.2)
-    wanted = [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
-    assert factors(schedule, range(6), 100) == pytest.approx(wanted)
+    expected = [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+    assert factors(schedule, range(6), 100) == pytest.approx(expected)
 
 
 def test_constant_without_warmup_is_one():
@@ -35,8 +35,8 @@ def test_cosine_starts_where_the_warmup_ends():
 
 def test_flat_cosine():
     schedule = FlatCosine(flat=0.5, min_factor=0.1)
-    wanted = [1.0, 1.0, 1.0, 0.55, 0.1]
-    assert factors(schedule, [0, 9, 10, 15, 20], 20) == pytest.approx(wanted)
+    expected = [1.0, 1.0, 1.0, 0.55, 0.1]
+    assert factors(schedule, [0, 9, 10, 15, 20], 20) == pytest.approx(expected)
 
 
 def test_flat_cosine_waits_for_a_long_warmup():
@@ -66,8 +66,8 @@ def test_milestones_where_an_epoch_is_no_whole_number_of_steps():
 
 def test_one_cycle_rises_and_falls():
     schedule = OneCycle(rise=0.5, start_factor=0.2, min_factor=0.0)
-    wanted = [0.2, 0.6, 1.0, 0.5, 0.0]
-    assert factors(schedule, [0, 5, 10, 15, 20], 20) == pytest.approx(wanted)
+    expected = [0.2, 0.6, 1.0, 0.5, 0.0]
+    assert factors(schedule, [0, 5, 10, 15, 20], 20) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", [Constant, Cosine, FlatCosine, Poly, OneCycle])

@@ -35,11 +35,11 @@ def test_the_plain_step_trains_on_the_sum():
 
     model, batch = Two(), Batch(torch.randn(4, 3), torch.randn(4))
     seen = []
-    figures = plain_step(model, batch, seen.append)
+    metrics = plain_step(model, batch, seen.append)
     fit = model.loss(*(batch.images, batch.targets))["loss_fit"]
     assert seen[0].item() == pytest.approx(3 * fit.item())
-    assert list(figures) == ["loss", "loss_fit", "loss_more"]
-    assert figures["loss"] == pytest.approx(3 * figures["loss_fit"])
+    assert list(metrics) == ["loss", "loss_fit", "loss_more"]
+    assert metrics["loss"] == pytest.approx(3 * metrics["loss_fit"])
 
 
 class Counting(nn.Module, Step):

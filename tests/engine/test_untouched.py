@@ -94,11 +94,11 @@ def test_all_comes_back_after_an_error():
     model = Deep()
     before = weights(model)
     strides = [p.stride() for p in model.parameters()]
-    wanted = [p.requires_grad for p in model.parameters()]
+    expected = [p.requires_grad for p in model.parameters()]
     with pytest.raises(ZeroDivisionError), untouched(model):
         rough(model)["AP"] / 0
     assert_same(weights(model), before)
-    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert [p.requires_grad for p in model.parameters()] == expected
     assert [p.stride() for p in model.parameters()] == strides
     assert all(p.grad is None for p in model.parameters())
     assert model.training

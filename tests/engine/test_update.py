@@ -120,9 +120,9 @@ def make_update(model, *, lr=1.0, **settings):
 
 
 def one_step(update, step, model, batches):
-    figures, images = update.gradients(step, model, iter(batches), len(batches))
-    assert update.prepare(figures, False) == (True, False)
-    return {**figures, **update.apply()}, images
+    metrics, images = update.gradients(step, model, iter(batches), len(batches))
+    assert update.prepare(metrics, False) == (True, False)
+    return {**metrics, **update.apply()}, images
 
 
 class TestUpdate:
@@ -136,9 +136,9 @@ class TestUpdate:
 
         update = make_update(model, clip_grad_norm=2.5)
         batch = Batch(torch.tensor([[3.0, 4.0]]), torch.zeros(1))
-        figures, _ = one_step(update, step, model, [batch])
+        metrics, _ = one_step(update, step, model, [batch])
         # the gradients 3 and 4 have norm 5 together and are halved
-        assert figures["grad_norm"] == 5.0
+        assert metrics["grad_norm"] == 5.0
         assert [layer.weight.item() for layer in model] == pytest.approx([-1.5, -2.0])
         assert model[0].weight.grad is None
 
@@ -201,7 +201,7 @@ class TestUpdate:
         assert model.weight.item() == 1.0
         assert update.state_dict()["scale"] == 32768.0
 
-    @pytest.mark.parametrize("where", ["figure", "loss"])
+    @pytest.mark.parametrize("where", ["metric", "loss"])
     def test_losses_that_are_not_finite_are_told(self, where):
         model = one_weight()
         update = make_update(model)
@@ -209,11 +209,11 @@ class TestUpdate:
         def step(model, batch, backward):
             loss = model(batch.images).sum()
             backward(loss * math.inf if where == "loss" else loss)
-            return {"loss": math.nan if where == "figure" else 1.0}
+            return {"loss": math.nan if where == "metric" else 1.0}
 
         batches = iter([Batch(torch.ones(1, 1), torch.zeros(1))])
-        figures, _ = update.gradients(step, model, batches)
-        assert update.prepare(figures, True) == (False, True)
+        metrics, _ = update.gradients(step, model, batches)
+        assert update.prepare(metrics, True) == (False, True)
 
     def test_loss_without_gradient_is_told(self):
         model = one_weight()

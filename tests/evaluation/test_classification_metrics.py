@@ -27,9 +27,9 @@ def test_confusion_counts_true_rows_and_predicted_columns():
     metric = ConfusionMatrix(classes=["a", "b", "c"])
     metric.update(SCORES, tensor([1, 0, 0, 0]))
     assert metric.matrix().tolist() == [[2, 0, 1], [0, 1, 0], [0, 0, 0]]
-    figures = metric.compute()
-    assert figures["accuracy"] == 0.75
-    assert figures["class_accuracy"] == pytest.approx((2 / 3 + 1) / 2)  # class c never occurs
+    metrics = metric.compute()
+    assert metrics["accuracy"] == 0.75
+    assert metrics["class_accuracy"] == pytest.approx((2 / 3 + 1) / 2)  # class c never occurs
     assert metric.names() == ["a", "b", "c"]
 
 

@@ -1,4 +1,4 @@
-"""COCO's figures: the published ones, by hand, and that nothing but the images matters."""
+"""COCO's metrics: the published ones, by hand, and that nothing but the images matters."""
 
 import json
 
@@ -41,7 +41,7 @@ def of_image(entries, key):
 
 @pytest.fixture
 def official(test_data):
-    """Targets and detections of 100 COCO images, whose figures are published."""
+    """Targets and detections of 100 COCO images, whose metrics are published."""
     folder = test_data / "coco_eval"
     truth = json.loads((folder / "instances_val2014_100.json").read_text())
     found = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
@@ -62,25 +62,25 @@ def official(test_data):
     return detections, targets
 
 
-def test_published_figures_are_reproduced(official, capfd):
+def test_published_metrics_are_reproduced(official, capfd):
     metric = CocoMetric()
     metric.update(*official)
-    figures = metric.compute()
-    assert {name: round(value, 3) for name, value in figures.items()} == PUBLISHED
+    metrics = metric.compute()
+    assert {name: round(value, 3) for name, value in metrics.items()} == PUBLISHED
     assert capfd.readouterr().out == ""
 
 
-def test_without_stated_areas_only_the_figures_by_size_change(official):
+def test_without_stated_areas_only_the_metrics_by_size_change(official):
     detections, targets = official
     metric = CocoMetric()
     metric.update(detections, [Target(t.boxes, t.labels, t.crowd) for t in targets])
-    figures = {name: round(value, 3) for name, value in metric.compute().items()}
+    metrics = {name: round(value, 3) for name, value in metric.compute().items()}
     sizeless = [name for name in PUBLISHED if name[-1] not in "sml"]
-    assert [figures[name] for name in sizeless] == [PUBLISHED[name] for name in sizeless]
-    assert figures["APm"] != PUBLISHED["APm"]  # a polygon is smaller than its box
+    assert [metrics[name] for name in sizeless] == [PUBLISHED[name] for name in sizeless]
+    assert metrics["APm"] != PUBLISHED["APm"]  # a polygon is smaller than its box
 
 
-def test_figures_do_not_change_when_the_truth_is_kept(official):
+def test_metrics_do_not_change_when_the_truth_is_kept(official):
     metric = CocoMetric()
     metric.update(*official)
     first = metric.compute()
@@ -99,7 +99,7 @@ def found(boxes, scores, labels):
     )
 
 
-def figures(detections, targets, **kwargs):
+def metrics(detections, targets, **kwargs):
     metric = CocoMetric(**kwargs)
     metric.update(detections, targets)
     return metric.compute()
@@ -117,7 +117,7 @@ def test_a_changed_truth_is_not_taken_from_memory():
 def test_one_right_and_one_missed():
     # Of two objects one is found exactly: precision 1 up to recall 0.5, which 51 of the 101 recall
     # points reach.
-    result = figures(
+    result = metrics(
         [found([[0, 0, 10, 10]], [0.9], [0])], [truth([[0, 0, 10, 10], [40, 0, 60, 20]], [0, 0])]
     )
     assert result["AP"] == pytest.approx(51 / 101)
@@ -126,7 +126,7 @@ def test_one_right_and_one_missed():
 
 def test_iou_of_a_half_counts_at_the_lowest_threshold_only():
     # 10 x 10 inside 20 x 10: IoU 0.5 reaches the first of ten thresholds.
-    result = figures([found([[0, 0, 10, 10]], [0.9], [0])], [truth([[0, 0, 20, 10]], [0])])
+    result = metrics([found([[0, 0, 10, 10]], [0.9], [0])], [truth([[0, 0, 20, 10]], [0])])
     assert result["AP50"] == pytest.approx(1.0)
     assert result["AP"] == pytest.approx(0.1)
 
@@ -134,22 +134,22 @@ def test_iou_of_a_half_counts_at_the_lowest_threshold_only():
 def test_crowds_excuse_detections_and_are_no_objects():
     target = truth([[0, 0, 10, 10], [50, 50, 90, 90]], [0, 0], crowd=tensor([False, True]))
     guess = found([[0, 0, 10, 10], [55, 55, 60, 60], [70, 70, 75, 75]], [0.5, 0.9, 0.8], [0, 0, 0])
-    assert figures([guess], [target])["AP"] == pytest.approx(1.0)
+    assert metrics([guess], [target])["AP"] == pytest.approx(1.0)
     plain = truth([[0, 0, 10, 10], [50, 50, 90, 90]], [0, 0])
-    assert figures([guess], [plain])["AP"] < 0.3
+    assert metrics([guess], [plain])["AP"] < 0.3
 
 
 def test_no_detections_is_zero_and_no_objects_is_minus_one():
     nothing = found([], [], [])
-    assert figures([nothing], [truth([[0, 0, 9, 9]], [0])])["AP"] == 0.0
-    assert figures([nothing], [truth([], [])])["AP"] == -1.0
-    assert figures([found([[0, 0, 9, 9]], [0.5], [0])], [truth([], [])])["AP"] == -1.0
+    assert metrics([nothing], [truth([[0, 0, 9, 9]], [0])])["AP"] == 0.0
+    assert metrics([nothing], [truth([], [])])["AP"] == -1.0
+    assert metrics([found([[0, 0, 9, 9]], [0.5], [0])], [truth([], [])])["AP"] == -1.0
 
 
 def test_classes_have_names():
     target = truth([[0, 0, 10, 10], [40, 0, 60, 20]], [0, 1])
     guess = found([[0, 0, 10, 10], [40, 0, 60, 20]], [0.9, 0.9], [0, 0])
-    result = figures([guess], [target], classes=["cell", "plate", "rare"], per_class=True)
+    result = metrics([guess], [target], classes=["cell", "plate", "rare"], per_class=True)
     assert result["AP/cell"] == pytest.approx(1.0)  # the wrong one comes after full recall
     assert result["AP/plate"] == 0.0
     assert result["AP/rare"] == -1.0
@@ -163,26 +163,26 @@ def test_masks_are_judged_as_masks():
     left[:, :, 10:] = False  # half of the truth: IoU 0.5, in the box of the whole
     target = Target(tensor([[5.0, 5, 15, 15]]), tensor([0]), masks=mask)
     guess = Detections(tensor([[5.0, 5, 15, 15]]), tensor([0.9]), tensor([0]), left)
-    assert figures([guess], [target], kind="bbox")["AP"] == pytest.approx(1.0)
-    assert figures([guess], [target], kind="segm")["AP"] == pytest.approx(0.1)
+    assert metrics([guess], [target], kind="bbox")["AP"] == pytest.approx(1.0)
+    assert metrics([guess], [target], kind="segm")["AP"] == pytest.approx(0.1)
 
 
 def test_misuse_is_explained():
     with pytest.raises(DataError, match="got no images"):
         CocoMetric().compute()
     with pytest.raises(DataError, match="has 1 classes but met label 3"):
-        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [3])], classes=["a"])
+        metrics([found([], [], [])], [truth([[0, 0, 9, 9]], [3])], classes=["a"])
     with pytest.raises(DataError, match="has 1 classes but met label -1"):
-        figures([found([[0, 0, 9, 9]], [0.5], [-1])], [truth([[0, 0, 9, 9]], [0])], classes=["a"])
+        metrics([found([[0, 0, 9, 9]], [0.5], [-1])], [truth([[0, 0, 9, 9]], [0])], classes=["a"])
     with pytest.raises(DataError, match="the data have none; give the data set masks: true"):
-        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [0])], kind="segm")
+        metrics([found([], [], [])], [truth([[0, 0, 9, 9]], [0])], kind="segm")
     masks = torch.ones(1, 9, 9, dtype=torch.bool)
     with pytest.raises(EvaluationError, match="the model predicts only boxes"):
-        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [0], masks=masks)], kind="both")
+        metrics([found([], [], [])], [truth([[0, 0, 9, 9]], [0], masks=masks)], kind="both")
     with pytest.raises(ConfigError, match="without repeats"):
         CocoMetric(classes=["a", "b", "a"])
     with pytest.raises(EvaluationError, match="returned 1 results for 2 images"):
-        figures([found([], [], [])], [truth([[0, 0, 9, 9]], [0])] * 2)
+        metrics([found([], [], [])], [truth([[0, 0, 9, 9]], [0])] * 2)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -193,13 +193,13 @@ def test_predictions_that_are_no_numbers_are_refused(value):
         found([[0, 0, 9, 9], [0, 0, 9, 9]], [0.5, value], [0, 0]),
     ):
         with pytest.raises(EvaluationError, match=r"1 of 2 (boxes|scores) .* are NaN or infinite"):
-            figures([guess], [target])
+            metrics([guess], [target])
 
 
 def test_inverted_boxes_count_as_wrong():
     # The wrong one comes first: precision 1/2 at full recall.
     guess = found([[9, 9, 5, 0], [0, 0, 10, 10]], [0.9, 0.8], [0, 0])
-    assert figures([guess], [truth([[0, 0, 10, 10]], [0])])["AP"] == pytest.approx(0.5)
+    assert metrics([guess], [truth([[0, 0, 10, 10]], [0])])["AP"] == pytest.approx(0.5)
 
 
 def grid(count):
@@ -228,13 +228,13 @@ class TestMaxDetections:
         assert "metric.max_detections" in line.getMessage()
 
     def test_more_may_count(self, caplog):
-        result = figures(*self.images(), max_detections=400)
+        result = metrics(*self.images(), max_detections=400)
         assert result["AP"] == pytest.approx(1.0)
         assert list(result)[6:9] == ["AR1", "AR10", "AR400"]
         assert not caplog.records
 
     def test_fewer_may_count(self):
-        result = figures(*self.images(rows=1), max_detections=5)
+        result = metrics(*self.images(rows=1), max_detections=5)
         assert [result["AR1"], result["AR5"]] == pytest.approx([0.05, 0.25])
         assert "AR10" not in result
         with pytest.raises(ConfigError, match="max_detections"):
@@ -242,14 +242,14 @@ class TestMaxDetections:
 
     def test_detections_alone_beyond_the_limit_are_told(self, caplog):
         guesses, _ = self.images(rows=6)
-        figures(guesses, [truth([[0, 0, 30, 30]], [0])])
+        metrics(guesses, [truth([[0, 0, 30, 30]], [0])])
         (line,) = caplog.records
         assert "of 1 of 1 images only the 100 best detections of a class count" in line.getMessage()
 
     def test_a_hundred_of_each_class_is_no_more_than_a_hundred(self, caplog):
         boxes = grid(10)
         labels = [place % 2 for place in range(200)]
-        result = figures([found(boxes, [0.9] * 200, labels)], [truth(boxes, labels)])
+        result = metrics([found(boxes, [0.9] * 200, labels)], [truth(boxes, labels)])
         assert result["AP"] == pytest.approx(1.0)
         assert not caplog.records
 
@@ -262,7 +262,7 @@ def test_boxes_and_masks_together_are_as_each_alone():
     target = Target(tensor([[5.0, 5, 15, 15]]), tensor([0]), masks=mask)
     guess = Detections(tensor([[5.0, 5, 15, 15]]), tensor([0.9]), tensor([0]), left)
     parts = {
-        kind: figures([guess], [target], kind=kind, classes=["a/b"], per_class=True)
+        kind: metrics([guess], [target], kind=kind, classes=["a/b"], per_class=True)
         for kind in ("bbox", "segm", "both")
     }
     masks = {f"mask_{name}": value for name, value in parts["segm"].items()}
@@ -272,7 +272,7 @@ def test_boxes_and_masks_together_are_as_each_alone():
     metric = CocoMetric(kind="both", classes=["a/b"])
     metric.update([guess], [target])
     assert list(metric.per_class_ap()) == ["AP/a/b", "mask_AP/a/b"]
-    assert "mask_AP50" in CocoMetric(kind="both").figure_names()
+    assert "mask_AP50" in CocoMetric(kind="both").value_names()
 
 
 def test_a_changed_mask_is_not_taken_from_memory():

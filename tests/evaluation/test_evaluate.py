@@ -74,16 +74,16 @@ def test_targets_are_scaled_like_detections():
     target = Target(tensor([[0.0, 0, 32, 16]]), tensor([0]), size=(32, 64), original_size=(64, 128))
     spy = Spy()
     evaluate(Oracle(), [batch_of(target)], spy)
-    found, judged = spy.items[0]
+    found, evaluated = spy.items[0]
     assert_close(found.boxes, tensor([[0.0, 0, 64, 32]]))
-    assert_close(judged.boxes, tensor([[0.0, 0, 64, 32]]))
-    assert judged.size == (64, 128)
+    assert_close(evaluated.boxes, tensor([[0.0, 0, 64, 32]]))
+    assert evaluated.size == (64, 128)
 
 
-def test_perfect_detector_gets_perfect_figures():
+def test_perfect_detector_gets_perfect_metrics():
     target = Target(tensor([[0.0, 0, 32, 16]]), tensor([0]), size=(32, 64), original_size=(48, 96))
-    figures = evaluate(Oracle(), [batch_of(target, target)], CocoMetric())
-    assert figures["AP"] == pytest.approx(1.0)
+    metrics = evaluate(Oracle(), [batch_of(target, target)], CocoMetric())
+    assert metrics["AP"] == pytest.approx(1.0)
 
 
 def test_modes_are_put_back():
@@ -160,7 +160,7 @@ def test_more_objects_than_the_model_finds_are_told_once(caplog):
 
 
 class Named(Spy):
-    """Returns the order in which it judged the images."""
+    """Returns the order in which it saw the images."""
 
     def compute(self):
         return {str(place): float(target.image_id) for place, (_, target) in enumerate(self.items)}

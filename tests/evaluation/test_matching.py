@@ -17,35 +17,35 @@ def boxes(rng, count, grid):
     return np.concatenate([corners, rng.integers(1, 4, (count, 2)) * grid], 1).astype(float)
 
 
-def judge_of(seed):
+def evaluator_of(seed):
     rng = np.random.default_rng(seed)
-    judge = COCOeval(iouType="bbox")
-    judge.params.imgIds, judge.params.catIds = [0], [0]
-    judge._gts, judge._dts = defaultdict(list), defaultdict(list)
+    evaluator = COCOeval(iouType="bbox")
+    evaluator.params.imgIds, evaluator.params.catIds = [0], [0]
+    evaluator._gts, evaluator._dts = defaultdict(list), defaultdict(list)
     grid = int(rng.choice([6, 20, 40]))
     for number, box in enumerate(boxes(rng, rng.integers(0, 9), grid), start=1):
         crowd = int(rng.random() < 0.25)
         area = box[2] * box[3] * rng.uniform(0.5, 1)
         entry = {"id": number, "bbox": list(box), "area": area, "iscrowd": crowd, "ignore": crowd}
-        judge._gts[0, 0].append(entry)
+        evaluator._gts[0, 0].append(entry)
     for number, box in enumerate(boxes(rng, rng.integers(0, 25), grid), start=1):
         score = float(rng.integers(0, 4)) / 4
         entry = {"id": number, "bbox": list(box), "area": box[2] * box[3], "score": score}
-        judge._dts[0, 0].append(entry)
-    judge.ious = {(0, 0): judge.computeIoU(0, 0)}
-    return judge
+        evaluator._dts[0, 0].append(entry)
+    evaluator.ious = {(0, 0): evaluator.computeIoU(0, 0)}
+    return evaluator
 
 
 @pytest.mark.parametrize("seed", range(150))
 def test_equals_cocoeval(seed):
-    judge = judge_of(seed)
-    for area_range in judge.params.areaRng:
+    evaluator = evaluator_of(seed)
+    for area_range in evaluator.params.areaRng:
         limit = 100 if seed % 3 else 5
         if limit < 100:  # COCOeval keeps only the best before it computes IoUs
-            judge.params.maxDets = [limit]
-            judge.ious = {(0, 0): judge.computeIoU(0, 0)}
-        expected = judge.evaluateImg(0, 0, area_range, limit)
-        got = match_image(judge, 0, 0, area_range, limit)
+            evaluator.params.maxDets = [limit]
+            evaluator.ious = {(0, 0): evaluator.computeIoU(0, 0)}
+        expected = evaluator.evaluateImg(0, 0, area_range, limit)
+        got = match_image(evaluator, 0, 0, area_range, limit)
         if expected is None:
             assert got is None
             continue
@@ -55,16 +55,16 @@ def test_equals_cocoeval(seed):
             np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
-def test_figures_equal_cocoeval():
+def test_metrics_equal_cocoeval():
     from razorlite.evaluation import coco
 
     rng = np.random.default_rng(0)
     items = []
     for seed in range(60):
-        judge = judge_of(seed)
+        evaluator = evaluator_of(seed)
         pair = [
             [{**e, "label": int(rng.integers(3))} for e in part[0, 0]]
-            for part in (judge._gts, judge._dts)
+            for part in (evaluator._gts, evaluator._dts)
         ]
         items.append(tuple(pair))
     precision, recall = coco._pycocotools(items, 3, "bbox", [1, 10, 100])

@@ -1,4 +1,4 @@
-"""VOC's average precision: published figures, by hand, difficult objects."""
+"""VOC's average precision: published metrics, by hand, difficult objects."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def zeros(count):
 
 
 @pytest.mark.parametrize(("points", "published"), [("all", 0.24569), ("11", 0.26840)])
-def test_published_figures_are_reproduced(test_data, points, published):
+def test_published_metrics_are_reproduced(test_data, points, published):
     folder = test_data / "coco_eval" / "voc_ap_rafaelpadilla"
     metric = VocMetric(iou=0.3, points=points, pixel_offset=1.0)
     for file in sorted((folder / "groundtruths").iterdir()):
@@ -35,7 +35,7 @@ def test_published_figures_are_reproduced(test_data, points, published):
     assert metric.compute()["mAP"] == pytest.approx(published, abs=5e-6)
 
 
-def figures(boxes, scores, truths, difficult=None, **kwargs):
+def metrics(boxes, scores, truths, difficult=None, **kwargs):
     metric = VocMetric(**kwargs)
     guess = Detections(tensor(boxes).float(), tensor(scores), zeros(len(boxes)))
     crowd = None if difficult is None else tensor(difficult)
@@ -49,27 +49,27 @@ TWO = [[0, 0, 10, 10], [20, 0, 30, 10]]
 def test_a_second_detection_of_an_object_is_wrong():
     # by score: right, wrong (the object is taken), right: precision 1, 1/2, 2/3 at recall 1/2, 1
     boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]]
-    assert figures(boxes, [0.9, 0.8, 0.7], TWO) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert metrics(boxes, [0.9, 0.8, 0.7], TWO) == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
 def test_eleven_points_take_the_best_precision_to_the_right():
     boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]]
     expected = (6 * 1 + 5 * 2 / 3) / 11  # recalls 0 to 0.5 at 1, 0.6 to 1 at 2/3
-    assert figures(boxes, [0.9, 0.8, 0.7], TWO, points="11") == pytest.approx(expected)
+    assert metrics(boxes, [0.9, 0.8, 0.7], TWO, points="11") == pytest.approx(expected)
 
 
 def test_difficult_objects_are_neither_right_nor_wrong():
     boxes = [[20, 0, 30, 10], [20, 0, 30, 9], [0, 0, 10, 10]]
-    assert figures(boxes, [0.9, 0.8, 0.7], TWO, difficult=[False, True]) == pytest.approx(1.0)
+    assert metrics(boxes, [0.9, 0.8, 0.7], TWO, difficult=[False, True]) == pytest.approx(1.0)
     # without the mark: right, wrong, right, as above
-    assert figures(boxes, [0.9, 0.8, 0.7], TWO) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert metrics(boxes, [0.9, 0.8, 0.7], TWO) == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
 def test_pixel_offset_widens_boxes():
     # [0, 9] and [0, 4] along x hold 10 and 5 pixels: IoU 1/2 with the offset, 4/9 without
     one, other = [[0, 0, 4, 9]], [[0, 0, 9, 9]]
-    assert figures(one, [0.9], other, pixel_offset=1.0) == pytest.approx(1.0)
-    assert figures(one, [0.9], other) == 0.0
+    assert metrics(one, [0.9], other, pixel_offset=1.0) == pytest.approx(1.0)
+    assert metrics(one, [0.9], other) == 0.0
 
 
 def test_nothing_to_find_and_nothing_found():

@@ -1,4 +1,4 @@
-"""Golden figures: outputs of reference detectors whose weights are drawn from tensor names."""
+"""Golden values: outputs of reference detectors whose weights are drawn from tensor names."""
 
 import zlib
 from functools import cache
@@ -45,7 +45,7 @@ def keys(name: str) -> list[tuple[str, tuple[int, ...]]]:
     return [(key, tuple(int(n) for n in shape.strip("(),").split(",") if n)) for key, shape in rows]
 
 
-def figures(name: str) -> dict[str, np.ndarray]:
+def metrics(name: str) -> dict[str, np.ndarray]:
     """Return the recorded arrays."""
     with np.load(FOLDER / f"{name}.npz") as archive:
         return {key: archive[key] for key in archive.files}
@@ -121,7 +121,7 @@ def map_errors(maps: dict[str, Tensor], known: dict[str, np.ndarray]) -> dict[st
 
 
 def feature_maps(features: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Return a neck's outputs as the figures record them."""
+    """Return a neck's outputs as the golden files record them."""
     maps = {}
     for i, x in enumerate(features):
         maps[f"feat.{i}.mean"] = x.mean((0, 2, 3))[:64]
@@ -130,7 +130,7 @@ def feature_maps(features: tuple[Tensor, ...]) -> dict[str, Tensor]:
 
 
 def raw_maps(raw: tuple[tuple[Tensor, ...], ...], prefix: str = "raw") -> dict[str, Tensor]:
-    """Return a head's outputs as the figures record them."""
+    """Return a head's outputs as the golden files record them."""
     return {f"{prefix}.{k}.{i}": x for k, kind in enumerate(raw) for i, x in enumerate(kind)}
 
 
@@ -221,7 +221,7 @@ def _pyramid(neck: type[FPN] = FPN, **backbone: Any) -> dict[str, nn.Module]:
 
 
 def every_candidate(proposals: bool) -> RandomSampler:
-    """Return the sampler that keeps all, as the figures were made."""
+    """Return the sampler that keeps all, as the golden values were made."""
     return RandomSampler(num=10**6, pos_fraction=1.0, add_gt_as_proposals=proposals)
 
 

@@ -1,4 +1,4 @@
-"""DETR: the reference's figures, and what is its own among detectors."""
+"""DETR: the reference's values, and what is its own among detectors."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -40,7 +40,7 @@ def detr_r50() -> DETR:
 
 @pytest.fixture(scope="module")
 def case() -> tuple[DETR, dict[str, Any]]:
-    known = golden.figures("detr_r50")
+    known = golden.metrics("detr_r50")
     model = detr_r50()
     golden.fill(model, known)
     return model.eval(), known

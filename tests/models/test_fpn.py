@@ -95,12 +95,12 @@ def _necks():
 
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize(
-    ("channels", "told"), [([4, 6, 9], "4, 6, 9]"), ([4, 6], "4, 6]"), ([4, 6, 8, 8], "8, 8]")]
+    ("channels", "message"), [([4, 6, 9], "4, 6, 9]"), ([4, 6], "4, 6]"), ([4, 6, 8, 8], "8, 8]")]
 )
-def test_maps_of_another_backbone_are_named(index, channels, told):
+def test_maps_of_another_backbone_are_named(index, channels, message):
     maps = tuple(torch.randn(1, c, 8 >> i, 8 >> i) for i, c in enumerate(channels))
-    told = re.escape(told)
-    words = rf"in_channels: it was built for maps of \[4, 6, 8\] .*backbone gives .*{told}"
+    message = re.escape(message)
+    words = rf"in_channels: it was built for maps of \[4, 6, 8\] .*backbone gives .*{message}"
     with pytest.raises(ConfigError, match=words):
         _necks()[index](maps)
 

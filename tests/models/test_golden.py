@@ -1,4 +1,4 @@
-"""Detectors give the reference's figures, and stop doing so when a part is wrong."""
+"""Detectors give the reference's values, and stop doing so when a part is wrong."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ NAMES = [*ONE_STAGE, "faster_rcnn_r50", "mask_rcnn_r50"]
 
 @pytest.fixture(scope="module", params=NAMES)
 def case(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
-    known = golden.figures(request.param)
+    known = golden.metrics(request.param)
     model = getattr(golden, request.param)()
     golden.fill(model, known)
     return model.eval(), known
@@ -118,7 +118,7 @@ def _one_weight_a_percent_off(model: Any) -> None:
 )
 @torch.no_grad()
 def test_maps_leave_the_tolerance_when_a_part_is_wrong(name: str, spoil: Callable[[Any], None]):
-    known = golden.figures(name)
+    known = golden.metrics(name)
     model = getattr(golden, name)()
     golden.fill(model, known)
     spoil(model.eval())
@@ -128,7 +128,7 @@ def test_maps_leave_the_tolerance_when_a_part_is_wrong(name: str, spoil: Callabl
 @pytest.mark.parametrize("spoil", [_leave_out_a_block, _another_epsilon])
 @torch.no_grad()
 def test_proposals_leave_the_tolerance_when_a_part_is_wrong(spoil: Callable[[Any], None]):
-    known = golden.figures("faster_rcnn_r50")
+    known = golden.metrics("faster_rcnn_r50")
     model = golden.faster_rcnn_r50()
     golden.fill(model, known)
     spoil(model.eval())
@@ -145,14 +145,14 @@ CONFIGS = {
 def _errors_of_config(name: str, *overrides: str) -> dict[str, float]:
     """Return the maps' errors of a shipped configuration with 4 classes and overrides."""
     path = golden.FOLDER.parents[1] / f"configs/{CONFIGS[name]}.yaml"
-    known = golden.figures(name)
+    known = golden.metrics(name)
     model = razorlite.build_model(path, overrides=["model.bbox_head.num_classes=4", *overrides])
     golden.fill(model, known)
     return _map_errors(model.eval(), known)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_shipped_configurations_give_the_figures(name):
+def test_shipped_configurations_give_the_golden_values(name):
     assert max(_errors_of_config(name).values()) < golden.MAP_TOLERANCE
 
 
@@ -171,7 +171,7 @@ def test_maps_leave_the_tolerance_when_a_setting_is_wrong(name, override):
 
 @pytest.mark.parametrize("name", ONE_STAGE)
 def test_losses_leave_the_tolerance_when_a_box_moves(name):
-    known = golden.figures(name)
+    known = golden.metrics(name)
     model = getattr(golden, name)()
     golden.fill(model, known)
     targets = golden.targets(known)
@@ -208,8 +208,8 @@ def _mask_convolution_without_activation(model: Any) -> None:
     ],
 )
 @torch.no_grad()
-def test_second_stage_leaves_the_figures_when_a_part_is_wrong(spoil: Callable[[Any], None]):
-    known = golden.figures("mask_rcnn_r50")
+def test_second_stage_leaves_the_golden_values_when_a_part_is_wrong(spoil: Callable[[Any], None]):
+    known = golden.metrics("mask_rcnn_r50")
     model = golden.mask_rcnn_r50()
     golden.fill(model, known)
     spoil(model.eval())

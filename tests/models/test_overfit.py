@@ -146,13 +146,13 @@ def test_overfits_eight_real_images(name, eight):
     learn(model, eight.images, eight.targets, steps=course.steps, lr=course.lr)
     with eval_mode(model), torch.no_grad():
         found = model.predict(Batch(eight.images))
-    assert figures(found, eight.targets, "bbox")["AP50"] >= 0.95
+    assert metrics(found, eight.targets, "bbox")["AP50"] >= 0.95
     if found[0].masks is not None:
-        assert figures(found, eight.targets, "segm")["AP50"] >= 0.95
+        assert metrics(found, eight.targets, "segm")["AP50"] >= 0.95
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
-def figures(found: list[Detections], targets: list[Target], kind: str) -> dict[str, float]:
+def metrics(found: list[Detections], targets: list[Target], kind: str) -> dict[str, float]:
     metric = CocoMetric(kind=kind)
     metric.update(found, targets)
     return metric.compute()

@@ -1,4 +1,4 @@
-"""RTMDet and RTMDet-Ins give the reference's figures, and stop doing so when a part is wrong."""
+"""RTMDet and RTMDet-Ins give the reference's values, and stop doing so when a part is wrong."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ NAMES = ["rtmdet_tiny", "rtmdet_ins_tiny"]
 
 
 def _build(name: str) -> Any:
-    """Return the shipped config's model for the golden figures' 4 classes."""
+    """Return the shipped config's model for the golden values' 4 classes."""
     path = golden.FOLDER.parents[1] / "configs" / f"{CONFIGS[name]}.yaml"
     return razorlite.build_model(path, overrides=["model.bbox_head.num_classes=4"])
 
 
 def _golden(name: str) -> tuple[Any, dict[str, Any]]:
-    known, model = golden.figures(name), _build(name)
+    known, model = golden.metrics(name), _build(name)
     golden.fill(model, known)
     return model.eval(), known
 

@@ -104,8 +104,8 @@ def test_factors_scale_and_learn():
     y = model(x)
     with torch.no_grad():
         h = model[0](x) if not masks.remove() else None
-        wanted = model[1](h * factors[None, :, None, None])
-    torch.testing.assert_close(y, wanted)
+        expected = model[1](h * factors[None, :, None, None])
+    torch.testing.assert_close(y, expected)
     y.sum().backward()
     gradient = (h * model[1].weight.detach()).sum((0, 2, 3))
     torch.testing.assert_close(factors.grad, gradient)

@@ -58,9 +58,9 @@ def test_prunes_right(what):
     slim, zeroed = apply(model, plan, shape=SHAPE), dropped_channels_zeroed(model, plan)
     trains = what not in ("targets in training", "dropout")
     for training in (False, True) if trains else (False,):
-        wanted, given = outputs(zeroed, training), outputs(slim, training)
-        assert len(wanted) == len(given)
-        for a, b in zip(wanted, given, strict=True):
+        expected, given = outputs(zeroed, training), outputs(slim, training)
+        assert len(expected) == len(given)
+        for a, b in zip(expected, given, strict=True):
             torch.testing.assert_close(a, b)
 
 

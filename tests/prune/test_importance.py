@@ -89,16 +89,16 @@ def test_weights_that_read_and_make_each_channel(transposed, groups):
     members = [(g, m) for g in channel_groups(middle, (4, 4)) for m in g.members if m.module == "b"]
     for group, member in members:
         sums = matrix.sum(1) if member.side == "in" else matrix.sum(0)
-        wanted = torch.zeros(group.size, dtype=torch.float64)
+        expected = torch.zeros(group.size, dtype=torch.float64)
         for i, unit in enumerate(member.index):
-            wanted[unit] += sums[i] if unit >= 0 else 0
+            expected[unit] += sums[i] if unit >= 0 else 0
         own = L1Importance(scale="none", sides=member.side)
         others = [m for m in group.members if m.module != "b" and m.side == member.side]
         found = own.unit_scores(middle, group)
         for other in others:
             alone = type(group)(group.name, group.size, (other,))
             found = found - own.unit_scores(middle, alone)
-        assert_close(found, wanted)
+        assert_close(found, expected)
 
 
 def test_random_is_seeded():

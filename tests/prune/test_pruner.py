@@ -173,7 +173,7 @@ def test_allocation_is_as_good_as_trying_everything():
     model = nn.Sequential(conv(3, 6, 3), nn.ReLU(), conv(6, 8, 3), nn.ReLU(), conv(8, 1))
     whole = count(model, (8, 8)).macs
     cost = SlimCost(model, channel_graph(model, (8, 8)), (8, 8))
-    figures = plan(model, (8, 8), round_to=1).cost["macs"]
+    costs = plan(model, (8, 8), round_to=1).cost["macs"]
 
     def macs(a, b):
         kept = torch.tensor([i < a for i in range(6)] + [i < b for i in range(8)]).numpy()
@@ -181,7 +181,7 @@ def test_allocation_is_as_good_as_trying_everything():
 
     below = [m for a, b in itertools.product(range(1, 7), range(1, 9)) if (m := macs(a, b))]
     best = max(m for m in below if m <= whole / 2)
-    assert best * 0.8 <= figures <= best
+    assert best * 0.8 <= costs <= best
 
 
 def test_both_limits_hold(resnet):

@@ -78,7 +78,7 @@ class Command:
         """Send a signal as soon as something is the case, and wait for the end."""
         deadline = time.monotonic() + 120
         while not ready():
-            assert self.process.is_alive(), self.told()
+            assert self.process.is_alive(), self.printed()
             assert time.monotonic() < deadline
             time.sleep(0.002)
         os.kill(self.process.pid, number)
@@ -89,7 +89,7 @@ class Command:
         self.process.join(timeout=300)
         return self.process.exitcode
 
-    def told(self) -> str:
+    def printed(self) -> str:
         """Return what it printed, standard error included."""
         return self.output.read_text()
 
@@ -112,7 +112,7 @@ def _command(words: list[str], output: str) -> None:
 def run(*words: object, folder: Path) -> None:
     """Run a command that writes to a folder to its end, which must be a good one."""
     command = Command(*words, "--work-dir", folder, folder=folder)
-    assert command.wait() == 0, command.told()
+    assert command.wait() == 0, command.printed()
 
 
 def torchrun(*words: object, processes: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""What training refuses, the check refuses: shapes, classes, figures, budgets, files."""
+"""What training refuses, the check refuses: shapes, classes, metrics, budgets, files."""
 
 import copy
 
@@ -70,8 +70,8 @@ ANCHORS = "{anchor_generator: {ratios: [1.0], scales: [4.0], strides: %s}}"
         (f"model.bbox_head={ANCHORS % '[4, 8, 16, 32, 64]'}", "have the strides [8, 16, 32"),
         ("model.bbox_head.num_classes=2", "data.train has 3 classes"),
         ("data.val.dataset.classes=[circle, square, hexagon]", "data.val"),
-        ("train.best_metric=APP", "'APP' is not among the figures"),
-        ("train.best_metric=AP/circle", "'AP/circle' is not among the figures"),
+        ("train.best_metric=APP", "'APP' is not among the metrics"),
+        ("train.best_metric=AP/circle", "'AP/circle' is not among the metrics"),
         ("metric={type: Accuracy}", "metric is for classification, but the model, RetinaNet, is"),
         ("metric={type: CocoMetric, classes: [circle]}", "metric.classes is ['circle']"),
         ("metric=null", "the configuration has no `metric`"),
@@ -91,7 +91,7 @@ ANCHORS = "{anchor_generator: {ratios: [1.0], scales: [4.0], strides: %s}}"
         ("prune={budget: {macs: 1000}}", "reach"),
         ("prune={budget: {}}", "budget limits nothing"),
         ("prune={budget: {macs: 50%}, ignore: [nekc]}", "no module matches 'nekc'"),
-        ("search={metric: APP}", "'APP' is not among the figures"),
+        ("search={metric: APP}", "'APP' is not among the metrics"),
         ("data.train.dataset={type: ShapesDataset, classes: [blob]}", "no shape 'blob'"),
         ("model.backbone.frozen_stages=7", "frozen_stages must be a number of stages"),
         ("model.backbone.strides=[8]", "need 4 numbers"),
@@ -208,13 +208,13 @@ def test_dotted_types_are_public_classes_of_the_wanted_kind(path, message):
 def test_a_name_that_is_not_in_a_folder_is_a_fault_and_a_missing_folder_a_remark(tmp_path):
     (tmp_path / "cells").mkdir()
     tree = plain()
-    for root, told in (
+    for root, expected in (
         ("cels", None),
         ("else/where/cells", f"there is no {tmp_path / 'else/where'}"),
     ):
         part = {"dataset": {"type": "VocDataset", "root": str(tmp_path / root), "classes": ["a"]}}
         tree["data"]["train"] = part
-        if told is None:
+        if expected is None:
             assert any("did you mean 'cells'" in fault for fault in faults(tree))
         else:
-            assert any(told in remark for remark in check_config(tree))
+            assert any(expected in remark for remark in check_config(tree))

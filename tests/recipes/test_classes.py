@@ -158,10 +158,10 @@ class TestCommands:
             recipes.train(plain(), tmp_path / "run", change)
         assert not (tmp_path / "run").exists()
 
-    def test_figures_do_not_depend_on_the_order_of_the_test_set(self, trained):
+    def test_metrics_do_not_depend_on_the_order_of_the_test_set(self, trained):
         turned = plain(data={"test": shapes(seed=2, classes=TURNED)})
-        figures = recipes.test(turned, trained, as_json=True)
-        assert figures["AP"] >= 0
+        metrics = recipes.test(turned, trained, as_json=True)
+        assert metrics["AP"] >= 0
 
     def test_test_images_of_other_classes_are_refused(self, trained):
         other = plain(data={"test": shapes(seed=2, classes=["circle", "cross"])})

@@ -1,4 +1,4 @@
-"""What each command leaves behind, and the figures of published subnets."""
+"""What each command leaves behind, and the costs of published subnets."""
 
 import json
 from pathlib import Path
@@ -78,25 +78,25 @@ def test_cost_of_a_chosen_and_of_a_pruned_model(pipeline, capsys):
 
 def test_the_pruned_run_folder_is_a_model_of_its_own(pipeline, capsys):
     folder = pipeline.root / "prune"
-    figures = printed(
+    metrics = printed(
         capsys, "test", folder / "config.yaml", folder / "checkpoints/last.pt", "--json"
     )
-    assert {"AP", "AP50", "macs", "params"} <= set(figures)
+    assert {"AP", "AP50", "macs", "params"} <= set(metrics)
 
 
 def test_supernet_checkpoint_is_tested_on_a_path(pipeline, capsys):
     subnet = pipeline.root / "search/subnet.yaml"
-    figures = printed(
+    metrics = printed(
         capsys, "test", pipeline.supernet, pipeline.weights, "--subnet", subnet, "--json"
     )
-    assert figures["macs"] == Subnet.load(subnet).cost["macs"]
+    assert metrics["macs"] == Subnet.load(subnet).cost["macs"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_subnets_cost_what_was_published(test_data: Path, capsys, name):
     file = test_data / "published_subnets" / f"{name}.yaml"
-    figures = printed(capsys, "cost", "spos/shufflenetv2_spos_imagenet", "--subnet", file, "--json")
-    assert (figures["params"], figures["macs"]) == PUBLISHED[name]
+    metrics = printed(capsys, "cost", "spos/shufflenetv2_spos_imagenet", "--subnet", file, "--json")
+    assert (metrics["params"], metrics["macs"]) == PUBLISHED[name]
 
 
 def test_a_picture_that_cannot_be_drawn_is_no_failure(caplog):

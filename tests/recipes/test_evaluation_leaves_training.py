@@ -20,7 +20,7 @@ TRAIN = {
 
 
 def trained(folder, *, evaluated: bool):
-    """Return what last.pt holds, the runner's path and the figures."""
+    """Return what last.pt holds, the runner's path and the metrics."""
     config, experiment = read(detector({"train": TRAIN}))
     with session("cpu", 0) as device:
         built, splits = build(experiment), Splits(experiment, device)
@@ -28,17 +28,17 @@ def trained(folder, *, evaluated: bool):
         runner = build_runner(experiment, built, splits, folder, card)
         if not evaluated:
             runner._evaluate = None
-        figures = runner.run()
+        metrics = runner.run()
     content = read_checkpoint(folder / "checkpoints" / "last.pt")
     state = {part: content[part] for part in ("model", "optimizer", "ema", "rng", "step")}
-    return state, built.space.selected, figures
+    return state, built.space.selected, metrics
 
 
 def test_evaluation_leaves_a_supernet_bit_equal(tmp_path):
     torch.manual_seed(0)
-    watched, path, figures = trained(tmp_path / "watched", evaluated=True)
+    watched, path, metrics = trained(tmp_path / "watched", evaluated=True)
     alone, same_path, nothing = trained(tmp_path / "alone", evaluated=False)
-    assert "AP" in figures
+    assert "AP" in metrics
     assert nothing == {}
     assert path == same_path
     assert_same(watched, alone)

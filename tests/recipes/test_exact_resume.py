@@ -66,24 +66,24 @@ def check(folder, whole):
 
 
 def stop(config, folder, ready, number, *more):
-    """Start training and send it a signal when `ready`; return what it was and what it told."""
+    """Start training and send it a signal when `ready`; return what it was and what it output."""
     command = Command("train", config, "--work-dir", folder, *more, folder=folder)
     command.send_when(ready, number)
-    return command.wait(), command.told()
+    return command.wait(), command.printed()
 
 
 def test_killed_training_ends_with_the_same_weights(whole, tmp_path):
     config, whole_folder = whole
     folder = tmp_path / "run"
     saved = folder / "checkpoints" / "last.pt"
-    wanted = lines(whole_folder)
+    expected = lines(whole_folder)
     # other moments at each run of the suite: any must do
-    moments = sorted(random.SystemRandom().sample(range(1, len(wanted) - 2), 2))
+    moments = sorted(random.SystemRandom().sample(range(1, len(expected) - 2), 2))
     for moment, more in zip(moments, ([], ["--resume"]), strict=True):
         ready = lambda moment=moment: saved.exists() and len(lines(folder)) >= moment  # noqa: E731
         code, _ = stop(config, folder, ready, signal.SIGKILL, *more)
         assert code == -signal.SIGKILL, moments
-        assert last(folder)["progress"]["step"] < wanted[-1]["step"], moments
+        assert last(folder)["progress"]["step"] < expected[-1]["step"], moments
     run("train", config, "--resume", folder=folder)
     check(folder, whole_folder)
 
@@ -94,12 +94,12 @@ def test_training_stopped_by_signals_says_how_to_go_on(whole, tmp_path):
     for number, more in ((signal.SIGINT, []), (signal.SIGTERM, ["--resume"])):
         before = len(lines(folder))
         ready = lambda before=before: len(lines(folder)) > before + 1  # noqa: E731
-        code, told = stop(config, folder, ready, number, *more)
+        code, output = stop(config, folder, ready, number, *more)
         assert code == 130
-        message = told.strip().splitlines()[-1]
+        message = output.strip().splitlines()[-1]
         assert message.startswith("stopped after step ")
         assert message.endswith("to go on, run the same command again with --resume")
-        assert "Traceback" not in told
+        assert "Traceback" not in output
     run("train", config, "--resume", folder=folder)
     check(folder, whole_folder)
 
@@ -116,15 +116,15 @@ def test_killed_search_proposes_the_same_trials(tmp_path):
     run("train", config, folder=tmp_path / "supernet")
     words = ("search", config, tmp_path / "supernet/checkpoints/last.pt")
     run(*words, folder=tmp_path / "whole")
-    wanted = trials(tmp_path / "whole")
-    moment = random.SystemRandom().randrange(2, len(wanted) - 3)
+    expected = trials(tmp_path / "whole")
+    moment = random.SystemRandom().randrange(2, len(expected) - 3)
     folder = tmp_path / "killed"
     journal = folder / "journal.jsonl"
     command = Command(*words, "--work-dir", folder, folder=folder)
     command.send_when(lambda: count(journal) >= moment, signal.SIGKILL)
-    assert count(journal) < len(wanted), moment
+    assert count(journal) < len(expected), moment
     run(*words, "--resume", folder=folder)
-    assert trials(folder) == wanted
+    assert trials(folder) == expected
     subnets = [(tmp_path / name / "subnet.yaml").read_text() for name in ("whole", "killed")]
     assert subnets[0] == subnets[1]
 

@@ -25,7 +25,7 @@ def here(tmp_path, monkeypatch):
 
 class TestLocated:
     @pytest.mark.parametrize(
-        ("written", "wanted"),
+        ("written", "expected"),
         [
             ("x.yaml", "x.yaml"),  # as ever: from the current folder
             ("./x.yaml", "a/x.yaml"),  # from the file
@@ -37,13 +37,13 @@ class TestLocated:
         ],
     )
     @pytest.mark.parametrize("key", ["subnet", "load_from", "distiller.teacher.config"])
-    def test_in_a_file(self, key, written, wanted):
+    def test_in_a_file(self, key, written, expected):
         *parents, last = key.split(".")
         tree = {last: written}
         for name in reversed(parents):
             tree = {name: tree}
         config = located(load(write(tree, Path("a"), "c.yaml")))
-        assert Path(config.get(key)) == Path(wanted)
+        assert Path(config.get(key)) == Path(expected)
 
     def test_a_base_speaks_for_itself(self):
         Path("c.yaml").write_text("_base_: a/base.yaml\n")

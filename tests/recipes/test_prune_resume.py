@@ -54,12 +54,12 @@ def whole(tmp_path_factory):
 
 
 def check(folder, whole_folder):
-    for where, wanted in ((folder, whole_folder), (folder / "round_1", whole_folder / "round_1")):
-        ours, theirs = last(where), last(wanted)
+    for where, expected in ((folder, whole_folder), (folder / "round_1", whole_folder / "round_1")):
+        ours, theirs = last(where), last(expected)
         for content in (ours, theirs):
             content["meta"].pop("config")
         assert_same(ours, theirs)
-        assert lines(where) == lines(wanted)
+        assert lines(where) == lines(expected)
     for name in FILES:
         text = (folder / name).read_text().replace(str(folder), "FOLDER")
         assert text == (whole_folder / name).read_text().replace(str(whole_folder), "FOLDER")

@@ -152,8 +152,8 @@ class TestHeldOut:
     def test_a_checkpoint_that_does_not_tell_is_warned_of(self, caplog):
         with caplog.at_level(logging.WARNING, logger="razorlite"):
             splits_of(TREE)[2].check_held_out(ModelCard(), "other.pt")
-        (told,) = caplog.messages
-        assert told.startswith("other.pt does not say which images it was trained on")
+        (message,) = caplog.messages
+        assert message.startswith("other.pt does not say which images it was trained on")
 
     def test_a_split_for_the_search_has_no_training_images(self):
         same = splits_of(changed(TREE, "data.search", TREE["data"]["train"]))[2]

@@ -54,9 +54,9 @@ def test_signals_inside_and_between_trials(pipeline, tmp_path, capsys, monkeypat
         with monkeypatch.context() as patch:
             stop(patch, *arguments)
             assert cli.main(words(pipeline, folder, "--resume")) == 130
-        told = capsys.readouterr().err.strip().splitlines()[-1]
-        assert told.startswith(f"stopped: {message}")
-        assert told.endswith("to go on, run the same command again with --resume")
+        text = capsys.readouterr().err.strip().splitlines()[-1]
+        assert text.startswith(f"stopped: {message}")
+        assert text.endswith("to go on, run the same command again with --resume")
         assert len(trials(folder)) == 1 + count
         assert not (folder / "subnet.yaml").exists()
     assert cli.main(words(pipeline, folder, "--resume")) == 0
@@ -78,11 +78,11 @@ def test_a_broken_disk_ends_the_command_and_other_scores_are_refused(
 
     with monkeypatch.context() as patch:
         patch.setattr(SupernetScore, "__call__", broken)
-        told = complaint(capsys, *words(pipeline, folder))
-    assert "scoring trial 1 stopped the search: OSError: [Errno 5] Input/output error" in told
+        text = complaint(capsys, *words(pipeline, folder))
+    assert "scoring trial 1 stopped the search: OSError: [Errno 5] Input/output error" in text
     before = (folder / "journal.jsonl").read_bytes()
-    told = complaint(capsys, *words(pipeline, folder, "--resume", "--set", "data.holdout=0.1"))
-    assert "is of another search: settings.data.search." in told
+    text = complaint(capsys, *words(pipeline, folder, "--resume", "--set", "data.holdout=0.1"))
+    assert "is of another search: settings.data.search." in text
     assert (folder / "journal.jsonl").read_bytes() == before
     header = json.loads(before.splitlines()[0])
     assert header["settings"]["data"]["mean"] == [123.675, 116.28, 103.53]

@@ -118,7 +118,7 @@ def test_padding_that_the_teacher_cannot_take_is_refused(teacher):
     made(teacher, pad_multiple=64)
 
 
-def test_figures_are_those_of_the_teachers_own_images(teacher):
+def test_metrics_are_those_of_the_teachers_own_images(teacher):
     """The loss equals one worked out by hand from both sides' own batches."""
     distiller = made(teacher)
     own = student(teacher).model()
@@ -127,10 +127,10 @@ def test_figures_are_those_of_the_teachers_own_images(teacher):
         with distiller.recorder(own) as recorder:
             own(batch.images)
             scene = Scene(batch, Side(own, recorder), distiller.teach(batch))
-            figure = distiller.compare(scene)["neck"]
+            metric = distiller.compare(scene)["neck"]
         maps = zip(_neck(own, batch.images), _neck(distiller.teacher, theirs.images), strict=True)
-        wanted = sum(PKD()(one, other) for one, other in maps)
-    torch.testing.assert_close(figure, wanted)
+        expected = sum(PKD()(one, other) for one, other in maps)
+    torch.testing.assert_close(metric, expected)
 
 
 def _neck(model: nn.Module, images: torch.Tensor):

@@ -60,14 +60,14 @@ def refused(capsys, words, folder: Path) -> str:
         code = cli.main([str(word) for word in words])
     except SystemExit as ended:  # argparse's
         code = ended.code
-    told = capsys.readouterr()
-    assert code == 2, told
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1, told.err
-    assert len(told.err) < 1200
-    assert "Traceback" not in told.err
+    captured = capsys.readouterr()
+    assert code == 2, captured
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1, captured.err
+    assert len(captured.err) < 1200
+    assert "Traceback" not in captured.err
     assert not folder.is_dir() or results(folder) == []
-    return told.err
+    return captured.err
 
 
 def command(name, pipeline, place, config=None, checkpoint=None):

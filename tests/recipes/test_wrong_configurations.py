@@ -205,10 +205,10 @@ def complaints(capsys, *words: object) -> list[str]:
     """Return the lines of standard error of a command that must end with code 2."""
     capsys.readouterr()
     assert cli.main([str(word) for word in words]) == 2
-    told = capsys.readouterr().err.strip().split("\n")
-    assert told[0].startswith("error: ")
-    assert not any("Traceback" in line or len(line) > 700 for line in told)
-    return [told[0].removeprefix("error: "), *told[1:]]
+    message = capsys.readouterr().err.strip().split("\n")
+    assert message[0].startswith("error: ")
+    assert not any("Traceback" in line or len(line) > 700 for line in message)
+    return [message[0].removeprefix("error: "), *message[1:]]
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ def complaint(capsys, *words: object) -> str:
     """Return the one line of standard error that a command must end with."""
     capsys.readouterr()
     assert cli.main([str(word) for word in words]) == 2
-    told = [x for x in capsys.readouterr().err.strip().splitlines() if x.startswith("error: ")]
-    assert len(told) == 1, told
-    return told[0]
+    message = [x for x in capsys.readouterr().err.strip().splitlines() if x.startswith("error: ")]
+    assert len(message) == 1, message
+    return message[0]
 
 
 def changed(pipeline, folder: Path, path: str, value: object) -> Path:
@@ -54,8 +54,8 @@ class TestConfiguration:
     )
     def test_names_file_line_and_cure(self, pipeline, tmp_path, capsys, path, value, expected):
         config = changed(pipeline, tmp_path, path, value)
-        told = complaint(capsys, "train", config, "--work-dir", tmp_path / "run")
-        assert expected in told
+        message = complaint(capsys, "train", config, "--work-dir", tmp_path / "run")
+        assert expected in message
         assert not (tmp_path / "run").exists()
 
     def test_a_missing_file(self, tmp_path, capsys):
@@ -108,8 +108,8 @@ class TestData:
         (tmp_path / "bad.json").write_text('{"images": [')
         monkeypatch.setenv("RAZORLITE_DATA", str(tmp_path))
         config = changed(pipeline, tmp_path, "data.train.dataset", dataset)
-        told = complaint(capsys, "train", config, "--work-dir", tmp_path / "run")
-        assert expected in told
+        message = complaint(capsys, "train", config, "--work-dir", tmp_path / "run")
+        assert expected in message
 
     def test_no_test_split(self, pipeline, tmp_path, capsys):
         config = changed(pipeline, tmp_path, "data.test", None)
@@ -120,8 +120,8 @@ class TestData:
 
 class TestCheckpoints:
     def test_missing(self, pipeline, tmp_path, capsys):
-        told = complaint(capsys, "test", pipeline.subnet, tmp_path / "none.pt")
-        assert "none.pt" in told
+        message = complaint(capsys, "test", pipeline.subnet, tmp_path / "none.pt")
+        assert "none.pt" in message
 
     def test_truncated(self, pipeline, tmp_path, capsys):
         torn = tmp_path / "torn.pt"
@@ -143,14 +143,14 @@ class TestCheckpoints:
 
     def test_of_another_model(self, pipeline, tmp_path, capsys):
         torch.save({"model": {"fc.weight": torch.zeros(3)}}, tmp_path / "other.pt")
-        told = complaint(capsys, "test", pipeline.subnet, tmp_path / "other.pt")
-        assert "another model" in told
+        message = complaint(capsys, "test", pipeline.subnet, tmp_path / "other.pt")
+        assert "another model" in message
 
     def test_of_other_shapes(self, pipeline, capsys):
-        told = complaint(
+        message = complaint(
             capsys, "test", pipeline.subnet, pipeline.root / "prune/checkpoints/last.pt"
         )
-        assert "does not fit" in told
+        assert "does not fit" in message
 
     def test_supernet_without_a_path(self, pipeline, capsys):
         assert "--subnet" in complaint(capsys, "test", pipeline.supernet, pipeline.weights)
@@ -162,8 +162,8 @@ class TestCheckpoints:
 
     def test_unknown_module_to_learn_from(self, pipeline, tmp_path, capsys):
         words = ["train", pipeline.distill, "--work-dir", tmp_path / "run"]
-        told = complaint(capsys, *words, "--set", "distiller.pairs.0.student=nek")
-        assert "neck" in told
+        message = complaint(capsys, *words, "--set", "distiller.pairs.0.student=nek")
+        assert "neck" in message
 
 
 class TestSubnets:
@@ -178,41 +178,43 @@ class TestSubnets:
     )
     def test_malformed(self, pipeline, tmp_path, capsys, text, expected):
         (tmp_path / "subnet.yaml").write_text(text)
-        told = complaint(capsys, "cost", pipeline.supernet, "--subnet", tmp_path / "subnet.yaml")
-        assert expected in told
+        message = complaint(capsys, "cost", pipeline.supernet, "--subnet", tmp_path / "subnet.yaml")
+        assert expected in message
 
     def test_unknown_choice_suggests_a_near_one(self, pipeline, tmp_path, capsys):
         text = (pipeline.root / "search/subnet.yaml").read_text()
         wrong = text.replace("shuffle_3x3", "shufle_3x3").replace("shuffle_xc", "shufle_xc")
         (tmp_path / "subnet.yaml").write_text(wrong)
-        told = complaint(capsys, "cost", pipeline.supernet, "--subnet", tmp_path / "subnet.yaml")
-        assert "shuffle_" in told
+        message = complaint(capsys, "cost", pipeline.supernet, "--subnet", tmp_path / "subnet.yaml")
+        assert "shuffle_" in message
 
     def test_of_a_plain_model(self, pipeline, tmp_path, capsys):
         config = changed(pipeline, tmp_path, "mutator", None)
-        told = complaint(capsys, "cost", config, "--subnet", pipeline.root / "search/subnet.yaml")
-        assert "mutator" in told
+        message = complaint(
+            capsys, "cost", config, "--subnet", pipeline.root / "search/subnet.yaml"
+        )
+        assert "mutator" in message
 
 
 class TestBudgets:
     def test_search_names_the_reachable_range(self, pipeline, tmp_path, capsys):
         words = ["search", pipeline.supernet, pipeline.weights, "--work-dir", tmp_path / "run"]
-        told = complaint(capsys, *words, "--set", "search.constraints.macs=1000")
-        assert "reachable" in told
+        message = complaint(capsys, *words, "--set", "search.constraints.macs=1000")
+        assert "reachable" in message
         assert not (tmp_path / "run").exists()
 
     def test_prune_names_the_reachable_range(self, pipeline, tmp_path, capsys):
         words = ["prune", pipeline.prune, pipeline.trained, "--work-dir", tmp_path / "run"]
-        told = complaint(capsys, *words, "--set", "prune.budget.macs=1000")
-        assert "reach" in told
+        message = complaint(capsys, *words, "--set", "prune.budget.macs=1000")
+        assert "reach" in message
         assert not (tmp_path / "run").exists()
 
     def test_prune_without_a_block(self, pipeline, capsys):
         assert "`prune` block" in complaint(capsys, "prune", pipeline.subnet, pipeline.trained)
 
     def test_search_without_a_supernet(self, pipeline, capsys):
-        told = complaint(capsys, "search", pipeline.subnet, pipeline.trained)
-        assert "no supernet" in told
+        message = complaint(capsys, "search", pipeline.subnet, pipeline.trained)
+        assert "no supernet" in message
 
     def test_unknown_metric(self, pipeline, tmp_path, capsys):
         words = ["search", pipeline.supernet, pipeline.weights, "--work-dir", tmp_path / "run"]
@@ -220,10 +222,10 @@ class TestBudgets:
         assert cli.main([str(word) for word in words]) == 0  # the corrected command
 
     @pytest.mark.parametrize("name", ["ap", "AP/round", "mAP"])
-    def test_unknown_figure_to_choose_by(self, pipeline, tmp_path, capsys, name):
+    def test_unknown_metric_to_choose_by(self, pipeline, tmp_path, capsys, name):
         words = ["train", pipeline.supernet, "--work-dir", tmp_path / "run"]
-        told = complaint(capsys, *words, "--set", f"train.best_metric={name}")
-        assert "train.best_metric" in told
+        message = complaint(capsys, *words, "--set", f"train.best_metric={name}")
+        assert "train.best_metric" in message
         assert not (tmp_path / "run/metrics.jsonl").exists()
         assert cli.main([str(word) for word in words]) == 0  # the corrected command
 
@@ -236,10 +238,10 @@ class TestBudgets:
 class TestRunFolders:
     def test_a_used_folder_is_left_alone(self, pipeline, capsys):
         before = (pipeline.root / "supernet/metrics.jsonl").read_text()
-        told = complaint(
+        message = complaint(
             capsys, "train", pipeline.supernet, "--work-dir", pipeline.root / "supernet"
         )
-        assert "--resume" in told
+        assert "--resume" in message
         assert (pipeline.root / "supernet/metrics.jsonl").read_text() == before
 
     def test_a_file_in_the_way(self, pipeline, tmp_path, capsys):
@@ -254,8 +256,8 @@ class TestRunFolders:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(files.os, "fsync", full)
-        told = complaint(capsys, "train", pipeline.supernet, "--work-dir", tmp_path / "run")
-        assert "disk is full" in told
+        message = complaint(capsys, "train", pipeline.supernet, "--work-dir", tmp_path / "run")
+        assert "disk is full" in message
 
     def test_resuming_another_model(self, pipeline, tmp_path, capsys):
         config = changed(pipeline, tmp_path, "model.neck.out_channels", 8)
@@ -266,8 +268,8 @@ class TestRunFolders:
         folder = pipeline.root / "supernet"
         before = (folder / "checkpoints/last.pt").read_bytes()
         kept = (folder / "config.yaml").read_text()
-        told = complaint(capsys, "train", config, "--work-dir", folder, "--resume")
-        assert "last.pt" in told
+        message = complaint(capsys, "train", config, "--work-dir", folder, "--resume")
+        assert "last.pt" in message
         assert (folder / "config.yaml").read_text() == kept
         assert (folder / "checkpoints/last.pt").read_bytes() == before
 
@@ -292,6 +294,6 @@ def test_a_split_without_objects_is_refused_before_the_first_step(pipeline, tmp_
     Path(files["annotation"]).write_text(json.dumps(tree))
     dataset = {"type": "CocoDataset", **files}
     config = changed(pipeline, tmp_path, f"data.{part}.dataset", dataset)
-    told = complaint(capsys, "train", config, "--work-dir", tmp_path / "run")
-    assert f"data.{part}: none of its" in told
+    message = complaint(capsys, "train", config, "--work-dir", tmp_path / "run")
+    assert f"data.{part}: none of its" in message
     assert not (tmp_path / "run" / "config.yaml").exists()

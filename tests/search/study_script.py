@@ -22,7 +22,7 @@ def main(journal: str, seconds: float, broken: int = -1) -> None:
     calls = iter(range(10**6))
     found = candidates(seed=7, constraint={"macs": "70%"}, places=12)
 
-    def figures(subnet):
+    def metrics(subnet):
         time.sleep(seconds)
         if rank() == broken and next(calls) == 2:
             raise OSError(5, "Input/output error")
@@ -36,7 +36,7 @@ def main(journal: str, seconds: float, broken: int = -1) -> None:
         searcher=EvolutionSearcher(
             candidates=found, population_size=10, num_mutation=4, num_crossover=4, max_rounds=4
         ),
-        score=figures,
+        score=metrics,
         table=found.table,
         constraint=found.constraint,
         journal=journal,

@@ -36,7 +36,7 @@ def make_study(path, act=lambda number: None, **settings):
     found = candidates(seed=5, constraint={"macs": "80%"})
     calls = iter(range(1000))
 
-    def figures(subnet):
+    def metrics(subnet):
         act(next(calls))
         return {"AP": score(found.space, subnet)}
 
@@ -46,7 +46,7 @@ def make_study(path, act=lambda number: None, **settings):
     return Study(
         space=found.space,
         searcher=searcher,
-        score=figures,
+        score=metrics,
         table=found.table,
         constraint=found.constraint,
         journal=path,
@@ -79,8 +79,8 @@ def test_the_surroundings_end_a_search_and_resuming_scores_again(
     tmp_path, whole, error, kind, message
 ):
     path = tmp_path / "journal.jsonl"
-    wanted = rf"scoring trial 7 stopped the search: {message}.*; the 7 trials before it are kept"
-    with pytest.raises(kind, match=wanted) as caught:
+    expected = rf"scoring trial 7 stopped the search: {message}.*; the 7 trials before it are kept"
+    with pytest.raises(kind, match=expected) as caught:
         make_study(path, raising(error, 7)).run()
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is error
@@ -114,9 +114,9 @@ def test_a_candidates_own_fault_is_recorded_and_trusted(tmp_path, error):
 @pytest.mark.parametrize("value", ["0.9", None, [1, 2], torch.zeros(2)])
 def test_a_score_that_is_no_number_is_named(tmp_path, value):
     study = make_study(tmp_path / "journal.jsonl")
-    for figures in (value, {"AP": value}):
+    for metrics in (value, {"AP": value}):
         study = make_study(None)
-        study._attempt = type(study._attempt)(lambda subnet, f=figures: f, "AP")
+        study._attempt = type(study._attempt)(lambda subnet, f=metrics: f, "AP")
         with pytest.raises(ConfigError, match="wants a number for 'AP', got"):
             study.run()
 

@@ -22,7 +22,7 @@ def good(tmp_path_factory):
 
 
 def resumed(path, data):
-    """Return the winner of a resumed, damaged journal, or what is told of it."""
+    """Return the winner of a resumed, damaged journal, or the message about it."""
     path.write_bytes(data)
     study = make_study(path)
     try:
@@ -152,14 +152,14 @@ def test_pipes_and_folders_are_no_journals(tmp_path):
 
 def subnet_tree():
     space = small_space()
-    subnet = space.decode([0, 1, 2, 0, 1, 2]).with_figures(
+    subnet = space.decode([0, 1, 2, 0, 1, 2]).with_results(
         cost={"macs": 12, "latency_ms": 3.7}, scores={"AP": 0.5}, origin={"made_by": "search"}
     )
     return space, yaml.safe_load(subnet.to_yaml())
 
 
 def loaded(path, space):
-    """Return the subnet of a file, or what is told of it."""
+    """Return the subnet of a file, or the message about it."""
     try:
         with guarded():
             return space.load(path)
@@ -190,10 +190,10 @@ def test_hostile_subnet_files(tmp_path, name):
     text, message = HOSTILE[name]
     path = tmp_path / "subnet.yaml"
     path.write_text(text)
-    told = loaded(path, small_space())
-    assert message in told
-    assert "\n" not in told
-    assert len(told) < 500
+    text = loaded(path, small_space())
+    assert message in text
+    assert "\n" not in text
+    assert len(text) < 500
 
 
 def test_pipes_and_folders_are_no_subnet_files(tmp_path):

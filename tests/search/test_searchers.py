@@ -175,10 +175,10 @@ def macro(test_data):
 def test_macro_table_is_additive(macro):
     space, table, entries = macro
     points = space.all_indices()
-    figures = table.many(points)
+    metrics = table.many(points)
     names = ["".join(map(str, point)) for point in points]
-    assert figures["macs"].tolist() == [entries[name]["flops"] for name in names]
-    assert figures["params"].tolist() == [entries[name]["params"] for name in names]
+    assert metrics["macs"].tolist() == [entries[name]["flops"] for name in names]
+    assert metrics["params"].tolist() == [entries[name]["params"] for name in names]
 
 
 def best_found(kind, space, table, entries, constraint, seed, trials):

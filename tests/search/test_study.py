@@ -38,12 +38,12 @@ SCRIPT = Path(__file__).with_name("study_script.py")
 def make_study(journal=None, *, fails=lambda subnet: False, seed=1, constraint=None, **kwargs):
     found = candidates(seed=seed, constraint=constraint)
 
-    def figures(subnet):
+    def metrics(subnet):
         if fails(subnet):
             raise CandidateError("two\nlines")
         return {"AP": score(found.space, subnet)}
 
-    defaults = {"searcher": RandomSearcher(candidates=found, max_trials=30), "score": figures}
+    defaults = {"searcher": RandomSearcher(candidates=found, max_trials=30), "score": metrics}
     return Study(
         space=found.space,
         table=found.table,
@@ -57,7 +57,7 @@ def outcome(study):
     return [(t.number, dict(t.subnet.choices), t.score, t.error) for t in study.trials]
 
 
-def test_best_is_the_highest_score_and_carries_its_figures():
+def test_best_is_the_highest_score_and_carries_its_metrics():
     found = candidates(places=4)
     study = Study(
         space=found.space,
@@ -188,7 +188,7 @@ def test_all_failing_is_one_clear_error():
 def test_missing_metric_is_a_config_error():
     study = make_study(score=lambda subnet: {"AP50": 1.0, "top1": 2.0})
     with pytest.raises(
-        ConfigError, match=r"'AP' is not among the figures AP50, top1; did you mean"
+        ConfigError, match=r"'AP' is not among the metrics AP50, top1; did you mean"
     ):
         study.run()
 
@@ -224,12 +224,12 @@ class Careless(Searcher):
 def test_the_study_itself_sees_to_duplicates_and_feasibility():
     calls = []
 
-    def figures(subnet):
+    def metrics(subnet):
         calls.append(subnet)
         return {"AP": float(len(calls))}
 
     searcher = Careless(small_space())
-    study = make_study(searcher=searcher, score=figures, constraint={"macs": 60})
+    study = make_study(searcher=searcher, score=metrics, constraint={"macs": 60})
     study.run()
     beyond = "beyond the constraint macs <= 60"
     assert searcher.told == [

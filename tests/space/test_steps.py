@@ -40,10 +40,10 @@ def test_single_path_step_equals_the_exported_models_step():
     step = SinglePathStep(space, seed=1)
     step.begin(7)
     plain = space.export(step.path)
-    figures = step(space.model, batch(), lambda loss: loss.backward())
+    metrics = step(space.model, batch(), lambda loss: loss.backward())
     loss = plain.loss(**{"images": batch().images, "labels": batch().targets})["loss_cls"]
     loss.backward()
-    assert figures["loss"] == loss.item()
+    assert metrics["loss"] == loss.item()
     chosen = space.chosen_weights(
         dict(space.model.named_parameters(remove_duplicate=False)), step.path
     )

@@ -1,4 +1,4 @@
-"""Reports and tables: complete, self-contained, right figures, best ones marked."""
+"""Reports and tables: complete, self-contained, right values, best ones marked."""
 
 import io
 import json
@@ -78,14 +78,14 @@ def test_a_report_is_complete_and_needs_nothing_else(tmp_path):
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not re.search(r"https?://|<script|url\(|@import", text)
     assert "default-src 'none'" in text
-    for said in ("Cells & <others>", "What came out.", "Measured on 72 images.", "seed"):
-        assert said in page.text
+    for part in ("Cells & <others>", "What came out.", "Measured on 72 images.", "seed"):
+        assert part in page.text
     assert "lost.png is missing" in page.text
     assert "diverged & stopped" in page.text
     assert "pruned <b>" in page.text
 
 
-def test_figures_are_scaled_and_the_best_marked(tmp_path):
+def test_values_are_scaled_and_the_best_marked(tmp_path):
     path = write_report(tmp_path / "report.html", title="t", rows=ROWS)
     cells = read(path).cells
     assert cells[5:10] == ["largest", "321.92", "3.56", "20.1", "0.500"]
@@ -94,9 +94,9 @@ def test_figures_are_scaled_and_the_best_marked(tmp_path):
     assert path.read_text().count("class=best") == 3
 
 
-def test_wide_figures_scroll_inside_narrow_screens(tmp_path):
+def test_wide_pictures_scroll_inside_narrow_screens(tmp_path):
     write_report(tmp_path / "report.html", rows=[], title="t")
-    # grid items are at least as wide as what they hold unless told otherwise
+    # grid items are at least as wide as what they hold unless set otherwise
     assert "figure { margin: 0; min-width: 0; }" in (tmp_path / "report.html").read_text()
 
 
@@ -125,7 +125,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
     assert "old" in path.read_text()
 
 
-def test_columns_and_units_follow_the_figures():
+def test_columns_and_units_follow_the_values():
     shown = columns(ROWS)
     assert [c.heading for c in shown] == ["MACs (M)", "Parameters (M)", "Latency (ms)", "AP"]
     assert [best_rows(ROWS, c) for c in shown] == [{2}, {1}, {1}, set()]
@@ -137,7 +137,7 @@ def test_columns_and_units_follow_the_figures():
     assert columns([]) == []
 
 
-def test_tied_best_figures_are_both_marked():
+def test_tied_best_values_are_both_marked():
     rows = [{"AP": 0.5}, {"AP": 0.5}, {"AP": 0.4}]
     assert best_rows(rows, columns(rows)[0]) == {0, 1}
 
@@ -146,20 +146,20 @@ def test_the_table_prints_every_row_in_80_columns():
     console = Console(file=io.StringIO(), width=80)
     print_table([*ROWS, {"name": "[red]odd[/red]"}], title="Models", console=console)
     text = console.file.getvalue()
-    for said in ("Models", "321.92", "3.56", "0.500", "pruned <b>", "[red]odd[/red]"):
-        assert said in text
+    for part in ("Models", "321.92", "3.56", "0.500", "pruned <b>", "[red]odd[/red]"):
+        assert part in text
     assert max(map(len, text.splitlines())) <= 80
     print_table([], console=console)
 
 
-def test_a_narrow_terminal_cuts_no_figure_and_no_word_of_the_table():
+def test_a_narrow_terminal_cuts_no_value_and_no_word_of_the_table():
     console = Console(file=io.StringIO(), width=30)
     title = "On 200 test images that nothing was trained on"
     print_table(ROWS, title=title, console=console)
     text = console.file.getvalue()
     assert "…" not in text
-    for said in (*title.split(), "Parameters", "321.92", "20.1", "0.500"):
-        assert said in text
+    for part in (*title.split(), "Parameters", "321.92", "20.1", "0.500"):
+        assert part in text
 
 
 def test_importing_visual_does_not_import_matplotlib():

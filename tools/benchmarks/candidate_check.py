@@ -48,7 +48,7 @@ def main() -> None:
         counted = count(space.export(subnet), (224, 224))
         slow.append(time.perf_counter() - start)
         assert table(subnet).macs == counted.macs
-    figures = {
+    metrics = {
         "table_seconds": round(built, 3),
         "candidates_per_second_median": round(statistics.median(rates)),
         "candidates_per_second_all": [round(rate) for rate in rates],
@@ -56,7 +56,7 @@ def main() -> None:
         "allowed_share": float(allowed.mean()),
         "export_and_count_ms_median": round(1000 * statistics.median(slow), 1),
     }
-    print(json.dumps(figures))
+    print(json.dumps(metrics))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Both have the torchvision ShuffleNetV2 x1.0 backbone from scratch, read the same training images
 at 240 x 320 in batches of 8 with flips, and use AdamW with warm-up and cosine decay. torchvision's
 detector runs in the shortest loop that trains it; ours in our engine, from our config. Each gets
-the given seconds of training, one after the other, and is judged on the test images by the same
+the given seconds of training, one after the other, and is evaluated on the test images by the same
 COCO metric. torchvision's usual 256 channels of pyramid and head leave it few images in that time
 on a CPU; by default it has 64, fewer than ours.
 
@@ -110,7 +110,7 @@ def train_torchvision(model: nn.Module, loader: Any, seconds: float, lr: float) 
 
 
 def run_torchvision(seconds: float, lr: float, channels: int) -> dict[str, Any]:
-    """Train and judge torchvision's detector."""
+    """Train and evaluate torchvision's detector."""
     _, experiment = read(CONFIG)
     splits = Splits(experiment, torch.device("cpu"))
     torch.manual_seed(0)
@@ -120,14 +120,14 @@ def run_torchvision(seconds: float, lr: float, channels: int) -> dict[str, Any]:
 
 
 def run_ours(seconds: float) -> dict[str, Any]:
-    """Train and judge our detector."""
+    """Train and evaluate our detector."""
     with tempfile.TemporaryDirectory() as folder:
         limits = [f"train.max_seconds={seconds}", "train.max_epochs=100", "train.eval_every=null"]
         recipes.train(CONFIG, folder, [*limits, "train.save_every=1000"])
         lines = Journal(Path(folder) / "metrics.jsonl").read()
         rates = [line["images_per_second"] for line in lines if line["kind"] == "train"]
-        figures = recipes.test(CONFIG, Path(folder) / "checkpoints" / "last.pt", as_json=True)
-    return {"images": round(seconds * sum(rates) / len(rates)), **figures}
+        metrics = recipes.test(CONFIG, Path(folder) / "checkpoints" / "last.pt", as_json=True)
+    return {"images": round(seconds * sum(rates) / len(rates)), **metrics}
 
 
 def main() -> None:

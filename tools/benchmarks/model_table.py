@@ -66,7 +66,7 @@ def step_seconds(config: Path, steps: int) -> tuple[float, float]:
 
 
 def published(config: Path) -> str:
-    """Return the AP figures of a configuration's first comment."""
+    """Return the AP metrics of a configuration's first comment."""
     head = " ".join(config.read_text().split("_base_")[0].replace("#", " ").split())
     found = re.search(r"Published by OpenMMLab: ((?:(?:box |mask )?AP [\d.]+(?:, )?)+)", head)
     return re.sub(r"\bAP ", "", found[1]).rstrip(",. ") if found else "-"

@@ -45,9 +45,9 @@ class Side:
     def step(self, step, batch: Batch) -> tuple[float, float]:
         """Take one training step; return milliseconds in all and in exchange and optimiser."""
         start = time.perf_counter()
-        figures, _ = self.update.gradients(step, self.model, iter([batch]))
+        metrics, _ = self.update.gradients(step, self.model, iter([batch]))
         middle = time.perf_counter()
-        self.update.prepare(figures, stop=False)
+        self.update.prepare(metrics, stop=False)
         self.update.apply()
         end = time.perf_counter()
         return 1000 * (end - start), 1000 * (end - middle)

@@ -27,7 +27,7 @@ class RandomChoice(Transform):
         self, *, choices: list[list[Transform]], weights: list[float] | None = None
     ) -> None:
         if not choices:
-            raise ConfigError("RandomChoice.choices is empty; wanted at least one list")
+            raise ConfigError("RandomChoice.choices is empty; expected at least one list")
         self.choices, self.weights = choices, weights or [1.0] * len(choices)
         if len(self.weights) != len(choices) or min(self.weights) < 0 or sum(self.weights) <= 0:
             raise ConfigError(

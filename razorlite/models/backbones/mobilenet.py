@@ -42,10 +42,10 @@ class _Sliced(Backbone):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map (N, 3, H, W) images to feature maps, finest first."""
         x, maps = images, []
-        wanted = [self._ends[i + 1] for i in self.out_indices]
+        expected = [self._ends[i + 1] for i in self.out_indices]
         for i, layer in enumerate(self.features):
             x = layer(x)
-            if i + 1 in wanted:
+            if i + 1 in expected:
                 maps.append(x)
         return tuple(maps)
 

@@ -50,11 +50,11 @@ class NodeBackbone(Freezable):
         self.out_channels = self._channels(name, nodes)
         self.norm_eval, self.frozen = norm_eval, list(frozen or [])
         known = dict(self.body.named_modules())
-        for wanted in self.frozen:
-            if wanted not in known:
+        for expected in self.frozen:
+            if expected not in known:
                 raise ConfigError(
-                    f"{type(self).__name__}.frozen: {name} has no module {wanted!r} up to its nodes"
-                    f"{suggestion(wanted, known)}"
+                    f"{type(self).__name__}.frozen: {name} has no module {expected!r} up to its "
+                    f"{suggestion(expected, known)}"
                 )
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -103,8 +103,8 @@ class NodeBackbone(Freezable):
                     f"{type(self).__name__}.nodes: {name} has no node {node!r}"
                     f"{suggestion(node, _with_parents(known))}"
                 )
-        wanted = {node: str(i) for i, node in enumerate(nodes)}
-        return create_feature_extractor(model, wanted, **quiet)
+        expected = {node: str(i) for i, node in enumerate(nodes)}
+        return create_feature_extractor(model, expected, **quiet)
 
     def _channels(self, name: str, nodes: Sequence[str]) -> tuple[int, ...]:
         shadow = copy.deepcopy(self).body.to("meta").eval()

@@ -48,8 +48,8 @@ class RegionLosses:
     def __call__(self, boxes: Tensor, assigned: Tensor, labels: Tensor) -> Tensor:
         """Return the (R,) cross entropies of (R, 4) boxes with their assigned objects' labels."""
         logits, _ = self.head(self.pool(boxes))
-        wanted = labels_of(assigned, labels, self.head.num_classes).clamp(min=0)
-        return F.cross_entropy(logits.float(), wanted, reduction="none")
+        expected = labels_of(assigned, labels, self.head.num_classes).clamp(min=0)
+        return F.cross_entropy(logits.float(), expected, reduction="none")
 
 
 def assign_from(threshold: float, match_low_quality: bool = False) -> MaxIoUAssigner:

@@ -96,7 +96,7 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         loss_mask: nn.Module | None = None,
         post_process: PostProcess | None = None,
     ) -> None:
-        """Build the head; see `RTMDetSepBNHead` for what is not said here.
+        """Build the head; see `RTMDetSepBNHead` for the other arguments.
 
         Args:
             num_classes: how many classes there are.

@@ -28,9 +28,9 @@ def check_maps(
     if not all(isinstance(x, Tensor) for x in maps):
         return
     got = [x.shape[1] for x in maps]
-    wanted = [*got[:start_level], *(conv.conv.in_channels for conv in convs)]
-    if got != wanted:
+    expected = [*got[:start_level], *(conv.conv.in_channels for conv in convs)]
+    if got != expected:
         raise ConfigError(
-            f"{type(neck).__name__}.in_channels: it was built for maps of {wanted} channels, but "
+            f"{type(neck).__name__}.in_channels: it was built for maps of {expected} channels, but "
             f"the backbone gives {got}; set in_channels to these, or change backbone.out_indices"
         )

@@ -1,11 +1,11 @@
-"""Names of figures, known before anything is evaluated."""
+"""Names of metrics, known before anything is evaluated."""
 
 import pytest
 import torch
 
 from razorlite.core.errors import ConfigError
 from razorlite.evaluation import Accuracy, CocoMetric, ConfusionMatrix, Metric, VocMetric
-from razorlite.evaluation.metric import need_figure
+from razorlite.evaluation.metric import need_value
 from razorlite.structures import Detections, Target
 
 CLASSES = ["a", "b"]
@@ -21,7 +21,7 @@ METRICS = [
 
 
 class Own(Metric):
-    """A user's metric; its figures are not known before."""
+    """A user's metric; its metrics are not known before."""
 
     def update(self, predictions, targets):
         self.items += targets
@@ -41,7 +41,7 @@ def one_image():
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda m: type(m).__name__)
 def test_they_are_those_of_an_evaluation(metric):
-    names = metric.figure_names()
+    names = metric.value_names()
     assert metric.items == []
     if isinstance(metric, (Accuracy, ConfusionMatrix)):
         metric.update(torch.eye(2), torch.tensor([0, 1]))
@@ -52,21 +52,21 @@ def test_they_are_those_of_an_evaluation(metric):
 
 
 def test_unknown_where_they_hang_on_the_images():
-    assert CocoMetric(per_class=True).figure_names() == []
-    assert Own().figure_names() == []
-    need_figure(Own(), "anything", "train.best_metric")
+    assert CocoMetric(per_class=True).value_names() == []
+    assert Own().value_names() == []
+    need_value(Own(), "anything", "train.best_metric")
 
 
 @pytest.mark.parametrize(
-    ("metric", "name", "told"),
+    ("metric", "name", "message"),
     [
         (CocoMetric(), "AP5O", "did you mean 'AP"),
         (VocMetric(), "AP", "VocMetric .mAP.; did you mean 'mAP'"),
         (Accuracy(), "zzz", "top1, top5.; name one of them"),
     ],
 )
-def test_a_name_that_is_none_is_refused(metric, name, told):
-    with pytest.raises(ConfigError, match=f"train.best_metric: '{name}' is not among .*{told}"):
-        need_figure(metric, name, "train.best_metric")
-    need_figure(metric, None, "train.best_metric")
-    need_figure(metric, metric.figure_names()[0], "train.best_metric")
+def test_a_name_that_is_none_is_refused(metric, name, message):
+    with pytest.raises(ConfigError, match=f"train.best_metric: '{name}' is not among .*{message}"):
+        need_value(metric, name, "train.best_metric")
+    need_value(metric, None, "train.best_metric")
+    need_value(metric, metric.value_names()[0], "train.best_metric")
