@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from razorlite.core.compute import Compute, laid_out
 from razorlite.cost.count import evaluating
-from razorlite.structures import Inputs, example_inputs, tensors_of
+from razorlite.structures import Inputs, example_inputs, map_images, tensors_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def measure_latency(
 
     Args:
         models: name to a model that takes (1, 3, H, W) images, or has `example` (see
-            `razorlite.structures.example_inputs`); moved to the device for good, run in evaluation
-            mode.
+            `razorlite.structures.example_inputs`); moved to the device for good and laid out
+            channels last, as all commands run it, in evaluation mode.
         shape: height and width in pixels.
         rounds: how often each model is timed.
         warmup: untimed rounds before.
@@ -56,15 +57,20 @@ def measure_latency(
     Returns:
         Name to its costs.
     """
+    compute = Compute(torch.device(device))
     times: dict[str, list[float]] = {name: [] for name in models}
     for number in range(-warmup, rounds):
         # Turn the order around, so that no model always runs after the same one.
         for name in list(models)[:: 1 if number % 2 else -1]:
-            model = models[name].to(device)
-            spent = _time(model, example_inputs(model, shape))
+            model = compute.place(models[name])
+            spent = _time(model, _laid_out(example_inputs(model, shape), compute))
             if number >= 0:
                 times[name].append(spent)
     return {name: _summary(values, str(device)) for name, values in times.items()}
+
+
+def _laid_out(inputs: Inputs, compute: Compute) -> Inputs:
+    return map_images(lambda images: laid_out(images, compute.layout), inputs)
 
 
 def _time(model: nn.Module, inputs: Inputs) -> float:

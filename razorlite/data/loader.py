@@ -40,6 +40,7 @@ def build_loader(
     channels: Literal["rgb", "bgr"] = "rgb",
     pad_multiple: int = 1,
     device: torch.device | str = "cpu",
+    layout: torch.memory_format = torch.channels_last,
     drop_last: bool = False,
     keep_batches: bool = False,
     rank: int | None = None,
@@ -64,6 +65,7 @@ def build_loader(
         channels: order of the colour channels the model wants.
         pad_multiple: sides of a batch are multiples of it.
         device: where batches go; they are normalised there.
+        layout: how images lie in memory.
         drop_last: leave out a last batch that is not full.
         keep_batches: make each batch once and keep it in memory; for small evaluation sets whose
             transforms are not random.
@@ -85,7 +87,7 @@ def build_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         training=training,
-        normalise=Normalise(preprocess, device),
+        normalise=Normalise(preprocess, device, layout),
         drop_last=drop_last,
         keep_batches=keep_batches,
         rank=distributed.rank() if rank is None else rank,

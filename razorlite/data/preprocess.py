@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import Tensor
 
+from razorlite.core.compute import laid_out
 from razorlite.core.errors import ConfigError
 from razorlite.structures import Inputs, map_images, map_inputs
 
@@ -81,15 +82,19 @@ class Preprocess:
 class Normalise:
     """Turns uint8 batches into normalised ones on the device; padding becomes exactly 0.
 
-    They are laid out channels last, in which convolutions are faster.
-
     Args:
         preprocess: the model's mean, std and order of channels.
         device: where to.
+        layout: how they lie in memory; convolutions are faster with channels last.
     """
 
-    def __init__(self, preprocess: Preprocess, device: torch.device | str) -> None:
-        self.device = torch.device(device)
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        device: torch.device | str,
+        layout: torch.memory_format = torch.channels_last,
+    ) -> None:
+        self.device, self.layout = torch.device(device), layout
         self.mean = _per_channel(preprocess.mean, self.device)
         self.std = _per_channel(preprocess.std, self.device)
         self.swap = preprocess.channels == "bgr"
@@ -115,7 +120,7 @@ class Normalise:
         for image, (height, width) in zip(result, sizes, strict=True):
             image[..., height:, :] = 0
             image[..., width:] = 0
-        return _channels_last(result)
+        return laid_out(result, self.layout)
 
     def _pixels(self, images: Tensor) -> Tensor:
         pixels = images.float().mul(self.std).add_(self.mean).round_().clamp_(0, 255)
@@ -139,14 +144,6 @@ class Renormalise:
     def __call__(self, inputs: AnyInputs, sizes: Sequence[tuple[int, int]]) -> AnyInputs:
         """Return such inputs, given the (height, width) of each sample's images in the batch."""
         return cast(AnyInputs, self._other(self._own.undo(inputs), sizes))
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    """Return (…, 3, H, W) images laid out channels last, as they are once flattened to 4 sides."""
-    if images.dim() == 4:
-        return images.contiguous(memory_format=torch.channels_last)
-    flat = images.flatten(0, -4).contiguous(memory_format=torch.channels_last)
-    return flat.unflatten(0, images.shape[:-3])
 
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:

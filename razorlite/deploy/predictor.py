@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from razorlite.core.compute import Compute
 from razorlite.core.errors import DataError
 from razorlite.data import Normalise, Preprocess, Transform, collate
 from razorlite.data.transforms import apply_all
@@ -85,7 +86,7 @@ class Predictor:
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.model = model.to(self.device)
+        self.model = Compute(self.device).place(model)
         self.classes, self.preprocess = tuple(classes), preprocess
         self.transforms = list(transforms)
         self._normalise = Normalise(preprocess, self.device)

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from razorlite.core.downloads import download
 from razorlite.core.errors import CheckpointError, RunFolderError
@@ -25,7 +27,7 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """
     with atomic_write(path) as file:
         try:
-            torch.save({"format": FORMAT, **content}, file)
+            torch.save(_in_order({"format": FORMAT, **content}, {}), file)
         except RuntimeError as error:  # PyTorch's zip writer hides the system's error
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
@@ -33,6 +35,24 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
                 f"cannot write {path}: {first_line(error)}; free some space or choose another "
                 f"folder"
             ) from error
+
+
+def _in_order(tree: Any, seen: dict[Any, Tensor]) -> Any:
+    """Return content whose tensors lie in memory in the usual order, shared ones still shared.
+
+    A file then does not depend on how the model was laid out while it was trained.
+    """
+    if isinstance(tree, Tensor):
+        key = tree.data_ptr(), tree.shape, tree.stride(), tree.dtype
+        return seen.setdefault(key, tree.contiguous())
+    if isinstance(tree, dict):
+        new = type(tree)((name, _in_order(value, seen)) for name, value in tree.items())
+        if isinstance(tree, OrderedDict):
+            vars(new).update(vars(tree))  # a state dict's versions
+        return new
+    if isinstance(tree, list | tuple):
+        return type(tree)(_in_order(value, seen) for value in tree)
+    return tree
 
 
 def read_checkpoint(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The `train` block of a configuration."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 
+from razorlite.core.compute import Amp, Compute, MemoryFormat
 from razorlite.core.config import Factory, Partial
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Positive, Whole, checked
@@ -32,7 +32,11 @@ class TrainConfig:
         clip_grad_norm: largest norm of all gradients together.
         accumulate: batches whose gradients are averaged into one step.
         ema: average of the weights, which is evaluated and shipped.
-        amp: precision of the forward pass; float32 by default.
+        amp: precision of convolutions and matrix products, in evaluation and search as well;
+            float32 by default. auto takes bf16 where the processor (AMX, AVX-512) or the GPU
+            computes in it, else float32, and says so. Losses and boxes are float32 always.
+        memory_format: how maps and weights lie in memory; channels_last is faster for
+            convolutions and changes nothing but rounding. Checkpoints do not depend on it.
         eval_every: evaluate so often, in epochs with `max_epochs`, in steps with `max_steps`; at
             the end only by default.
         save_every: save last.pt so often, likewise; by default as often as evaluating, or after
@@ -52,7 +56,8 @@ class TrainConfig:
     clip_grad_norm: Positive | None = None
     accumulate: Count = 1
     ema: EmaConfig | None = None
-    amp: Literal["bf16", "fp16"] | None = None
+    amp: Amp | None = None
+    memory_format: MemoryFormat = "channels_last"
     eval_every: Count | None = None
     save_every: Count | None = None
     keep: Whole = 0
@@ -66,6 +71,14 @@ class TrainConfig:
                 f"train takes exactly one of max_epochs and max_steps, got {self.max_epochs} and "
                 f"{self.max_steps}; set one of them to null"
             )
+
+    def compute(self, device: torch.device) -> Compute:
+        """Return how models compute on a device.
+
+        Raises:
+            ConfigError: it cannot compute in this precision.
+        """
+        return Compute.of(device, self.amp, self.memory_format)
 
     def total_steps(self, batches: int) -> int:
         """Return the optimiser steps of the whole run, given the batches of an epoch."""

@@ -212,6 +212,18 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         ) from error
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
+    _lay_out(optimizer)
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Let what is kept for each parameter lie in memory as the parameter does.
+
+    Mixed orders would give the same numbers, more slowly.
+    """
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _renumber(

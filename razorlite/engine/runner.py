@@ -301,8 +301,7 @@ def _update(
     options = config.param_options
     return Update(
         optimizer=build_optimizer(config.optimizer, model, options=options, extra=extra),
-        device=next(model.parameters()).device,
-        amp=config.amp,
+        compute=config.compute(next(model.parameters()).device),
         clip_grad_norm=config.clip_grad_norm,
         ema=ema,
     )

@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from razorlite.core.errors import ConfigError, TrainingError
+from razorlite.core.compute import Compute
+from razorlite.core.errors import TrainingError
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import agree, average_gradients
 from razorlite.engine.optim import ActiveGroups
 from razorlite.engine.steps import Metrics, Step
-
-Amp = Literal["bf16", "fp16"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextmanager
@@ -39,29 +37,23 @@ class Update:
 
     Args:
         optimizer: what moves the weights.
-        device: where the model is.
-        amp: precision of the forward pass; None for float32.
+        compute: where the model is, and its precision.
         clip_grad_norm: largest norm of all gradients together; None for no limit.
         ema: an average to move along.
-
-    Raises:
-        ConfigError: the device cannot compute in this precision.
     """
 
     def __init__(
         self,
         *,
         optimizer: torch.optim.Optimizer,
-        device: torch.device,
-        amp: Amp | None = None,
+        compute: Compute,
         clip_grad_norm: float | None = None,
         ema: Ema | None = None,
     ) -> None:
-        if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise ConfigError("amp: bf16 is not supported by this GPU; set amp: fp16 or amp: null")
         self.optimizer, self.ema = optimizer, ema
-        self.device, self._amp, self._clip = device, amp, clip_grad_norm
-        self._scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+        self.compute, self.device, self._clip = compute, compute.device, clip_grad_norm
+        scaled = compute.dtype == torch.float16  # bfloat16 has the exponents of float32
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self._groups = ActiveGroups(optimizer)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._divisor = 1
@@ -87,17 +79,11 @@ class Update:
         for _ in range(count):
             batch = next(batches)
             images += len(batch)
-            with self.autocast(), _single_values_told():
+            with self.compute.autocast(), _single_values_told():
                 metrics = step(model, batch, self.backward)
             for name, value in metrics.items():
                 means[name] = means.get(name, 0.0) + self._exact(value) / count
         return means, images
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which the training step computes."""
-        if self._amp is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, _DTYPES[self._amp])
 
     def backward(self, loss: Tensor) -> None:
         """Add a loss's gradients.

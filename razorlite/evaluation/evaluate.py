@@ -1,7 +1,7 @@
 """Running a model over a loader and evaluating what it predicts."""
 
-from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -13,7 +13,12 @@ from razorlite.structures import Annotation, Batch
 
 
 def evaluate(
-    model: nn.Module, loader: Iterable[Batch], metric: Metric, *, gather: bool = True
+    model: nn.Module,
+    loader: Iterable[Batch],
+    metric: Metric,
+    *,
+    gather: bool = True,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, float]:
     """Return a metric's values for a model's predictions on all batches of a loader.
 
@@ -27,6 +32,7 @@ def evaluate(
         loader: yields normalised batches, each sample on one rank only.
         metric: reset first.
         gather: with several processes, evaluate the images of all; otherwise this process's own.
+        autocast: makes the context in which the model predicts, such as `Compute.autocast`.
 
     Raises:
         DataError: the loader yields no images.
@@ -38,7 +44,8 @@ def evaluate(
     found = 0
     with eval_mode(model), torch.no_grad():
         for batch in loader:
-            predictions = cast(Any, model).predict(batch)
+            with autocast():
+                predictions = cast(Any, model).predict(batch)
             check_count(predictions, len(batch))
             targets = batch.originals()
             objects += [t.objects() for t in targets if isinstance(t, Annotation)]

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from razorlite.core.config import Overrides
@@ -104,11 +103,6 @@ def channels_of(
     """Return the channels of an experiment's model, as its `prune` block says to read it."""
     leaves = experiment.prune.leaves if experiment.prune else ()
     return Channels(model, experiment.shape, leaves=leaves, graph=graph)
-
-
-def place(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a model to a device, laid out as the loaders lay out images."""
-    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def load_into(

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from torch import nn
 
 from razorlite import evaluation, models
 from razorlite.core import config as core_config
+from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Factory, Overrides, Partial
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Filled, Positive, Range, Seed, Size, Whole, checked
@@ -190,6 +192,14 @@ class Experiment:
                 f"lower it, or set data.train.last_epochs=null",
                 key="data.train.last_epochs.epochs",
             )
+
+    def compute(self, device: torch.device) -> Compute:
+        """Return how the models compute in every command: as the `train` block says.
+
+        Raises:
+            ConfigError: the device cannot compute in this precision.
+        """
+        return Compute(device) if self.train is None else self.train.compute(device)
 
 
 ConfigLike = str | Path | Mapping[str, Any] | Config

@@ -12,7 +12,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.streams import safe_console
 from razorlite.cost import Cost, CostTable, count, thop_profile
 from razorlite.engine.launch import session
-from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_trained, place
+from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_trained
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
@@ -89,10 +89,11 @@ def test(
         card = load_trained(built, checkpoint, experiment)
         splits = Splits(experiment, device, card.classes)
         splits.match(built.model, "test")
-        model = place(built.model, device)
+        model = splits.compute.place(built.model)
         if built.space is not None and is_supernet_checkpoint(checkpoint):
             unfreeze(model, card.unfrozen)
-            recalibrate(model, splits.calibration(_batches(experiment)))
+            with splits.compute.autocast():
+                recalibrate(model, splits.calibration(_batches(experiment)))
         metrics = splits.evaluate(model, splits.test, "test")
     whole = count(model.cpu(), experiment.shape)
     result = {**metrics, "macs": whole.macs, "params": whole.params}

@@ -82,7 +82,7 @@ def sample_detections(
         return None  # of a task of its own, or a classifier
     loader = splits.eval_loader(some, part, alone=True)
     tiles = []
-    with eval_mode(model):
+    with eval_mode(model), splits.compute.autocast():
         found = [one for batch in loader for one in cast(Any, model).predict(batch)]
     pairs: list[Any] = [some[index] for index in range(count)]
     labels = {label for _, target in pairs for label in target.labels.tolist()}

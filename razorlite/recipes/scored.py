@@ -31,7 +31,7 @@ def scored_with(
         splits: its images; those of the search have been read.
         model: the supernet with its trained weights.
     """
-    search = experiment.search or SearchConfig()
+    search, amp = experiment.search or SearchConfig(), splits.compute.dtype
     return {
         "weights": weights_digest(model),
         "shape": list(experiment.shape),
@@ -49,6 +49,7 @@ def scored_with(
             "batches": search.recalibrate_batches,
             "batch_size": config.get("data.train.batch_size"),
         },
+        **({"amp": str(amp).removeprefix("torch.")} if amp is not None else {}),
     }
 
 

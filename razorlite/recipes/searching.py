@@ -14,7 +14,7 @@ from razorlite.engine.interrupt import stopped_at_once
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import check_run_folder, claimed, on_main, write_config
 from razorlite.evaluation import evaluate
-from razorlite.recipes.building import Built, build, load_trained, place
+from razorlite.recipes.building import Built, build, load_trained
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
@@ -80,7 +80,7 @@ def search(
                 settings,
                 space=space,
                 table=table,
-                score=supernet_score(space, splits, settings, device),
+                score=supernet_score(space, splits, settings),
                 journal=folder / "journal.jsonl",
                 seed=experiment.seed,
                 settings=scored_with(merged, experiment, splits, space.model),
@@ -116,18 +116,19 @@ def _stopped(trials: Sequence[Trial], folder: Path) -> str:
     return f"stopped: {kept}; to go on, run the same command again with --resume"
 
 
-def supernet_score(
-    space: SearchSpace, splits: Splits, settings: SearchConfig, device: torch.device
-) -> SupernetScore:
+def supernet_score(space: SearchSpace, splits: Splits, settings: SearchConfig) -> SupernetScore:
     """Return what scores candidates on the search's images."""
-    place(space.model, device)
+    splits.compute.place(space.model)
     loader = splits.eval_loader(splits.search, "search", alone=True)
     metric = splits.metric(splits.search, "search", settings.metric, "search.metric")
     for _ in loader:  # keeps all batches, so that candidates are scored on the same images
         pass
     return SupernetScore(
         space=space,
-        evaluate=lambda model: evaluate(model, loader, metric, gather=False),
+        evaluate=lambda model: evaluate(
+            model, loader, metric, gather=False, autocast=splits.compute.autocast
+        ),
+        autocast=splits.compute.autocast,
         batches=splits.calibration(settings.recalibrate_batches),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from razorlite.core.compute import Compute
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import (
     Dataset,
@@ -53,6 +54,15 @@ class Splits:
         self.experiment, self.device, self._order = experiment, device, order
         self._classes = None if classes is None else tuple(classes)
         self._outputs = 0  # of the model; more than the classes where the data lack some
+
+    @cached_property
+    def compute(self) -> Compute:
+        """How the experiment's models compute.
+
+        Raises:
+            ConfigError: the device cannot compute in this precision.
+        """
+        return self.experiment.compute(self.device)
 
     @cached_property
     def data(self) -> DataConfig:
@@ -205,7 +215,8 @@ class Splits:
 
     def evaluate(self, model: nn.Module, dataset: Dataset, part: str) -> dict[str, float]:
         """Return the metric's values of a model on a data set."""
-        return evaluate(model, self.eval_loader(dataset, part), self.metric(dataset, part))
+        loader, metric = self.eval_loader(dataset, part), self.metric(dataset, part)
+        return evaluate(model, loader, metric, autocast=self.compute.autocast)
 
     def check_search_split(self, forced: bool) -> None:
         """Refuse to score a search on images whose metrics are reported.
@@ -301,5 +312,6 @@ class Splits:
             channels=data.channels,
             pad_multiple=data.pad_multiple,
             device=self.device,
+            layout=self.compute.layout,
             **settings,  # type: ignore[arg-type]
         )

@@ -12,7 +12,7 @@ from razorlite.data import Preprocess, Renormalise
 from razorlite.data.relabelling import name_list
 from razorlite.distill import Distiller, DistillPair, Tap, TeacherConfig
 from razorlite.models.heads.class_head import class_counts
-from razorlite.recipes.building import Built, build, load_into, load_trained, place
+from razorlite.recipes.building import Built, build, load_into, load_trained
 from razorlite.recipes.card import ModelCard, read_card
 from razorlite.recipes.experiment import Experiment, read
 
@@ -63,7 +63,8 @@ def build_distiller(
         _refuse_class_maps(settings.pairs, student, teacher.model, classes, teacher.classes)
     own = experiment.data.preprocess if experiment.data else None
     prepare = _view(own, teacher.preprocess, device)
-    return Distiller(teacher=place(teacher.model, device), prepare=prepare, **parts).to(device)
+    model = experiment.compute(device).place(teacher.model)
+    return Distiller(teacher=model, prepare=prepare, **parts).to(device)
 
 
 def _teacher(settings: TeacherConfig) -> Teacher:

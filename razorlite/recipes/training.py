@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import CostTable
@@ -16,7 +17,7 @@ from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
 from razorlite.evaluation import evaluate
-from razorlite.recipes.building import Built, build, place
+from razorlite.recipes.building import Built, build
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
@@ -120,7 +121,7 @@ def build_runner(
     """
     if experiment.train is None:
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
-    model, loader = place(built.model, splits.device), splits.train_loader()
+    model, loader = splits.compute.place(built.model), splits.train_loader()
     step = build_step(
         experiment,
         built,
@@ -156,14 +157,16 @@ def _evaluate(built: Built, splits: Splits) -> Any:
     best = splits.experiment.train.best_metric
     metric = splits.metric(dataset, "val", best, "train.best_metric")
     loader = splits.eval_loader(dataset, "val")
+    score = partial(evaluate, loader=loader, metric=metric, autocast=splits.compute.autocast)
     if not built.is_supernet:
-        return partial(evaluate, loader=loader, metric=metric)
+        return score
     assert built.space is not None
     return _LargestPath(
         space=built.space,
         shape=splits.experiment.shape,
         batches=splits.calibration(_CALIBRATION_BATCHES),
-        score=partial(evaluate, loader=loader, metric=metric),
+        score=score,
+        compute=splits.compute,
     )
 
 
@@ -177,8 +180,10 @@ class _LargestPath:
         shape: tuple[int, int],
         batches: Sequence[Inputs],
         score: Callable[[nn.Module], dict[str, float]],
+        compute: Compute,
     ) -> None:
-        self.space, self.shape, self.batches, self.score = space, shape, batches, score
+        self.space, self.shape, self.batches = space, shape, batches
+        self.score, self.compute = score, compute
 
     @cached_property
     def largest(self) -> Subnet:
@@ -189,5 +194,6 @@ class _LargestPath:
         """Return the metrics; the supernet is as before."""
         with self.space.kept_path():
             self.space.select(self.largest)
-            recalibrate(model, self.batches)
+            with self.compute.autocast():
+                recalibrate(model, self.batches)
             return self.score(model)

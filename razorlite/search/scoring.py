@@ -1,6 +1,8 @@
 """Scoring candidates with a supernet's weights."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from torch import nn
 
@@ -19,6 +21,7 @@ class SupernetScore:
             no other process (see `Study`'s `split`).
         batches: images (N, 3, H, W) for the statistics, from the training split, normalised; none
             keeps the statistics as they are.
+        autocast: makes the context in which statistics are taken, such as `Compute.autocast`.
     """
 
     def __init__(
@@ -27,8 +30,10 @@ class SupernetScore:
         space: SearchSpace,
         evaluate: Callable[[nn.Module], Mapping[str, float]],
         batches: Sequence[Inputs] = (),
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.space, self.evaluate, self.batches = space, evaluate, batches
+        self.autocast = autocast
 
     def __call__(self, subnet: Subnet) -> Mapping[str, float]:
         """Return the candidate's metrics.
@@ -37,7 +42,8 @@ class SupernetScore:
             CandidateError: what it predicts cannot be evaluated.
         """
         self.space.select(subnet)
-        recalibrate(self.space.model, self.batches)
+        with self.autocast():
+            recalibrate(self.space.model, self.batches)
         try:
             return self.evaluate(self.space.model)
         except EvaluationError as error:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from razorlite.core.compute import Compute
 from razorlite.core.errors import CheckpointError, ConfigError, TrainingError
 from razorlite.engine.ema import Ema, EmaConfig
 from razorlite.engine.metrics_log import Window
@@ -116,7 +117,8 @@ class TestEma:
 
 def make_update(model, *, lr=1.0, **settings):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    return Update(optimizer=optimizer, device=torch.device("cpu"), **settings)
+    compute = Compute.of(torch.device("cpu"), settings.pop("amp", None))
+    return Update(optimizer=optimizer, compute=compute, **settings)
 
 
 def one_step(update, step, model, batches):
@@ -154,7 +156,9 @@ class TestUpdate:
             return {}
 
         model = nn.Sequential(one_weight(), one_weight())
-        update = Update(optimizer=Noting(model.parameters(), lr=0.1), device=torch.device("cpu"))
+        update = Update(
+            optimizer=Noting(model.parameters(), lr=0.1), compute=Compute(torch.device("cpu"))
+        )
         for _ in range(2):
             one_step(update, step, model, [Batch(torch.ones(1, 1), torch.zeros(1))])
         assert walked == [[id(layer.weight)] for layer in model]
@@ -293,7 +297,7 @@ def test_means_over_batches_have_all_digits():
 def test_a_single_value_under_a_batch_norm_is_told():
     model = nn.BatchNorm2d(2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    update = Update(optimizer=optimizer, device=torch.device("cpu"), amp=None, clip_grad_norm=None)
+    update = Update(optimizer=optimizer, compute=Compute(torch.device("cpu")))
 
     def step(model, batch, backward):
         backward(model(batch).sum())

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from razorlite import recipes  # noqa: E402
+from razorlite.core.compute import Compute  # noqa: E402
 from razorlite.engine.optim import build_optimizer  # noqa: E402
 from razorlite.engine.steps import plain_step  # noqa: E402
 from razorlite.engine.update import Update  # noqa: E402
@@ -40,7 +41,7 @@ class Side:
         optimizer = build_optimizer(
             lambda groups: torch.optim.SGD(groups, lr=1e-3, momentum=0.9, weight_decay=4e-5), model
         )
-        self.update = Update(optimizer=optimizer, device=torch.device("cpu"))
+        self.update = Update(optimizer=optimizer, compute=Compute(torch.device("cpu")))
 
     def step(self, step, batch: Batch) -> tuple[float, float]:
         """Take one training step; return milliseconds in all and in exchange and optimiser."""

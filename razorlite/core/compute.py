@@ -1,0 +1,120 @@
+"""How models compute: the precision of their layers, and how their maps lie in memory."""
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.distributed import is_main
+from razorlite.core.errors import ConfigError
+
+Amp = Literal["auto", "bf16", "fp16"]
+MemoryFormat = Literal["channels_last", "contiguous"]
+
+LAYOUTS: dict[MemoryFormat, torch.memory_format] = {
+    "channels_last": torch.channels_last,
+    "contiguous": torch.contiguous_format,
+}
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_NATIVE = ("amx_bf16", "avx512_bf16")  # a processor's flags, the faster first
+_CPUINFO = Path("/proc/cpuinfo")
+_log = logging.getLogger("razorlite")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a model computes.
+
+    Attributes:
+        device: where it is.
+        dtype: of convolutions and matrix products; None for float32. Losses, boxes, assignment and
+            suppression are float32 whatever this is.
+        layout: of maps and of the weights of convolutions.
+    """
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+    layout: torch.memory_format = torch.channels_last
+
+    @classmethod
+    def of(
+        cls,
+        device: torch.device,
+        amp: Amp | None = None,
+        memory_format: MemoryFormat = "channels_last",
+    ) -> "Compute":
+        """Return what settings mean on a device; what `auto` takes is logged once.
+
+        Raises:
+            ConfigError: the device cannot compute in this precision.
+        """
+        if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ConfigError("amp: bf16 is not supported by this GPU; set amp: fp16 or amp: null")
+        dtype = fastest_dtype(device.type) if amp == "auto" else _DTYPES.get(amp or "")
+        return cls(device, dtype, LAYOUTS[memory_format])
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device, its weights laid out as its maps."""
+        return model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which layers compute in the precision."""
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+def laid_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
+    """Return (…, C, H, W) maps in a layout, as they are once flattened to (B, C, H, W).
+
+    What has fewer dimensions stays as it is.
+    """
+    if maps.dim() < 4:
+        return maps
+    if maps.dim() == 4:
+        return maps.contiguous(memory_format=layout)
+    flat = maps.flatten(0, -4).contiguous(memory_format=layout)
+    return flat.unflatten(0, maps.shape[:-3])
+
+
+@cache
+def fastest_dtype(kind: str) -> torch.dtype | None:
+    """Return bfloat16 where a kind of device ("cpu", "cuda") computes in it natively, else None.
+
+    Says so, once.
+    """
+    native, reason = _gpu() if kind == "cuda" else _processor()
+    if is_main():
+        _log.info("amp: auto takes %s: %s", "bf16" if native else "float32", reason)
+    return torch.bfloat16 if native else None
+
+
+def _gpu() -> tuple[bool, str]:
+    name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    native = torch.version.hip is not None or major >= 8
+    can = "computes in it" if native else f"({major}.{minor}) lacks bf16; amp: fp16 may be faster"
+    return native, f"this GPU, {name}, {can}"
+
+
+def _processor() -> tuple[bool, str]:
+    flags = _processor_flags()
+    found = next((flag for flag in _NATIVE if flag in flags), None)
+    if found is not None:
+        return True, f"this processor has {found}"
+    return False, f"this processor has none of {', '.join(_NATIVE)}, as far as is known"
+
+
+def _processor_flags() -> frozenset[str]:
+    """Return what Linux says that the processor can; nothing elsewhere."""
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
+    return frozenset(next(flags, ()))
