@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -131,6 +132,137 @@ def test_unknown_modules_get_a_suggestion(model):
 def test_names_are_parsed():
     assert Tap.parse("neck") == Tap("neck", "output", None)
     assert Tap.parse("a.b:input[3]") == Tap("a.b", "input", 3)
-    for wrong in ("neck:output", "neck[x]", "neck[1]:input", "neck[-1]"):
+    assert Tap.parse("a.b@2:input[3]") == Tap("a.b", "input", 3, call=2)
+    assert Tap.parse("a.b.assign()@1") == Tap("a.b", method="assign", call=1)
+    assert Tap.parse("decode()") == Tap("", method="decode")
+    for wrong in ("neck:output", "neck[x]", "neck[1]:input", "neck[-1]", "neck@x", "a()b"):
         with pytest.raises(ConfigError, match="expected 'module', 'module:input'"):
             Tap.parse(wrong)
+
+
+class TestStructure:
+    def test_values_are_what_the_module_returned(self, model):
+        seen = []
+        model.neck.register_forward_hook(lambda *args: seen.append(args[-1]))
+        with Recorder(model, ["neck", "neck:input", ""]) as recorder:
+            outputs = model(torch.randn(1, 3, 8, 8))
+            assert recorder.value("neck") is seen[0]
+            assert set(recorder.value("neck")) == {"fine", "coarse"}
+            assert recorder.value("") is outputs
+            assert isinstance(recorder.value("neck:input"), tuple)
+
+    def test_calls_of_a_shared_module_are_kept_apart(self, model):
+        with Recorder(model, ["head", "head@1", "head@1:input", "head@2", "head[0]"]) as recorder:
+            outputs = model(torch.randn(1, 3, 8, 8))
+            assert all(a is b for a, b in zip(recorder.calls("head"), outputs, strict=True))
+            assert recorder.value("head@1") is outputs[1]
+            assert recorder["head@1"][0] is outputs[1]
+            assert recorder["head@1:input"][0].shape == (1, 4, 4, 4)
+            assert recorder.value("head[0]") is outputs[0]
+            with pytest.raises(ConfigError, match="there are 2 calls; the call must be 0 to 1"):
+                recorder.value("head@2")
+            with pytest.raises(ConfigError, match="ran 2 times; name one call, 'head@0' to 'hea"):
+                recorder.value("head")
+
+    def test_patterns_take_every_module_that_fits(self, model):
+        with Recorder(model, ["ne*", "?e*", "*u*"]) as recorder:
+            model(torch.randn(1, 3, 8, 8))
+            assert [len(t[0, :, 0, 0]) for t in recorder["ne*"]] == [4, 4]
+            assert [len(t[0, :, 0, 0]) for t in recorder["?e*"]] == [
+                4,
+                4,
+                4,
+                2,
+                2,
+            ]  # relu, neck, head
+            assert len(recorder.calls("*u*")) == 1  # relu; unused did not run
+        with pytest.raises(ConfigError, match=r"no module 'b\*' to record; it has stem, norm"):
+            Recorder(model, ["b*"])
+
+    def test_keyword_arguments_stand_behind_the_others(self):
+        class Gate(nn.Module):
+            def forward(self, x, *, scale):
+                return x * scale
+
+        class Outer(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.gate = Gate()
+
+            def forward(self, x):
+                return self.gate(x, scale=x + 1)
+
+        with Recorder(Outer(), ["gate:input"]) as recorder:
+            Outer.forward(recorder._model, torch.ones(2))
+            x, more = recorder.value("gate:input")
+            assert more["scale"].tolist() == [2, 2]
+            assert [t.tolist() for t in recorder["gate:input"]] == [[1, 1], [2, 2]]
+            assert x.tolist() == [1, 1]
+
+    def test_what_is_kept_outlives_the_recorder_as_it_was_built(self, model):
+        with Recorder(model, ["neck", "unused"]) as recorder:
+            model(torch.randn(1, 3, 8, 8))
+            kept = recorder.kept(torch.Tensor.detach)
+            fine = recorder.value("neck")["fine"]
+        assert torch.equal(kept.value("neck")["fine"], fine)
+        assert not kept.value("neck")["fine"].requires_grad
+        with pytest.raises(ConfigError, match="'unused' of Pyramid recorded nothing"):
+            kept["unused"]
+        with pytest.raises(ConfigError, match="'stem' of Pyramid is not recorded; add it to"):
+            kept["stem"]
+
+    def test_containers_name_their_parts_and_others_near_names(self):
+        model = nn.ModuleDict({"towers": nn.ModuleList([nn.ReLU()]), "tower": nn.ReLU()})
+        model.forward = lambda x: x
+        with Recorder(model, ["towers", "tower"]) as recorder:
+            model(torch.ones(1))
+            with pytest.raises(ConfigError, match=r"every batch, such as towers\.0"):
+                recorder["towers"]
+            with pytest.raises(ConfigError, match="every batch, such as towers"):
+                recorder["tower"]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    rows: torch.Tensor
+    name: str
+
+
+class Assigning(nn.Module):
+    def assign(self, x, *, least):
+        return Assigned((x > least).nonzero(), "rows")
+
+    def forward(self, x):
+        return self.assign(x, least=0).rows
+
+
+class TestMethods:
+    def test_a_method_is_recorded_and_left_as_it_was(self):
+        model = Assigning()
+        with Recorder(model, ["assign()", "assign():input", "assign()@0"]) as recorder:
+            rows = model(torch.tensor([-1.0, 2.0]))
+            assert recorder.value("assign()").rows is rows
+            assert recorder.value("assign()").name == "rows"
+            assert recorder["assign()@0"] == [rows]
+            assert recorder.value("assign():input")[1] == {"least": 0}
+        assert "assign" not in vars(model)
+
+    def test_it_is_left_as_it_was_when_it_raises(self):
+        model = Assigning()
+        with pytest.raises(TypeError), Recorder(model, ["assign()", "assign()@0"]):
+            model("text")
+        assert "assign" not in vars(model)
+
+    def test_functions_of_the_instance_come_back(self):
+        model = Assigning()
+        model.assign = own = lambda x, least: Assigned(x, "own")
+        with Recorder(model, ["assign()", "assign():input"]):
+            model(torch.ones(1))
+        assert vars(model)["assign"] is own
+
+    def test_unknown_and_unused_ones_are_told(self):
+        with pytest.raises(ConfigError, match="no method 'asign' to record; did you mean 'assign'"):
+            Recorder(Assigning(), ["asign()"])
+        idle = pytest.raises(ConfigError, match=r"nothing: the method did not run in the forw")
+        with Recorder(Assigning(), ["assign()"]) as recorder, idle:
+            recorder.value("assign()")
