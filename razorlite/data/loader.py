@@ -2,9 +2,8 @@
 
 import logging
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 import torch
 
@@ -20,7 +19,7 @@ from razorlite.data._batches import (
 from razorlite.data._items import ItemMaker, Transforms, global_order
 from razorlite.data._workers import WorkerPool
 from razorlite.data.dataset import Dataset
-from razorlite.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Normalise, Preprocess
+from razorlite.data.preprocess import Normalise, Preprocess
 from razorlite.structures import Batch
 
 _log = logging.getLogger(__name__)
@@ -29,16 +28,13 @@ _log = logging.getLogger(__name__)
 def build_loader(
     dataset: Dataset,
     *,
-    transforms: Transforms = (),
+    transforms: Transforms | None = None,
     switch: tuple[int, Transforms] | None = None,
     batch_size: int = 8,
     num_workers: int = 0,
     seed: int = 0,
     training: bool = True,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    channels: Literal["rgb", "bgr"] = "rgb",
-    pad_multiple: int = 1,
+    preprocess: Preprocess | None = None,
     device: torch.device | str = "cpu",
     layout: torch.memory_format = torch.channels_last,
     drop_last: bool = False,
@@ -53,7 +49,7 @@ def build_loader(
 
     Args:
         dataset: what to load.
-        transforms: called in order with (image, target).
+        transforms: called in order with (inputs, annotation); those of `preprocess` by default.
         switch: (epoch, transforms) that take over from that epoch, counted from 0, on.
         batch_size: images in a batch of this rank.
         num_workers: processes that read ahead; 0 reads in this one.
@@ -61,9 +57,7 @@ def build_loader(
         training: a new order each epoch, every rank as many items, and the next image in the place
             of one that cannot be read. Otherwise items come in order, each on exactly one rank, and
             annotations keep what evaluation needs.
-        mean, std: of red, green and blue (blue, green, red for "bgr") on the scale 0 to 255.
-        channels: order of the colour channels the model wants.
-        pad_multiple: sides of a batch are multiples of it.
+        preprocess: what images go through before the model; by default ImageNet's mean and std.
         device: where batches go; they are normalised there.
         layout: how images lie in memory.
         drop_last: leave out a last batch that is not full.
@@ -76,14 +70,13 @@ def build_loader(
         DataError: the data set is empty.
     """
     _check(len(dataset), batch_size, num_workers, training and keep_batches)
-    preprocess = Preprocess(
-        mean=tuple(mean), std=tuple(std), channels=channels, pad_multiple=pad_multiple
-    )
+    preprocess = preprocess or Preprocess()
+    steps = preprocess.image_transforms() if transforms is None else transforms
     items = ItemMaker(
-        dataset=dataset, transforms=transforms, switch=switch, seed=seed, training=training
+        dataset=dataset, transforms=steps, switch=switch, seed=seed, training=training
     )
     return Loader(
-        BatchMaker(items, pad_multiple=pad_multiple),
+        BatchMaker(items, pad_multiple=preprocess.pad_multiple),
         batch_size=batch_size,
         num_workers=num_workers,
         training=training,

@@ -8,8 +8,10 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import Tensor
 
+from razorlite.core import config as core_config
 from razorlite.core.compute import laid_out
 from razorlite.core.errors import ConfigError
+from razorlite.data.transforms import Transform
 from razorlite.structures import Inputs, map_images, map_inputs
 
 AnyInputs = TypeVar("AnyInputs", bound=Inputs)
@@ -28,15 +30,18 @@ class Preprocess:
         std: likewise, above 0.
         channels: order of the colour channels that the model wants.
         pad_multiple: sides of a batch are padded to multiples of it, in pixels.
+        transforms: what is done to an image before, in evaluation, as blocks of a configuration:
+            ({"type": "Resize", "size": [480, 640]},); None where it is not known.
 
     Raises:
-        ConfigError: a number or the order is none that can be.
+        ConfigError: a number or the order is none that can be, or a transform is no block.
     """
 
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channels: Literal["rgb", "bgr"] = "rgb"
     pad_multiple: int = 1
+    transforms: tuple[Mapping[str, Any], ...] | None = None
 
     def __post_init__(self) -> None:
         mean, std = tuple(self.mean), tuple(self.std)
@@ -50,10 +55,22 @@ class Preprocess:
             raise ConfigError(f"channels is rgb or bgr, got {self.channels!r}")
         if self.pad_multiple < 1:
             raise ConfigError(f"pad_multiple is 1 or more, got {self.pad_multiple}")
+        if self.transforms is not None:
+            object.__setattr__(self, "transforms", tuple(map(_block, self.transforms)))
+
+    def image_transforms(self) -> list[Transform]:
+        """Return what is done to an image before it is normalised, in order.
+
+        Raises:
+            ConfigError: a block is none of a transform.
+        """
+        blocks = core_config.load({"transforms": list(self.transforms or ())})
+        return core_config.build(blocks, _Blocks).transforms
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values from which `from_dict` makes an equal one."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in known.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocess":
@@ -77,6 +94,13 @@ class Preprocess:
     def __str__(self) -> str:
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
         return f"channels {self.channels}, mean [{mean}], std [{std}]"
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Transforms as a configuration lists them."""
+
+    transforms: list[Transform]
 
 
 class Normalise:
@@ -144,6 +168,12 @@ class Renormalise:
     def __call__(self, inputs: AnyInputs, sizes: Sequence[tuple[int, int]]) -> AnyInputs:
         """Return such inputs, given the (height, width) of each sample's images in the batch."""
         return cast(AnyInputs, self._other(self._own.undo(inputs), sizes))
+
+
+def _block(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping) and isinstance(value.get("type"), str):
+        return dict(value)
+    raise ConfigError(f"transforms are blocks such as {{type: Resize, size: …}}, got {value!r:.80}")
 
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:

@@ -69,7 +69,8 @@ class Predictor:
         model: has `predict`, as detectors and classifiers here have; it is put on the device.
         classes: names of its labels.
         preprocess: what its images go through.
-        transforms: what is done to an image before, such as `Resize`; nothing random.
+        transforms: what is done to an image before, such as `Resize`, nothing random; those of
+            `preprocess` by default.
         device: where it runs.
 
     Attributes:
@@ -82,13 +83,13 @@ class Predictor:
         *,
         classes: Sequence[str],
         preprocess: Preprocess,
-        transforms: Sequence[Transform] = (),
+        transforms: Sequence[Transform] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
         self.model = Compute(self.device).place(model)
         self.classes, self.preprocess = tuple(classes), preprocess
-        self.transforms = list(transforms)
+        self.transforms = list(preprocess.image_transforms() if transforms is None else transforms)
         self._normalise = Normalise(preprocess, self.device)
 
     def __call__(self, source: Any, *, batch_size: int = 1) -> list[Prediction]:

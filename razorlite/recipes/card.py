@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from razorlite.core.config import Config
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.core.version import __version__
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint_io import read_checkpoint
-from razorlite.recipes.experiment import DataConfig
-from razorlite.recipes.foreign import preprocess_of
+from razorlite.recipes.experiment import DataConfig, Experiment
+from razorlite.recipes.foreign import stated_preprocess
 from razorlite.space import Subnet
 
-__all__ = ["ModelCard", "check_preprocess", "read_card"]
+__all__ = ["ModelCard", "check_preprocess", "evaluation_transforms", "preprocess_of", "read_card"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class ModelCard:
             CheckpointError: the file is ours, and what it says makes no sense.
         """
         if not isinstance(meta, Mapping) or "razorlite" not in meta:
-            return cls(version="", preprocess=preprocess_of(meta))
+            return cls(version="", preprocess=stated_preprocess(meta))
         try:
             return cls(
                 model=str(meta.get("model") or ""),
@@ -87,6 +88,31 @@ class ModelCard:
                 f"{path}: what it says of its model makes no sense ({error}); was it edited? Use "
                 f"another copy"
             ) from error
+
+
+def preprocess_of(config: Config, experiment: Experiment) -> Preprocess | None:
+    """Return what images go through in evaluation, as a configuration says.
+
+    Args:
+        config: the merged configuration.
+        experiment: its typed form.
+    """
+    if experiment.data is None:
+        return None
+    return replace(experiment.data.preprocess, transforms=evaluation_transforms(config))
+
+
+def evaluation_transforms(config: Config) -> tuple[Mapping[str, Any], ...] | None:
+    """Return the blocks of what is done to an image in evaluation; None where they are not plain.
+
+    Those of the first of data.test, data.val and data.search that the configuration has.
+    """
+    for part in ("test", "val", "search"):
+        if config.get(f"data.{part}") is not None:
+            blocks = config.get(f"data.{part}.transforms") or ()
+            plain = all(isinstance(block, Mapping) for block in blocks)
+            return tuple(blocks) if plain else None
+    return ()
 
 
 def read_card(path: str | Path) -> ModelCard:

@@ -15,7 +15,7 @@ _SWAP = r"\b(?:bgr_to_rgb|to_rgb)\s*=\s*(True|False)"
 _CAFFE = re.compile(r"caffe|msra|detectron", re.IGNORECASE)
 
 
-def preprocess_of(meta: Any) -> Preprocess | None:
+def stated_preprocess(meta: Any) -> Preprocess | None:
     """Return the preprocessing that the configuration in an OpenMMLab checkpoint states.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,21 @@ from torch import nn
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import CheckpointError
-from razorlite.data import Preprocess, Transform
+from razorlite.data import Preprocess
 from razorlite.deploy import FileModel, Predictor, read_meta
 from razorlite.deploy.runtimes import META_NAME, SUFFIXES
 from razorlite.engine.launch import DeviceChoice, choose_device
 from razorlite.recipes.building import build, load_trained, untrained
-from razorlite.recipes.card import ModelCard, read_card
+from razorlite.recipes.card import (
+    ModelCard,
+    evaluation_transforms,
+    preprocess_of,
+    read_card,
+)
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.space import Subnet
 
-_PIXELS = Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-_USED = ("model", "data", "mutator", "prune", "shape")
+_USED = ("model", "mutator", "prune", "shape")
 
 
 class Inferencer(Predictor):
@@ -55,38 +60,37 @@ class Inferencer(Predictor):
     ) -> None:
         if checkpoint is not None:
             self.path = Path(checkpoint)
-            self.experiment = read(model)[1]
+            config, self.experiment = read(model)
+            self.card = _named(read_card(self.path), config, self.experiment, self.path)
             parts = self._trained(subnet or self.experiment.subnet, device)
         else:
             self.path = _file(Path(model))
             exported = self.path.suffix in SUFFIXES
             self.card = _card_in(self.path) if exported else read_card(self.path)
-            self.experiment = core_config.build(_config_of(self.card, self.path), Experiment)
+            self.card, config = _alone(self.card, self.path)
+            self.experiment = core_config.build(config, Experiment)
             parts = (
                 self._exported() if exported else self._trained(subnet or self.card.subnet, device)
             )
-        super().__init__(**parts, transforms=_transforms(self.experiment))
+        super().__init__(**parts)
 
     def _exported(self) -> dict[str, Any]:
+        """Return the parts of a file that normalises by itself."""
+        known = self.card.preprocess
+        assert known is not None
+        pixels = Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3, transforms=known.transforms)
         classes = self.card.classes or ()
-        return {"model": FileModel(self.path), "classes": classes, "preprocess": _PIXELS}
+        return {"model": FileModel(self.path), "classes": classes, "preprocess": pixels}
 
     def _trained(self, subnet: str | Path | Subnet | None, device: DeviceChoice) -> dict[str, Any]:
         built = build(self.experiment, subnet)
         if built.is_supernet:
             raise CheckpointError(f"{self.path} is of a supernet; name a path of it by --subnet")
-        self.card = load_trained(built, self.path, self.experiment)
-        data = self.experiment.data
-        preprocess = self.card.preprocess or (data.preprocess if data is not None else None)
-        if preprocess is None:
-            raise CheckpointError(
-                f"{self.path} does not say what its images went through; add a `data` block with "
-                f"mean and std to the configuration"
-            )
+        load_trained(built, self.path, self.experiment)
         return {
             "model": built.model,
             "classes": self.card.classes or _numbers(built.model),
-            "preprocess": preprocess,
+            "preprocess": self.card.preprocess,
             "device": choose_device(device),
         }
 
@@ -128,20 +132,42 @@ def _file(path: Path) -> Path:
     raise CheckpointError(f"{path} holds no checkpoints/best.pt or last.pt; is it a run folder?")
 
 
-def _config_of(card: ModelCard, path: Path) -> Config:
-    """Return the part of the configuration a file carries that using the model needs."""
+def _named(card: ModelCard, config: Config, experiment: Experiment, path: Path) -> ModelCard:
+    """Return what is known of a model whose configuration is named beside its file."""
+    own = card.preprocess or preprocess_of(config, experiment)
+    if own is None:
+        raise _without_preprocess(path)
+    own = replace(own, transforms=evaluation_transforms(config))
+    return replace(card, preprocess=own, config=card.config or config.dump())
+
+
+def _alone(card: ModelCard, path: Path) -> tuple[ModelCard, Config]:
+    """Return what a file says of its model, and the part of its configuration that this needs."""
     if not card.config:
         raise CheckpointError(
             f"{path} does not carry its configuration; name that as well: CONFIG {path}"
         )
+    if card.preprocess is None:
+        raise _without_preprocess(path)
     tree = core_config.parse(card.config, str(path))
-    own = [*(tree.get("custom_imports") or []), *_dotted_types(tree.get("model"))]
+    steps = card.preprocess.transforms
+    if steps is None:  # written before checkpoints said it
+        steps = evaluation_transforms(core_config.load({"data": tree.get("data") or {}}))
+    own = [*(tree.get("custom_imports") or []), *_dotted_types([tree.get("model"), *(steps or ())])]
     if own:
         raise CheckpointError(
             f"{path} needs {', '.join(map(str, own))}, and a file may not run code; if you trust "
             f"it, name its configuration as well: CONFIG {path}"
         )
-    return core_config.load({name: untrained(tree[name]) for name in _USED if name in tree})
+    config = core_config.load({name: untrained(tree[name]) for name in _USED if name in tree})
+    return replace(card, preprocess=replace(card.preprocess, transforms=steps)), config
+
+
+def _without_preprocess(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} does not say what its images went through; add a `data` block with mean and std "
+        f"to the configuration"
+    )
 
 
 def _dotted_types(value: Any) -> list[str]:
@@ -152,13 +178,6 @@ def _dotted_types(value: Any) -> list[str]:
     return (
         [kind for part in value for kind in _dotted_types(part)] if isinstance(value, list) else []
     )
-
-
-def _transforms(experiment: Experiment) -> list[Transform]:
-    """Return what is done to images in evaluation."""
-    data = experiment.data
-    parts = [] if data is None else [data.test, data.val, data.search]
-    return next((list(part.transforms) for part in parts if part is not None), [])
 
 
 def _numbers(model: nn.Module) -> list[str]:

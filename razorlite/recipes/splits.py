@@ -300,17 +300,13 @@ class Splits:
         return getattr(self.data, self.part(part))
 
     def _loader(self, dataset: Dataset, config: LoaderConfig, **settings: object) -> Loader:
-        data = self.data
         return build_loader(
             dataset,
             transforms=config.transforms,
             batch_size=config.batch_size,
             num_workers=config.num_workers,
             seed=self.experiment.seed,
-            mean=data.mean,
-            std=data.std,
-            channels=data.channels,
-            pad_multiple=data.pad_multiple,
+            preprocess=self.data.preprocess,
             device=self.device,
             layout=self.compute.layout,
             **settings,  # type: ignore[arg-type]

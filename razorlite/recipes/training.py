@@ -18,7 +18,7 @@ from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, o
 from razorlite.engine.runner import Runner
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build
-from razorlite.recipes.card import ModelCard
+from razorlite.recipes.card import ModelCard, preprocess_of
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
@@ -96,7 +96,7 @@ def describe(
     return ModelCard(
         model=experiment.model.type,
         classes=None if classes is None else tuple(classes),
-        preprocess=None if experiment.data is None else experiment.data.preprocess,
+        preprocess=preprocess_of(config, experiment),
         subnet=built.subnet,
         config=config.dump(),
         unfrozen=tuple(unfrozen),

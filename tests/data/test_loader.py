@@ -19,6 +19,7 @@ from razorlite.data import (
     ColourJitter,
     Dataset,
     Pad,
+    Preprocess,
     RandomCrop,
     RandomFlip,
     Resize,
@@ -124,8 +125,9 @@ def test_drop_last():
 
 def test_padding_is_exactly_zero_after_normalising():
     loader = build_loader(
-        shapes(6), transforms=[Resize(short=[20, 30, 40])], batch_size=6, pad_multiple=32,
-        mean=(100, 50, 20), std=(10, 20, 40), training=False,
+        shapes(6), transforms=[Resize(short=[20, 30, 40])], batch_size=6,
+        preprocess=Preprocess(mean=(100, 50, 20), std=(10, 20, 40), pad_multiple=32),
+        training=False,
     )  # fmt: skip
     (batch,) = loader
     assert batch.images.dtype == torch.float32
@@ -140,19 +142,22 @@ def test_padding_is_exactly_zero_after_normalising():
 
 def test_normalising_by_hand():
     image, _ = shapes()[0]
-    loader = build_loader(shapes(1), mean=(100, 50, 20), std=(10, 20, 40))
+    loader = build_loader(shapes(1), preprocess=Preprocess(mean=(100, 50, 20), std=(10, 20, 40)))
     (batch,) = loader
     expected = (image.float() - tensor([100.0, 50, 20]).view(3, 1, 1)) / tensor(
         [10.0, 20, 40]
     ).view(3, 1, 1)
     assert_close(batch.images[0], expected)
-    swapped = build_loader(shapes(1), mean=(20, 50, 100), std=(40, 20, 10), channels="bgr")
+    bgr = Preprocess(mean=(20, 50, 100), std=(40, 20, 10), channels="bgr")
+    swapped = build_loader(shapes(1), preprocess=bgr)
     assert_close(next(iter(swapped)).images[0], expected.flip(0))
 
 
 def test_grey_padding_of_a_transform_is_normalised():
     loader = build_loader(
-        shapes(1), transforms=[Pad(size=(64, 64), value=114)], mean=(100,) * 3, std=(7,) * 3
+        shapes(1),
+        transforms=[Pad(size=(64, 64), value=114)],
+        preprocess=Preprocess(mean=(100,) * 3, std=(7,) * 3),
     )
     (batch,) = loader
     assert (batch.images[0, :, 48:] == 2.0).all()
@@ -161,7 +166,10 @@ def test_grey_padding_of_a_transform_is_normalised():
 
 def test_masks_are_padded_with_their_batch():
     loader = build_loader(
-        shapes(4, masks=True), transforms=[Resize(short=[20, 40])], batch_size=4, pad_multiple=16
+        shapes(4, masks=True),
+        transforms=[Resize(short=[20, 40])],
+        batch_size=4,
+        preprocess=Preprocess(pad_multiple=16),
     )
     (batch,) = loader
     for one in batch.targets:

@@ -1,5 +1,7 @@
 """Preprocessing: from one model's input to another's, exactly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,10 +20,7 @@ def batch(preprocess):
         ShapesDataset(num_images=4, size=(48, 64), seed=1),
         transforms=[Resize(short=[20, 40])],
         batch_size=4,
-        mean=preprocess.mean,
-        std=preprocess.std,
-        channels=preprocess.channels,
-        pad_multiple=16,
+        preprocess=replace(preprocess, pad_multiple=16),
     )
     return next(iter(loader))
 
@@ -63,3 +62,40 @@ def test_plain_values_and_back():
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(ConfigError):
         Preprocess.from_dict(wrong)
+
+
+RESIZE = {"type": "Resize", "size": [24, 32]}
+
+
+def test_transforms_travel_as_plain_blocks():
+    whole = Preprocess(mean=(1, 2, 3), pad_multiple=16, transforms=(RESIZE,))
+    assert Preprocess.from_dict(whole.to_dict()) == whole
+    assert whole.to_dict()["transforms"] == [RESIZE]
+    assert "transforms" not in Preprocess().to_dict()  # not known is not the same as none
+    assert Preprocess.from_dict(Preprocess(transforms=()).to_dict()).transforms == ()
+
+
+@pytest.mark.parametrize("blocks", [(3,), ({"size": [1, 2]},), ("Resize",)])
+def test_transforms_that_are_no_blocks_are_refused(blocks):
+    with pytest.raises(ConfigError, match="transforms are blocks"):
+        Preprocess(transforms=blocks)
+
+
+def test_transforms_of_wrong_arguments_are_refused_when_they_are_made():
+    with pytest.raises(ConfigError, match="sise"):
+        Preprocess(transforms=({"type": "Resize", "sise": 3},)).image_transforms()
+
+
+def test_loaders_use_the_transforms_of_the_preprocessing():
+    dataset = ShapesDataset(num_images=1, size=(48, 64), seed=1)
+    rule = Preprocess(transforms=(RESIZE,), pad_multiple=16)
+    (by_rule,) = build_loader(dataset, preprocess=rule, training=False)
+    (by_hand,) = build_loader(
+        dataset,
+        transforms=[Resize(size=(24, 32))],
+        preprocess=Preprocess(pad_multiple=16),
+        training=False,
+    )
+    assert by_rule.images.shape == (1, 3, 32, 32)
+    assert by_rule.image_sizes() == [(24, 32)]
+    assert torch.equal(by_rule.images, by_hand.images)

@@ -20,7 +20,7 @@ from razorlite.deploy import Deployed, Predictor, agreement, export, open_file, 
 from razorlite.deploy.export import _quiet
 from razorlite.deploy.graph import kept
 from razorlite.deploy.runtimes import META_NAME
-from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.engine.checkpoint_io import read_checkpoint, save_checkpoint
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.recipes import build_model, load
 from razorlite.recipes.card import ModelCard
@@ -109,6 +109,57 @@ def test_predictions_are_those_of_the_model_by_hand(run, photos):
         (want,) = inferencer.model.eval().predict(Batch(batch, [target]))
     assert_close(found.detections.boxes, want.boxes)
     assert_close(found.detections.scores, want.scores)
+
+
+@pytest.fixture
+def alone(run: Path, tmp_path: Path) -> Path:
+    """The checkpoint of a run whose configuration is gone: all it has of `data` is its card."""
+    content = read_checkpoint(run / "checkpoints" / "best.pt")
+    tree = core_config.parse(CONFIG, "config")
+    steps = tree.pop("data")["test"]["transforms"]
+    content["meta"]["preprocess"]["transforms"] = steps
+    content["meta"]["config"] = json.dumps(tree)  # which is YAML, too
+    save_checkpoint(tmp_path / "moved" / "best.pt", content)
+    return tmp_path / "moved" / "best.pt"
+
+
+def test_a_checkpoint_predicts_and_exports_without_its_configuration(run, alone, photos):
+    known = load(run, device="cpu")(photos / "a.jpg")[0].detections
+    (found,) = load(alone, device="cpu")(photos / "a.jpg")
+    assert torch.equal(found.detections.boxes, known.boxes)
+    assert torch.equal(found.detections.scores, known.scores)
+    exported = recipes.export(alone, format="torchscript").path
+    carried = json.loads(read_meta(exported)[META_NAME])
+    assert carried["preprocess"]["transforms"] == [{"type": "Resize", "size": [64, 96]}]
+    assert carried["preprocess"]["pad_multiple"] == 32
+    assert carried["classes"] == ["cat", "dog"]
+    assert carried["razorlite"]
+    alone.unlink()
+    (again,) = load(exported)(photos / "a.jpg")
+    assert_close(again.detections.boxes, known.boxes, atol=1e-3, rtol=0)
+
+
+def test_an_onnx_file_carries_the_preprocessing(alone, tmp_path):
+    needs_onnx()
+    exported = recipes.export(alone, out=tmp_path / "a.onnx").path
+    carried = json.loads(read_meta(exported)[META_NAME])["preprocess"]
+    assert Preprocess.from_dict(carried) == load(alone, device="cpu").preprocess
+    assert carried["transforms"] == [{"type": "Resize", "size": [64, 96]}]
+
+
+def test_transforms_of_a_file_may_run_no_code(alone):
+    content = read_checkpoint(alone)
+    content["meta"]["preprocess"]["transforms"] = [{"type": "os.system", "command": "true"}]
+    save_checkpoint(alone, content)
+    with pytest.raises(CheckpointError, match=r"needs os.system, and a file may not run code"):
+        load(alone)
+
+
+def test_a_named_configuration_says_how_images_are_resized(alone, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(CONFIG.replace("size: [64, 96]}]", "size: [96, 160]}]"))
+    inferencer = load(other, alone, device="cpu")
+    assert inferencer.preprocess.transforms == ({"type": "Resize", "size": [96, 160]},)
 
 
 def test_batches_of_mixed_sizes_change_nothing(run, photos):

@@ -13,7 +13,12 @@ CLASSES = ["circle", "square", "triangle"]
 CARD = ModelCard(
     model="FCOS",
     classes=("cat", "dog"),
-    preprocess=Preprocess(mean=(103.5, 116.0, 123.7), std=(1, 1, 1), channels="bgr"),
+    preprocess=Preprocess(
+        mean=(103.5, 116.0, 123.7),
+        std=(1, 1, 1),
+        channels="bgr",
+        transforms=({"type": "Resize", "size": [64, 96]},),
+    ),
     subnet=Subnet(choices={"stage1": "k3"}, channels={"conv": (0, 2)}, fingerprint="abc"),
     config="model: {type: FCOS}\n",
 )
@@ -40,6 +45,7 @@ def test_files_without_a_card_tell_nothing(meta):
         {"preprocess": {"mean": [1, 2]}},
         {"preprocess": {"std": [0, 1, 1]}},
         {"preprocess": {"mean": ["a", "b", "c"]}},
+        {"preprocess": {"transforms": [3]}},
         {"subnet": 3},
         {"subnet": {"channels": {"conv": 3}}},
     ],
@@ -54,7 +60,7 @@ def test_every_command_writes_one(pipeline, name):
     path = pipeline.root / name / "checkpoints/last.pt"
     card = ModelCard.from_meta(read_checkpoint(path)["meta"], path)
     assert list(card.classes) == CLASSES
-    assert card.preprocess == Preprocess(pad_multiple=32)
+    assert card.preprocess == Preprocess(pad_multiple=32, transforms=())
     assert "bbox_head" in card.config
     assert (card.subnet is None) == (name == "supernet")
     assert card.subnet is None or bool(card.subnet.channels) == (name == "prune")

@@ -6,7 +6,7 @@ from razorlite import recipes
 from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint_io import save_checkpoint
-from razorlite.recipes.foreign import preprocess_of, warn_of_caffe
+from razorlite.recipes.foreign import stated_preprocess, warn_of_caffe
 from tests.recipes.test_classes import plain
 
 THREE = """model = dict(data_preprocessor=dict(
@@ -21,8 +21,8 @@ CAFFE = Preprocess(mean=(103.53, 116.28, 123.675), std=(1, 1, 1), channels="bgr"
 
 
 def test_configurations_of_both_versions():
-    assert preprocess_of({"cfg": THREE}) == CAFFE
-    assert preprocess_of({"config": TWO}) == Preprocess()
+    assert stated_preprocess({"cfg": THREE}) == CAFFE
+    assert stated_preprocess({"config": TWO}) == Preprocess()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_configurations_of_both_versions():
     ],
 )
 def test_what_is_not_stated_once_is_not_known(meta):
-    assert preprocess_of(meta) is None
+    assert stated_preprocess(meta) is None
 
 
 def test_weights_of_bgr_images_are_refused(tmp_path):

@@ -1,5 +1,7 @@
 """A teacher has its own preprocessing and its own classes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -47,10 +49,7 @@ def loader(preprocess, size=(48, 64)):
         ShapesDataset(num_images=4, size=size, seed=1),
         transforms=[Resize(short=[20, 40])],
         batch_size=4,
-        mean=preprocess.mean,
-        std=preprocess.std,
-        channels=preprocess.channels,
-        pad_multiple=32,
+        preprocess=replace(preprocess, pad_multiple=32),
     )
 
 
@@ -70,7 +69,7 @@ def test_batches_of_labels_tell_their_padding():
             return image, int(target.labels[0])
 
     dataset = Labelled(num_images=2, size=(30, 20))
-    [batch] = build_loader(dataset, batch_size=2, pad_multiple=32)
+    [batch] = build_loader(dataset, batch_size=2, preprocess=Preprocess(pad_multiple=32))
     assert batch.image_sizes() == [(30, 20)] * 2
     assert batch.to("cpu").image_sizes() == [(30, 20)] * 2
 

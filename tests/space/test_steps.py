@@ -1,7 +1,6 @@
 """Supernet training steps and batch-norm recalibration."""
 
 import copy
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +10,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from razorlite.space import SandwichStep, SinglePathStep, recalibrate
+from razorlite.structures import Batch
 from tests.space.supernets import images, shuffle_space
 
 
 def batch():
-    return SimpleNamespace(images=images(), targets=torch.tensor([1, 2]))
+    return Batch(images(), torch.tensor([1, 2]))
 
 
 def test_path_depends_on_seed_and_step_alone():
