@@ -26,6 +26,40 @@ def add_data(commands: Any) -> None:
     _add_split(actions)
 
 
+def add_init(commands: Any) -> None:
+    """Add `init`."""
+    parser = add_command(
+        commands,
+        "init",
+        _run_init,
+        "write a configuration that trains a detector on a data set, and check it\n"
+        "Format, splits, classes and image size are told from the folder. The file is for reading\n"
+        "and changing.",
+        "  razorlite init photos/ --out photos.yaml\n"
+        "  razorlite init photos/ --model retinanet/retinanet_r18_fpn_1x_coco --size 320 320",
+    )
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--out", default="detector.yaml", metavar="F", help="(detector.yaml)")
+    parser.add_argument("--model", metavar="CONFIG", help="whose model and training are taken")
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="height and width that images are resized to; by default the commonest, scaled down",
+    )
+
+
+def _run_init(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+
+    model = {"model": args.model} if args.model else {}
+    size = tuple(args.size) if args.size else None
+    for remark in recipes.init(args.source, args.out, size=size, **model):
+        print(remark)
+    print(f"wrote {args.out}; next: razorlite train {args.out} --work-dir runs/detector")
+
+
 def _add_check(actions: Any) -> None:
     parser = add_command(
         actions,

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from razorlite.cli.command import Parser, add_command
-from razorlite.cli.data_commands import add_data
+from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.running import (
     run_config_cat,
     run_config_check,
@@ -305,6 +305,7 @@ _COMMANDS = (
     _add_predict,
     _add_export,
     add_data,
+    add_init,
     _add_demo,
     _add_config,
 )

@@ -1,5 +1,6 @@
 """What each command does, as functions: train, test, search, prune, cost, predict, export, demo."""
 
+from razorlite.recipes.beginning import init
 from razorlite.recipes.building import build_model
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.configs import show_config, show_types
@@ -24,6 +25,7 @@ __all__ = [
     "data_stats",
     "demo",
     "export",
+    "init",
     "load",
     "load_config",
     "predict",
