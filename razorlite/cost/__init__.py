@@ -6,20 +6,25 @@ from razorlite.core.command_package import CommandPackage
 from razorlite.cost.amounts import parse_amount
 from razorlite.cost.constraint import Constraint, Limit
 from razorlite.cost.count import Cost, count
+from razorlite.cost.factored import FactoredCost, Part, PointCost
 from razorlite.cost.latency import Latency, measure_latency
 from razorlite.cost.model import CostModel, cost_text, shown
 from razorlite.cost.pairs import PairCost, Sides
 from razorlite.cost.profile import ThopProfile, thop_profile
 from razorlite.cost.table import CostTable
+from razorlite.cost.tabulate import tabulate
 
 __all__ = [
     "Constraint",
     "Cost",
     "CostModel",
     "CostTable",
+    "FactoredCost",
     "Latency",
     "Limit",
     "PairCost",
+    "Part",
+    "PointCost",
     "Sides",
     "ThopProfile",
     "cost_text",
@@ -27,6 +32,7 @@ __all__ = [
     "measure_latency",
     "parse_amount",
     "shown",
+    "tabulate",
     "thop_profile",
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torchvision  # noqa: F401 brings torch.ops.torchvision
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -82,7 +82,7 @@ def count_calls(module: nn.Module, x: Inputs) -> dict[str, int]:
     Only the shapes and types of `x` matter, as far as the module needs no values. Modules that do
     not run are left out.
     """
-    with evaluating(module), _plain_attention():
+    with evaluating(module), plain_attention():
         try:
             return _count_on(torch.device("meta"), module, x)
         except Exception:  # whatever a forward does that wants values: it gets some
@@ -106,23 +106,29 @@ def params_of(*modules: nn.Module) -> int:
 
 
 def _count_on(device: torch.device, module: nn.Module, x: Inputs) -> dict[str, int]:
-    counter = FlopCounterMode(display=False, custom_mapping=_deformable())
-    moved = _on_meta(module) if device.type == "meta" else nullcontext()
-    with torch.no_grad(), moved, counter:
-        module(map_inputs(lambda value: _moved(value, device), x))
+    without_values = on_meta(module) if device.type == "meta" else nullcontext()
+    with torch.no_grad(), without_values, counter() as counted:
+        module(moved(x, device))
     root = f"{type(module).__name__}."
     first = first_paths(module)
-    macs = {"": counter.get_total_flops() // 2}
-    for name, flops in counter.get_flop_counts().items():
+    macs = {"": counted.get_total_flops() // 2}
+    for name, flops in counted.get_flop_counts().items():
         if name.startswith(root):
             path = first.get(name[len(root) :], name[len(root) :])
             macs[path] = macs.get(path, 0) + sum(flops.values()) // 2
     return macs
 
 
-def _moved(value: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device; what has no values gets zeros."""
-    return torch.zeros_like(value, device=device) if value.is_meta else value.to(device)
+def moved(x: Inputs, device: torch.device) -> Inputs:
+    """Return inputs on a device; what has no values gets zeros."""
+    return map_inputs(
+        lambda v: torch.zeros_like(v, device=device) if v.is_meta else v.to(device), x
+    )
+
+
+def counter() -> FlopCounterMode:
+    """Return what counts the operations that run while it is entered."""
+    return FlopCounterMode(display=False, custom_mapping=_deformable())
 
 
 def first_paths(model: nn.Module) -> dict[str, str]:
@@ -132,7 +138,7 @@ def first_paths(model: nn.Module) -> dict[str, str]:
 
 
 @contextmanager
-def _on_meta(module: nn.Module) -> Iterator[None]:
+def on_meta(module: nn.Module) -> Iterator[None]:
     """Give a module parameters and buffers without values within the block."""
     stores: list[Any] = [store for m in module.modules() for store in (m._parameters, m._buffers)]
     saved = [dict(store) for store in stores]
@@ -162,7 +168,7 @@ def _deformable() -> dict[Any, Any]:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
+def plain_attention() -> Iterator[None]:
     """Let attention run as the matrix products that are counted, not as one fused operation."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

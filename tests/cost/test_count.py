@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from razorlite.cost import count, measure_latency, thop_profile
-from razorlite.cost.count import _count_on, _plain_attention, count_calls
+from razorlite.cost.count import _count_on, count_calls, plain_attention
 from razorlite.models.backbones.choice_blocks import ShuffleBlock, ShuffleXception
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.deformable import DeformableConv2d, DeformConfig
@@ -48,7 +48,7 @@ def test_functional_calls_and_attention_count():
     expected = 6144 + 1024 + 3072 + 4096 + 1024
     assert count(Attention(), (16, 16)).macs == expected
     # on real tensors, too, where attention would run as one fused operation
-    with _plain_attention():
+    with plain_attention():
         real = _count_on(torch.device("cpu"), Attention().eval(), torch.zeros(1, 3, 16, 16))
     assert real[""] == expected
 

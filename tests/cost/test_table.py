@@ -138,7 +138,7 @@ def test_shares_may_be_negative():
     ("fixed", "shares", "message"),
     [
         ({"n": 1}, {}, "'n' wants both a fixed part and shares"),
-        ({"n": 1}, {"n": [[1, 2]]}, r"a share for each choice of each place, \[2, 1\] of them"),
+        ({"n": 1}, {"n": [[1, 2]]}, r"a share for each value of each dimension, \[2, 1\] of them"),
         ({"n": 1}, {"n": [[1], [2, 3]]}, r"got \[1, 2\]"),
         ({"n": float("nan")}, {"n": [[1, 2], [3]]}, "not finite"),
         ({"n": 0}, {"n": [[1, float("inf")], [3]]}, "not finite"),
