@@ -124,6 +124,7 @@ def load_weights(
     ignore: Sequence[str] = (),
     ema: bool = True,
     names: Mapping[str, Tensor] | None = None,
+    convert: Adapt | None = None,
     adapt: Adapt | None = None,
     advice: str = "build the model it was trained as, or load what fits with strict=False",
 ) -> LoadReport:
@@ -146,7 +147,8 @@ def load_weights(
         ignore: globs of keys, of the file's or the model's, to leave out: ("fc.*",) for a
             torchvision classifier that is loaded into a backbone.
         ema: take averaged weights where there are any; else those that were trained.
-        names: what `key_map` renames, to know in the file; the model's own tensors by default.
+        names: the tensors to look for in the file; the model's own by default.
+        convert: makes the model's tensors of those in `names`.
         adapt: changes the tensors, once they have the model's names, before they are compared.
         advice: ends the message of what does not fit.
 
@@ -162,9 +164,10 @@ def load_weights(
         path=path,
         prefix=prefix,
         ema=ema,
-        whole_names=key_map is not None and names is None,
+        whole_names=key_map is not None,
     )
     state = _state_dict(content, path) if found is None else found
+    state = state if convert is None else convert(state)
     state = own_names(_renamed(state, key_map, ignore), own)
     state = state if adapt is None else adapt(state)
     report = compare(model, state, ignore)

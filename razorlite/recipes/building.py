@@ -11,12 +11,12 @@ from torch import nn
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError, SubnetError
 from razorlite.engine.checkpoint import Adapt, LoadReport, load_weights, read_checkpoint
-from razorlite.engine.weights import tensor_names
+from razorlite.engine.weights import find_weights, tensor_names
 from razorlite.prune import Channels
 from razorlite.recipes.card import ModelCard, check_preprocess, read_card
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoadFrom, read
-from razorlite.space import SearchSpace, Subnet
+from razorlite.space import SearchSpace, Subnet, prepare
 from razorlite.space.placeholder import Placeholder
 from razorlite.trace import ChannelGraph
 
@@ -76,7 +76,8 @@ def build(
         SubnetError: the subnet file is malformed or does not belong to the model.
     """
     model = experiment.model()
-    space = None if experiment.mutator is None else experiment.mutator.prepare(model)
+    preparers = experiment.preparers
+    space = prepare(model, preparers, experiment.shape) if preparers else None
     if any(isinstance(module, Placeholder) for module in model.modules()):
         raise ConfigError(
             "the model has placeholders and the configuration no `mutator`; take one from "
@@ -137,12 +138,14 @@ def load_into(
         adapt=adapt,
         advice=advice,
     )
-    if built.space is None or built.subnet is None or not is_supernet_checkpoint(path):
+    if not of_supernet(built, path, how):
         return load()
-    whole = built.space.model.state_dict()
-    names = {name: name for name in whole}
-    plain = {old: new for new, old in built.space.chosen_weights(names, built.subnet).items()}  # type: ignore[arg-type]
-    return load(names=whole, key_map=plain.get)  # type: ignore[arg-type]
+    space, subnet = built.space, built.subnet
+    assert space is not None
+    assert subnet is not None
+    return load(
+        names=space.model.state_dict(), convert=lambda state: space.chosen_weights(state, subnet)
+    )
 
 
 def load_trained(built: Built, path: str | Path, experiment: Experiment) -> ModelCard:
@@ -163,9 +166,30 @@ def load_trained(built: Built, path: str | Path, experiment: Experiment) -> Mode
     return card
 
 
-def is_supernet_checkpoint(path: str | Path) -> bool:
-    """Return whether a checkpoint holds choices."""
-    return any(".choices." in name for name in tensor_names(read_checkpoint(path)))
+def of_supernet(built: Built, path: str | Path, options: LoadFrom | None = None) -> bool:
+    """Return whether a checkpoint is of the supernet that a model was exported from.
+
+    It is, if it has weights that the supernet alone has; where both have the same names, if they
+    have the supernet's shapes.
+
+    Args:
+        built: the model.
+        path: the checkpoint.
+        options: how to read it.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    if built.space is None or built.subnet is None:
+        return False
+    how = options or LoadFrom(checkpoint=str(path))
+    whole, content = built.space.model.state_dict(), read_checkpoint(path)
+    alone = whole.keys() - built.model.state_dict().keys()
+    if alone:
+        return any(name.endswith(tuple(alone)) for name in tensor_names(content))
+    state = find_weights(content, whole, path=path, prefix=how.prefix, ema=how.ema) or {}
+    shared = whole.keys() & state.keys()
+    return bool(shared) and all(state[name].shape == whole[name].shape for name in shared)
 
 
 def untrained(value: Any) -> Any:

@@ -21,12 +21,12 @@ from razorlite.evaluation.metric import need_value
 from razorlite.models.pretrained import is_name_of_weights
 from razorlite.recipes.building import Built
 from razorlite.recipes.classes import compare
-from razorlite.recipes.dry_run import dry_run, needs_larger_batches
+from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
 from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks
-from razorlite.space import Subnet
+from razorlite.space import Mutator, Subnet
 from razorlite.structures import images_of
 
 T = TypeVar("T")
@@ -60,6 +60,7 @@ def check_config(config: ConfigLike, overrides: Any = (), *, imports: bool = Fal
     check = _Check(merged, experiment)
     check.files()
     check.model()
+    check.forms()
     check.training()
     check.costs()
     check.images()
@@ -83,6 +84,8 @@ def check_before_work(config: Config, experiment: Experiment, *, trains: bool = 
     """
     check = _Check(config, experiment)
     check.model()
+    if any(not isinstance(preparer, Mutator) for preparer in experiment.preparers):
+        check.forms()  # choices are built for their positions; what else varies is named by hand
     if trains:
         check.training()
     core_config.raise_faults(check.faults)
@@ -121,6 +124,11 @@ class _Check:
         if self.built is not None and self.experiment.metric is not None:
             metric = self._try("metric", self.experiment.metric)
             self._try("metric", partial(compare_tasks, self.built.model, metric, "metric"))
+
+    def forms(self) -> None:
+        """Check the parts against each other in other forms of a supernet than the first."""
+        if self.built is not None and self.built.is_supernet:
+            self._try("mutator", partial(run_forms, self.built, self.experiment.shape))
 
     def training(self) -> None:
         """Check schedule, training step and optimiser."""

@@ -14,6 +14,7 @@ from razorlite.core.tensor_files import first_line
 from razorlite.cost.count import evaluating
 from razorlite.distill.taps import flat_tensors
 from razorlite.recipes.building import Built
+from razorlite.space import SearchSpace
 from razorlite.structures import Inputs, example_inputs, images_of
 
 _SMALL = 128  # pixels; enough for five levels of strides up to 128
@@ -64,6 +65,33 @@ def run(model: nn.Module, inputs: Inputs) -> None:
         model(inputs)
 
 
+def run_forms(built: Built, shape: tuple[int, int]) -> None:
+    """Run a supernet in enough forms that every value of its dimensions is tried, on shapes alone.
+
+    Args:
+        built: a supernet on the meta device; set as it was afterwards.
+        shape: (height, width) in pixels of the images.
+
+    Raises:
+        ConfigError: in one of the forms parts do not fit each other; names a part.
+        Exception: what the model raises in its present form, as where it needs values.
+    """
+    assert built.space is not None
+    inputs = example_inputs(built.model, shape, device="meta")
+    with built.space.kept_path():
+        run(built.model, inputs)
+        for point in built.space.covering():
+            built.space.select(built.space.decode(point))
+            position = _Place()
+            try:
+                with position.kept():
+                    run(built.model, inputs)
+            except _VALUES_NEEDED as error:
+                path = position.path(built.model)
+                reason = f"{path or 'it'} cannot take what it is given: {first_line(error)}"
+                raise ConfigError(f"{reason} ({_values_near(built.space, path)})") from error
+
+
 def needs_larger_batches(model: nn.Module, shape: tuple[int, int]) -> bool:
     """Return whether a batch norm would see a single value per channel in a batch of one image."""
     try:
@@ -75,6 +103,14 @@ def needs_larger_batches(model: nn.Module, shape: tuple[int, int]) -> bool:
     except _VALUES_NEEDED:
         return False
     return False
+
+
+def _values_near(space: SearchSpace, path: str) -> str:
+    """Say what the mutable that a module is or is in, or else the first few, are set to."""
+    inner = [m for name, m in space.mutables.items() if f"{path}.".startswith(f"{name}.")]
+    values = inner[-1].values if inner else space.selected.choices
+    shown = [f"{name} is {value}" for name, value in list(values.items())[:4]]
+    return f"where {', '.join(shown)}"
 
 
 def _sizes(shape: tuple[int, int]) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """What a configuration file may say: the dataclasses every command reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ from razorlite.evaluation.metric import Metric
 from razorlite.prune.config import PruneConfig
 from razorlite.recipes.paths import located
 from razorlite.search.config import SearchConfig
-from razorlite.space import Mutator
+from razorlite.space import Mutator, Preparer
 
 _REGISTERING = (evaluation, models)  # importing them fills the table of type names
 
@@ -145,7 +145,9 @@ class Experiment:
         step: how a batch becomes gradients: a step, or a list of steps around one another, the
             outermost first (see `razorlite.recipes.steps.build_step`); by default as `mutator` and
             `distiller` say.
-        mutator: turns the model's placeholders into choices: the model becomes a supernet.
+        mutator: what may vary in the model, which becomes a supernet: choices for its placeholders,
+            elastic layers, or a list of such preparers, each of which sees what those before it
+            did.
         subnet: a subnet file; the model is exported (choices) or slimmed (channels) to it.
         distiller: a teacher and what to learn from it.
         search: searcher, constraints and how candidates are scored.
@@ -164,7 +166,7 @@ class Experiment:
     metric: Factory[Metric] | None = None
     train: TrainConfig | None = None
     step: Partial[Step] | Annotated[list[Partial[Step]], Filled()] | None = None
-    mutator: Mutator | None = None
+    mutator: Mutator | Preparer | Annotated[list[Preparer], Filled()] | None = None
     subnet: str | None = None
     distiller: DistillerConfig | None = None
     search: SearchConfig | None = None
@@ -175,6 +177,13 @@ class Experiment:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     work_dir: str | None = None
     custom_imports: list[str] = field(default_factory=list)
+
+    @property
+    def preparers(self) -> Sequence[Preparer]:
+        """What makes the model a supernet, in order; empty if it is none."""
+        if isinstance(self.mutator, Preparer):
+            return (self.mutator,)
+        return self.mutator or ()
 
     def __post_init__(self) -> None:
         last = self.data.train.last_epochs if self.data and self.data.train else None

@@ -12,7 +12,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.streams import safe_console
 from razorlite.cost import Cost, CostTable, count, thop_profile
 from razorlite.engine.launch import session
-from razorlite.recipes.building import Built, build, is_supernet_checkpoint, load_trained
+from razorlite.recipes.building import Built, build, load_trained, of_supernet
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
@@ -90,7 +90,7 @@ def test(
         splits = Splits(experiment, device, card.classes)
         splits.match(built.model, "test")
         model = splits.compute.place(built.model)
-        if built.space is not None and is_supernet_checkpoint(checkpoint):
+        if card.subnet is None and of_supernet(built, checkpoint):
             unfreeze(model, card.unfrozen)
             with splits.compute.autocast():
                 recalibrate(model, splits.calibration(_batches(experiment)))

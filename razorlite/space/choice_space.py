@@ -73,6 +73,17 @@ class ChoiceSpace:
         """Return (size, D), every canonical point, the last dimension varying fastest."""
         return self._conditions.all_points()
 
+    def covering(self) -> Points:
+        """Return a few points that have every value of every dimension somewhere: (K, D) indices.
+
+        K is the most values that a dimension has; values of different dimensions meet at random,
+        the same each time. What conditions switch off at all of them may be left out.
+        """
+        rng, most = np.random.default_rng(0), max(self.counts, default=0)
+        columns = [np.resize(rng.permutation(count), most) for count in self.counts.tolist()]
+        mixed = [rng.permutation(column) for column in columns]
+        return self.canonical(np.array(mixed, dtype=np.int64).reshape(-1, most).T)
+
     def active(self, points: Points) -> np.ndarray:
         """Return which dimensions count at (N, D) points, as (N, D) bool."""
         return self._conditions.active(points)
