@@ -86,7 +86,8 @@ class Factory(Generic[T]):
         block = {key: value for key, value in self.kwargs.items() if key not in kwargs}
         thunks = reading.arguments(self._target, block, self._place, partial=True)
         raise_faults(reading.faults)
-        return call(self._target, args, thunks, kwargs, self._place)
+        built: T = call(self._target, args, thunks, kwargs, self._place)
+        return built
 
     def left(self) -> dict[str, bool]:
         """Return the arguments that the configuration leaves to the call: which are required."""

@@ -61,7 +61,8 @@ class Compute:
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device, its weights laid out as its maps."""
-        return model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        return model
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which layers compute in the precision."""
@@ -80,7 +81,8 @@ def laid_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
     if maps.dim() == 4:
         return maps.contiguous(memory_format=layout)
     flat = maps.flatten(0, -4).contiguous(memory_format=layout)
-    return flat.unflatten(0, maps.shape[:-3])
+    out: Tensor = flat.unflatten(0, maps.shape[:-3])
+    return out
 
 
 @cache

@@ -39,8 +39,11 @@ def parse_amount(value: Amount, *, whole: Number, name: str = "amount") -> float
             f"{value!r:.60}"
         )
     if unit == "%":
-        return number * whole / 100
-    return number * (_TIMES[unit] / _TIMES[own or ""] if unit in _TIMES else _FACTORS[unit])
+        part: float = number * whole / 100
+        return part
+    factor = _TIMES[unit] / _TIMES[own or ""] if unit in _TIMES else _FACTORS[unit]
+    amount: float = number * factor
+    return amount
 
 
 def time_unit(name: str) -> str | None:

@@ -162,7 +162,8 @@ def _deformable() -> dict[Any, Any]:
 
     def flops(x: Any, weight: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
         batch, _, height, width = out_shape
-        return 2 * batch * height * width * math.prod(weight)
+        macs: int = 2 * batch * height * width * math.prod(weight)
+        return macs
 
     return {torch.ops.torchvision.deform_conv2d: flops}
 

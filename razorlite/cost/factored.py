@@ -222,7 +222,8 @@ class _Lookup:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Return (N, P) positions of N points' entries in the tables of P parts."""
         if self.additive:
-            return points + self.starts
+            columns: np.ndarray = points + self.starts
+            return columns
         positions = np.repeat(self.starts[None], len(points), axis=0)
         for dimensions, strides in self.axes:
             positions += points.take(dimensions, axis=1) * strides

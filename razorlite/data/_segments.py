@@ -81,7 +81,8 @@ def _part(entry: Any, size: tuple[int, int]) -> Part:
     if isinstance(entry, dict):
         return _run_lengths(entry, size)
     _check_polygon(entry, size)
-    return entry
+    polygon: list[float] = entry
+    return polygon
 
 
 def _merged(parts: list[Part], size: tuple[int, int]) -> dict[str, Any]:
@@ -94,7 +95,8 @@ def _merged(parts: list[Part], size: tuple[int, int]) -> dict[str, Any]:
         if isinstance(part, dict):
             loose = isinstance(part["counts"], list)
             coded.append(coco_mask.frPyObjects(part, *size) if loose else part)
-    return coded[0] if len(coded) == 1 else coco_mask.merge(coded)
+    result: dict[str, Any] = coded[0] if len(coded) == 1 else coco_mask.merge(coded)
+    return result
 
 
 def _entries(value: Any, depth: int) -> list[Any]:
@@ -150,7 +152,8 @@ def _check_polygon(polygon: list[float], size: tuple[int, int]) -> None:
 
 
 def _twice_area(xs: list[float], ys: list[float]) -> float:
-    return sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, ys, xs[1:] + xs[:1]))
+    area: float = sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, ys, xs[1:] + xs[:1]))
+    return area
 
 
 def _total(polygon: list[float]) -> float:

@@ -80,7 +80,7 @@ class CocoDataset(RecordDataset):
 
 
 def _read(path: Path) -> dict[str, Any]:
-    tree = read_json(path)
+    tree: dict[str, Any] = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(tree, dict) or not isinstance(tree.get(key), list):
             came = shown(tree.get(key)) if isinstance(tree, dict) else shown(tree)

@@ -130,4 +130,5 @@ def _none_empty(owner: NDArray[np.int64], splits: int) -> list[int]:
         sizes = np.bincount(owner, minlength=splits)
         if not sizes[split]:
             owner[np.flatnonzero(owner == sizes.argmax())[-1]] = split
-    return owner.tolist()
+    owners: list[int] = owner.tolist()
+    return owners

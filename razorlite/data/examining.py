@@ -245,7 +245,8 @@ def _odd_objects(datasets: Mapping[str, Dataset]) -> Iterator[Finding]:
 
 
 def _shorter_sides(record: Record) -> np.ndarray:
-    return (record.boxes[:, 2:] - record.boxes[:, :2]).min(axis=1, initial=np.inf)
+    sides: np.ndarray = (record.boxes[:, 2:] - record.boxes[:, :2]).min(axis=1, initial=np.inf)
+    return sides
 
 
 def _called(record: Record) -> str:

@@ -213,7 +213,8 @@ def _ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     top = corners[0, 0] * (1 - x) + corners[0, 1] * x
     bottom = corners[1, 0] * (1 - x) + corners[1, 1] * x
     noise = rng.normal(0, 8, (height, width, 3)).astype(np.float32)
-    return np.clip(top * (1 - y) + bottom * y + noise, 0, 255).astype(np.uint8)
+    colours: np.ndarray = np.clip(top * (1 - y) + bottom * y + noise, 0, 255).astype(np.uint8)
+    return colours
 
 
 def _paint(rng: np.random.Generator, under: np.ndarray) -> np.ndarray:
@@ -222,7 +223,8 @@ def _paint(rng: np.random.Generator, under: np.ndarray) -> np.ndarray:
     colours = rng.integers(0, 256, (8, 3))
     colour = colours[np.abs(colours - mean).sum(axis=1).argmax()]
     noise = rng.normal(0, 8, under.shape)
-    return np.clip(colour + noise, 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(colour + noise, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _shape_mask(

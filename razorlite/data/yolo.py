@@ -189,7 +189,10 @@ def _box(line: Line, size: tuple[int, int]) -> list[float]:
 
 def _in_pixels(shares: list[float] | tuple[float, ...], size: tuple[int, int]) -> list[float]:
     """Return x, y, x, y, … in pixels."""
-    return (np.array(shares, dtype=np.float64).reshape(-1, 2) * size[::-1]).ravel().tolist()
+    pixels: list[float] = (
+        (np.array(shares, dtype=np.float64).reshape(-1, 2) * size[::-1]).ravel().tolist()
+    )
+    return pixels
 
 
 def _around(corners: list[float]) -> list[float]:

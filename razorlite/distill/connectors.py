@@ -66,7 +66,8 @@ class ConvConnector(Connector):
         self.norm = nn.BatchNorm2d(teacher_channels) if norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.norm(self.conv(self.check(features)))
+        mapped: Tensor = self.norm(self.conv(self.check(features)))
+        return mapped
 
 
 @register()
@@ -83,4 +84,5 @@ class LinearConnector(Connector):
         self.linear = nn.Linear(student_channels, teacher_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.linear(self.check(features))
+        mapped: Tensor = self.linear(self.check(features))
+        return mapped

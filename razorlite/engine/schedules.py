@@ -37,7 +37,8 @@ def cosine(progress: float, floor: float = 0.0) -> float:
 
 def poly(progress: float, power: float = 1.0, floor: float = 0.0) -> float:
     """Fall from 1 to `floor` as (1 - progress) ** power."""
-    return floor + (1 - floor) * (1 - min(1.0, progress)) ** power
+    factor: float = floor + (1 - floor) * (1 - min(1.0, progress)) ** power
+    return factor
 
 
 def multi_step(step: int, milestones: Sequence[float], gamma: float) -> float:

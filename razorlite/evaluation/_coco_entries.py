@@ -90,4 +90,5 @@ def _run_lengths(masks: Tensor) -> list[Entry]:
     from pycocotools import mask as coco_mask
 
     columns = np.asfortranarray(masks.permute(1, 2, 0).numpy().astype(np.uint8))
-    return coco_mask.encode(columns)
+    coded: list[Entry] = coco_mask.encode(columns)
+    return coded

@@ -134,4 +134,5 @@ def _ious(one: np.ndarray, other: np.ndarray, offset: float) -> np.ndarray:
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     inner = np.clip(high - low + offset, 0, None).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2] + offset).prod(axis=1) for boxes in (one, other)]
-    return inner / np.maximum(areas[0][:, None] + areas[1][None] - inner, 1e-12)
+    ious: np.ndarray = inner / np.maximum(areas[0][:, None] + areas[1][None] - inner, 1e-12)
+    return ious

@@ -30,7 +30,8 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised float (N, 3, H, W) images to (N, C) logits."""
         maps = self.backbone(images)
-        return self.head(maps if self.neck is None else self.neck(maps))
+        logits: Tensor = self.head(maps if self.neck is None else self.neck(maps))
+        return logits
 
     def loss(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return named scalars to be summed, for (N,) int64 labels."""
@@ -39,4 +40,5 @@ class ImageClassifier(nn.Module):
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
         """Return (N, C) probabilities."""
-        return self(batch.inputs).float().softmax(1)
+        probabilities: Tensor = self(batch.inputs).float().softmax(1)
+        return probabilities

@@ -46,7 +46,8 @@ class DepthwiseSeparable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a map of the shape of x, (N, channels, H, W)."""
-        return self.pointwise_conv(self.depthwise_conv(x))
+        out: Tensor = self.pointwise_conv(self.depthwise_conv(x))
+        return out
 
 
 class CSPNeXtBlock(nn.Module):
@@ -79,7 +80,8 @@ class CSPNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a map of the shape of x, (N, channels, H, W)."""
         out = self.conv2(self.conv1(x))
-        return out + x if self.add_identity else out
+        result: Tensor = out + x if self.add_identity else out
+        return result
 
 
 class CSPLayer(nn.Module):
@@ -126,7 +128,8 @@ class CSPLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
         joined = torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), 1)
-        return self.final_conv(joined if self.attention is None else self.attention(joined))
+        out: Tensor = self.final_conv(joined if self.attention is None else self.attention(joined))
+        return out
 
 
 class PyramidPooling(nn.Module):
@@ -162,4 +165,5 @@ class PyramidPooling(nn.Module):
         """Return a map of the shape of x, (N, channels, H, W)."""
         x = self.conv1(x)
         pooled = [F.max_pool2d(x, size, stride=1, padding=size // 2) for size in self.kernel_sizes]
-        return self.conv2(torch.cat((x, *pooled), 1))
+        out: Tensor = self.conv2(torch.cat((x, *pooled), 1))
+        return out

@@ -69,6 +69,7 @@ class DeformableConv2d(nn.Conv2d):
         if self.modulated:
             taps = self.conv_offset.out_channels // 3
             offset, mask = offset[:, : 2 * taps], offset[:, 2 * taps :].sigmoid()
-        return deform_conv2d(
+        out: Tensor = deform_conv2d(
             x, offset, self.weight, None, self.stride, self.padding, self.dilation, mask
         )
+        return out

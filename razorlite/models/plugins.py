@@ -52,7 +52,8 @@ class ContextBlock(Plugin):
         """Map (N, C, H, W) to (N, C, H, W)."""
         share = self.conv_mask(x).flatten(2).softmax(2)
         context = torch.matmul(x.flatten(2), share.transpose(1, 2))
-        return x + self.channel_add_conv(context.unsqueeze(3))
+        out: Tensor = x + self.channel_add_conv(context.unsqueeze(3))
+        return out
 
     def init_weights(self) -> None:
         """Start with nothing to add."""
@@ -78,7 +79,8 @@ class SqueezeExcite(Plugin):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, H, W)."""
         means = x.mean((2, 3), keepdim=True)
-        return x * self.conv2(self.relu(self.conv1(means))).sigmoid()
+        out: Tensor = x * self.conv2(self.relu(self.conv1(means))).sigmoid()
+        return out
 
 
 @register()
@@ -116,7 +118,8 @@ class CBAM(Plugin):
         mean, top = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         x = x * (self.channel(mean) + self.channel(top)).sigmoid()
         places = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), 1)
-        return x * self.spatial(places).sigmoid()
+        out: Tensor = x * self.spatial(places).sigmoid()
+        return out
 
 
 def _width(owner: str, in_channels: int, ratio: float) -> int:

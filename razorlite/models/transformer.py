@@ -52,7 +52,8 @@ class Attention(nn.Module):
         out, _ = self.attn(
             query + query_pos, key + key_pos, key, key_padding_mask=ignored, need_weights=False
         )
-        return query + self.dropout(out)
+        result: Tensor = query + self.dropout(out)
+        return result
 
 
 class FeedForward(nn.Module):
@@ -71,7 +72,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        return x + self.layers(x) if self.residual else self.layers(x)
+        out: Tensor = x + self.layers(x) if self.residual else self.layers(x)
+        return out
 
 
 class EncoderLayer(nn.Module):
@@ -87,7 +89,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, pos: Tensor, ignored: Tensor | None) -> Tensor:
         """Map (N, K, D) tokens to (N, K, D); see `Attention` for the arguments."""
         x = self.norms[0](self.self_attn(x, pos, x, pos, ignored))
-        return self.norms[1](self.ffn(x))
+        out: Tensor = self.norms[1](self.ffn(x))
+        return out
 
 
 class DecoderLayer(nn.Module):
@@ -107,7 +110,8 @@ class DecoderLayer(nn.Module):
         """Map (N, Q, D) queries to (N, Q, D); see `Attention` for the arguments."""
         x = self.norms[0](self.self_attn(x, query_pos, x, query_pos))
         x = self.norms[1](self.cross_attn(x, query_pos, memory, pos, ignored))
-        return self.norms[2](self.ffn(x))
+        out: Tensor = self.norms[2](self.ffn(x))
+        return out
 
 
 @register()

@@ -25,7 +25,8 @@ def sigmoid_focal_loss_sum(
 
     RetinaNet, https://arxiv.org/abs/1708.02002, eq. 5.
     """
-    return _FocalSum.apply(logits.float(), labels, alpha, gamma)
+    total: Tensor = _FocalSum.apply(logits.float(), labels, alpha, gamma)
+    return total
 
 
 class _FocalSum(torch.autograd.Function):

@@ -30,7 +30,8 @@ def match_costs(
     distance = torch.cdist(boxes, objects, p=1)
     overlap = generalized_box_iou(centres_to_corners(boxes), centres_to_corners(objects))
     of_class, of_distance, of_overlap = weights
-    return of_distance * distance - of_class * chances[:, labels] - of_overlap * overlap
+    cost: Tensor = of_distance * distance - of_class * chances[:, labels] - of_overlap * overlap
+    return cost
 
 
 def match(costs: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,8 @@ def entries_of(maps: Tensor, per_cell: int, anchor: Tensor, cell: Tensor) -> Ten
     """
     rows = maps.flatten(2).unflatten(1, (per_cell, -1))
     image = torch.arange(maps.shape[0], device=maps.device)[:, None]
-    return rows[image, anchor, :, cell]
+    taken: Tensor = rows[image, anchor, :, cell]
+    return taken
 
 
 def suppress(
@@ -71,7 +72,8 @@ def suppress(
     """
     if iou_threshold is None:
         return scores.argsort(descending=True, stable=True)[:limit]
-    return batched_nms(boxes.float(), scores.float(), labels, iou_threshold)[:limit]
+    kept: Tensor = batched_nms(boxes.float(), scores.float(), labels, iou_threshold)[:limit]
+    return kept
 
 
 def soft_suppress(

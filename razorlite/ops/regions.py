@@ -50,7 +50,7 @@ def _sparse_is_faster(boxes: Tensor) -> bool:
 
     Graphs for other runtimes keep the usual call, and autocast would round a sparse product.
     """
-    followed = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    followed = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     return boxes.device.type == "cpu" and not (followed or torch.is_autocast_enabled("cpu"))
 
 
@@ -76,7 +76,8 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, output_size: int) ->
     """
     regions = torch.cat((index[:, None].to(boxes), boxes), 1)
     cropped = roi_align(masks[:, None].to(boxes), regions, output_size, 1.0, 0, aligned=True)
-    return (cropped[:, 0] >= 0.5).to(boxes)
+    pasted: Tensor = (cropped[:, 0] >= 0.5).to(boxes)
+    return pasted
 
 
 def centres_of_mass(masks: Tensor) -> Tensor:

@@ -69,7 +69,10 @@ def sparse_roi_align(
         check_invariants=False,
     )
     pooled = torch.sparse.mm(matrix, cells)
-    return pooled.view(len(boxes), output_size, output_size, channels).permute(0, 3, 1, 2)
+    regions: Tensor = pooled.view(len(boxes), output_size, output_size, channels).permute(
+        0, 3, 1, 2
+    )
+    return regions
 
 
 def axis_entries(start: Tensor, end: Tensor, limit: Tensor, bins: int) -> Entries:

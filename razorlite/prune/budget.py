@@ -132,7 +132,8 @@ def _sides(layers: Sequence[Layer], block: NDArray[np.int64], sizes: Sequence[in
     def side(units: tuple[int, ...]) -> NDArray[np.int64]:
         channels = np.bincount(block[np.array(units, dtype=np.int64)], minlength=len(per_unit))
         assert not (channels % per_unit).any()  # the units of a block lie on the same layers
-        return channels // per_unit
+        counts: NDArray[np.int64] = channels // per_unit
+        return counts
 
     def of_all(name: str) -> NDArray[np.int64]:
         return np.array([getattr(layer, name) for layer in layers], dtype=np.int64)

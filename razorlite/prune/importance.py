@@ -163,7 +163,8 @@ def _by_channel(layer: Any, side: Side) -> Tensor | None:
     groups, transposed = getattr(layer, "groups", 1), getattr(layer, "transposed", False)
     blocks = weight.detach().reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     first = (side == "in") == transposed
-    return (blocks if first else blocks.transpose(1, 2)).flatten(2).flatten(0, 1)
+    rows: Tensor | None = (blocks if first else blocks.transpose(1, 2)).flatten(2).flatten(0, 1)
+    return rows
 
 
 def _norm_scale(model: nn.Module, member: Member) -> Tensor | None:

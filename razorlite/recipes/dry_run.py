@@ -237,4 +237,5 @@ def _compare(name: str, head: Any, maps: Any, images: Tensor, *, some: bool = Fa
 
 def _stride(images: Tensor, level: Tensor) -> int:
     """Return the power of 2 nearest to how many pixels a map's cell covers."""
-    return 2 ** round(math.log2(max(images.shape[-2] / level.shape[-2], 1)))
+    stride: int = 2 ** round(math.log2(max(images.shape[-2] / level.shape[-2], 1)))
+    return stride

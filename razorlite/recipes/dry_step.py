@@ -93,7 +93,8 @@ def _distiller(settings: DistillerConfig | None) -> Distiller:
 
 def _teacher(settings: TeacherConfig) -> nn.Module:
     if settings.model is not None:
-        return Factory(settings.model.type, untrained(settings.model.kwargs))()
+        model: nn.Module = Factory(settings.model.type, untrained(settings.model.kwargs))()
+        return model
     assert settings.config is not None
     theirs, _ = read(settings.config)
     path = settings.subnet

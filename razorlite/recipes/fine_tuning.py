@@ -70,7 +70,7 @@ class OtherClasses:
         self.changed.append(name)
         self._count = theirs
         count, layer = self._layers[name]
-        merged = self._own[name].clone()
+        merged: Tensor = self._own[name].clone()
         here, there = layer.rows(len(merged), count), layer.rows(len(tensor), theirs)
         for ours, other in pairs:
             merged[here[ours]] = tensor[there[other]].to(merged.dtype)

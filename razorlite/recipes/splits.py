@@ -293,11 +293,12 @@ class Splits:
         others = ("val", "test", "train") if expected in ("search", "val") else ()
         for name in (expected, *others):
             if getattr(self.data, name) is not None:
-                return name
+                return str(name)
         raise ConfigError(f"the configuration has no data.{expected}; add it")
 
     def _config(self, part: str) -> LoaderConfig:
-        return getattr(self.data, self.part(part))
+        config: LoaderConfig = getattr(self.data, self.part(part))
+        return config
 
     def _loader(self, dataset: Dataset, config: LoaderConfig, **settings: object) -> Loader:
         return build_loader(

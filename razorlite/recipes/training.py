@@ -188,7 +188,8 @@ class _LargestPath:
     @cached_property
     def largest(self) -> Subnet:
         """The path with the most MACs."""
-        return CostTable.build(self.space, self.shape).largest()
+        subnet: Subnet = CostTable.build(self.space, self.shape).largest()
+        return subnet
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return the metrics; the supernet is as before."""

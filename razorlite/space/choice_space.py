@@ -98,7 +98,8 @@ class ChoiceSpace:
     def encode(self, subnet: Subnet) -> Points:
         """Return a point of this space, keyed by the dimensions' names, as (D,) indices."""
         found = [index[subnet.choices[name]] for name, index in self._index.items()]
-        return self.canonical(np.array([found], dtype=np.int64))[0]
+        point: Points = self.canonical(np.array([found], dtype=np.int64))[0]
+        return point
 
     def decode(self, indices: Points | Sequence[int]) -> Subnet:
         """Return the canonical point of (D,) indices."""

@@ -51,7 +51,8 @@ def norm(call: Call, ledger: Ledger) -> Tensor:
     x: Tensor = call.labels[0]
     labels = maps.line(x, 1)
     if labels is None:
-        return fixed(call, ledger)
+        unknown: Tensor = fixed(call, ledger)
+        return unknown
     ledger.passing(call.path, labels)
     return x
 

@@ -60,7 +60,8 @@ def line(labels: Tensor, dim: int) -> Labels | None:
     if any(d != dim for d in varying(labels)):
         return None
     starts = labels.movedim(dim, 0).flatten(1)[:, 0] if labels.dim() > 1 else labels
-    return starts.numpy().copy()
+    copied: Labels = starts.numpy().copy()
+    return copied
 
 
 def rooted(labels: Tensor, ledger: Ledger) -> Tensor:

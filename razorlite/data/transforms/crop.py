@@ -251,7 +251,8 @@ def _visible(target: Target, window: Window) -> Tensor:
 def _centres_inside(boxes: Tensor, window: Window) -> Tensor:
     x, y = (boxes[:, :2] + boxes[:, 2:]).mul(0.5).unbind(1)
     left, top, right, bottom = _as_box(window)[0].tolist()
-    return (x > left) & (x < right) & (y > top) & (y < bottom)
+    inside: Tensor = (x > left) & (x < right) & (y > top) & (y < bottom)
+    return inside
 
 
 def _as_box(window: Window) -> Tensor:

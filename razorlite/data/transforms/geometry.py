@@ -265,7 +265,8 @@ def _affine_boxes(boxes: Tensor, size: Size, how: dict[str, Any]) -> Tensor:
     margin = 8 * max(size)
     canvas = (size[0] + 2 * margin, size[1] + 2 * margin)
     placed = tv_tensors.BoundingBoxes(boxes + margin, format="XYXY", canvas_size=canvas)  # type: ignore[call-overload]
-    return functional.affine(placed, **how).as_subclass(Tensor) - margin
+    moved: Tensor = functional.affine(placed, **how).as_subclass(Tensor) - margin
+    return moved
 
 
 def _areas(boxes: Tensor) -> Tensor:

@@ -143,7 +143,8 @@ class MBBlock(nn.Module):
         """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         y = x if self.expand_conv is None else self.expand_conv(x)
         y = self.linear_conv(self.depthwise_conv(y))
-        return x + y if self.has_shortcut else y
+        out: Tensor = x + y if self.has_shortcut else y
+        return out
 
 
 @register()
@@ -182,7 +183,8 @@ class _Separable(nn.Module):
         self.pointwise_conv = ConvModule(in_channels, out_channels, 1, norm="BN")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise_conv(self.depthwise_conv(x))
+        out: Tensor = self.pointwise_conv(self.depthwise_conv(x))
+        return out
 
 
 def _depthwise(

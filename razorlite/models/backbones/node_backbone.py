@@ -104,7 +104,8 @@ class NodeBackbone(Freezable):
                     f"{suggestion(node, _with_parents(known))}"
                 )
         expected = {node: str(i) for i, node in enumerate(nodes)}
-        return create_feature_extractor(model, expected, **quiet)
+        extractor: nn.Module = create_feature_extractor(model, expected, **quiet)
+        return extractor
 
     def _channels(self, name: str, nodes: Sequence[str]) -> tuple[int, ...]:
         shadow = copy.deepcopy(self).body.to("meta").eval()

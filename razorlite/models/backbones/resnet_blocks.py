@@ -114,7 +114,8 @@ class BasicBlock(_Block):
         """Map (N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        result: Tensor = self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        return result
 
 
 class Bottleneck(_Block):
@@ -160,7 +161,8 @@ class Bottleneck(_Block):
         out = self._extend(self.relu(self.bn1(self.conv1(x))), "after_conv1")
         out = self._extend(self.relu(self.bn2(self.conv2(out))), "after_conv2")
         out = self._extend(self.bn3(self.conv3(out)), "after_conv3")
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        result: Tensor = self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        return result
 
     def _extend(self, x: Tensor, position: str) -> Tensor:
         for name in self._plugins[position]:

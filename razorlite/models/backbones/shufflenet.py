@@ -49,7 +49,8 @@ class ShuffleUnit(nn.Module):
 
 def shuffle_channels(x: Tensor, groups: int = 2) -> Tensor:
     """Return (N, C, H, W) with channel i * groups + g taken from place i of group g."""
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    out: Tensor = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return out
 
 
 @register()

@@ -81,7 +81,8 @@ def _build(timm: Any, name: str, pretrained: bool) -> nn.Module:
             f"TimmBackbone.name: timm has no classifier {name!r}{suggestion(name, known)}"
         )
     try:
-        return timm.create_model(name, pretrained=pretrained)
+        model: nn.Module = timm.create_model(name, pretrained=pretrained)
+        return model
     except Exception as error:  # no network, no such tag: each hub client has errors of its own
         if not pretrained:
             raise

@@ -53,4 +53,5 @@ def _build(name: str) -> nn.Module:
             f"TorchvisionBackbone.name: torchvision has no classifier {name!r}"
             f"{suggestion(name, names)}"
         )
-    return zoo.get_model(name, weights=None)
+    model: nn.Module = zoo.get_model(name, weights=None)
+    return model

@@ -48,7 +48,8 @@ class SelfAttention(nn.Module):
         """Map (N, T, D) to (N, T, D)."""
         parts = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(parts[0], parts[1], parts[2])
-        return self.proj(out.transpose(1, 2).flatten(2))
+        result: Tensor = self.proj(out.transpose(1, 2).flatten(2))
+        return result
 
 
 class ViTBlock(nn.Module):
@@ -70,7 +71,8 @@ class ViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, T, D) to (N, T, D)."""
         x = x + self.attn(self.norm1(x))
-        return x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
+        out: Tensor = x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
+        return out
 
 
 class _PatchEmbed(nn.Module):
@@ -80,7 +82,8 @@ class _PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, H, W) to (N, D, H / patch_size, W / patch_size)."""
-        return self.proj(images)
+        out: Tensor = self.proj(images)
+        return out
 
 
 @register()

@@ -54,7 +54,8 @@ class DETR(Detector):
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the transformer sees."""
-        return self.neck(self.backbone(images))
+        features: tuple[Tensor, ...] = self.neck(self.backbone(images))
+        return features
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (L, N, Q, C + 1) logits and (L, N, Q, 4) boxes of all decoder layers.
@@ -75,7 +76,8 @@ class DETR(Detector):
         pos = self.positions(inside.float()).to(x.dtype).flatten(2).transpose(1, 2)
         memory = self.encoder(x.flatten(2).transpose(1, 2), pos, ignored)
         queries = self.query_embedding.weight[None].expand(x.shape[0], -1, -1)
-        return self.bbox_head(self.decoder(queries, memory, pos, ignored))
+        raw: tuple[Tensor, Tensor] = self.bbox_head(self.decoder(queries, memory, pos, ignored))
+        return raw
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the head's losses of every decoder layer."""
@@ -102,7 +104,8 @@ class DETR(Detector):
         """Return what `forward` does, with the padding beyond `sizes` left out of sight."""
         whole = _size(images)
         if all(size == whole for size in sizes):
-            return self(images)
+            raw: tuple[Tensor, Tensor] = self(images)
+            return raw
         x = self.features(images)[-1]
         inside = inside_cells((x.shape[-2], x.shape[-1]), whole, sizes).to(x.device)
         return self.transform(x, inside, ~inside.flatten(1))

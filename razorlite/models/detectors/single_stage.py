@@ -91,11 +91,13 @@ class SingleStageDetector(Detector):
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the head sees."""
         maps = self.backbone(images)
-        return maps if self.neck is None else self.neck(maps)
+        features: tuple[Tensor, ...] = maps if self.neck is None else self.neck(maps)
+        return features
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Return what the head returns: kinds of raw maps, each a tuple over the levels."""
-        return self.bbox_head(self.features(images))
+        raw: tuple[Any, ...] = self.bbox_head(self.features(images))
+        return raw
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the head's losses."""

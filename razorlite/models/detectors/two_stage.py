@@ -46,7 +46,8 @@ class TwoStageDetector(Detector):
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the heads see."""
         maps = self.backbone(images)
-        return maps if self.neck is None else self.neck(maps)
+        features: tuple[Tensor, ...] = maps if self.neck is None else self.neck(maps)
+        return features
 
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
         """Return the RPN's logits and deltas per level, then what the RoI head gives.

@@ -105,10 +105,13 @@ class AnchorHead(DenseHead):
         return self.assigner(anchors, boxes)
 
     def _box_loss(self, anchors: Tensor, deltas: Tensor, boxes: Tensor, count: Tensor) -> Tensor:
+        loss: Tensor
         if self.loss_bbox.decoded:
-            return self.loss_bbox(self.boxes_of(anchors, deltas.float()), boxes, count)
-        goal = boxes_to_deltas(anchors, boxes, self.target_means, self.target_stds)
-        return self.loss_bbox(deltas, goal, count)
+            loss = self.loss_bbox(self.boxes_of(anchors, deltas.float()), boxes, count)
+        else:
+            goal = boxes_to_deltas(anchors, boxes, self.target_means, self.target_stds)
+            loss = self.loss_bbox(deltas, goal, count)
+        return loss
 
 
 def _within(anchors: Tensor, image: Size, border: int) -> Tensor:

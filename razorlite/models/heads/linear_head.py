@@ -52,7 +52,8 @@ class LinearHead(ClassifierHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, in_channels) to (N, num_classes) logits."""
-        return self.fc(self.dropout(features))
+        logits: Tensor = self.fc(self.dropout(features))
+        return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return `loss_cls`, the mean over the batch, for (N,) int64 labels."""

@@ -95,17 +95,21 @@ class Shared2FCBBoxHead(ClassHead):
         """Return the (K, 4) deltas of rows for their classes."""
         if self.reg_class_agnostic:
             return deltas[rows]
-        return deltas.unflatten(1, (-1, 4))[rows, labels]
+        chosen: Tensor = deltas.unflatten(1, (-1, 4))[rows, labels]
+        return chosen
 
     def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
         """Return (N, 4) boxes of N regions and deltas."""
         return deltas_to_boxes(boxes, deltas.float(), self.target_means, self.target_stds)
 
     def _box_loss(self, boxes: Tensor, deltas: Tensor, goals: Tensor, count: Tensor) -> Tensor:
+        loss: Tensor
         if self.loss_bbox.decoded:
-            return self.loss_bbox(self.decode(boxes, deltas), goals, count)
-        encoded = boxes_to_deltas(boxes, goals, self.target_means, self.target_stds)
-        return self.loss_bbox(deltas, encoded, count)
+            loss = self.loss_bbox(self.decode(boxes, deltas), goals, count)
+        else:
+            encoded = boxes_to_deltas(boxes, goals, self.target_means, self.target_stds)
+            loss = self.loss_bbox(deltas, encoded, count)
+        return loss
 
     def _init_weights(self) -> None:
         for layer in self.shared_fcs:
@@ -168,7 +172,8 @@ class FCNMaskHead(ClassHead):
         """Map (R, in_channels, S, S) to (R, num_classes, 2 S, 2 S) logits."""
         for conv in self.convs:
             regions = conv(regions)
-        return self.conv_logits(F.relu(self.upsample(regions)))
+        logits: Tensor = self.conv_logits(F.relu(self.upsample(regions)))
+        return logits
 
     def loss(self, logits: Tensor, labels: Tensor, goals: Tensor) -> dict[str, Tensor]:
         """Return `loss_mask`, the mean over pixels of the regions of all processes.

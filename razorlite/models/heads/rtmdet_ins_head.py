@@ -60,9 +60,10 @@ class MaskFeatures(nn.Module):
         """Return (N, prototypes, H, W) at the size of the first map."""
         size = maps[0].shape[-2:]
         others = [F.interpolate(x, size=size, mode="bilinear") for x in maps[1:]]
-        return self.projection(
+        out: Tensor = self.projection(
             self.stacked_convs(self.fusion_conv(torch.cat((maps[0], *others), 1)))
         )
+        return out
 
 
 @register()
@@ -207,7 +208,7 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         priors = torch.cat(self.priors(raw[0]))
         count = mean_over_ranks(features.new_tensor(float(len(assignment.row)), dtype=torch.float))
         # Without any object the loss is 0, but still a function of all that makes masks.
-        total = (features.sum() + kernels.sum()) * 0.0
+        total: Tensor = (features.sum() + kernels.sum()) * 0.0
         limit = self._at_a_time(features.shape[-2:])
         for i, target in enumerate(targets):
             rows = assignment.row[assignment.image == i].split(limit)
@@ -235,7 +236,8 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         goals = F.pad(
             seen, (0, logits.shape[2] - seen.shape[2], 0, logits.shape[1] - seen.shape[1])
         )
-        return self.loss_mask(logits, goals.to(logits), count)
+        loss: Tensor = self.loss_mask(logits, goals.to(logits), count)
+        return loss
 
     def _masks(self, features: Tensor, kernels: Tensor, priors: Tensor, scale: int) -> Tensor:
         """Return (K, H, W) logits of K objects, at `scale` times the size of the features."""

@@ -23,7 +23,7 @@ def check_maps(
     Raises:
         ConfigError: another number of maps, or other channels.
     """
-    if not isinstance(maps, (tuple, list)) or torch.jit.is_tracing():
+    if torch.jit.is_tracing() or not isinstance(maps, (tuple, list)):  # type: ignore[attr-defined]
         return
     if not all(isinstance(x, Tensor) for x in maps):
         return
