@@ -17,8 +17,8 @@ from torch import Tensor
 
 from razorlite.trace import maps
 from razorlite.trace._move_rules import fixed, pointwise
+from razorlite.trace.calls import Call
 from razorlite.trace.ledger import Labels, Ledger
-from razorlite.trace.propagate import Call
 
 
 def conv(call: Call, ledger: Ledger) -> Tensor:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from razorlite.trace import maps
+from razorlite.trace.calls import Call, is_computed
 from razorlite.trace.ledger import Ledger
-from razorlite.trace.propagate import Call
+from razorlite.trace.sizes import Ratio
 
 
 def fixed(call: Call, ledger: Ledger, reason: str = "no rule for") -> Any:
@@ -19,6 +20,11 @@ def fixed(call: Call, ledger: Ledger, reason: str = "no rule for") -> Any:
     for labels in call.maps():
         ledger.fix(maps.numbers(labels), f"{reason} {call.where}")
     return tree_map(lambda x: maps.blank(x.shape) if isinstance(x, Tensor) else x, call.out)
+
+
+def constant(call: Call, ledger: Ledger) -> Any:
+    """Return a map of what takes nothing but type and device from its arguments."""
+    return maps.blank(call.out.shape)
 
 
 def altered(call: Call, ledger: Ledger) -> Any:
@@ -52,9 +58,12 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
 
 def _has_computed_numbers(call: Call) -> bool:
     """Tell whether a number comes from the graph: it may be a count of channels."""
-    written = [*call.node.args, *call.node.kwargs.values()]
+    written = [*call.written, *call.written_kwargs.values()]
     pairs = zip(written, [*call.args, *call.kwargs.values()], strict=True)
-    return any(isinstance(node, fx.Node) and not isinstance(x, Tensor) for node, x in pairs)
+    return any(
+        (is_computed(code) or isinstance(code, Ratio)) and not isinstance(x, Tensor)
+        for code, x in pairs
+    )
 
 
 def spatial(call: Call, ledger: Ledger) -> Any:
@@ -93,12 +102,12 @@ def reshape(call: Call, ledger: Ledger) -> Any:
 
 
 def _written_dims(call: Call, out: Tensor) -> set[int]:
-    offset, rest = 0, list(call.node.args[1:]) or list(call.node.kwargs.values())
+    offset, rest = 0, list(call.written[1:]) or list(call.written_kwargs.values())
     if call.name == "unflatten":
         dim = int(call.argument(1, "dim"))
-        offset, rest = dim % call.maps()[0].dim(), [call.written(2, "sizes")]
+        offset, rest = dim % call.maps()[0].dim(), [call.as_written(2, "sizes")]
     sizes: Any = rest[0] if len(rest) == 1 and isinstance(rest[0], (list, tuple)) else rest
-    return {offset + i for i, n in enumerate(sizes) if not isinstance(n, fx.Node) and n != -1}
+    return {offset + i for i, n in enumerate(sizes) if not is_computed(n) and n != -1}
 
 
 def reduce(call: Call, ledger: Ledger) -> Any:
@@ -133,7 +142,7 @@ def item(call: Call, ledger: Ledger) -> Any:
         return x[index]
     if len(call.maps()) > 1 or _has_lists(index):
         return fixed(call, ledger)
-    written: Any = call.node.args[1]
+    written: Any = call.written[1]
     cuts = _cuts(x.dim(), written, index)
     cuts = {d: cut for d, cut in cuts.items() if d in maps.varying(x)}
     for dim, (as_written, value) in cuts.items():
@@ -171,7 +180,50 @@ def _is_half(written: Any, value: Any, size: int) -> bool:
         return False
     bounds = [(written.start, value.start or 0), (written.stop, value.stop)]
     inner = [(w, v) for w, v in bounds if v is not None and v not in (0, size)]
-    return len(inner) == 1 and inner[0][1] == size // 2 and isinstance(inner[0][0], fx.Node)
+    return len(inner) == 1 and inner[0][1] == size // 2 and is_computed(inner[0][0])
+
+
+def put(call: Call, ledger: Ledger) -> Any:
+    """Writing into part of a tensor: what is written shares its channels with what is there."""
+    target, value = call.labels[0], call.labels[2]
+    if isinstance(value, Tensor) and value.numel() == 0:
+        return target
+    if not isinstance(value, Tensor) or len(maps.varying(value)) != 1:
+        return fixed(call, ledger)
+    last = maps.varying(value)[0] - value.dim()  # counted from the end
+    dim, index = target.dim() + last, call.args[1]
+    index = index if isinstance(index, tuple) else (index,)
+    if dim < _reach(index) and not (dim < len(index) and _is_all(index[: dim + 1])):
+        return fixed(call, ledger, "written to set places by")
+    if call.computed and not call.computed[dim]:
+        return fixed(call, ledger, "written into a tensor of a set size by")
+    labels, there = maps.line(value, last), maps.line(target, dim)
+    if labels is None or there is None or len(labels) != len(there):
+        return fixed(call, ledger)
+    if (there >= 0).any():
+        labels = ledger.meet(there, labels, call.where)
+    return maps.broadcast(labels, dim, target.shape)
+
+
+def _reach(index: tuple[Any, ...]) -> int:
+    """Return how many dimensions, from the first on, an index without ellipsis looks at."""
+    if any(entry is ... or entry is None for entry in index):
+        return 1_000
+    masks = (e.dim() for e in index if isinstance(e, Tensor) and e.dtype == torch.bool)
+    return len(index) + sum(n - 1 for n in masks)
+
+
+def _is_all(index: tuple[Any, ...]) -> bool:
+    return all(isinstance(entry, slice) for entry in index) and index[-1] == slice(None)
+
+
+def regions(call: Call, ledger: Ledger) -> Any:
+    """Pooling of regions: the channels of the map, whatever gives the regions."""
+    x, *others = call.maps()
+    for other in others:
+        ledger.fix(maps.numbers(other), f"regions of {call.where}")
+    labels = maps.line(x, 1)
+    return fixed(call, ledger) if labels is None else maps.broadcast(labels, 1, call.out.shape)
 
 
 def select(call: Call, ledger: Ledger) -> Any:
@@ -188,10 +240,10 @@ def split(call: Call, ledger: Ledger) -> Any:
     pieces = move(call, ledger)
     if dim % x.dim() not in maps.varying(x):
         return pieces
-    written: Any = call.node.args[1] if len(call.node.args) > 1 else None
+    written: Any = call.written[1] if len(call.written) > 1 else None
     sizes = written if isinstance(written, (list, tuple)) else [written]
     counted = call.name in ("chunk", "tensor_split") and isinstance(written, int)
-    computed = counted or all(isinstance(n, fx.Node) for n in sizes)
+    computed = counted or all(is_computed(n) for n in sizes)
     if not computed or len({piece.shape for piece in pieces}) > 1:
         ledger.fix(maps.numbers(x), f"cut at set places by {call.where}")
         return pieces

@@ -10,7 +10,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
-from razorlite.trace.propagate import Call, Rule, is_altered
+from razorlite.trace.calls import Call, Rule
 
 _POINTWISE = """
     relu relu6 leaky_relu rrelu prelu gelu silu mish hardswish hardsigmoid hardtanh elu celu
@@ -19,11 +19,13 @@ _POINTWISE = """
     reciprocal erf sin cos clamp clamp_min clamp_max clip nan_to_num dropout alpha_dropout
     dropout1d dropout2d dropout3d feature_dropout feature_alpha_dropout stochastic_depth add
     sub subtract mul multiply div divide true_divide truediv floordiv pow rsub iadd isub imul
-    itruediv maximum minimum where lerp addcmul addcdiv eq ne lt le gt ge and or logical_and
+    itruediv radd rmul rdiv rpow rtruediv ipow idiv copy
+    maximum minimum where lerp addcmul addcdiv eq ne lt le gt ge and or logical_and
     logical_or logical_not isnan masked_fill zeros_like ones_like full_like fill zero
 """
 _SAME = """
     to float double half bfloat16 type type_as bool int long contiguous clone detach cpu cuda
+    data requires_grad
 """
 _SPATIAL = """
     max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
@@ -31,9 +33,10 @@ _SPATIAL = """
     adaptive_max_pool3d interpolate upsample pad
 """
 _MOVES = """
-    permute transpose swapaxes swapdims movedim moveaxis t squeeze unsqueeze flatten flip
+    permute transpose swapaxes swapdims movedim moveaxis t T mT squeeze unsqueeze flatten flip
     repeat_interleave tile repeat expand_as
 """
+_CREATIONS = ["new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"]
 _RESHAPES = {"view": 1, "reshape": 1, "unflatten": 2, "expand": 1, "broadcast_to": 1}
 _REDUCTIONS = ["mean", "sum", "amax", "amin", "max", "min", "std", "var", "logsumexp"]
 
@@ -45,10 +48,14 @@ _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(["softmax", "log_softmax", "softmin"], moves.softmax),
     **dict.fromkeys(["narrow", "select", "unbind"], moves.select),
     **dict.fromkeys(_SAME.split(), moves.same),
+    **dict.fromkeys(_CREATIONS, moves.constant),
     **dict.fromkeys(_RESHAPES, moves.reshape),
     **dict.fromkeys(["cat", "concat", "concatenate"], moves.cat),
     **dict.fromkeys(["chunk", "split", "tensor_split", "split_with_sizes"], moves.split),
     "getitem": moves.item,
+    "setitem": moves.put,
+    "roi_align": moves.regions,
+    "roi_pool": moves.regions,
     "stack": moves.stack,
     "channel_shuffle": moves.channel_shuffle,
     "native_channel_shuffle": moves.channel_shuffle,
@@ -81,21 +88,16 @@ _FAMILIES: dict[str, Rule] = {
     "torch.nn.modules.padding": moves.spatial,
     "torch.nn.modules.upsampling": moves.spatial,
 }
-_HOMES = ("torch", "_operator", "torchvision", "builtins")
 
 
 def find_rule(call: Call) -> Rule:
     """Return the rule for a call; `fixed` where there is none."""
     if call.module is not None:
-        return _module_rule(call.module)
-    home = str(getattr(call.run, "__module__", None) or "torch").split(".")[0]
-    known = call.node.op == "call_method" or home in _HOMES
-    return _FUNCTIONS.get(call.name, moves.fixed) if known else moves.fixed
+        return moves.altered if call.altered else _module_rule(call.module)
+    return _FUNCTIONS.get(call.name, moves.fixed) if call.known else moves.fixed
 
 
 def _module_rule(module: nn.Module) -> Rule:
-    if is_altered(module):
-        return moves.altered
     for kind, rule in _LAYERS.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
             return rule

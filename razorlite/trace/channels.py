@@ -1,61 +1,67 @@
 """From a model to its channel groups."""
 
 import math
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+from torch import nn
 
-from razorlite.structures import example_inputs
-from razorlite.trace.following import follow
+from razorlite.trace.calls import is_altered
+from razorlite.trace.following import How, Reading, read
 from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.ledger import Labels, Ledger
-from razorlite.trace.propagate import is_altered
-from razorlite.trace.tracing import skeleton
 
 
 def channel_groups(
-    model: nn.Module, shape: tuple[int, int] = (224, 224), *, leaves: Sequence[str] = ()
+    model: nn.Module,
+    example: Any = (224, 224),
+    *,
+    leaves: Sequence[str] = (),
+    how: How = "auto",
 ) -> list[ChannelGroup]:
     """Return which channels of which layers must be kept or dropped together.
 
     Arguments, errors: as for `channel_graph`.
     """
-    return list(channel_graph(model, shape, leaves=leaves).groups)
+    return list(channel_graph(model, example, leaves=leaves, how=how).groups)
 
 
 def channel_graph(
-    model: nn.Module, shape: tuple[int, int] = (224, 224), *, leaves: Sequence[str] = ()
+    model: nn.Module,
+    example: Any = (224, 224),
+    *,
+    leaves: Sequence[str] = (),
+    how: How = "auto",
 ) -> ChannelGraph:
-    """Trace `model.forward(images)` and return its channel groups and what its layers cost.
+    """Follow channels through a model's forward; return its groups and what its layers cost.
 
-    The model is not changed and nothing is computed on data. It is read in evaluation mode and,
-    as far as it can be traced there, in training mode.
+    The model is not changed. It is read in evaluation mode and, as far as it goes, in training
+    mode. Where torch.fx can follow the forward, nothing is computed; where it cannot (lists of
+    images, loops and branches that depend on data), a copy is run once and its calls are watched.
     Groups that cannot shrink are there, too, with the reason in `fixed`: outputs of the model,
     calls that are not understood, channels that only fit together as a whole.
 
     Args:
-        model: takes (N, 3, H, W) images as its first argument, or has `example`, see
-            `razorlite.structures.example_inputs`.
-        shape: (height, width) of the images in pixels.
+        model: what to read.
+        example: (height, width) in pixels of the images that the model takes, (N, 3, H, W), or of
+            its own example, see `razorlite.structures.example_inputs`; or what it is called with:
+            a tuple of positional arguments, or the only one, such as a list of images.
         leaves: patterns of module paths (`"neck.attention*"`) that are not looked into; the
             channels that they read are fixed.
+        how: "graph" for torch.fx alone, "run" for the watched run alone.
 
     Raises:
-        ExportError: the forward cannot be traced, or fails on the shape.
+        ExportError: the forward cannot be followed, or fails on the example.
     """
-    ghost = skeleton(model)
-    ledger = Ledger()
-    traced = follow(ghost, ledger, example_inputs(model, shape, device="meta"), leaves)
-    _fix_shared(ghost, ledger)
-    _fix_read(ghost, ledger, traced)
+    twin, ledger, reading = read(model, example, leaves, how)
+    _fix_shared(twin, ledger)
+    _fix_read(twin, ledger, reading)
     sorter = _Sorter(ledger)
     return ChannelGraph(
         groups=tuple(sorter.groups()),
-        layers=tuple(sorter.layers(ghost)),
-        unseen=_unseen(ghost, traced),
+        layers=tuple(sorter.layers(twin)),
+        unseen=_unseen(twin, reading),
         altered=tuple(name for name, module in model.named_modules() if is_altered(module)),
     )
 
@@ -71,25 +77,24 @@ def _fix_shared(model: nn.Module, ledger: Ledger) -> None:
                     ledger.fix(book.get(name, np.empty(0, int)), f"weights shared with {first}")
 
 
-def _fix_read(model: nn.Module, ledger: Ledger, traced: Sequence[fx.GraphModule]) -> None:
+def _fix_read(model: nn.Module, ledger: Ledger, reading: Reading) -> None:
     """Fix layers of which a forward reads weights or statistics itself, beside calling them."""
-    nodes = [node for graph in traced for node in graph.graph.nodes if node.op == "get_attr"]
-    found = {id(operator.attrgetter(str(node.target))(model)) for node in nodes}
     for path, module in model.named_modules():
         own = [*module._parameters.values(), *module._buffers.values()]
-        if any(id(tensor) in found for tensor in own):
+        if any(id(tensor) in reading.read for tensor in own):
             for book in (ledger.produced, ledger.consumed, ledger.passed):
                 reason = f"forward reads the weights of {path} itself"
                 ledger.fix(book.get(path, np.empty(0, int)), reason)
 
 
-def _unseen(model: nn.Module, traced: Sequence[fx.GraphModule]) -> tuple[str, ...]:
-    """Return the modules whose own parameters no graph uses."""
-    nodes = [node for graph in traced for node in graph.graph.nodes]
-    targets = [str(n.target) for n in nodes if n.op in ("call_module", "get_attr")]
-    used = tuple(target + "." for target in targets)
-    names = {name: f"{name}." for name, _ in model.named_parameters()}
-    unused = (n.rpartition(".")[0] for n, dotted in names.items() if not dotted.startswith(used))
+def _unseen(model: nn.Module, reading: Reading) -> tuple[str, ...]:
+    """Return the modules whose own parameters nothing uses that was seen."""
+    called = tuple(f"{path}." for path in reading.called)
+    unused = (
+        name.rpartition(".")[0]
+        for name, parameter in model.named_parameters()
+        if not f"{name}.".startswith(called) and id(parameter) not in reading.read
+    )
     return tuple(dict.fromkeys(unused))
 
 

@@ -1,20 +1,45 @@
-"""Follow channels through every graph that a model has."""
+"""Follow channels through a model: by its graph, or by one run of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal
 
-from torch import fx, nn
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
 
 from razorlite.core.errors import ExportError
+from razorlite.engine.random_state import kept_random_state
 from razorlite.structures import Inputs
 from razorlite.trace._rules import find_rule
+from razorlite.trace.example import inputs_of, moved, training_calls
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.propagate import Propagator
-from razorlite.trace.tracing import graphs
+from razorlite.trace.tracing import copied, graphs, skeleton
+from razorlite.trace.watching import Watch
+
+How = Literal["auto", "graph", "run"]
 
 
-def follow(
+@dataclass(frozen=True)
+class Reading:
+    """What was seen of a model's modules.
+
+    Attributes:
+        called: paths of the modules that are called and taken as they are.
+        read: ids of the parameters and buffers that a forward reads itself.
+    """
+
+    called: frozenset[str]
+    read: frozenset[int]
+
+
+def follow_graph(
     model: nn.Module, ledger: Ledger, inputs: Inputs, leaves: Sequence[str]
-) -> list[fx.GraphModule]:
+) -> Reading:
     """Write what becomes of channels, in evaluation and in training mode, into one ledger.
 
     Args:
@@ -22,9 +47,6 @@ def follow(
         ledger: gets channels and ties.
         inputs: what the model takes, on the meta device.
         leaves: patterns of module paths that are not looked into.
-
-    Returns:
-        The graphs, that of the evaluation first.
 
     Raises:
         ExportError: the forward cannot be traced, or fails on the inputs.
@@ -39,4 +61,117 @@ def follow(
         except ExportError:
             traced = [evaluation]  # it does not run without targets, say
     model.eval()
-    return traced
+    return _reading(model, traced)
+
+
+def _reading(model: nn.Module, traced: Sequence[fx.GraphModule]) -> Reading:
+    nodes = [node for graph in traced for node in graph.graph.nodes]
+    called = frozenset(str(node.target) for node in nodes if node.op == "call_module")
+    names = [str(node.target) for node in nodes if node.op == "get_attr"]
+    return Reading(called, frozenset(id(attrgetter(name)(model)) for name in names))
+
+
+def follow_run(
+    model: nn.Module, ledger: Ledger, inputs: tuple[Any, ...], leaves: Sequence[str]
+) -> Reading:
+    """Run a model once in evaluation and once in training mode, and watch its calls.
+
+    In training mode it may want targets; where it does not run with those of torchvision's
+    detectors, either, the evaluation is all that is seen.
+
+    Args:
+        model: a copy, which may be on the meta device.
+        ledger: gets channels and ties.
+        inputs: positional arguments, on the model's device.
+        leaves: patterns of module paths that are not looked into.
+
+    Raises:
+        ExportError: the model fails in evaluation mode; names the operation.
+    """
+    watch = Watch(model.eval(), ledger, leaves)
+    with kept_random_state():
+        try:
+            watch.run(inputs)
+        except Exception as error:  # whatever a forward may raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ExportError(f"{type(model).__name__} cannot be run: {reason}") from error
+        ledger.counting = False
+        model.train()
+        for arguments in training_calls(model, inputs):
+            with suppress(Exception):  # it wants other targets, say
+                watch.run(arguments)
+                break
+    model.eval()
+    _fix_unread(ledger)
+    return Reading(frozenset(watch.called), frozenset(watch.read))
+
+
+def _fix_unread(ledger: Ledger) -> None:
+    """Fix channels that no layer was seen to read: something unseen may do so."""
+    read = [ledger.roots(labels) for labels in ledger.consumed.values()]
+    known = np.unique(np.concatenate([np.empty(0, np.int64), *read]))
+    for labels in ledger.produced.values():
+        unread = labels[~np.isin(ledger.roots(labels), known)]
+        ledger.fix(unread, "nothing that was seen reads them")
+
+
+def read(
+    model: nn.Module,
+    example: Any,
+    leaves: Sequence[str],
+    how: How = "auto",
+    ledger: Callable[[], Ledger] = Ledger,
+) -> tuple[nn.Module, Ledger, Reading]:
+    """Follow channels through a copy of a model: by its graph, and where that fails by a run.
+
+    Args:
+        model: not changed.
+        example: as for `inputs_of`.
+        leaves: patterns of module paths that are not looked into.
+        how: "graph" or "run" for one way alone.
+        ledger: gives an empty book.
+
+    Returns:
+        The copy, the book that was written, and what was seen of the copy's modules.
+
+    Raises:
+        ExportError: the model cannot be copied, or cannot be followed in any of the ways.
+    """
+    if "forward" in vars(model):
+        raise ExportError(
+            f"{type(model).__name__} has a forward of its own, set on the object, which tracing "
+            "does not see; define it in the class"
+        )
+    first: ExportError | None = None
+    for follow in _ways(model, example, leaves, how):
+        book = ledger()
+        try:
+            twin, reading = follow(book)
+            return twin, book, reading
+        except ExportError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _ways(
+    model: nn.Module, example: Any, leaves: Sequence[str], how: How
+) -> Iterator[Callable[[Ledger], tuple[nn.Module, Reading]]]:
+    """Yield the ways to follow a model, the best first."""
+    inputs = inputs_of(model, example)
+
+    def graph(ledger: Ledger) -> tuple[nn.Module, Reading]:
+        ghost = skeleton(model)
+        return ghost, follow_graph(ghost, ledger, moved(inputs[0], torch.device("meta")), leaves)
+
+    def run(make: Callable[[nn.Module], nn.Module], ledger: Ledger) -> tuple[nn.Module, Reading]:
+        made = make(model)
+        device = next((p.device for p in made.parameters()), torch.device("cpu"))
+        return made, follow_run(made, ledger, moved(inputs, device), leaves)
+
+    if how != "run" and len(inputs) == 1 and isinstance(inputs[0], Tensor | Mapping):
+        yield graph
+    if how != "graph":
+        yield partial(run, skeleton)
+        if not any(x.is_meta for x in [*model.parameters(), *model.buffers()]):
+            yield partial(run, copied)

@@ -13,64 +13,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from razorlite.core.errors import ExportError
 from razorlite.structures import Inputs
 from razorlite.trace import maps
+from razorlite.trace.calls import Call, Rule, is_altered, is_in_place
 from razorlite.trace.ledger import Ledger
 
 _NORMS = (_NormBase, nn.GroupNorm)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One node of the graph as it runs.
-
-    Attributes:
-        node: the node.
-        run: what computes the node from its arguments.
-        name: name of the function or method, or the type of the module, without a trailing "_".
-        path: of the module that is called or, for functions, that contains the call.
-        module: the module that is called, or None.
-        args: positional arguments with meta tensors.
-        kwargs: keyword arguments with meta tensors.
-        labels: positional arguments with label maps in place of tensors.
-        label_kwargs: keyword arguments with label maps in place of tensors.
-        out: result with meta tensors.
-    """
-
-    node: fx.Node
-    run: Callable[..., Any]
-    name: str
-    path: str
-    module: nn.Module | None
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    labels: tuple[Any, ...]
-    label_kwargs: Mapping[str, Any]
-    out: Any
-
-    @property
-    def where(self) -> str:
-        """The call in words, for reasons and errors."""
-        inside = f" in {self.path}" if self.path else ""
-        return f"{self.name} ({self.node.name}){inside}"
-
-    def argument(self, place: int, name: str, default: Any = None) -> Any:
-        """Return an argument given by position or by name."""
-        if len(self.args) > place:
-            return self.args[place]
-        return self.kwargs.get(name, default)
-
-    def written(self, place: int, name: str) -> Any:
-        """Return an argument as the graph has it: nodes where it is computed at run time."""
-        if len(self.node.args) > place:
-            return self.node.args[place]
-        return self.node.kwargs.get(name)
-
-    def maps(self) -> list[Tensor]:
-        """Return the label maps of all tensors among the arguments."""
-        leaves = tree_leaves((self.labels, dict(self.label_kwargs)))
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-Rule = Callable[[Call, Ledger], Any]
+_HOMES = ("torch", "_operator", "torchvision", "builtins")
 
 
 class Propagator:
@@ -142,7 +89,8 @@ class Propagator:
             return
         labels = self.find_rule(call)(call, self.ledger)
         self.labels[node] = tree_map(_settle, labels)
-        if _is_in_place(node):  # what is read by the old name from now on has changed, too
+        if node.op == "call_method" and is_in_place(str(node.target)):
+            # what is read by the old name from now on has changed, too
             self.labels[node.args[0]] = self.labels[node]  # type: ignore[index]
 
     def _prepare(self, node: fx.Node) -> Call:
@@ -161,7 +109,24 @@ class Propagator:
                 "check the input shape, or trace a part of the model"
             ) from error
         labels, label_kwargs = self._labels(node.args), self._labels(node.kwargs)
-        return Call(node, run, name, path, module, args, kwargs, labels, label_kwargs, out)
+        home = str(getattr(run, "__module__", None) or "torch").split(".")[0]
+        return Call(
+            run=run,
+            name=name,
+            known=node.op == "call_method" or home in _HOMES,
+            path=path,
+            module=module,
+            altered=module is not None and is_altered(module),
+            args=args,
+            kwargs=kwargs,
+            labels=labels,
+            label_kwargs=label_kwargs,
+            written=node.args,
+            written_kwargs=node.kwargs,
+            out=out,
+            node=node.name,
+            line=node.meta.get("line", ""),
+        )
 
     def _target(self, node: fx.Node) -> tuple[Callable[..., Any], str, nn.Module | None]:
         if node.op == "call_module":
@@ -186,19 +151,6 @@ class _Method:
 
     def __call__(self, owner: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(owner, self.name)(*args, **kwargs)
-
-
-def is_altered(module: nn.Module) -> bool:
-    """Return whether an object does something else than its class says."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    parametrized = bool(getattr(module, "parametrizations", None))
-    return any(hooks) or parametrized or "forward" in vars(module)
-
-
-def _is_in_place(node: fx.Node) -> bool:
-    """Return whether a call is of a method such as `transpose_`."""
-    name = str(node.target)
-    return node.op == "call_method" and name.endswith("_") and not name.endswith("__")
 
 
 def _settle(value: Any) -> Any:

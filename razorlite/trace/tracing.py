@@ -3,9 +3,13 @@
 import copy
 import inspect
 import linecache
+import os
+import sys
 import traceback
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -15,6 +19,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from razorlite.core.errors import ExportError
 
 PLAIN = (FrozenBatchNorm2d,)
+_TORCH, _HERE = (f"{Path(torch.__file__).parent}{os.sep}", "<"), str(Path(__file__).parent)
 
 
 class _Tracer(fx.Tracer):
@@ -25,8 +30,52 @@ class _Tracer(fx.Tracer):
         self.leaves = tuple(leaves)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        named = any(fnmatchcase(module_qualified_name, pattern) for pattern in self.leaves)
-        return named or isinstance(m, PLAIN) or super().is_leaf_module(m, module_qualified_name)
+        return is_leaf(m, module_qualified_name, self.leaves)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        node.meta["line"] = source_line()
+        return node
+
+
+def is_leaf(module: nn.Module, path: str, leaves: Sequence[str]) -> bool:
+    """Return whether a module is taken as it is, and not looked into."""
+    if any(fnmatchcase(path, pattern) for pattern in leaves) or isinstance(module, PLAIN):
+        return True
+    of_torch = module.__module__.startswith(("torch.nn", "torch.ao.nn"))
+    return of_torch and not isinstance(module, nn.Sequential)
+
+
+def source_line() -> str:
+    """Return file and line of the forward that is running, such as `model.py:12`; empty if none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back  # of what asks
+    while frame is not None and not frame.f_code.co_filename.startswith(_HERE):
+        name = frame.f_code.co_filename
+        if not name.startswith(_TORCH):
+            return f"{Path(name).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Return a copy of the model in evaluation mode.
+
+    Args:
+        model: not changed.
+        memo: what takes the place of objects, by their ids.
+
+    Raises:
+        ExportError: the model cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model, memo).eval()
+    except (RuntimeError, TypeError) as error:
+        raise ExportError(
+            f"{type(model).__name__} cannot be copied: {str(error).splitlines()[0]}; weights that "
+            "are computed from others must be made plain first (nn.utils.remove_weight_norm)"
+        ) from error
 
 
 def skeleton(model: nn.Module) -> nn.Module:
@@ -41,13 +90,7 @@ def skeleton(model: nn.Module) -> nn.Module:
         if isinstance(tensor, nn.Parameter):
             ghost = nn.Parameter(ghost, requires_grad=tensor.requires_grad)
         memo[id(tensor)] = ghost
-    try:
-        return copy.deepcopy(model, memo).eval()
-    except (RuntimeError, TypeError) as error:
-        raise ExportError(
-            f"{type(model).__name__} cannot be copied: {str(error).splitlines()[0]}; weights that "
-            "are computed from others must be made plain first (nn.utils.remove_weight_norm)"
-        ) from error
+    return copied(model, memo)
 
 
 def trace(model: nn.Module, leaves: Sequence[str] = ()) -> fx.GraphModule:
@@ -60,11 +103,6 @@ def trace(model: nn.Module, leaves: Sequence[str] = ()) -> fx.GraphModule:
     Raises:
         ExportError: the forward cannot be traced; names the line and what can be done.
     """
-    if "forward" in vars(model):
-        raise ExportError(
-            f"{type(model).__name__} has a forward of its own, set on the object, which tracing "
-            "does not see; define it in the class"
-        )
     defaults = list(inspect.signature(model.forward).parameters.values())[1:]
     fixed = {p.name: p.default for p in defaults if p.default is not p.empty}
     try:

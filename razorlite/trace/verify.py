@@ -1,16 +1,15 @@
 """Check that a slim model carries every kept channel to the places where it was read before."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from razorlite.core.errors import ExportError
-from razorlite.structures import example_inputs
-from razorlite.trace.following import follow
+from razorlite.trace.following import read
 from razorlite.trace.groups import ChannelGraph, Side
 from razorlite.trace.ledger import Labels, Ledger
-from razorlite.trace.tracing import skeleton
 
 Sides = Mapping[str, Mapping[Side, Labels]]
 
@@ -37,7 +36,7 @@ def check_channels(
     slim: nn.Module,
     expected: Sides,
     always: int,
-    shape: tuple[int, int] = (224, 224),
+    example: Any = (224, 224),
     leaves: Sequence[str] = (),
 ) -> None:
     """Follow channels through a slim model and compare what each layer reads.
@@ -46,16 +45,14 @@ def check_channels(
         slim: the slim model; not changed.
         expected: unit numbers of the channels on each side of each layer.
         always: the number that stands for channels outside all groups.
-        shape: (height, width) of the images in pixels.
+        example: what the model is called with, as for `channel_graph`.
         leaves: patterns of module paths that are not looked into.
 
     Raises:
         ExportError: a layer would read other channels than before, or the model does not run.
     """
-    ghost = skeleton(slim)
-    book = _Expectation(expected, always)
     try:
-        follow(ghost, book, example_inputs(slim, shape, device="meta"), leaves)
+        read(slim, example, leaves, ledger=lambda: _Expectation(expected, always))
     except ExportError as error:
         raise ExportError(f"the slim model does not fit together: {error}") from error
 

@@ -16,7 +16,7 @@ def test_control_flow_names_the_line():
         return m.b(x) if x.sum() > 0 else x
 
     with pytest.raises(ExportError, match=r"cannot be traced at .*test_tracing\.py") as caught:
-        channel_groups(Net(run, a=conv(3, 4), b=conv(4, 4)), (8, 8))
+        channel_groups(Net(run, a=conv(3, 4), b=conv(4, 4)), (8, 8), how="graph")
     message = str(caught.value)
     assert "if x.sum() > 0" in message
     assert "leaf" in message
@@ -32,7 +32,7 @@ def test_operation_that_fails_on_the_shape_is_named():
 
 def test_value_dependent_operation_is_named():
     with pytest.raises(ExportError, match="nonzero"):
-        channel_groups(Net(lambda m, x: m.a(x).nonzero(), a=conv(3, 4)), (8, 8))
+        channel_groups(Net(lambda m, x: m.a(x).nonzero(), a=conv(3, 4)), (8, 8), how="graph")
 
 
 def test_untraceable_detector_can_be_traced_in_parts():
@@ -40,7 +40,7 @@ def test_untraceable_detector_can_be_traced_in_parts():
         weights=None, weights_backbone=None, num_classes=3
     )
     with pytest.raises(ExportError, match=r"FCOS cannot be traced.*model\.backbone"):
-        channel_groups(detector, (64, 64))
+        channel_groups(detector, (64, 64), how="graph")
     groups = {g.name: g for g in channel_groups(detector.backbone, (64, 64))}
     assert groups["body.layer1.0.conv1"].size == 64
     assert groups["fpn.layer_blocks.0.0"].fixed == "output of the model"
