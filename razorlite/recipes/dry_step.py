@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from razorlite.core import config as core_config
-from razorlite.core.config import Config, Factory
+from razorlite.core.config import Config, Factory, LocatedConfigError
 from razorlite.core.errors import ConfigError
 from razorlite.distill import (
     DistilledStep,
@@ -88,7 +88,12 @@ def _distiller(settings: DistillerConfig | None) -> Distiller:
     teacher = None
     if isinstance(settings.teacher, TeacherConfig):
         teacher = _teacher(settings.teacher)
-    return Distiller(teacher=teacher, pairs=settings.pairs, terms=settings.terms)
+    try:
+        return Distiller(teacher=teacher, pairs=settings.pairs, terms=settings.terms)
+    except LocatedConfigError:
+        raise
+    except ConfigError as error:
+        raise ConfigError(str(error), key="distiller") from error
 
 
 def _teacher(settings: TeacherConfig) -> nn.Module:
