@@ -61,6 +61,7 @@ class Factory(Generic[T]):
 
     Attributes:
         type: the name that the configuration used.
+        target: the class or function to call.
         kwargs: as given.
     """
 
@@ -73,7 +74,7 @@ class Factory(Generic[T]):
     ) -> None:
         self.type = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         self.kwargs = dict(kwargs or {})
-        self._target = lookup(target) if isinstance(target, str) else target
+        self.target = lookup(target) if isinstance(target, str) else target
         self._place = place
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:
@@ -84,14 +85,14 @@ class Factory(Generic[T]):
         """
         reading = Reading()
         block = {key: value for key, value in self.kwargs.items() if key not in kwargs}
-        thunks = reading.arguments(self._target, block, self._place, partial=True)
+        thunks = reading.arguments(self.target, block, self._place, partial=True)
         raise_faults(reading.faults)
-        built: T = call(self._target, args, thunks, kwargs, self._place)
+        built: T = call(self.target, args, thunks, kwargs, self._place)
         return built
 
     def left(self) -> dict[str, bool]:
         """Return the arguments that the configuration leaves to the call: which are required."""
-        signature = signature_of(self._target)
+        signature = signature_of(self.target)
         names = [name for name in signature.annotations if name not in self.kwargs]
         return {name: name in signature.required for name in names}
 

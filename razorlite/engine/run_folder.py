@@ -207,11 +207,13 @@ def _remove_drafts(folder: Path) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Return whether a journal has no record after its first line, which says what is searched."""
+    """Return whether a file is a search's journal that holds no trial as yet."""
     if path.name != "journal.jsonl":
         return False
     with suppress(OSError):
-        return path.read_bytes().count(b"\n") < 2
+        after_first = path.read_bytes().splitlines(keepends=True)[1:]
+        whole = [line for line in after_first if line.endswith(b"\n")]
+        return all(line.startswith(b'{"batch"') for line in whole)
     return False
 
 

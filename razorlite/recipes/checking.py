@@ -142,10 +142,8 @@ class _Check:
 
     def costs(self) -> None:
         """Check what the model may cost, and what it is chosen by."""
-        if self.experiment.search is not None:
-            self._try("", partial(self._metric, "search.metric", self.experiment.search.metric))
+        self._search()
         if self.built is not None:
-            self._try("search.constraints", partial(self._constraints, self.built))
             self._try("prune", partial(self._budget, self.built))
 
     def images(self) -> None:
@@ -283,11 +281,21 @@ class _Check:
         check_step(train.optimizer)
         build_optimizer(train.optimizer, model.train(), options=train.param_options, extra=extra)
 
-    def _constraints(self, built: Built) -> None:
-        search = self.experiment.search
-        if search is None or built.space is None or not built.is_supernet:
+    def _search(self) -> None:
+        """Check what candidates may cost and what they are compared by."""
+        search, built = self.experiment.search, self.built
+        if search is None:
             return
-        Constraint.parse(search.constraints, CostTable.build(built.space, self.experiment.shape))
+        table = None
+        if built is not None and built.space is not None and built.is_supernet:
+            table = self._try(
+                "search", partial(CostTable.build, built.space, self.experiment.shape)
+            )
+        if table is not None:
+            self._try("search.constraints", partial(Constraint.parse, search.constraints, table))
+        for name in search.objectives.names:
+            if table is None or name not in table.names:
+                self._try("", partial(self._metric, "search.metric", name))
 
     def _budget(self, built: Built) -> None:
         """Refuse a budget that cannot be met, on a model with values that say nothing."""

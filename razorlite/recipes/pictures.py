@@ -1,6 +1,7 @@
 """Pictures that commands leave in the run folder."""
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from razorlite.core.journal import Journal
 from razorlite.data import Dataset
 from razorlite.evaluation.evaluate import eval_mode
 from razorlite.recipes.splits import Splits
-from razorlite.search import Study
+from razorlite.search import Study, Trial
 from razorlite.structures import Target
 from razorlite.visual import draw_detections, draw_grid, plot_pareto, plot_search, plot_training
 
@@ -38,28 +39,41 @@ def training_pictures(folder: Path, title: str) -> Path:
 def search_pictures(study: Study, folder: Path) -> list[Path]:
     """Plot a search's progress, and its trials' scores against a cost with the Pareto front.
 
-    The cost is the one that is limited, or MACs; without any cost there is no second picture.
+    The cost is another objective that is to be small, the one that is limited, or MACs; without any
+    there is no second picture. A first objective that is to be small is drawn as its negative.
     """
-    size = getattr(study.searcher, "population_size", None)
-    progress = plot_search(
-        [t.to_record() for t in study.trials],
-        folder / "pictures" / "search.png",
-        metric=study.metric,
-        round_size=size,
-    )
-    limited = [limit.name for limit in study.constraint.limits]
-    known = sorted(study.feasible.names, key=lambda name: name != "macs")
-    if not known:
+    first = study.objectives.first
+    metric = first if study.objectives.directions[first] == "max" else f"-{first}"
+    records = [
+        {"trial": t.number, "score": t.score, "round": bisect_right(study.batches, t.number) - 1}
+        for t in study.trials
+    ]
+    progress = plot_search(records, folder / "pictures" / "search.png", metric=metric)
+    cost = _cost_to_draw(study)
+    if cost is None:
         return [progress]
-    cost, best = [*limited, *known][0], study.best
+    points = {t.number: _point(study, t, cost) for t in study.trials if t.score is not None}
     front = plot_pareto(
-        [(t.cost[cost], float(t.score)) for t in study.trials if t.score is not None],
+        list(points.values()),
         folder / "pictures" / "pareto.png",
-        chosen=(best.cost[cost], float(best.score or 0)),
+        chosen=points[study.best.number],
         cost=cost,
-        metric=study.metric,
+        metric=metric,
     )
     return [progress, front]
+
+
+def _cost_to_draw(study: Study) -> str | None:
+    directions = list(study.objectives.directions.items())
+    small = [name for name, direction in directions[1:] if direction == "min"]
+    limited = [limit.name for limit in study.constraint.limits]
+    known = sorted(study.feasible.names, key=lambda name: name != "macs")
+    return next(iter([*small, *limited, *known]), None)
+
+
+def _point(study: Study, trial: Trial, cost: str) -> tuple[float, float]:
+    known = {**trial.cost, **study.objectives.measured(trial.values)}
+    return float(known[cost]), trial.values[0]
 
 
 @torch.no_grad()

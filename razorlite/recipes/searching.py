@@ -9,11 +9,13 @@ import torch
 
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError
+from razorlite.core.files import make_folder
 from razorlite.cost import Constraint, CostTable, cost_text
 from razorlite.engine.interrupt import stopped_at_once
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import check_run_folder, claimed, on_main, write_config
 from razorlite.evaluation import evaluate
+from razorlite.evaluation.metric import need_value
 from razorlite.recipes.building import Built, build, load_trained
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
@@ -44,7 +46,8 @@ def search(
     Args:
         config: a YAML file, the name of a shipped configuration, or a dict.
         checkpoint: weights of the supernet.
-        work_dir: run folder; gets config.yaml, journal.jsonl, subnet.yaml and pictures.
+        work_dir: run folder; gets config.yaml, journal.jsonl, subnet.yaml and pictures; of several
+            objectives also front/, the subnet files of all trials that no other beats.
         overrides: "a.b=value" each, or a mapping of paths to plain values.
         resume: go on with the search in the run folder.
 
@@ -80,7 +83,7 @@ def search(
                 settings,
                 space=space,
                 table=table,
-                score=supernet_score(space, splits, settings),
+                score=supernet_score(space, splits, settings, table.names),
                 journal=folder / "journal.jsonl",
                 seed=experiment.seed,
                 settings=scored_with(merged, experiment, splits, space.model),
@@ -89,11 +92,8 @@ def search(
             trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())
             best = study.run(resume=resume, started=start)
-            subnet = best.subnet.with_results(
-                origin={"made_by": "search", "checkpoint": str(checkpoint), "trial": best.number}
-            )
-            on_main(lambda: _finish(study, subnet, folder))
-    return subnet
+            on_main(lambda: _finish(study, folder, str(checkpoint)))
+    return _chosen(best, str(checkpoint))
 
 
 def _splits(
@@ -116,11 +116,29 @@ def _stopped(trials: Sequence[Trial], folder: Path) -> str:
     return f"stopped: {kept}; to go on, run the same command again with --resume"
 
 
-def supernet_score(space: SearchSpace, splits: Splits, settings: SearchConfig) -> SupernetScore:
-    """Return what scores candidates on the search's images."""
+def supernet_score(
+    space: SearchSpace,
+    splits: Splits,
+    settings: SearchConfig,
+    costs: Sequence[str] = (),
+) -> SupernetScore:
+    """Return what scores candidates on the search's images.
+
+    Args:
+        space: of the supernet with its trained weights.
+        splits: the images.
+        settings: the `search` block.
+        costs: kinds of cost; an objective of such a name is no metric.
+
+    Raises:
+        ConfigError: an objective is not among the metrics.
+        DataError: there is no object to score by.
+    """
     splits.compute.place(space.model)
     loader = splits.eval_loader(splits.search, "search", alone=True)
-    metric = splits.metric(splits.search, "search", settings.metric, "search.metric")
+    metric = splits.metric(splits.search, "search")
+    for name in settings.objectives.names:
+        need_value(metric, None if name in costs else name, "search.metric")
     for _ in loader:  # keeps all batches, so that candidates are scored on the same images
         pass
     return SupernetScore(
@@ -143,18 +161,34 @@ def _supernet(experiment: Experiment) -> tuple[Built, SearchSpace]:
 
 
 def _report(study: Study, trial: Trial) -> None:
-    scores = [t.score for t in study.trials if t.score is not None]
+    scored = any(t.score is not None for t in study.trials)
+    best = next(iter(study.objectives.measured(study.best.values).values())) if scored else None
     _log.info(
         "trial %d: %s%s; best %s",
         trial.number,
-        trial.error or f"{study.metric} {trial.score:.4f}",
+        trial.error or _values(study, trial),
         "".join(f", {text}" for text in _costs(study, trial.cost)),
-        f"{max(scores):.4f}" if scores else "none yet",
+        "none yet" if best is None else f"{best:.4f}",
     )
 
 
-def _finish(study: Study, subnet: Subnet, folder: Path) -> None:
+def _values(study: Study, trial: Trial) -> str:
+    """Return a trial's objectives as they are logged; costs are logged apart."""
+    measured = study.objectives.measured(trial.values)
+    names = [name for name in measured if name not in trial.cost] or list(measured)
+    return ", ".join(f"{name} {measured[name]:.4f}" for name in names)
+
+
+def _chosen(trial: Trial, checkpoint: str) -> Subnet:
+    origin = {"made_by": "search", "checkpoint": checkpoint, "trial": trial.number}
+    return trial.subnet.with_results(origin=origin)
+
+
+def _finish(study: Study, folder: Path, checkpoint: str) -> None:
+    subnet = _chosen(study.best, checkpoint)
     subnet.save(folder / "subnet.yaml")
+    if len(study.objectives) > 1:
+        _write_front(study, folder / "front", checkpoint)
     or_warn(lambda: search_pictures(study, folder))
     failed = sum(trial.score is None for trial in study.trials)
     metrics = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
@@ -165,6 +199,17 @@ def _finish(study: Study, subnet: Subnet, folder: Path) -> None:
         ", ".join([*metrics, *_costs(study, subnet.cost)]),
         folder / "subnet.yaml",
     )
+
+
+def _write_front(study: Study, folder: Path, checkpoint: str) -> None:
+    """Write the subnet files of all trials that no other beats, and of them alone."""
+    make_folder(folder)
+    files = {folder / f"trial_{trial.number}.yaml": trial for trial in study.front}
+    for path in set(folder.glob("trial_*.yaml")) - set(files):
+        path.unlink()
+    for path, trial in files.items():
+        _chosen(trial, checkpoint).save(path)
+    _log.info("%d trials are beaten by no other in %s: %s", len(files), study.objectives, folder)
 
 
 def _costs(study: Study, cost: Mapping[str, int | float]) -> list[str]:

@@ -6,25 +6,34 @@ from razorlite.core.command_package import CommandPackage
 from razorlite.search.candidates import Candidates
 from razorlite.search.config import SearchConfig, build_study
 from razorlite.search.evolution import EvolutionSearcher
+from razorlite.search.feasible import Feasible
+from razorlite.search.objectives import Objectives
 from razorlite.search.pareto import pareto_front
 from razorlite.search.scoring import SupernetScore
 from razorlite.search.searcher import ExhaustiveSearcher, RandomSearcher, Searcher
+from razorlite.search.seen import Seen
 from razorlite.search.study import Study
 from razorlite.search.trial import Trial
-from razorlite.search.workers import CandidateError, SearchError
+from razorlite.search.workers import Attempt, CandidateError, Outcome, SearchError, Workers
 
 __all__ = [
+    "Attempt",
     "CandidateError",
     "Candidates",
     "EvolutionSearcher",
     "ExhaustiveSearcher",
+    "Feasible",
+    "Objectives",
+    "Outcome",
     "RandomSearcher",
     "SearchConfig",
     "SearchError",
     "Searcher",
+    "Seen",
     "Study",
     "SupernetScore",
     "Trial",
+    "Workers",
     "build_study",
     "pareto_front",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from razorlite.core.errors import BudgetError
 from razorlite.cost import Constraint, CostModel, shown
 from razorlite.search.feasible import Feasible
+from razorlite.search.seen import Seen
 from razorlite.space import ChoiceSpace
 
 _BLOCK = 4096  # points drawn at once
@@ -32,6 +32,8 @@ class Candidates:
         seed: of all random choices.
 
     Attributes:
+        feasible: the costs of points, and which of them may be tried.
+        seen: what was given out; a resumed study restores it.
         rng: the random state; searchers draw from it, too.
 
     Raises:
@@ -49,7 +51,7 @@ class Candidates:
         self.space, self.seed = space, seed
         self.feasible = Feasible(table, constraint or Constraint())
         self.rng = np.random.default_rng(seed)
-        self._taken: dict[bytes, None] = {}
+        self.seen = Seen(space)
 
     @property
     def table(self) -> CostModel | None:
@@ -67,24 +69,36 @@ class Candidates:
 
     def take(self, point: np.ndarray) -> bool:
         """Give out a point if it is new and allowed; return whether it was."""
-        key = self.space.canonical(point[None])[0].astype(np.int64).tobytes()
-        if key in self._taken or not self.allowed(point[None])[0]:
+        if point in self.seen or not self.allowed(point[None])[0]:
             return False
-        self._taken[key] = None
-        return True
+        return self.seen.add(point)
 
-    def random(self, count: int) -> list[np.ndarray]:
-        """Give out up to `count` random points; fewer where no more are found.
+    def random(self, count: int) -> np.ndarray:
+        """Give out up to `count` random points, (N, D); fewer where no more are found.
 
         Raises:
             BudgetError: none was found, and none was given out before.
         """
-        found = self._listed(count) if self.space.size <= _SMALL else self._sampled(count)
-        if not found and not self._taken:
-            raise BudgetError(
-                f"no candidate meets {self.constraint}{self._nearest()}; widen the constraints"
-            )
-        return found
+        small = self.space.size <= _SMALL
+        found = self._chosen(count) if small else self._sampled(count)
+        if count and not found and not len(self.seen):
+            raise self.none_found()
+        return self.stacked(found)
+
+    def listed(self) -> np.ndarray:
+        """Return all (N, D) points that meet the constraint, the last dimension varying fastest."""
+        points = self.space.all_indices()
+        return points[self.allowed(points)]
+
+    def stacked(self, points: Sequence[np.ndarray]) -> np.ndarray:
+        """Return (D,) points as (N, D) int64, also where there is none."""
+        return np.array(points, dtype=np.int64).reshape(len(points), len(self.space.counts))
+
+    def none_found(self) -> BudgetError:
+        """Return the error to raise where no candidate meets the constraint."""
+        return BudgetError(
+            f"no candidate meets {self.constraint}{self._nearest()}; widen the constraints"
+        )
 
     def repaired(self, point: np.ndarray) -> np.ndarray | None:
         """Give out the allowed point that a random walk from `point` ends in.
@@ -97,20 +111,8 @@ class Candidates:
         end = self._walk(point)
         return end if end is not None and self.take(end) else None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the random state and what was given out, as plain values."""
-        taken = [np.frombuffer(key, dtype=np.int64).tolist() for key in self._taken]
-        return {"rng": self.rng.bit_generator.state, "taken": taken}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.rng.bit_generator.state = state["rng"]
-        keys = [np.array(point, dtype=np.int64).tobytes() for point in state["taken"]]
-        self._taken = dict.fromkeys(keys)
-
-    def _listed(self, count: int) -> list[np.ndarray]:
-        points = self.space.all_indices()
-        points = points[self.allowed(points)]
+    def _chosen(self, count: int) -> list[np.ndarray]:
+        points = self.listed()
         found: list[np.ndarray] = []
         for i in self.rng.permutation(len(points)):
             if len(found) == count:

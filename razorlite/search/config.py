@@ -12,6 +12,7 @@ from razorlite.core.ranges import Count, Whole, checked
 from razorlite.cost import Constraint, CostModel
 from razorlite.search.candidates import Candidates
 from razorlite.search.evolution import EvolutionSearcher
+from razorlite.search.objectives import Direction, Objectives
 from razorlite.search.searcher import Searcher
 from razorlite.search.study import Progress, Study
 from razorlite.search.workers import Score
@@ -26,8 +27,10 @@ class SearchConfig:
     Attributes:
         searcher: how candidates are proposed.
         constraints: macs and params to the most allowed, or to [least, most]: numbers, text such as
-            "300M", percentages of the largest subnet such as "60%", or the same as a share (0.6).
-        metric: which metric of the evaluation is the score; more is better.
+            "300M", or percentages of the largest subnet such as "60%".
+        metric: what candidates are compared by, a metric of the evaluation or a kind of cost: a
+            name (more is better), several names, or names to max or min, such as {AP: max, macs:
+            min}. The chosen subnet is the best by the first.
         recalibrate_batches: training batches that refresh a candidate's batch-norm statistics.
         max_trials: stop after so many candidates; the searcher's own end by default.
         allow_test_split: let candidates be scored on images that test metrics are reported on.
@@ -37,10 +40,20 @@ class SearchConfig:
         default_factory=lambda: Partial[Searcher](EvolutionSearcher)
     )
     constraints: dict[str, float | str | list[float | str | None]] = field(default_factory=dict)
-    metric: str = "AP"
+    metric: str | list[str] | dict[str, Direction] = "AP"
     recalibrate_batches: Whole = 20
     max_trials: Count | None = None
     allow_test_split: bool = False
+
+    def __post_init__(self) -> None:
+        objectives, kind = self.objectives, self.searcher.target
+        if isinstance(kind, type) and issubclass(kind, Searcher):
+            kind.check_objectives(objectives)
+
+    @property
+    def objectives(self) -> Objectives:
+        """What candidates are compared by."""
+        return Objectives.parse(self.metric)
 
 
 def build_study(
@@ -61,7 +74,7 @@ def build_study(
         config: the `search` block.
         space: what is searched.
         table: costs of its points.
-        score: candidate to named metrics.
+        score: candidate to metrics by name.
         journal: file of the trials.
         seed: of the proposals.
         settings: what else must be equal for a resumed study.
@@ -75,14 +88,11 @@ def build_study(
     constraint = Constraint.parse(config.constraints, table)
     candidates = Candidates(space=space, table=table, constraint=constraint, seed=seed)
     return Study(
-        space=space,
         searcher=config.searcher(candidates=candidates),
         score=score,
-        table=table,
-        constraint=constraint,
         journal=journal,
         metric=config.metric,
-        settings={"seed": seed, **(settings or {})},
+        settings=settings,
         max_trials=config.max_trials,
         split=split,
         progress=progress,

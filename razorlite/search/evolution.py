@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ from razorlite.core.registry import register
 from razorlite.search.candidates import Candidates
 from razorlite.search.searcher import Searcher
 from razorlite.search.trial import Trial
-from razorlite.space import Subnet
 
 
 @register()
@@ -57,39 +55,35 @@ class EvolutionSearcher(Searcher):
                 f"EvolutionSearcher: num_mutation {num_mutation} and num_crossover {num_crossover} "
                 f"must fit into population_size {population_size}; lower them or raise it"
             )
-        self.candidates = candidates
+        super().__init__(
+            candidates,
+            population_size=population_size,
+            top_k=top_k,
+            max_rounds=max_rounds,
+            mutation_prob=mutation_prob,
+            num_mutation=num_mutation,
+            num_crossover=num_crossover,
+        )
         self.population_size, self.top_k, self.max_rounds = population_size, top_k, max_rounds
         self.mutation_prob = mutation_prob
         self.num_mutation, self.num_crossover = num_mutation, num_crossover
-        self.settings = {
-            "type": "EvolutionSearcher",
-            "population_size": population_size,
-            "top_k": top_k,
-            "max_rounds": max_rounds,
-            "mutation_prob": mutation_prob,
-            "num_mutation": num_mutation,
-            "num_crossover": num_crossover,
-        }
         self.round = 0
-        self._queue: deque[np.ndarray] = deque()
-        self._untold = 0
         self._top: list[tuple[float, int, list[int]]] = []
 
-    def ask(self, count: int) -> list[Subnet]:
-        """Return 1 to `count` new candidates; none when the search is over.
-
-        A round begins when all of the one before have been told.
-        """
-        if not self._queue and not self._untold and self.round < self.max_rounds:
-            self._queue.extend(self._next_round())
-            self.round += 1
-        points = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
-        self._untold += len(points)
-        return [self.candidates.space.decode(point) for point in points]
+    def ask(self) -> np.ndarray:
+        """Return the candidates of the next round, (N, D); none when the search is over."""
+        if self.round == self.max_rounds:
+            return self.candidates.stacked([])
+        self.round += 1
+        children: list[np.ndarray] = []
+        if self._top:
+            children += self._children(self._mutated, self.num_mutation)
+            children += self._children(self._crossed, self.num_crossover)
+        fresh = self.candidates.random(self.population_size - len(children))
+        return self.candidates.stacked([*children, *fresh])
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn from scored candidates; of equal scores, the earlier is the better."""
-        self._untold = max(0, self._untold - len(trials))
         for trial in trials:
             if trial.score is not None:
                 point = self.candidates.space.encode(trial.subnet).tolist()
@@ -97,28 +91,15 @@ class EvolutionSearcher(Searcher):
         self._top = sorted(self._top)[: self.top_k]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain values."""
-        return {
-            "round": self.round,
-            "untold": self._untold,
-            "queue": [point.tolist() for point in self._queue],
-            "top": [list(entry) for entry in self._top],
-            "candidates": self.candidates.state_dict(),
-        }
+        """Return the state as JSON's values."""
+        top = [list(entry) for entry in self._top]
+        return {**super().state_dict(), "round": self.round, "top": top}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.round, self._untold = state["round"], state["untold"]
-        self._queue = deque(np.array(point) for point in state["queue"])
+        super().load_state_dict(state)
+        self.round = state["round"]
         self._top = [(score, number, list(point)) for score, number, point in state["top"]]
-        self.candidates.load_state_dict(state["candidates"])
-
-    def _next_round(self) -> list[np.ndarray]:
-        children: list[np.ndarray] = []
-        if self._top:
-            children += self._children(self._mutated, self.num_mutation)
-            children += self._children(self._crossed, self.num_crossover)
-        return children + self.candidates.random(self.population_size - len(children))
 
     def _children(self, make: Callable[[], np.ndarray], count: int) -> list[np.ndarray]:
         """Return up to `count` children; those over budget are repaired if too few are not."""

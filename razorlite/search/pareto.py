@@ -1,21 +1,25 @@
-"""The front of candidates that no other beats in both cost and score."""
+"""The front of candidates that no other beats in all objectives."""
 
 from collections.abc import Sequence
 
+import numpy as np
 
-def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """Return the indices of all points with no other at most as costly and at least as good.
+
+def pareto_front(values: Sequence[Sequence[float]]) -> list[int]:
+    """Return which of some points no other beats: one at least as good in all, better in one.
 
     Args:
-        costs: less is better.
-        scores: more is better; as many.
+        values: (N, K) value of each objective, more is better.
 
     Returns:
-        Indices by rising cost (and so rising score); of equal points the first.
+        Indices of points, the best in the first objective first; of equal points the first.
     """
-    order = sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i], i))
+    order = sorted(range(len(values)), key=lambda i: tuple(-v for v in values[i]))  # stable
     front: list[int] = []
+    best = np.empty((0, len(values[0]) if values else 0))
     for i in order:
-        if not front or scores[i] > scores[front[-1]]:
+        point = np.asarray(values[i], dtype=np.float64)
+        if not (best >= point).all(axis=1).any():
             front.append(i)
+            best = np.vstack([best, point])
     return front

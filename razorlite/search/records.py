@@ -1,4 +1,4 @@
-"""The journal of a search: what is searched, and each trial, checked when read again."""
+"""The journal of a search: what is searched, each batch and each trial, checked when read again."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from razorlite.core.errors import RunFolderError
+from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.core.journal import Journal
+from razorlite.search.batch import Batch, read_batch
+from razorlite.search.objectives import Objectives
 from razorlite.search.trial import Trial
 
-FORMAT = 2
+FORMAT = 3
 _DEPTH = 20  # of blocks whose differences are named one by one
 _FIELDS = ("trial", "score", "scores", "cost", "error", "seconds", "choices")
 
 
-class TrialJournal:
-    """A file whose first line says what is searched; each further line is one trial.
+class SearchJournal:
+    """A file whose first line says what is searched.
+
+    Each batch of proposals has a line, with the searcher's state, and after it a line for each of
+    its trials, in order.
 
     Args:
         path: the file.
@@ -37,9 +42,9 @@ class TrialJournal:
         return self._journal.path
 
     def open(self, resume: bool) -> list[tuple[int, dict[str, Any]]]:
-        """Return line number and content of each recorded trial.
+        """Return line number and content of each batch and trial.
 
-        A file that is not there, or holds no trial as yet, is begun.
+        A file that is not there is begun, and so is, unless resumed, one that holds no trial.
 
         Raises:
             RunFolderError: it is there and `resume` is off, is of another search, or is damaged.
@@ -47,27 +52,57 @@ class TrialJournal:
         lines = self._journal.numbered()
         if lines:
             _check_kind(lines[0][1], self.path)
-        if len(lines) < 2:
+        trials = sum("trial" in record for _, record in lines)
+        if len(lines) < 2 or not (trials or resume):
             self.path.unlink(missing_ok=True)
             self._journal.append(self._header)
             return []
         if not resume:
             raise RunFolderError(
-                f"{self.path} holds a search of {len(lines) - 1} trials; resume it, or choose "
-                f"another work dir"
+                f"{self.path} holds a search of {trials} trials; resume it, or choose another work "
+                f"dir"
             )
         _check_header(lines[0][1], self._header, self.path)
         return lines[1:]
 
-    def append(self, trial: Trial) -> None:
-        """Write a trial.
+    def append(self, item: Batch | Trial) -> None:
+        """Write a batch or a trial.
 
         Raises:
-            RunFolderError: the file cannot be written; earlier trials are intact.
+            RunFolderError: the file cannot be written; earlier lines are intact.
+            ConfigError: the batch's state holds what JSON does not.
         """
-        self._journal.append(trial.to_record())
+        self._journal.append(item.to_record())
 
-    def read(self, line: int, record: Mapping[str, Any], expected: Trial, metric: str) -> Trial:
+    def batch(self, line: int, record: Mapping[str, Any], number: int, first: int) -> Batch:
+        """Return a recorded batch.
+
+        Args:
+            line: of the file.
+            record: the line's content.
+            number: of the batch that is due.
+            first: number of its first trial.
+
+        Raises:
+            RunFolderError: it is another one, or damaged; names the line.
+        """
+        batch = read_batch(record, number, first)
+        return batch if isinstance(batch, Batch) else self.refuse(line, batch)
+
+    def refuse(self, line: int, fault: str) -> NoReturn:
+        """Raise the error about a line that cannot be gone on from.
+
+        Raises:
+            RunFolderError: always.
+        """
+        raise RunFolderError(
+            f"{self.path}:{line}: {fault}; restore the file, delete it from this line on to "
+            f"score again what follows, or start in another work dir"
+        )
+
+    def trial(
+        self, line: int, record: Mapping[str, Any], expected: Trial, objectives: Objectives
+    ) -> Trial:
         """Return a recorded trial.
 
         Args:
@@ -75,23 +110,21 @@ class TrialJournal:
             record: the line's content.
             expected: number, candidate and cost that this search has at this place, and the error
                 of a candidate that may not be scored.
-            metric: which metric is the score.
+            objectives: what candidates are compared by.
 
         Raises:
             RunFolderError: it is not the expected one, or makes no sense; names the line.
         """
-        fault = _fault(record, expected, metric)
+        fault = _fault(record, expected, objectives)
         if fault:
-            raise RunFolderError(
-                f"{self.path}:{line}: {fault}; restore the file, delete it from this line on to "
-                f"score again what follows, or start in another work dir"
-            )
-        scores, score = record["scores"], record["score"]
+            self.refuse(line, fault)
+        scores = {name: float(value) for name, value in record["scores"].items()}
+        failed = record["error"] is not None
         return replace(
             expected,
             subnet=expected.subnet.with_results(cost=expected.cost, scores=scores),
-            score=None if score is None else float(score),
-            scores={name: float(value) for name, value in scores.items()},
+            values=() if failed else objectives.values(scores, expected.cost),
+            scores=scores,
             error=record["error"],
             seconds=float(record["seconds"]),
         )
@@ -131,7 +164,7 @@ def _flat(tree: Any, prefix: str = "", depth: int = 0) -> dict[str, Any]:
     return {name: value for part in below for name, value in part.items()}
 
 
-def _fault(record: Mapping[str, Any], expected: Trial, metric: str) -> str | None:
+def _fault(record: Mapping[str, Any], expected: Trial, objectives: Objectives) -> str | None:
     """Return what is wrong with a record, None if nothing is."""
     if set(record) != set(_FIELDS):
         odd = sorted(set(record) ^ set(_FIELDS), key=str)[0]
@@ -139,42 +172,49 @@ def _fault(record: Mapping[str, Any], expected: Trial, metric: str) -> str | Non
     if type(record["trial"]) is not int or record["trial"] != expected.number:
         return f"wants trial {expected.number}, got trial {_shown(record['trial'])}"
     if record["choices"] != dict(expected.subnet.choices):
-        return (
-            f"trial {expected.number} is not what this search proposes; it was changed, or written "
-            f"by another version"
-        )
+        return f"trial {expected.number} is not what its batch proposes"
     if record["cost"] != dict(expected.cost):
         return f"the cost is {_shown(dict(expected.cost))}, got {_shown(record['cost'])}"
     if not _is_finite(record["seconds"]) or record["seconds"] < 0:
         return f"seconds wants a number from 0, got {_shown(record['seconds'])}"
-    return _score_fault(record["score"], record["scores"], record["error"], expected, metric)
+    return _error_fault(record, expected) or _score_fault(record, expected, objectives)
 
 
-def _score_fault(score: Any, scores: Any, error: Any, expected: Trial, metric: str) -> str | None:
-    if not isinstance(scores, dict) or not all(map(_is_number, scores.values())):
-        return f"scores wants names and numbers, got {_shown(scores)}"
+def _error_fault(record: Mapping[str, Any], expected: Trial) -> str | None:
+    score, error = record["score"], record["error"]
     if error is not None and (not isinstance(error, str) or not error):
         return f"error wants a text or null, got {_shown(error)}"
     if (score is None) != (error is not None):
         return f"a trial has a score or an error, got {_shown(score)} and {_shown(error)}"
     if expected.error is not None and error != expected.error:
         return f"the candidate is {expected.error}, got {_shown(error or score)}"
-    if score is not None and not _is_finite(score):
-        return f"score wants a finite number, got {_shown(score)}"
-    if score is not None and scores.get(metric) != score:
-        return f"score is {_shown(score)}, and {metric} among the scores is {scores.get(metric)}"
     return None
 
 
+def _score_fault(record: Mapping[str, Any], expected: Trial, objectives: Objectives) -> str | None:
+    score, scores = record["score"], record["scores"]
+    if not isinstance(scores, dict) or not all(map(_is_number, scores.values())):
+        return f"scores wants names and numbers, got {_shown(scores)}"
+    if score is None:
+        return None
+    if not _is_finite(score):
+        return f"score wants a finite number, got {_shown(score)}"
+    try:
+        values = objectives.values(scores, expected.cost)
+    except ConfigError as error:
+        return str(error)
+    if values[0] != score:
+        return f"score is {_shown(score)}, and by its {objectives.first} it is {values[0]}"
+    return objectives.fault(values)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    whole = type(value) is int and abs(value) < 1 << 1000  # a larger one is beyond all floats
+    return whole or isinstance(value, float)
 
 
 def _is_finite(value: Any) -> bool:
-    try:
-        return _is_number(value) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
+    return _is_number(value) and math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,46 +12,75 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.search.candidates import Candidates
+from razorlite.search.objectives import Objectives
 from razorlite.search.trial import Trial
-from razorlite.space import Subnet
+
+_BATCH = 64  # candidates of a batch where nothing is learnt from it
 
 
 class Searcher(ABC):
-    """Proposes candidates and learns from their scores.
+    """Proposes candidates in batches and learns from their scores.
 
-    The order of proposals depends on the settings, the seed and the scores told, and not on how
-    many are asked for at a time, so that one process and many find the same.
+    A batch is all that a searcher proposes before it has to know more. The study asks for one in
+    the main process, journals it with the searcher's state, has it scored by however many workers
+    there are, and tells all of its trials before it asks again. So what is found depends neither on
+    the number of workers nor on interruptions, even where a searcher draws on outside randomness.
+
+    Args:
+        candidates: where points come from; it knows the space, the constraint and what was seen.
+        settings: all else that decides what is proposed, as plain values.
 
     Attributes:
-        settings: what it was built with, as plain values.
+        settings: these, with the class and the seed; a resumed search must have the same.
+        one_objective: whether only the first value of a trial is understood.
     """
 
-    settings: Mapping[str, Any]
+    one_objective: ClassVar[bool] = True
+
+    def __init__(self, candidates: Candidates, **settings: Any) -> None:
+        self.candidates = candidates
+        kind = {"type": type(self).__name__, "seed": candidates.seed}
+        self.settings: Mapping[str, Any] = {**kind, **settings}
+
+    @classmethod
+    def check_objectives(cls, objectives: Objectives) -> None:
+        """Refuse several objectives where one is understood.
+
+        Raises:
+            ConfigError: names them and the searcher.
+        """
+        if cls.one_objective and len(objectives) > 1:
+            raise ConfigError(
+                f"{cls.__name__} understands one objective, got {objectives}; name one metric, or "
+                f"use a searcher of several such as RandomSearcher"
+            )
 
     @abstractmethod
-    def ask(self, count: int) -> list[Subnet]:
-        """Return 1 to `count` new candidates; none when the search is over.
-
-        May return fewer than asked for, where more need scores that have not been told. All that
-        was proposed is told before an empty answer means the end.
-        """
+    def ask(self) -> np.ndarray:
+        """Return the next batch, (N, D) int64 points; N is 0 when the search is over."""
 
     @abstractmethod
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn from scored candidates; failed ones have the score None."""
+        """Learn from the trials of the last batch, in order; failed ones have no values."""
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain values; a searcher that loads it proposes the same."""
+        """Return the state after a batch was proposed, as JSON's values.
 
-    @abstractmethod
+        It is written with every batch, so that it should not grow with the search; points that
+        were proposed are known without it, from `candidates.seen`.
+        """
+        return {"rng": self.candidates.rng.bit_generator.state}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        self.candidates.rng.bit_generator.state = state["rng"]
 
 
 @register()
 class RandomSearcher(Searcher):
     """Proposes random candidates: the control that a search must beat."""
+
+    one_objective = False
 
     def __init__(self, *, candidates: Candidates, max_trials: Count = 1000) -> None:
         """Keep the settings.
@@ -66,41 +94,33 @@ class RandomSearcher(Searcher):
         """
         if max_trials < 1:
             raise ConfigError(f"RandomSearcher.max_trials must be at least 1, got {max_trials}")
-        self.candidates = candidates
-        self.settings = {"type": "RandomSearcher", "max_trials": max_trials}
+        super().__init__(candidates, max_trials=max_trials)
         self._left = max_trials
-        self._queue: deque[np.ndarray] = deque()
 
-    def ask(self, count: int) -> list[Subnet]:
-        """Return 1 to `count` new candidates; none when the search is over."""
-        count = min(count, self._left)
-        if count and not self._queue:
-            self._queue.extend(self.candidates.random(64))
-        points = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+    def ask(self) -> np.ndarray:
+        """Return the next batch, (N, D) points; none when the search is over."""
+        points = self.candidates.random(min(_BATCH, self._left))
         self._left -= len(points)
-        return [self.candidates.space.decode(point) for point in points]
+        return points
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain values."""
-        return {
-            "left": self._left,
-            "queue": [point.tolist() for point in self._queue],
-            "candidates": self.candidates.state_dict(),
-        }
+        """Return the state as JSON's values."""
+        return {**super().state_dict(), "left": self._left}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
         self._left = state["left"]
-        self._queue = deque(np.array(point) for point in state["queue"])
-        self.candidates.load_state_dict(state["candidates"])
 
 
 @register()
 class ExhaustiveSearcher(Searcher):
-    """Proposes every allowed candidate of a small space, the last place varying fastest."""
+    """Proposes every allowed candidate of a small space, the last dimension varying fastest."""
+
+    one_objective = False
 
     def __init__(self, *, candidates: Candidates, max_trials: Count = 10_000) -> None:
         """List the candidates.
@@ -119,25 +139,23 @@ class ExhaustiveSearcher(Searcher):
                 f"ExhaustiveSearcher: the space has {size:,} points, max_trials is {max_trials:,}; "
                 f"use EvolutionSearcher or raise it"
             )
-        self.candidates = candidates
-        self.settings = {"type": "ExhaustiveSearcher", "max_trials": max_trials}
-        points = candidates.space.all_indices()
-        self._points = points[candidates.allowed(points)]
+        super().__init__(candidates, max_trials=max_trials)
+        self._points = candidates.listed()
         if not len(self._points):
-            candidates.random(1)  # raises with the nearest cost
+            raise candidates.none_found()
         self._next = 0
 
-    def ask(self, count: int) -> list[Subnet]:
-        """Return 1 to `count` new candidates; none when the search is over."""
-        points = self._points[self._next : self._next + count]
+    def ask(self) -> np.ndarray:
+        """Return the next batch, (N, D) points; none when the search is over."""
+        points = self._points[self._next : self._next + _BATCH]
         self._next += len(points)
-        return [self.candidates.space.decode(point) for point in points]
+        return points
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain values."""
+        """Return the state as JSON's values."""
         return {"next": self._next}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import ConfigError, RunFolderError
-from razorlite.core.registry import suggestion
-from razorlite.cost import Constraint, CostModel
+from razorlite.cost import Constraint
 from razorlite.engine.run_folder import on_main
+from razorlite.search.batch import Batch
+from razorlite.search.evaluator import Evaluator
 from razorlite.search.feasible import Feasible
+from razorlite.search.objectives import MetricSpec, Objectives
 from razorlite.search.pareto import pareto_front
-from razorlite.search.records import TrialJournal
+from razorlite.search.records import SearchJournal
 from razorlite.search.searcher import Searcher
+from razorlite.search.seen import Seen
 from razorlite.search.trial import Trial
 from razorlite.search.workers import (
     Attempt,
@@ -26,35 +30,35 @@ from razorlite.search.workers import (
     SearchError,
     Workers,
 )
-from razorlite.space import ChoiceSpace, Subnet, Value
+from razorlite.space import ChoiceSpace
 
 Progress = Callable[["Study", Trial], None]
-Recorded = Sequence[tuple[int, Mapping[str, Any]]]
+Lines = Sequence[tuple[int, Mapping[str, Any]]]
 
 
 class Study:
     """Runs a searcher: scores what it proposes, writes the journal, knows the best.
 
-    The journal's first line says what is searched, each further line is one trial. Resuming replays
-    the recorded trials through the searcher, so that an interrupted study goes on exactly as if it
-    had not been; a line that a killed process left torn is scored again.
+    The journal's first line says what is searched. Each batch of proposals is written with the
+    searcher's state before any of it is scored, and each trial once it is scored. Resuming takes up
+    the state of the last batch, scores what is left of it, and goes on exactly as if nothing had
+    happened; a line that a killed process left torn is done again.
 
     A candidate fails for its own fault alone: its score is not finite, or scoring raised
     `CandidateError` or an error of `catch`. Anything else (a disk, a worker, a GPU, a mistake in
     the code) ends the study with the journal intact, and resuming scores that candidate again.
 
-    Several processes (torchrun) share the candidates of a round among them and find the same as
-    one process.
+    Several processes (torchrun) share the candidates of a batch among them; the main one alone asks
+    the searcher. They find the same as one process.
 
     Args:
-        space: what is searched.
-        searcher: proposes candidates.
-        score: candidate to a metric, or to named metrics with `metric` among them; more is better.
-        table: costs of the space's points; needed where there is a constraint.
-        constraint: what a candidate may cost; proposals beyond it fail without being scored.
+        searcher: proposes candidates; its `candidates` have the space and the constraint, and
+            proposals beyond it fail without being scored.
+        score: candidate to a metric, or to several by name.
         journal: file of the trials; none is written by default.
-        metric: which metric is the score.
-        settings: what else must be equal for a resumed study (seed, checkpoint, ...).
+        metric: the objectives: a metric or kind of cost that is to be large, several of them, or
+            names to "max" or "min". The best trial is that of the first one.
+        settings: what else must be equal for a resumed study (checkpoint, data, ...).
         max_trials: stop after so many; what a journal holds beyond them is kept.
         max_failures: give up when so many fail before any has succeeded.
         split: whether processes take different candidates; if not, `score` is called with each
@@ -64,22 +68,22 @@ class Study:
         workers: where candidates are scored; here, or on torchrun's processes by default.
 
     Attributes:
+        objectives: what candidates are compared by.
         trials: in the order of proposals.
+        batches: number of the first trial of each batch.
 
     Raises:
-        ConfigError: a number is out of range, or nothing gives the costs that are limited.
+        ConfigError: a number is out of range, or there are more objectives than the searcher
+            understands.
     """
 
     def __init__(
         self,
         *,
-        space: ChoiceSpace,
         searcher: Searcher,
         score: Score,
-        table: CostModel | None = None,
-        constraint: Constraint | None = None,
         journal: str | Path | None = None,
-        metric: str = "score",
+        metric: MetricSpec = "score",
         settings: Mapping[str, Any] | None = None,
         max_trials: int | None = None,
         max_failures: int = 10,
@@ -91,16 +95,20 @@ class Study:
         for name, value in {"max_trials": max_trials, "max_failures": max_failures}.items():
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
-        self.space, self.searcher = space, searcher
-        self.feasible = Feasible(table, constraint or Constraint())
-        self.metric, self.settings = metric, dict(settings or {})
+        self.searcher, self.settings = searcher, dict(settings or {})
+        self.objectives = Objectives.parse(metric)
+        searcher.check_objectives(self.objectives)
         self.max_trials, self.max_failures = max_trials, max_failures
         self.trials: list[Trial] = []
-        self._attempt = Attempt(score, metric, catch)
-        self._workers = workers or ProcessWorkers(split=split)
-        self._progress, self._path = progress, journal
-        self._journal: TrialJournal | None = None
-        self._known: dict[tuple[Value, ...], Trial] = {}
+        self.batches: list[int] = []
+        self._evaluator = Evaluator(
+            candidates=searcher.candidates,
+            objectives=self.objectives,
+            attempt=Attempt(score, self.objectives.names, catch),
+            workers=workers or ProcessWorkers(split=split),
+        )
+        self._progress = progress
+        self._journal = None if journal is None else SearchJournal(journal, self._header())
 
     def run(self, *, resume: bool = False, started: Callable[[], None] | None = None) -> Trial:
         """Search to the end and return the best trial.
@@ -115,24 +123,26 @@ class Study:
             SearchError: every candidate failed, or scoring broke down.
             BudgetError: no candidate meets the constraint.
         """
-        recorded = self._open(resume)
+        batch = self._open(resume)
         if started is not None:
             started()
-        while True:
-            proposed = self.searcher.ask(self._wanted(len(recorded)))
-            if not proposed:
+        self._check_failures()
+        while not self._is_spent():
+            batch = batch or self._next_batch()
+            if not len(batch.points):
                 break
-            trials = self._replayed(proposed, recorded)
-            trials += self._scored(proposed[len(trials) :])
-            self.searcher.tell(trials)
-            self._check_failures()
-        self._check_all_replayed(recorded)
+            batch = self._complete(batch)
         return self.best
 
     @property
-    def table(self) -> CostModel | None:
-        """The costs of the space's points."""
-        return self.feasible.table
+    def space(self) -> ChoiceSpace:
+        """What is searched."""
+        return self.searcher.candidates.space
+
+    @property
+    def feasible(self) -> Feasible:
+        """The costs of points, and which of them may be tried."""
+        return self.searcher.candidates.feasible
 
     @property
     def constraint(self) -> Constraint:
@@ -140,125 +150,141 @@ class Study:
         return self.feasible.constraint
 
     @property
+    def seen(self) -> Seen:
+        """What was given out and scored."""
+        return self.searcher.candidates.seen
+
+    @property
     def best(self) -> Trial:
-        """Return the trial with the highest score, of equal ones the first.
+        """Return the best trial by the first objective, of equal ones the first.
 
         Raises:
             SearchError: there is none.
         """
-        good = [trial for trial in self.trials if trial.score is not None]
-        if not good:
+        scored = [trial for trial in self.trials if trial.score is not None]
+        if not scored:
             raise SearchError(self._failed("the search ended without a scored candidate"))
-        return max(good, key=lambda trial: (trial.score, -trial.number))
+        return max(scored, key=lambda trial: (trial.score, -trial.number))
 
-    def front(self, cost: str = "macs") -> list[Trial]:
-        """Return the trials that no other beats in both cost and score, by rising cost.
+    @property
+    def front(self) -> list[Trial]:
+        """Return the trials that no other beats in all objectives, best by the first one first."""
+        scored = [trial for trial in self.trials if trial.score is not None]
+        return [scored[i] for i in pareto_front([trial.values for trial in scored])]
 
-        Raises:
-            ConfigError: there is no such kind of cost.
+    def _is_spent(self) -> bool:
+        return self.max_trials is not None and len(self.trials) >= self.max_trials
+
+    def _open(self, resume: bool) -> Batch | None:
+        """Take up a journal, or begin it; return the batch that is being scored, if there is one.
+
+        The lines are read by the main process and checked by all.
         """
-        if cost not in self.feasible.names:
-            known = ", ".join(self.feasible.names) or "none"
-            raise ConfigError(f"no cost named {cost!r}; known are {known}")
-        good = [trial for trial in self.trials if trial.score is not None]
-        scores = [float(trial.score or 0.0) for trial in good]
-        return [good[i] for i in pareto_front([trial.cost[cost] for trial in good], scores)]
-
-    def _wanted(self, recorded: int) -> int:
-        end = math.inf if self.max_trials is None else max(self.max_trials, recorded)
-        return int(min(self._workers.size, end - len(self.trials)))
-
-    def _open(self, resume: bool) -> Recorded:
-        """Return the recorded trials, the same in all processes; begin a new journal."""
-        if self._path is None:
-            return []
-        self._journal = journal = TrialJournal(self._path, self._header())
-        return broadcast_object(on_main(lambda: journal.open(resume))) or []
+        journal = self._journal
+        if journal is None:
+            return None
+        lines: Lines = broadcast_object(on_main(lambda: journal.open(resume)) or [])
+        batch = None
+        for line, record in lines:
+            if "proposals" in record:
+                batch = self._read_batch(journal, line, record, batch)
+            else:
+                self._read_trial(journal, line, record, batch)
+        if batch is not None:
+            on_main(lambda: self._take_state(journal, batch))
+        return batch
 
     def _header(self) -> dict[str, Any]:
         return {
             "space": self.space.fingerprint,
             "searcher": dict(self.searcher.settings),
             "constraint": self.constraint.to_dict(),
-            "metric": self.metric,
+            "metric": dict(self.objectives.directions),
             "settings": self.settings,
         }
 
-    def _expected(self, number: int, subnet: Subnet) -> Trial:
-        """Return what is known of a candidate before it is scored."""
-        point = self.space.encode(subnet)
-        trial = Trial(number=number, subnet=subnet, cost=self.feasible.cost(point))
-        if self.feasible(point[None])[0]:
-            return trial
-        return replace(trial, error=f"beyond the constraint {self.constraint}")
+    def _read_batch(
+        self, journal: SearchJournal, line: int, record: Mapping[str, Any], before: Batch | None
+    ) -> Batch:
+        batch = journal.batch(line, record, len(self.batches), len(self.trials))
+        if before is not None and len(self.trials) < before.end:
+            journal.refuse(line, f"trial {len(self.trials)} is missing before it")
+        self._begin(batch)
+        return batch
 
-    def _replayed(self, proposed: Sequence[Subnet], recorded: Recorded) -> list[Trial]:
-        """Return the trials of those proposals that the journal holds."""
-        trials = []
-        for subnet in proposed[: max(0, len(recorded) - len(self.trials))]:
-            assert self._journal is not None
-            line, record = recorded[len(self.trials)]
-            expected = self._expected(len(self.trials), subnet)
-            trials.append(self._keep(self._journal.read(line, record, expected, self.metric)))
-        return trials
+    def _read_trial(
+        self, journal: SearchJournal, line: int, record: Mapping[str, Any], batch: Batch | None
+    ) -> None:
+        number = len(self.trials)
+        if batch is None or number >= batch.end:
+            journal.refuse(line, f"a batch of proposals is missing before trial {number}")
+        expected = self._expected(number, batch)
+        self.trials.append(journal.trial(line, record, expected, self.objectives))
+        self._evaluator.keep(self.trials[-1])
 
-    def _check_all_replayed(self, recorded: Recorded) -> None:
-        if len(recorded) > len(self.trials):
-            assert self._journal is not None
-            line = recorded[len(self.trials)][0]
+    def _take_state(self, journal: SearchJournal, batch: Batch) -> None:
+        """Bring the searcher to where it was when it had proposed a batch."""
+        try:
+            self.searcher.load_state_dict(batch.state or {})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunFolderError(
-                f"{self._journal.path}:{line}: this search ends after {len(self.trials)} trials, "
-                f"and the journal goes on; restore the file or delete it from this line on"
-            )
+                f"{journal.path}: {type(self.searcher).__name__} cannot take up its state of batch "
+                f"{batch.number} ({type(error).__name__}: {error}); was it written by another "
+                f"version? start in another work dir"
+            ) from error
 
-    def _scored(self, proposed: Sequence[Subnet]) -> list[Trial]:
-        """Score candidates and record them in order, up to one that stops the search."""
-        first = len(self.trials)
-        expected = [self._expected(first + i, subnet) for i, subnet in enumerate(proposed)]
-        new: dict[tuple[Value, ...], Trial] = {}
-        for trial in expected:
-            if trial.error is None and _key(trial) not in self._known:
-                new.setdefault(_key(trial), trial)
-        outcomes = self._workers.run(
-            self._attempt, {trial.number: trial.subnet for trial in new.values()}
+    def _next_batch(self) -> Batch:
+        """Ask the searcher in the main process, and journal its proposals."""
+        batch: Batch = broadcast_object(on_main(self._ask))  # type: ignore[assignment]
+        if len(batch.points):
+            self._begin(batch)
+        return batch
+
+    def _ask(self) -> Batch:
+        points = self.searcher.ask()
+        points = self.space.canonical(points) if len(points) else points
+        batch = Batch(
+            number=len(self.batches),
+            first=len(self.trials),
+            points=np.asarray(points, dtype=np.int64),
+            state=self.searcher.state_dict(),
         )
-        trials = []
-        for trial in expected:
-            if trial.number in outcomes and outcomes[trial.number].stop:
-                break
-            trials.append(self._record(self._finished(trial, outcomes)))
+        if len(points) and self._journal is not None:
+            self._journal.append(batch)
+        return batch
+
+    def _begin(self, batch: Batch) -> None:
+        self.batches.append(batch.first)
+        for point in batch.points:
+            self.seen.add(point)
+
+    def _complete(self, batch: Batch) -> Batch | None:
+        """Score what is left of a batch and tell all of it; return it if the budget ends first."""
+        while len(self.trials) < batch.end:
+            if self._is_spent():
+                return batch
+            self._score(batch)
+            self._check_failures()
+        told = self.trials[batch.first :]
+        on_main(lambda: self.searcher.tell(told))
+        return None
+
+    def _score(self, batch: Batch) -> None:
+        """Score the next candidates and record them in order, up to one that stops the search."""
+        done, outcomes = self._evaluator.run(self._due(batch))
+        for trial in done:
+            self.trials.append(trial)
+            on_main(partial(self._write, trial))
         self._check_stop(outcomes)
-        return trials
 
-    def _finished(self, trial: Trial, outcomes: Mapping[int, Outcome]) -> Trial:
-        """Return a trial with its metrics; one that was scored before has the same."""
-        twin = self._known.get(_key(trial))
-        if twin is not None:
-            return replace(twin, number=trial.number, seconds=0.0)
-        return (
-            trial if trial.error is not None else self._with_outcome(trial, outcomes[trial.number])
-        )
+    def _due(self, batch: Batch) -> list[Trial]:
+        """Return what is known of the next candidates before they are scored."""
+        first, end = len(self.trials), len(self.trials) + self._evaluator.size
+        end = min(end, batch.end, self.max_trials or batch.end)
+        return [self._expected(number, batch) for number in range(first, end)]
 
-    def _with_outcome(self, trial: Trial, outcome: Outcome) -> Trial:
-        trial = replace(trial, scores=outcome.metrics, seconds=outcome.seconds)
-        if outcome.error is not None:
-            return replace(trial, error=outcome.error)
-        if self.metric not in outcome.metrics:
-            raise ConfigError(
-                f"search.metric {self.metric!r} is not among the metrics "
-                f"{', '.join(outcome.metrics)}{suggestion(self.metric, list(outcome.metrics))}"
-            )
-        score = outcome.metrics[self.metric]
-        if not math.isfinite(score):
-            return replace(trial, error=f"{self.metric} is {score}")
-        subnet = trial.subnet.with_results(cost=trial.cost, scores=outcome.metrics)
-        return replace(trial, subnet=subnet, score=score)
-
-    def _record(self, trial: Trial) -> Trial:
-        """Write a trial and tell of it."""
-        self._keep(trial)
-        on_main(lambda: self._write(trial))
-        return trial
+    def _expected(self, number: int, batch: Batch) -> Trial:
+        return self._evaluator.expected(number, batch.points[number - batch.first])
 
     def _write(self, trial: Trial) -> None:
         if self._journal is not None:
@@ -284,11 +310,6 @@ class Study:
                 f"trials before it are kept, and resuming scores it again"
             ) from outcome.cause
 
-    def _keep(self, trial: Trial) -> Trial:
-        self.trials.append(trial)
-        self._known.setdefault(_key(trial), trial)
-        return trial
-
     def _check_failures(self) -> None:
         if len(self.trials) >= self.max_failures and all(t.score is None for t in self.trials):
             raise SearchError(
@@ -298,7 +319,3 @@ class Study:
     def _failed(self, what: str) -> str:
         errors = [trial.error for trial in self.trials if trial.error]
         return f"{what}; the first: {errors[0]}" if errors else what
-
-
-def _key(trial: Trial) -> tuple[Value, ...]:
-    return tuple(trial.subnet.choices.values())

@@ -14,9 +14,10 @@ class Trial:
     """One candidate and what came of it.
 
     Attributes:
-        number: its place in the order of proposals, from 0.
+        number: its position in the order of proposals, from 0.
         subnet: the candidate.
-        score: what the search makes large; None if the candidate failed.
+        values: one for each objective, more is better: where an objective is to be small, its
+            negative; none if the candidate failed.
         scores: all metrics that scoring gave.
         cost: macs, params, ... ; empty without a cost table.
         error: why it failed, in one line; None if it did not.
@@ -25,11 +26,16 @@ class Trial:
 
     number: int
     subnet: Subnet
-    score: float | None = None
+    values: tuple[float, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, int | float] = field(default_factory=dict)
     error: str | None = None
     seconds: float = 0.0
+
+    @property
+    def score(self) -> float | None:
+        """The value of the first objective; None if the candidate failed."""
+        return self.values[0] if self.values else None
 
     def to_record(self) -> dict[str, Any]:
         """Return the journal's line."""

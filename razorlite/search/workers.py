@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -46,16 +46,22 @@ class Workers(Protocol):
     """Scores candidates: here, on torchrun's ranks, on a cluster.
 
     Attributes:
-        size: how many candidates are worth asking for at a time.
+        size: how many candidates are scored at a time. The study hands over so many at most, and
+            writes them to the journal when all of them are done.
     """
 
     @property
     def size(self) -> int: ...
 
-    def run(self, attempt: Attempt, candidates: Mapping[int, Subnet]) -> Mapping[int, Outcome]:
+    def run(self, score: Attempt, candidates: Mapping[int, Subnet]) -> Mapping[int, Outcome]:
         """Return what came of each numbered candidate, the same in all processes.
 
         Candidates may be left out once one has stopped the search.
+
+        Args:
+            score: candidate to outcome; raises nothing, and may be called by several threads if the
+                study's own score may.
+            candidates: by number.
         """
 
 
@@ -64,13 +70,13 @@ class Attempt:
     """Scores one candidate and sorts out whose fault a failure is.
 
     Attributes:
-        score: candidate to a metric, or to named metrics.
-        metric: the name of a metric that comes alone.
+        score: candidate to a metric, or to several by name.
+        names: of the objectives; a metric that comes alone is the only one.
         catch: errors that are a candidate's own fault, besides `CandidateError`.
     """
 
     score: Score
-    metric: str
+    names: tuple[str, ...]
     catch: tuple[type[Exception], ...] = ()
 
     def __call__(self, subnet: Subnet) -> Outcome:
@@ -81,7 +87,7 @@ class Attempt:
 
     def _outcome(self, subnet: Subnet) -> Outcome:
         try:
-            return Outcome(metrics=_named(self.score(subnet), self.metric))
+            return Outcome(metrics=_named(self.score(subnet), self.names))
         except CandidateError as error:
             return Outcome(error=_line(error))
         except self.catch as error:
@@ -111,12 +117,12 @@ class ProcessWorkers:
         """Return how many candidates are scored at a time."""
         return world_size() if self.split else 1
 
-    def run(self, attempt: Attempt, candidates: Mapping[int, Subnet]) -> dict[int, Outcome]:
+    def run(self, score: Attempt, candidates: Mapping[int, Subnet]) -> dict[int, Outcome]:
         """Return what came of each numbered candidate; all processes wait for the last one."""
         mine: dict[int, Outcome] = {}
-        for place, (number, subnet) in enumerate(candidates.items()):
-            if not self.split or place % world_size() == rank():
-                mine[number] = attempt(subnet)
+        for index, (number, subnet) in enumerate(candidates.items()):
+            if not self.split or index % world_size() == rank():
+                mine[number] = score(subnet)
                 if mine[number].stop:
                     break
         return _joined(gather_objects(mine if world_size() == 1 else _sendable(mine)))
@@ -134,16 +140,22 @@ def _sendable(outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
     return {number: replace(outcome, cause=None) for number, outcome in outcomes.items()}
 
 
-def _named(metrics: Any, metric: str) -> dict[str, float]:
+def _named(result: Any, names: Sequence[str]) -> dict[str, float]:
     """Return metrics by name as plain numbers."""
-    named = metrics if isinstance(metrics, Mapping) else {metric: metrics}
-    found: dict[str, float] = {}
-    for name, value in named.items():
-        try:
-            found[str(name)] = float(value + 0.0)  # no text
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"scoring wants a number for {name!r}, got {value!r:.60}") from error
-    return found
+    if not isinstance(result, Mapping) and len(names) > 1:
+        raise ConfigError(
+            f"scoring gives one value, {result!r:.60}, and the search is for {', '.join(names)}; "
+            f"return them by name"
+        )
+    named = result if isinstance(result, Mapping) else {names[0]: result}
+    return {str(name): _number(name, value) for name, value in named.items()}
+
+
+def _number(name: object, value: Any) -> float:
+    try:
+        return float(value + 0.0)  # no text
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"scoring wants a number for {name!r}, got {value!r:.60}") from error
 
 
 def _line(error: BaseException) -> str:

@@ -95,7 +95,9 @@ class TestClaimed:
     def test_a_journal_without_a_trial_is_no_result(self, tmp_path):
         (tmp_path / "journal.jsonl").write_text('{"format": 1}\n')
         assert results(tmp_path) == []
-        (tmp_path / "journal.jsonl").write_text('{"format": 1}\n{"trial": 0}\n')
+        (tmp_path / "journal.jsonl").write_text('{"format": 3}\n{"batch": 0}\n{"trial": 0')
+        assert results(tmp_path) == []
+        (tmp_path / "journal.jsonl").write_text('{"format": 3}\n{"batch": 0}\n{"trial": 0}\n')
         assert results(tmp_path) == ["journal.jsonl"]
 
     def test_drafts_of_killed_runs_go(self, tmp_path):

@@ -57,7 +57,7 @@ def test_signals_inside_and_between_trials(pipeline, tmp_path, capsys, monkeypat
         text = capsys.readouterr().err.strip().splitlines()[-1]
         assert text.startswith(f"stopped: {message}")
         assert text.endswith("to go on, run the same command again with --resume")
-        assert len(trials(folder)) == 1 + count
+        assert len(trials(folder)) == 2 + count  # the first line, and a batch
         assert not (folder / "subnet.yaml").exists()
     assert cli.main(words(pipeline, folder, "--resume")) == 0
     assert trials(folder) == trials(pipeline.root / "search")

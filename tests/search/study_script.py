@@ -32,13 +32,10 @@ def main(journal: str, seconds: float, broken: int = -1) -> None:
         return {"AP": value, "AP50": value / 2}
 
     study = Study(
-        space=found.space,
         searcher=EvolutionSearcher(
             candidates=found, population_size=10, num_mutation=4, num_crossover=4, max_rounds=4
         ),
         score=metrics,
-        table=found.table,
-        constraint=found.constraint,
         journal=journal,
         metric="AP",
         settings={"seed": 7},

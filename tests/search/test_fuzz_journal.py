@@ -66,10 +66,10 @@ def test_damaged_journals_never_change_the_winner(tmp_path, good):
 
 
 def edited(data, number, **values):
-    """Return a journal of which one trial has other values; `...` takes one out."""
+    """Return a journal of which one line has other values; `...` takes one out."""
     lines = data.decode().splitlines()
-    record = {**json.loads(lines[1 + number]), **values}
-    lines[1 + number] = to_json({k: v for k, v in record.items() if v is not ...}).decode()
+    record = {**json.loads(lines[number]), **values}
+    lines[number] = to_json({k: v for k, v in record.items() if v is not ...}).decode()
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -81,8 +81,8 @@ def edited(data, number, **values):
         ({"score": Raw("NaN")}, "score wants a finite number, got nan"),
         ({"score": Raw("1" + "0" * 400)}, "score wants a finite number, got 1000"),
         ({"score": True}, "score wants a finite number, got True"),
-        ({"score": 5.0}, "score is 5.0, and AP among the scores is -"),
-        ({"score": 5.0, "scores": {}}, "score is 5.0, and AP among the scores is None"),
+        ({"score": 5.0}, "score is 5.0, and by its AP it is -"),
+        ({"score": 5.0, "scores": {}}, "search.metric 'AP' is not among the metrics , nor"),
         ({"score": None}, "a trial has a score or an error, got None and None"),
         ({"scores": {"AP": "many"}}, "scores wants names and numbers"),
         ({"error": "broken"}, "a trial has a score or an error"),
@@ -93,15 +93,15 @@ def edited(data, number, **values):
         ({"seconds": -1}, "seconds wants a number from 0, got -1"),
         ({"trial": 3}, "wants trial 2, got trial 3"),
         ({"trial": True}, "wants trial 2, got trial True"),
-        ({"choices": {"place_0": "a"}}, "trial 2 is not what this search proposes"),
+        ({"choices": {"place_0": "a"}}, "trial 2 is not what its batch proposes"),
         ({"more": 1}, "a trial has no more"),
     ],
 )
 def test_a_trial_that_makes_no_sense_is_named_with_its_line(tmp_path, good, values, message):
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(edited(good[0], 2, **values))
+    path.write_bytes(edited(good[0], 4, **values))
     before = path.read_bytes()
-    with pytest.raises(RunFolderError, match=rf"journal.jsonl:4: {message}.*start in another"):
+    with pytest.raises(RunFolderError, match=rf"journal.jsonl:5: {message}.*start in another"):
         make_study(path).run(resume=True)
     assert path.read_bytes() == before
 
@@ -109,15 +109,21 @@ def test_a_trial_that_makes_no_sense_is_named_with_its_line(tmp_path, good, valu
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: [*lines[:4], lines[3], *lines[4:]], ":5: wants trial 3, got trial 2"),
-        (lambda lines: [*lines[:3], *lines[4:]], ":4: wants trial 2, got trial 3"),
-        (lambda lines: [*lines, lines[-1]], ":20: this search ends after 18 trials"),
+        (lambda lines: [*lines[:5], lines[4], *lines[5:]], ":6: wants trial 3, got trial 2"),
+        (lambda lines: [*lines[:4], *lines[5:]], ":5: wants trial 2, got trial 3"),
+        (lambda lines: [*lines, lines[-1]], ":23: a batch of proposals is missing before trial 18"),
+        (
+            lambda lines: [lines[0], *lines[2:]],
+            ":2: a batch of proposals is missing before trial 0",
+        ),
+        (lambda lines: [*lines[:2], *lines[1:]], ":3: wants batch 1, got batch 0"),
+        (lambda lines: [*lines[:7], *lines[8:]], ":8: trial 5 is missing before it"),
         (lambda lines: [b'{"kind": "train", "step": 1}'], ":1: wants the first line of a search's"),
         (lambda lines: [b"{}"], ":1: wants the first line of a search's journal, got one with not"),
         (lambda lines: lines[1:], ":1: wants the first line of a search's journal"),
         (
-            lambda lines: [lines[0].replace(b'"format": 2', b'"format": 1'), *lines[1:]],
-            "is of format 1, this",
+            lambda lines: [lines[0].replace(b'"format": 3', b'"format": 2'), *lines[1:]],
+            "is of format 2, this version of razorlite reads 3; start the search anew in another",
         ),
         (lambda lines: [b"\x89PNG\r", b"\x00" * 99], ":1: not a JSON object"),
         (lambda lines: [*lines[:2], b"[" * 100_000, *lines[2:]], ":3: not a JSON object"),
@@ -131,6 +137,26 @@ def test_journals_that_are_none(tmp_path, good, change, message):
     with guarded(), pytest.raises(RunFolderError, match=message) as caught:
         make_study(path).run(resume=True)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"digest": "0" * 16},
+        {"digest": None},
+        {"proposals": [[0, 1, 2, 0, 1, 2]]},
+        {"state": {}},
+        {"state": None},
+        {"batch": 1},
+        {"more": 1},
+        {"digest": ...},
+    ],
+)
+def test_a_batch_that_was_changed_is_refused(tmp_path, good, values):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(edited(good[0], 1, **values))
+    with pytest.raises(RunFolderError, match=r"journal.jsonl:2: batch 0 is damaged: it is not"):
+        make_study(path).run(resume=True)
 
 
 @pytest.mark.parametrize("kept", ["", "header", "torn"])

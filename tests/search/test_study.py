@@ -14,7 +14,6 @@ import torch
 
 from razorlite.core.config import Partial
 from razorlite.core.errors import BudgetError, ConfigError, EvaluationError, RunFolderError
-from razorlite.core.journal import Journal
 from razorlite.cost import CostTable
 from razorlite.search import (
     CandidateError,
@@ -29,6 +28,7 @@ from razorlite.search import (
     build_study,
 )
 from tests.search.contract import candidates, score, small_space, small_table
+from tests.search.test_failures import records
 from tests.space.supernets import images, shuffle_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,13 +44,7 @@ def make_study(journal=None, *, fails=lambda subnet: False, seed=1, constraint=N
         return {"AP": score(found.space, subnet)}
 
     defaults = {"searcher": RandomSearcher(candidates=found, max_trials=30), "score": metrics}
-    return Study(
-        space=found.space,
-        table=found.table,
-        constraint=found.constraint,
-        journal=journal,
-        **{"metric": "AP", **defaults, **kwargs},
-    )
+    return Study(journal=journal, **{"metric": "AP", **defaults, **kwargs})
 
 
 def outcome(study):
@@ -60,10 +54,8 @@ def outcome(study):
 def test_best_is_the_highest_score_and_carries_its_metrics():
     found = candidates(places=4)
     study = Study(
-        space=found.space,
         searcher=ExhaustiveSearcher(candidates=found),
         score=lambda subnet: score(found.space, subnet),
-        table=found.table,
     )
     best = study.run()
     assert len(study.trials) == 81
@@ -71,26 +63,24 @@ def test_best_is_the_highest_score_and_carries_its_metrics():
     assert best.score == 0
     assert dict(best.subnet.cost) == {"macs": 10 + 2 * (1 + 2 + 3 + 4)}
     assert dict(best.subnet.scores) == {"score": 0}
-    front = study.front()
-    assert [trial.score for trial in front] == [-4, -3, -2, -1, 0]
-    assert front[0].cost["macs"] == 10 + 10
+    assert study.front == [best]
 
 
 def test_journal_holds_every_trial(tmp_path):
     study = make_study(tmp_path / "journal.jsonl")
     best = study.run()
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    assert lines[0]["searcher"] == {"type": "RandomSearcher", "max_trials": 30}
-    assert [line["trial"] for line in lines[1:]] == list(range(30))
-    winner = lines[1 + best.number]
-    assert winner["score"] == max(line["score"] for line in lines[1:])
+    assert lines[0]["searcher"] == {"type": "RandomSearcher", "seed": 1, "max_trials": 30}
+    assert lines[0]["metric"] == {"AP": "max"}
+    assert lines[1]["proposals"] == [study.space.encode(t.subnet).tolist() for t in study.trials]
+    assert [line["trial"] for line in lines[2:]] == list(range(30))
+    winner = lines[2 + best.number]
+    assert winner["score"] == max(line["score"] for line in lines[2:])
     assert winner["choices"] == dict(best.subnet.choices)
-    assert winner["cost"] == {
-        "macs": study.table.many(study.space.encode(best.subnet)[None])["macs"][0]
-    }
+    assert winner["cost"] == study.feasible.cost(study.space.encode(best.subnet))
 
 
-@pytest.mark.parametrize("kept", [0, 1, 2, 17, 31])
+@pytest.mark.parametrize("kept", [0, 1, 2, 3, 17, 32])
 @pytest.mark.parametrize("torn", ["", '{"trial": 17, "score'])
 def test_resumed_study_equals_uninterrupted(tmp_path, kept, torn):
     whole = make_study(tmp_path / "whole.jsonl")
@@ -103,12 +93,8 @@ def test_resumed_study_equals_uninterrupted(tmp_path, kept, torn):
     best = study.run(resume=True)
     assert outcome(study) == outcome(whole)
     assert best.number == whole.best.number
-    assert len(calls) == 31 - max(kept, 1)
+    assert len(calls) == 32 - max(kept, 2)
     assert records(part) == records(tmp_path / "whole.jsonl")
-
-
-def records(path):
-    return [{**record, "seconds": 0} for record in Journal(path).read()]
 
 
 def test_existing_journal_is_not_written_over(tmp_path):
@@ -124,12 +110,14 @@ def test_existing_journal_is_not_written_over(tmp_path):
     ("change", "message"),
     [
         ({"constraint": {"macs": 60}}, r"constraint.macs was absent, now \[0.0, 60"),
+        ({"seed": 2}, "searcher.seed was 1, now 2"),
         ({"settings": {"data": {"mean": 1}}}, r"settings.data.mean was absent, now 1"),
         (
-            {"searcher": RandomSearcher(candidates=candidates(), max_trials=9)},
+            {"searcher": RandomSearcher(candidates=candidates(seed=1), max_trials=9)},
             "searcher.max_trials was 30, now 9; use the old",
         ),
-        ({"metric": "AP50"}, "metric was AP, now AP50"),
+        ({"metric": {"AP": "min"}}, "metric.AP was max, now min"),
+        ({"metric": "AP50"}, "metric.AP50 was absent, now max .and 1 more: metric.AP"),
     ],
 )
 def test_resuming_another_search_is_refused(tmp_path, change, message):
@@ -142,21 +130,12 @@ def test_resuming_another_search_is_refused(tmp_path, change, message):
     assert path.read_bytes() == before
 
 
-def test_resuming_with_other_proposals_or_space_is_refused(tmp_path):
+def test_resuming_another_space_is_refused(tmp_path):
     path = tmp_path / "journal.jsonl"
-    make_study(path, seed=1).run()
-    with pytest.raises(RunFolderError, match="trial 0 is not what this search proposes"):
-        make_study(path, seed=2).run(resume=True)
-    other = candidates(places=5)
-    study = Study(
-        space=other.space,
-        searcher=RandomSearcher(candidates=other, max_trials=30),
-        score=lambda subnet: 0.0,
-        metric="AP",
-        journal=path,
-    )
+    make_study(path).run()
+    other = RandomSearcher(candidates=candidates(seed=1, places=5), max_trials=30)
     with pytest.raises(RunFolderError, match="space was"):
-        study.run(resume=True)
+        make_study(path, searcher=other).run(resume=True)
 
 
 def test_failing_candidates_are_recorded_and_the_search_goes_on(tmp_path):
@@ -188,7 +167,8 @@ def test_all_failing_is_one_clear_error():
 def test_missing_metric_is_a_config_error():
     study = make_study(score=lambda subnet: {"AP50": 1.0, "top1": 2.0})
     with pytest.raises(
-        ConfigError, match=r"'AP' is not among the metrics AP50, top1; did you mean"
+        ConfigError,
+        match=r"'AP' is not among the metrics AP50, top1, nor among the costs macs; did you mean",
     ):
         study.run()
 
@@ -203,22 +183,15 @@ def test_budget_of_trials_and_progress():
 class Careless(Searcher):
     """Proposes the same points again and some over budget."""
 
-    def __init__(self, space):
-        self.settings = {"type": "Careless"}
-        self.points = [space.decode([c] * 6) for c in (0, 2, 0, 1, 1)]
+    def __init__(self, candidates):
+        super().__init__(candidates)
         self.told = []
 
-    def ask(self, count):
-        return [self.points.pop(0) for _ in range(min(count, len(self.points)))]
+    def ask(self):
+        return np.array([[c] * 6 for c in ((0, 2, 0, 1, 1) if not self.told else ())])
 
     def tell(self, trials):
         self.told += [(t.number, t.score, t.error) for t in trials]
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
 
 
 def test_the_study_itself_sees_to_duplicates_and_feasibility():
@@ -228,9 +201,8 @@ def test_the_study_itself_sees_to_duplicates_and_feasibility():
         calls.append(subnet)
         return {"AP": float(len(calls))}
 
-    searcher = Careless(small_space())
-    study = make_study(searcher=searcher, score=metrics, constraint={"macs": 60})
-    study.run()
+    searcher = Careless(candidates(constraint={"macs": 60}))
+    make_study(searcher=searcher, score=metrics).run()
     beyond = "beyond the constraint macs <= 60"
     assert searcher.told == [
         (0, 1.0, None),
@@ -271,7 +243,7 @@ def test_killed_study_resumes_to_the_same_end(whole, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 14 <= lines_in(journal) < 41
+    assert 14 <= lines_in(journal) < 45
     assert run_script(journal) == whole
 
 
@@ -283,7 +255,7 @@ def test_two_processes_find_what_one_finds(whole, tmp_path):
     prefix = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2")
     prefix += ("--master-port=29631",)
     assert run_script(tmp_path / "two.jsonl", prefix=prefix) == whole
-    assert len(records(tmp_path / "two.jsonl")) == 1 + len(whole["trials"])
+    assert len(records(tmp_path / "two.jsonl")) == 1 + 4 + len(whole["trials"])
 
 
 @pytest.mark.slow
@@ -296,7 +268,7 @@ def test_processes_end_together_where_one_breaks_down(whole, tmp_path):
     )
     assert done.returncode != 0
     assert "scoring trial 5 stopped the search: OSError: [Errno 5] Input/output" in done.stderr
-    assert len(records(journal)) == 1 + 5
+    assert [line.get("trial") for line in records(journal)] == [None, None, 0, 1, 2, 3, 4]
     assert run_script(journal) == whole
 
 

@@ -1,0 +1,112 @@
+"""What is paid for: each candidate once, and only those that may be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from razorlite.search.candidates import Candidates
+from razorlite.search.objectives import Objectives
+from razorlite.search.trial import Trial
+from razorlite.search.workers import Attempt, Outcome, SearchError, Workers
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores points of a space by workers.
+
+    Attributes:
+        candidates: the space, the constraint, and what was scored before.
+        objectives: what candidates are compared by.
+        attempt: candidate to outcome.
+        workers: where candidates are scored.
+    """
+
+    candidates: Candidates
+    objectives: Objectives
+    attempt: Attempt
+    workers: Workers
+
+    @property
+    def size(self) -> int:
+        """How many candidates are scored at a time."""
+        return max(1, self.workers.size)
+
+    def expected(self, number: int, point: np.ndarray) -> Trial:
+        """Return what is known of a (D,) candidate before it is scored.
+
+        One beyond the constraint has its error already.
+        """
+        feasible = self.candidates.feasible
+        subnet = self.candidates.space.decode(point)
+        trial = Trial(number=number, subnet=subnet, cost=feasible.cost(point))
+        if feasible(point[None])[0]:
+            return trial
+        return replace(trial, error=f"beyond the constraint {feasible.constraint}")
+
+    def run(self, trials: Sequence[Trial]) -> tuple[list[Trial], Mapping[int, Outcome]]:
+        """Score expected trials; one that was scored before has the same result.
+
+        Returns:
+            The trials up to one that stops the search, with their results, and all outcomes.
+
+        Raises:
+            ConfigError: an objective is not among the metrics.
+            SearchError: the workers have left out a candidate, and say no reason.
+        """
+        new = self._new(trials)
+        outcomes = self.workers.run(self.attempt, {t.number: t.subnet for t in new.values()})
+        done: list[Trial] = []
+        for trial in trials:
+            if new.get(self._key(trial)) is trial and not self._is_done(trial, outcomes):
+                break
+            done.append(self._finished(trial, outcomes))
+            self.keep(done[-1])
+        return done, outcomes
+
+    def keep(self, trial: Trial) -> None:
+        """Note what came of a candidate, so that it is not paid for again."""
+        self.candidates.seen.keep(self.candidates.space.encode(trial.subnet), trial)
+
+    def _new(self, trials: Sequence[Trial]) -> dict[bytes, Trial]:
+        """Return those that are to be scored, by their points."""
+        new: dict[bytes, Trial] = {}
+        for trial in trials:
+            if trial.error is None and self._before(trial) is None:
+                new.setdefault(self._key(trial), trial)
+        return new
+
+    def _is_done(self, trial: Trial, outcomes: Mapping[int, Outcome]) -> bool:
+        if trial.number in outcomes:
+            return outcomes[trial.number].stop is None
+        if not any(outcome.stop for outcome in outcomes.values()):
+            raise SearchError(
+                f"the workers have not scored trial {trial.number}, and say no reason"
+            )
+        return False
+
+    def _finished(self, trial: Trial, outcomes: Mapping[int, Outcome]) -> Trial:
+        before = self._before(trial)
+        if before is not None:
+            return replace(before, number=trial.number, seconds=0.0)
+        return trial if trial.error is not None else self._scored(trial, outcomes[trial.number])
+
+    def _scored(self, trial: Trial, outcome: Outcome) -> Trial:
+        trial = replace(trial, scores=outcome.metrics, seconds=outcome.seconds)
+        if outcome.error is not None:
+            return replace(trial, error=outcome.error)
+        values = self.objectives.values(outcome.metrics, trial.cost)
+        fault = self.objectives.fault(values)
+        if fault is not None:
+            return replace(trial, error=fault)
+        subnet = trial.subnet.with_results(cost=trial.cost, scores=outcome.metrics)
+        return replace(trial, subnet=subnet, values=values)
+
+    def _before(self, trial: Trial) -> Trial | None:
+        """Return an earlier trial of the same point."""
+        return self.candidates.seen.trial(self.candidates.space.encode(trial.subnet))
+
+    def _key(self, trial: Trial) -> bytes:
+        return self.candidates.space.encode(trial.subnet).tobytes()
