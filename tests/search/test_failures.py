@@ -78,8 +78,8 @@ def test_the_surroundings_end_a_search_and_resuming_scores_again(
     tmp_path, whole, error, kind, message
 ):
     path = tmp_path / "journal.jsonl"
-    wanted = rf"scoring trial 7 stopped the search: {message}.*; the 7 trials before it are kept"
-    with pytest.raises(kind, match=wanted) as caught:
+    expected = rf"scoring trial 7 stopped the search: {message}.*; the 7 trials before it are kept"
+    with pytest.raises(kind, match=expected) as caught:
         make_study(path, raising(error, 7)).run()
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is error

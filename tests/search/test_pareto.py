@@ -27,8 +27,8 @@ def test_front_equals_a_pairwise_search():
     rng = np.random.default_rng(0)
     for objectives in (1, 2, 3, 4):
         values = [tuple(row) for row in rng.integers(0, 6, (60, objectives)).tolist()]
-        wanted = {v for v in values if not any(beats(other, v) for other in values)}
+        expected = {v for v in values if not any(beats(other, v) for other in values)}
         front = [values[i] for i in pareto_front(values)]
-        assert set(front) == wanted
-        assert len(front) == len(wanted)  # each once
+        assert set(front) == expected
+        assert len(front) == len(expected)  # each once
         assert front == sorted(front, reverse=True)
