@@ -87,8 +87,9 @@ class Candidates:
 
     def listed(self) -> np.ndarray:
         """Return all (N, D) points that meet the constraint, the last dimension varying fastest."""
-        points = self.space.all_indices()
-        return points[self.allowed(points)]
+        points: np.ndarray = self.space.all_indices()
+        allowed: np.ndarray = points[self.allowed(points)]
+        return allowed
 
     def stacked(self, points: Sequence[np.ndarray]) -> np.ndarray:
         """Return (D,) points as (N, D) int64, also where there is none."""
