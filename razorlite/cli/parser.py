@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from razorlite.cli.benchmark_command import add_benchmark
 from razorlite.cli.command import Parser, add_command
 from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.running import (
@@ -304,6 +305,7 @@ _COMMANDS = (
     _add_cost,
     _add_predict,
     _add_export,
+    add_benchmark,
     add_data,
     add_init,
     _add_demo,

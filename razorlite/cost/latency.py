@@ -2,8 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -58,15 +59,37 @@ def measure_latency(
         Name to its costs.
     """
     compute = Compute(torch.device(device))
-    times: dict[str, list[float]] = {name: [] for name in models}
+
+    def run(model: nn.Module) -> float:
+        placed = compute.place(model)
+        return _time(placed, _laid_out(example_inputs(placed, shape), compute))
+
+    runs = {name: partial(run, model) for name, model in models.items()}
+    times = take_turns(runs, rounds=rounds, warmup=warmup)
+    return {name: summary(values, str(device)) for name, values in times.items()}
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], float]], *, rounds: int, warmup: int = 3
+) -> dict[str, list[float]]:
+    """Call functions that return how long they took, in turns and each time in the other order.
+
+    Args:
+        runs: name to function.
+        rounds: how often each counts.
+        warmup: rounds before that do not.
+
+    Returns:
+        Name to what was returned in each round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-warmup, rounds):
-        # Turn the order around, so that no model always runs after the same one.
-        for name in list(models)[:: 1 if number % 2 else -1]:
-            model = compute.place(models[name])
-            spent = _time(model, _laid_out(example_inputs(model, shape), compute))
+        # Turn the order around, so that nothing always runs after the same one.
+        for name in list(runs)[:: 1 if number % 2 else -1]:
+            spent = runs[name]()
             if number >= 0:
                 times[name].append(spent)
-    return {name: _summary(values, str(device)) for name, values in times.items()}
+    return times
 
 
 def _laid_out(inputs: Inputs, compute: Compute) -> Inputs:
@@ -88,7 +111,8 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _summary(values: list[float], device: str) -> Latency:
+def summary(values: Sequence[float], device: str = "cpu") -> Latency:
+    """Return median and quartiles of times in milliseconds, measured with torch's threads."""
     quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else None
-    lower, median, upper = quartiles or values * 3
+    lower, median, upper = quartiles or (values[0],) * 3
     return Latency(median, lower, upper, len(values), torch.get_num_threads(), device)

@@ -1,5 +1,6 @@
 """Running exported files."""
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -127,7 +128,9 @@ def _open_torchscript(path: Path) -> Run:
 
 def _script(path: Path, extra: dict[str, str]) -> Any:
     try:
-        script = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of TorchScript itself
+            script = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{path} is no TorchScript file: {first}") from error

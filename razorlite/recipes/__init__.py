@@ -1,6 +1,7 @@
 """What each command does, as functions: train, test, search, prune, cost, predict, export, demo."""
 
 from razorlite.recipes.beginning import init
+from razorlite.recipes.benchmarking import benchmark
 from razorlite.recipes.building import build_model
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.configs import show_config, show_types
@@ -17,6 +18,7 @@ from razorlite.recipes.training import train
 
 __all__ = [
     "Inferencer",
+    "benchmark",
     "build_model",
     "check_config",
     "check_data",

@@ -1,0 +1,63 @@
+"""The words of `razorlite benchmark`, and what it runs."""
+
+import argparse
+import json
+from typing import Any
+
+from razorlite.cli.command import add_command
+
+
+def add_benchmark(commands: Any) -> None:
+    """Add `benchmark`."""
+    parser = add_command(
+        commands,
+        "benchmark",
+        _run,
+        "measure latency, throughput, memory and accuracy of models and exported files\n"
+        "All do the same work on this machine's CPU, pixels in and detections out, and take\n"
+        "turns, so that a busy machine slows all alike.",
+        "  razorlite benchmark runs/fcos fcos.onnx --threads 1 2\n"
+        "  razorlite benchmark runs/fcos small.onnx --accuracy mine.yaml --csv times.csv",
+    )
+    parser.add_argument(
+        "model", nargs="+", metavar="FILE", help="run folders, checkpoints and exported files"
+    )
+    parser.add_argument(
+        "--shape",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="height and width in pixels; the first model's by default",
+    )
+    parser.add_argument(
+        "--threads", nargs="+", type=int, metavar="N", help="1 and all processors by default"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=8, metavar="N", help="images at a time for images/s (8)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=30, metavar="N", help="how often each is timed (30)"
+    )
+    parser.add_argument(
+        "--accuracy", metavar="CONFIG", help="measure the metric, too, on this one's test images"
+    )
+    parser.add_argument("--csv", metavar="F", help="table that the rows are added to")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from razorlite.recipes.benchmarking import benchmark, show
+
+    result = benchmark(
+        args.model,
+        shape=tuple(args.shape) if args.shape else None,
+        threads=args.threads,
+        batch=args.batch,
+        rounds=args.rounds,
+        accuracy=args.accuracy,
+        csv_file=args.csv,
+    )
+    if args.json:
+        print(json.dumps(result.to_dict()))
+    else:
+        show(result)

@@ -1,0 +1,247 @@
+"""The command `benchmark`: speed, memory and accuracy of models and files, side by side."""
+
+import csv
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from razorlite.core.compute import laid_out
+from razorlite.core.errors import ConfigError, RazorliteError
+from razorlite.core.files import write_text_atomic
+from razorlite.core.streams import safe_console
+from razorlite.deploy import Deployed, open_file
+from razorlite.deploy.timing import Run, Timing, Timings, machine, measure
+from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.loading import Inferencer
+from razorlite.recipes.splits import Splits
+
+_PEAK = "from razorlite.recipes.benchmarking import print_peak; print_peak({!r}, {!r})"
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What `benchmark` measured.
+
+    Attributes:
+        shape: height and width of the images in pixels.
+        batch: images at a time for the throughput.
+        timings: latency and throughput.
+        memory: name to the most memory of a process that runs it, in MiB.
+        accuracy: name to the metric's values, where they were measured.
+        machine: what the times depend on.
+    """
+
+    shape: tuple[int, int]
+    batch: int
+    timings: Timings
+    memory: dict[str, float]
+    accuracy: dict[str, dict[str, float]]
+    machine: dict[str, Any]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row of plain values for each model and number of threads."""
+        return [self._row(timing) for timing in self.timings.rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all as plain values."""
+        return {
+            "format": 1,
+            "shape": list(self.shape),
+            "batch": self.batch,
+            "machine": self.machine,
+            "drift": round(self.timings.drift, 4),
+            "rows": self.rows(),
+        }
+
+    def _row(self, timing: Timing) -> dict[str, Any]:
+        latency = timing.latency
+        return {
+            "model": timing.name,
+            "runtime": _runtime(Path(timing.name)),
+            "threads": timing.threads,
+            "latency_ms": latency.median,
+            "latency_lower_ms": latency.lower,
+            "latency_upper_ms": latency.upper,
+            "images_per_second": timing.throughput,
+            "memory_mib": self.memory[timing.name],
+            **self.accuracy.get(timing.name, {}),
+        }
+
+
+def benchmark(
+    models: Sequence[str | Path],
+    *,
+    shape: tuple[int, int] | None = None,
+    threads: Sequence[int] | None = None,
+    batch: int = 8,
+    rounds: int = 30,
+    accuracy: ConfigLike | None = None,
+    csv_file: str | Path | None = None,
+) -> Benchmark:
+    """Measure models on this machine's CPU: pixels in, detections out.
+
+    Models take turns, so that a busy machine slows all alike. All do the same work: normalising,
+    the network, and suppression.
+
+    Args:
+        models: run folders, checkpoints and exported files.
+        shape: height and width in pixels; the first model's configured one by default.
+        threads: numbers of threads to measure with; 1 and all by default.
+        batch: images at a time for the throughput.
+        rounds: how often each latency is measured.
+        accuracy: a configuration on whose test images the metric is measured, of the same files.
+        csv_file: table to add the rows to, with the machine; it is created if need be.
+
+    Raises:
+        CheckpointError: a model cannot be read.
+        ConfigError: a number is out of range, or a model cannot be run so.
+        DataError: the test images cannot be read.
+    """
+    if min(batch, rounds, *(threads or [1])) < 1:
+        raise ConfigError("batch, rounds and threads want whole numbers of at least 1")
+    loaded = {str(model): Inferencer(model, device="cpu") for model in models}
+    size = shape or next(iter(loaded.values())).experiment.shape
+    counts = list(threads or dict.fromkeys([1, torch.get_num_threads()]))
+    openers = {name: partial(_open, one) for name, one in loaded.items()}
+    result = Benchmark(
+        shape=size,
+        batch=batch,
+        timings=measure(openers, size, threads=counts, batch=batch, rounds=rounds),
+        memory={name: _memory(name, size) for name in loaded},
+        accuracy={} if accuracy is None else _accuracies(loaded, accuracy),
+        machine=machine(),
+    )
+    if csv_file is not None:
+        _add_rows(Path(csv_file), result)
+    return result
+
+
+def show(result: Benchmark) -> None:
+    """Print a table, and whether the machine was steady."""
+    console = safe_console()
+    rows = result.rows()
+    metrics = [name for name in ("AP", "AP50", "mAP", "top1") if any(name in row for row in rows)]
+    names = _short([row["model"] for row in rows])
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("model", overflow="fold")
+    for column in ("threads", "ms", "quartiles", "images/s", "MiB", *metrics):
+        table.add_column(column, justify="right")
+    for row in rows:
+        quartiles = f"{row['latency_lower_ms']:.1f}-{row['latency_upper_ms']:.1f}"
+        numbers = [f"{row['latency_ms']:.1f}", quartiles, f"{row['images_per_second']:.1f}"]
+        scores = [f"{row[name]:.4f}" if name in row else "" for name in metrics]
+        cells = [str(row["threads"]), *numbers, f"{row['memory_mib']:.0f}", *scores]
+        table.add_row(escape(names[row["model"]]), *cells)
+    console.print(table)
+    height, width = result.shape
+    own = ", ".join(f"{name} {value}" for name, value in result.machine.items())
+    console.print(f"one image of {height} x {width}; images/s in batches of {result.batch}")
+    console.print(own, soft_wrap=True)
+    if not result.timings.steady:
+        console.print(
+            f"not steady: from the first to the last rounds times changed by "
+            f"{result.timings.drift:+.0%}; the machine throttles or is busy, measure again",
+            soft_wrap=True,
+        )
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Return names without the folder that all of them are in."""
+    folders = {os.path.dirname(name) for name in names}
+    common = os.path.commonpath(folders) if all(folders) else ""
+    return {name: os.path.relpath(name, common) if common else name for name in names}
+
+
+def print_peak(model: str, shape: tuple[int, int]) -> None:
+    """Print the most memory in MiB that this process took to run a model on one image."""
+    run = _open(Inferencer(model, device="cpu"), 1)
+    with torch.no_grad():
+        run(torch.zeros(1, 3, *shape))
+    print(_peak_mib())
+
+
+def _peak_mib() -> float:
+    """Return the most memory that this process took so far, in MiB."""
+    if _STATUS.is_file():  # ru_maxrss would be that of the process that started this one
+        return int(re.findall(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())[0]) / 1024
+    import resource  # not on Windows
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def _memory(model: str, shape: tuple[int, int]) -> float:
+    command = [sys.executable, "-c", _PEAK.format(model, tuple(shape))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RazorliteError(f"measuring the memory of {model} failed: {lines[-1]}")
+    return float(done.stdout.split()[-1])
+
+
+def _open(loaded: Inferencer, threads: int) -> Run:
+    """Return a model as a function of pixels; a PyTorch model does what its file would do."""
+    if _runtime(loaded.path) != "pytorch":
+        return open_file(loaded.path, threads)
+    deployed = Deployed(loaded.model, loaded.preprocess).eval()
+
+    def run(pixels: Tensor) -> object:
+        return deployed(laid_out(pixels, torch.channels_last))
+
+    return run
+
+
+def _runtime(path: Path) -> str:
+    return {".onnx": "onnxruntime", ".torchscript": "torchscript"}.get(path.suffix, "pytorch")
+
+
+def _accuracies(loaded: dict[str, Inferencer], config: ConfigLike) -> dict[str, dict[str, float]]:
+    _, experiment = read(config)
+    return {name: _accuracy(one, experiment) for name, one in loaded.items()}
+
+
+def _accuracy(loaded: Inferencer, experiment: Experiment) -> dict[str, float]:
+    """Return the metric's values of a model on a configuration's test images."""
+    if experiment.data is None:
+        raise ConfigError("accuracy wants a configuration with a `data` block and a `metric`")
+    seen = loaded.preprocess
+    data = replace(
+        experiment.data,
+        mean=list(seen.mean),
+        std=list(seen.std),
+        channels=seen.channels,
+        pad_multiple=seen.pad_multiple,
+    )
+    splits = Splits(replace(experiment, data=data), loaded.device, loaded.card.classes)
+    return splits.evaluate(loaded.model, splits.test, "test")
+
+
+def _add_rows(path: Path, result: Benchmark) -> None:
+    """Add rows to a table; what was there stays."""
+    rows = [
+        {**row, **result.machine, "shape": "x".join(map(str, result.shape))}
+        for row in result.rows()
+    ]
+    before = []
+    if path.is_file():
+        before = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    names = list(dict.fromkeys(name for row in [*before, *rows] for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="")
+    writer.writeheader()
+    writer.writerows([*before, *rows])
+    write_text_atomic(path, text.getvalue())

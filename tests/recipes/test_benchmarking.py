@@ -1,0 +1,87 @@
+"""`razorlite benchmark`: what it measures, on one small model and its file."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from razorlite.cli import main
+from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.deploy.timing import Timings, measure
+from razorlite.recipes import benchmark, export
+
+
+class Clock:
+    """A model of known speed: a time for each call, by number of threads."""
+
+    def __init__(self, calls, milliseconds):
+        self.calls, self.milliseconds = calls, milliseconds
+
+    def __call__(self, threads):
+        assert torch.get_num_threads() == threads
+
+        def run(pixels):
+            self.calls.append((self.milliseconds, tuple(pixels.shape)))
+
+        return run
+
+
+def test_models_take_turns_with_each_number_of_threads():
+    calls = []
+    before = torch.get_num_threads()
+    openers = {"a": Clock(calls, 1), "b": Clock(calls, 2)}
+    timings = measure(openers, (32, 64), threads=[1, 2], batch=4, rounds=4, warmup=2)
+    assert [(row.name, row.threads) for row in timings.rows] == [
+        ("a", 1), ("b", 1), ("a", 2), ("b", 2),
+    ]  # fmt: skip
+    single = [name for name, shape in calls if shape == (1, 3, 32, 64)]
+    assert single[:12] == [1, 2, 2, 1] * 3  # the order turns around each round
+    assert {shape for _, shape in calls} == {(1, 3, 32, 64), (4, 3, 32, 64)}
+    assert torch.get_num_threads() == before
+    assert all(row.latency.rounds == 4 for row in timings.rows)
+
+
+def test_drift_is_told():
+    assert Timings((), 0.09).steady
+    assert not Timings((), -0.11).steady
+
+
+@pytest.fixture(scope="module")
+def files(pipeline, tmp_path_factory):
+    run, script = pipeline.root / "subnet", tmp_path_factory.mktemp("files") / "m.torchscript"
+    export(run, format="torchscript", out=script)
+    return run, script
+
+
+def test_a_run_and_its_file(files, tmp_path, capsys):
+    run, script = files
+    table = tmp_path / "times.csv"
+    words = [str(run), str(script), "--threads", "1", "--rounds", "2", "--batch", "2"]
+    words += ["--accuracy", str(run / "config.yaml")]
+    for _ in range(2):
+        assert main(["benchmark", *words, "--json", "--csv", str(table)]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["format"] == 1
+    one, other = found["rows"]
+    assert (one["runtime"], other["runtime"]) == ("pytorch", "torchscript")
+    assert one["AP"] == pytest.approx(other["AP"], abs=1e-3)
+    assert all(row["latency_lower_ms"] <= row["latency_ms"] for row in found["rows"])
+    assert all(row["memory_mib"] > 50 for row in found["rows"])
+    rows = list(csv.DictReader(table.open()))
+    assert [row["model"] for row in rows] == [str(run), str(script)] * 2
+    assert rows[0]["processor"]
+
+
+def test_the_table(files, capsys):
+    assert (
+        main(["benchmark", str(files[0]), "--threads", "1", "--rounds", "1", "--batch", "1"]) == 0
+    )
+    assert "images/s" in capsys.readouterr().out
+
+
+def test_refusals(files, tmp_path):
+    with pytest.raises(CheckpointError, match="no run folder or file"):
+        benchmark([tmp_path / "none"])
+    with pytest.raises(ConfigError, match="whole numbers of at least 1"):
+        benchmark([files[0]], threads=[0])
