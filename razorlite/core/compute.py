@@ -71,6 +71,11 @@ class Compute:
         return torch.autocast(self.device.type, self.dtype)
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which nothing is cast to a lower precision; "meta" computes nothing."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
 def laid_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
     """Return (…, C, H, W) maps in a layout, as they are once flattened to (B, C, H, W).
 

@@ -6,23 +6,14 @@ with equal batches the exchanged gradient is that of the joined batch (`PKD` alo
 statistics over the images of its own process). The teacher's tensor takes no gradient.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.compute import full_precision
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, NonNegative, Positive
 from razorlite.core.registry import register
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context without autocast, which the meta device knows nothing of."""
-    if device.type == "meta":
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 class DistillLoss(nn.Module):
@@ -41,7 +32,7 @@ class DistillLoss(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the weighted loss, a float32 scalar, of two tensors (N, C, ...)."""
-        with _full_precision(student.device):
+        with full_precision(student.device):
             return self.weight * self.compare(student.float(), teacher.detach().float())
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:

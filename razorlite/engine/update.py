@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from razorlite.core.compute import Compute
+from razorlite.core.compute import Compute, full_precision
 from razorlite.core.errors import TrainingError
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import agree, average_gradients
@@ -95,7 +95,7 @@ class Update:
             raise TrainingError("the loss depends on no trainable parameter; unfreeze some")
         self._losses.append(loss.detach().float())
         loss = loss / self._divisor if self._divisor > 1 else loss
-        with torch.autocast(self.device.type, enabled=False):
+        with full_precision(self.device):
             self._scaler.scale(loss).backward()
 
     def prepare(self, metrics: Metrics, stop: bool) -> tuple[bool, bool]:

@@ -218,7 +218,7 @@ def _is_all(index: tuple[Any, ...]) -> bool:
 
 
 def regions(call: Call, ledger: Ledger) -> Any:
-    """Pooling of regions: the channels of the map, whatever gives the regions."""
+    """Pooling of regions and looking up places: channels of the map, whatever says where."""
     x, *others = call.maps()
     for other in others:
         ledger.fix(maps.numbers(other), f"regions of {call.where}")

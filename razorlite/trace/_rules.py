@@ -56,6 +56,7 @@ _FUNCTIONS: dict[str, Rule] = {
     "setitem": moves.put,
     "roi_align": moves.regions,
     "roi_pool": moves.regions,
+    "grid_sample": moves.regions,
     "stack": moves.stack,
     "channel_shuffle": moves.channel_shuffle,
     "native_channel_shuffle": moves.channel_shuffle,

@@ -304,7 +304,7 @@ def test_wrong_arguments():
     with pytest.raises(ConfigError, match="batch_size >= 1"):
         build_loader(shapes(), batch_size=0)
     with pytest.raises(ConfigError, match="std above 0"):
-        build_loader(shapes(), std=(1, 0, 1))
+        build_loader(shapes(), preprocess=Preprocess(std=(1, 0, 1)))
     with pytest.raises(ConfigError, match="keep_batches"):
         build_loader(shapes(), keep_batches=True)
 

@@ -1,7 +1,7 @@
 """What a transform is, and how an image and its boxes and masks go through one together."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from razorlite.core.errors import ConfigError
+from razorlite.core.errors import ConfigError, DataError
 from razorlite.structures import Target
 
 S = TypeVar("S")
@@ -32,9 +32,22 @@ class Transform(ABC):
 
 
 def apply_all(transforms: Sequence[Callable[..., Any]], inputs: S, target: T) -> tuple[S, T]:
-    """Put an image, or other inputs, and their target through transforms, in order."""
+    """Put an image, or other inputs, and their target through transforms, in order.
+
+    Raises:
+        DataError: inputs are a mapping, and a transform cannot take that.
+    """
     for transform in transforms:
-        inputs, target = transform(inputs, target)
+        try:
+            inputs, target = transform(inputs, target)
+        except (AttributeError, TypeError) as error:
+            if not isinstance(inputs, Mapping):
+                raise
+            raise DataError(
+                f"{type(transform).__name__} cannot take inputs by name ({', '.join(inputs)}): "
+                f"{str(error).splitlines()[0]:.80}; write a transform that changes all of them in "
+                f"step"
+            ) from error
     return inputs, target
 
 
