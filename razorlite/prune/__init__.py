@@ -20,10 +20,12 @@ from razorlite.prune.masks import Masks
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.schedule import polynomial_schedule
 from razorlite.prune.slim import apply, mask, slim_weights
+from razorlite.prune.widths import ChannelWidths
 
 __all__ = [
     "BNScaleImportance",
     "Budget",
+    "ChannelWidths",
     "Channels",
     "Goal",
     "Importance",

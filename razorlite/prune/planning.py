@@ -59,7 +59,7 @@ class Planner:
 
         Groups that turn out to change what the model computes are left as they are.
         """
-        staying = self._ignored(model, graph)
+        staying = ignored_groups(model, graph, self.ignore)
         while True:
             ladders = self._ladders(graph, staying)
             counts = allocate(ladders, cost, self.limits, self.allocation)
@@ -88,19 +88,23 @@ class Planner:
             start += group.size
         return ladders
 
-    def _ignored(self, model: nn.Module, graph: ChannelGraph) -> set[str]:
-        """Return the names of the groups whose channels an ignored module makes."""
-        names = [name for name, _ in model.named_modules()]
-        for pattern in self.ignore:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ConfigError(
-                    f"ignore: no module matches {pattern!r}{suggestion(pattern, names)}"
-                )
-        return {group.name for group in graph.groups if self._is_ignored(group)}
 
-    def _is_ignored(self, group: ChannelGroup) -> bool:
-        made_by = {member.module for member in group.members if member.side == "out"}
-        return any(fnmatchcase(name, pattern) for name in made_by for pattern in self.ignore)
+def ignored_groups(model: nn.Module, graph: ChannelGraph, patterns: Sequence[str]) -> set[str]:
+    """Return the names of the groups whose channels an ignored module makes.
+
+    Raises:
+        ConfigError: a pattern matches no module.
+    """
+    names = [name for name, _ in model.named_modules()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(f"ignore: no module matches {pattern!r}{suggestion(pattern, names)}")
+    return {group.name for group in graph.groups if _is_ignored(group, patterns)}
+
+
+def _is_ignored(group: ChannelGroup, patterns: Sequence[str]) -> bool:
+    made_by = {member.module for member in group.members if member.side == "out"}
+    return any(fnmatchcase(name, pattern) for name in made_by for pattern in patterns)
 
 
 def why_left(graph: ChannelGraph) -> dict[str, str]:

@@ -16,7 +16,7 @@ from razorlite.space.mutable import Mutable, shapes
 from razorlite.space.sides import Kept, Side, Whole, followed, largest
 
 M = TypeVar("M", bound=nn.Module)
-_OWN = ("_follows", "_sides", "_values", "_form", "_whole")  # beside what a plain layer has
+_OWN = ("_follows", "_sides", "_values", "_form", "_whole", "_base")  # beside a plain layer's
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Form:
 class Elastic(Mutable):
     """A layer that runs with a part of its weights, cut out anew in each forward.
 
-    It has the names of a plain layer's weights, all of them. A subclass is a plain layer too, and
-    says by `form` how that layer looks at some values.
+    It has the names of a plain layer's weights, all of them, and the attributes (`in_channels`,
+    ...) of the form it is set to. A subclass is a plain layer too, and says by `form` how that
+    layer looks at some values.
 
     Attributes:
         plain: class of the plain layer.
@@ -48,6 +49,7 @@ class Elastic(Mutable):
     _values: dict[str, Any]
     _form: Form
     _whole: dict[str, list[int]]
+    _base: dict[str, Any]
 
     @classmethod
     @abstractmethod
@@ -71,7 +73,7 @@ class Elastic(Mutable):
         twin = _twin(layer, cls)
         twin._follows = tuple(dimensions[name] for name in followed(list(sides.values())))
         twin._sides = {name: sides.get(name, Whole(n)) for name, n in cls.sizes(layer).items()}
-        twin._whole = shapes(layer)
+        twin._whole, twin._base = shapes(layer), {}
         whole = {dimension.name: largest(dimension) for dimension in twin._follows}
         for dimension in twin._follows:
             for value in dimension.values:
@@ -91,12 +93,18 @@ class Elastic(Mutable):
 
     def set(self, values: Values) -> None:
         """Run with the part of its weights that the values say."""
-        self._values = {dimension.name: values[dimension.name] for dimension in self._follows}
-        self._form = self.form(self._kept(self._values))
+        own = {dimension.name: values[dimension.name] for dimension in self._follows}
+        self._form, self._values = self._form_at(own), own
+        for name in self._form.settings:
+            self._base.setdefault(name, self.__dict__[name])
+        self.__dict__.update({**self._base, **self._form.settings})
 
     @abstractmethod
     def form(self, kept: Mapping[str, Kept]) -> Form:
-        """Return what the layer is, given what stays of each of its sides."""
+        """Return what the layer is, given what stays of each of its sides.
+
+        It has the attributes of the whole layer when this is called.
+        """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the plain layer's forward on the part of the weights that stays."""
@@ -105,11 +113,11 @@ class Elastic(Mutable):
 
     def export(self, values: Values) -> nn.Module:
         """Return a plain layer with the part of the weights that stays."""
-        form = self.form(self._kept(values))
+        form = self._form_at(values)
         plain = _twin(self, self.plain)
         for name in _OWN:
             plain.__dict__.pop(name)
-        plain.__dict__.update(form.settings)
+        plain.__dict__.update({**self._base, **form.settings})
         for name, part in self._parts({**self._parameters, **self._buffers}, form).items():
             kept = part.detach().clone()
             whole = self._parameters.get(name)
@@ -124,7 +132,7 @@ class Elastic(Mutable):
         Raises:
             CheckpointError: a weight is not as large as the whole layer's.
         """
-        cuts = self.form(self._kept(values)).cuts
+        cuts = self._form_at(values).cuts
         for name, tensor in state.items():
             if name in self._whole and list(tensor.shape) != self._whole[name]:
                 raise CheckpointError(
@@ -141,23 +149,26 @@ class Elastic(Mutable):
         """Return what printing shows."""
         return ", ".join([super().extra_repr(), *(f"{k}={v}" for k, v in self._values.items())])
 
-    def _kept(self, values: Values) -> dict[str, Kept]:
-        return {name: side.kept(values) for name, side in self._sides.items()}
+    def _form_at(self, values: Values) -> Form:
+        """Return the form at some values; the present one stays."""
+        present = {name: self.__dict__[name] for name in self._base}
+        self.__dict__.update(self._base)
+        try:
+            return self.form({name: side.kept(values) for name, side in self._sides.items()})
+        finally:
+            self.__dict__.update(present)
 
     @contextmanager
     def _cut(self) -> Iterator[None]:
         """Have only the part of the weights that stays, within the block."""
         stores: tuple[dict[str, Any], ...] = (self._parameters, self._buffers)
         before = [dict(store) for store in stores]
-        settings = {name: self.__dict__[name] for name in self._form.settings}
         try:
-            self.__dict__.update(self._form.settings)
             for store in stores:
                 store.update(self._parts(store, self._form))
             yield
             self._keep_statistics(before[1])
         finally:
-            self.__dict__.update(settings)
             for store, values in zip(stores, before, strict=True):
                 store.update(values)
 
