@@ -7,7 +7,10 @@ from razorlite.cost.amounts import parse_amount
 from razorlite.cost.constraint import Constraint, Limit
 from razorlite.cost.count import Cost, count
 from razorlite.cost.factored import FactoredCost, Part, PointCost
+from razorlite.cost.joined import JoinedCost
 from razorlite.cost.latency import Latency, measure_latency
+from razorlite.cost.latency_table import LatencyTable
+from razorlite.cost.measuring import measured_latency
 from razorlite.cost.model import CostModel, cost_text, shown
 from razorlite.cost.pairs import PairCost, Sides
 from razorlite.cost.profile import ThopProfile, thop_profile
@@ -20,7 +23,9 @@ __all__ = [
     "CostModel",
     "CostTable",
     "FactoredCost",
+    "JoinedCost",
     "Latency",
+    "LatencyTable",
     "Limit",
     "PairCost",
     "Part",
@@ -30,6 +35,7 @@ __all__ = [
     "cost_text",
     "count",
     "measure_latency",
+    "measured_latency",
     "parse_amount",
     "shown",
     "tabulate",

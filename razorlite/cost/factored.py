@@ -72,6 +72,8 @@ class FactoredCost:
     Attributes:
         space: as given.
         names: kinds of cost.
+        fixed: as given.
+        parts: what was given, those together of which one has all dimensions of the other.
 
     Raises:
         ConfigError: a part does not fit the space, names another kind, or is not finite.
@@ -86,9 +88,9 @@ class FactoredCost:
             _check_finite(name, value)
         for part in parts:
             _check(part, space.counts, self.names)
-        self._fixed = dict(fixed)
-        self._parts = merged(parts)
-        self._lookup = _Lookup([part.dimensions for part in self._parts], space.counts)
+        self.fixed = dict(fixed)
+        self.parts = merged(parts)
+        self._lookup = _Lookup([part.dimensions for part in self.parts], space.counts)
         self._tables = {name: self._flat(name) for name in fixed}
 
     def __call__(self, subnet: Any) -> PointCost:
@@ -105,7 +107,7 @@ class FactoredCost:
         chunks = [points[i : i + _CHUNK] for i in range(0, max(len(points), 1), _CHUNK)]
         looked_up = [self._lookup(chunk) for chunk in chunks]
         return {
-            name: self._fixed[name] + np.concatenate([table.take(i).sum(axis=1) for i in looked_up])
+            name: self.fixed[name] + np.concatenate([table.take(i).sum(axis=1) for i in looked_up])
             for name, table in self._tables.items()
         }
 
@@ -139,23 +141,23 @@ class FactoredCost:
         for sign in (1, -1):
             point, total, exact = self._extreme(name, sign)
             reached = self.many(point[None])[name][0].item()
-            ends.append(reached if exact else self._fixed[name] + sign * total)
+            ends.append(reached if exact else self.fixed[name] + sign * total)
         return ends[0], ends[1]
 
     def _extreme(self, name: str, sign: int) -> tuple[np.ndarray, Number, bool]:
         """Return the point of the least (1) or greatest (-1) cost; see `least`."""
-        if name not in self._fixed:
+        if name not in self.fixed:
             raise ConfigError(f"no cost named {name!r}; known are {', '.join(self.names)}")
         factors = [Factor(p.dimensions, sign * p.costs[name]) for p in self._having(name)]
         return least(factors, self.space.counts)
 
     def _having(self, name: str) -> list[Part]:
-        return [part for part in self._parts if name in part.costs]
+        return [part for part in self.parts if name in part.costs]
 
     def _flat(self, name: str) -> np.ndarray:
         """Return all parts' tables of one kind of cost, one after another."""
         sizes = self._lookup.sizes
-        parts = zip(self._parts, sizes, strict=True)
+        parts = zip(self.parts, sizes, strict=True)
         tables = [p.costs[name].ravel() if name in p.costs else np.zeros(n, int) for p, n in parts]
         return np.concatenate([np.zeros(0, np.int64), *tables])
 

@@ -99,14 +99,15 @@ def _laid_out(inputs: Inputs, compute: Compute) -> Inputs:
 def _time(model: nn.Module, inputs: Inputs) -> float:
     device = tensors_of(inputs)[0].device
     with evaluating(model):
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         model(inputs)
-        _wait(device)
+        wait_for(device)
         return 1000 * (time.perf_counter() - start)
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Let what was started on a device end."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -41,10 +41,12 @@ class Supernet(Points, Protocol):
         model: the supernet.
         mutables: module path to the modules whose form follows dimensions.
         dimensions: of the space.
+        fingerprint: names the space in files.
     """
 
     model: nn.Module
     mutables: Any
+    fingerprint: str
 
     @property
     def dimensions(self) -> Sequence[Varies]: ...
@@ -97,24 +99,31 @@ class Clock:
 
 
 @contextmanager
-def watched(model: nn.Module, mutables: Mapping[str, nn.Module], clock: Clock) -> Iterator[None]:
-    """Let a clock see each call of each module within the block."""
-    names = {module: path for path, module in mutables.items()}
+def watched(
+    modules: Mapping[str, nn.Module], clock: Clock, forms_of: Collection[str] = ()
+) -> Iterator[None]:
+    """Let a clock see each call of modules within the block.
+
+    Args:
+        modules: by path.
+        clock: its observation gets what each module took without the others.
+        forms_of: paths of those whose shapes are noted.
+    """
 
     def begin(*_: object) -> None:
         clock.enter()
 
     def end(path: str) -> Callable[..., None]:
-        def note(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        def note(_: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
             clock.leave(path)
-            if module in names:
+            if path in forms_of:
                 form = (_shapes((args, kwargs)), _shapes(out))
                 clock.observation.forms.setdefault(path, []).append(form)
 
         return note
 
     with ExitStack() as stack:
-        for path, module in model.named_modules():
+        for path, module in modules.items():
             hooks = (
                 module.register_forward_pre_hook(begin),
                 module.register_forward_hook(end(path), with_kwargs=True),
@@ -180,8 +189,9 @@ class CountedRuns:
     def _run(self, device: torch.device) -> Observation:
         with torch.no_grad(), counter() as flops:
             clock = Clock(lambda: _macs(flops))
-            with watched(self.space.model, self.space.mutables, clock):
-                self.space.model(moved(self.inputs, device))
+            model = self.space.model
+            with watched(dict(model.named_modules()), clock, forms_of=self.space.mutables):
+                model(moved(self.inputs, device))
         return clock.observation
 
 

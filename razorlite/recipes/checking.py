@@ -12,7 +12,7 @@ from torch import nn
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError, RazorliteError, SubnetError
-from razorlite.cost import Constraint, CostTable, count
+from razorlite.cost import count
 from razorlite.data import Dataset
 from razorlite.data.files import resolve
 from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
@@ -21,6 +21,7 @@ from razorlite.evaluation.metric import need_value
 from razorlite.models.pretrained import is_name_of_weights
 from razorlite.recipes.building import Built
 from razorlite.recipes.classes import compare
+from razorlite.recipes.costing import check_constraints, search_costs
 from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
 from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
@@ -286,15 +287,13 @@ class _Check:
         search, built = self.experiment.search, self.built
         if search is None:
             return
-        table = None
+        costs = None
         if built is not None and built.space is not None and built.is_supernet:
-            table = self._try(
-                "search", partial(CostTable.build, built.space, self.experiment.shape)
-            )
-        if table is not None:
-            self._try("search.constraints", partial(Constraint.parse, search.constraints, table))
+            costs = self._try("search", partial(search_costs, self.experiment, built.space))
+        if costs is not None:
+            self._try("search.constraints", partial(check_constraints, search, costs))
         for name in search.objectives.names:
-            if table is None or name not in table.names:
+            if costs is None or name not in costs.names:
                 self._try("", partial(self._metric, "search.metric", name))
 
     def _budget(self, built: Built) -> None:

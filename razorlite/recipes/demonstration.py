@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from razorlite.core.streams import safe_console
-from razorlite.cost import Constraint, CostTable, measure_latency
+from razorlite.cost import Constraint, measure_latency, tabulate
 from razorlite.engine.run_folder import claimed
 from razorlite.recipes.building import build, load_into
 from razorlite.recipes.demo_steps import DemoSteps, demo_folder
@@ -109,7 +109,7 @@ def _controls(folder: Path) -> None:
     built = build(experiment)
     assert built.space is not None
     assert experiment.search is not None
-    table = CostTable.build(built.space, experiment.shape)
+    table = tabulate(built.space, experiment.shape)
     constraint = Constraint.parse(experiment.search.constraints, table)
     candidates = Candidates(space=built.space, table=table, constraint=constraint, seed=1)
     Subnet.load(folder / "search" / "subnet.yaml").save(folder / "searched.yaml")

@@ -10,7 +10,7 @@ import torch
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.core.files import make_folder
-from razorlite.cost import Constraint, CostTable, cost_text
+from razorlite.cost import Constraint, cost_text
 from razorlite.engine.interrupt import stopped_at_once
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import check_run_folder, claimed, on_main, write_config
@@ -18,6 +18,7 @@ from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import need_value
 from razorlite.recipes.building import Built, build, load_trained
 from razorlite.recipes.checking import check_before_work
+from razorlite.recipes.costing import search_costs
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
@@ -75,7 +76,7 @@ def search(
     ):
         check_run_folder(folder, "search", resume=resume)
         built, space = _supernet(experiment)
-        table = CostTable.build(space, experiment.shape)
+        table = search_costs(experiment, space)
         Constraint.parse(settings.constraints, table)  # an impossible one fails before any work
         splits = _splits(built, checkpoint, experiment, device)
         with claimed(folder, "search", resume=resume):

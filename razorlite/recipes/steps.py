@@ -6,7 +6,7 @@ from typing import Any
 
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
-from razorlite.cost import CostTable
+from razorlite.cost import tabulate
 from razorlite.distill import DistilledStep, Distiller
 from razorlite.engine.steps import Step, plain_step
 from razorlite.recipes.building import Built
@@ -104,7 +104,7 @@ def _given(
 
 def _ends(experiment: Experiment, built: Built) -> tuple[Subnet, Subnet]:
     assert built.space is not None
-    table = CostTable.build(built.space, experiment.shape)
+    table = tabulate(built.space, experiment.shape)
     return table.largest(), table.smallest()
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
-from razorlite.cost import CostTable
+from razorlite.cost import tabulate
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
@@ -188,7 +188,7 @@ class _LargestPath:
     @cached_property
     def largest(self) -> Subnet:
         """The path with the most MACs."""
-        subnet: Subnet = CostTable.build(self.space, self.shape).largest()
+        subnet: Subnet = tabulate(self.space, self.shape).largest()
         return subnet
 
     def __call__(self, model: nn.Module) -> dict[str, float]:

@@ -27,7 +27,10 @@ class SearchConfig:
     Attributes:
         searcher: how candidates are proposed.
         constraints: macs and params to the most allowed, or to [least, most]: numbers, text such as
-            "300M", or percentages of the largest subnet such as "60%".
+            "300M", percentages of the largest subnet such as "60%", or the same as a share (0.6).
+        costs: further kinds of cost besides macs and params, such as a `LatencyTable`; a class of
+            one's own takes `space` and `shape` and has `names`, `many` and `bounds`, see
+            `razorlite.cost.CostModel`.
         metric: what candidates are compared by, a metric of the evaluation or a kind of cost: a
             name (more is better), several names, or names to max or min, such as {AP: max, macs:
             min}. The chosen subnet is the best by the first.
@@ -40,6 +43,7 @@ class SearchConfig:
         default_factory=lambda: Partial[Searcher](EvolutionSearcher)
     )
     constraints: dict[str, float | str | list[float | str | None]] = field(default_factory=dict)
+    costs: list[Partial[CostModel]] = field(default_factory=list)
     metric: str | list[str] | dict[str, Direction] = "AP"
     recalibrate_batches: Whole = 20
     max_trials: Count | None = None

@@ -76,7 +76,7 @@ def test_a_sandwich_gets_the_largest_and_the_smallest_path(monkeypatch):
         ends = [space.random(np.random.default_rng(seed)) for seed in (0, 1)]
         return SimpleNamespace(largest=lambda: ends[0], smallest=lambda: ends[1])
 
-    monkeypatch.setattr(steps.CostTable, "build", table)
+    monkeypatch.setattr(steps, "tabulate", table)
     [step, _] = steps_of(supernet(step={"type": "SandwichStep", "random_paths": 1}))
     assert isinstance(step, SandwichStep)
     ends = table(step.space, (64, 64))

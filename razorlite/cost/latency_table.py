@@ -1,0 +1,166 @@
+"""A latency for every point of a space, from a file that is measured once or given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from razorlite.core.distributed import broadcast_object
+from razorlite.core.errors import ConfigError
+from razorlite.core.files import write_text_atomic
+from razorlite.core.ranges import Count
+from razorlite.core.registry import register, suggestion
+from razorlite.cost.factored import FactoredCost, Part
+from razorlite.cost.measuring import measured_latency
+from razorlite.cost.model import Number
+from razorlite.cost.observing import Supernet
+from razorlite.engine.run_folder import on_main
+
+_FORMAT = 1
+_KEYS = ("format", "space", "shape", "device", "threads", "fixed", "parts")
+
+
+@register()
+class LatencyTable:
+    """Milliseconds of every point of a space, added up from a file's tables of parts.
+
+    Where the file is not there, the supernet is measured on this machine when a cost is first asked
+    for, and the file is written; so one machine may measure what another one searches by, and a
+    resumed search has the same costs. The file is JSON: `fixed` is what every point takes, each of
+    `parts` names `dimensions` and gives `values`, a nested list with one level for each of them;
+    where `space` (a fingerprint) and `shape` are given, they must be those of the search.
+
+    Attributes:
+        names: the one kind of cost.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Supernet,
+        shape: tuple[int, int],
+        file: str,
+        device: Literal["cpu", "cuda"] = "cpu",
+        rounds: Count = 10,
+        name: str = "latency_ms",
+    ) -> None:
+        """Read the file if it is there.
+
+        Args:
+            space: of the supernet.
+            shape: height and width in pixels.
+            file: path of the table.
+            device: where to measure.
+            rounds: how often each point is timed.
+            name: of the cost; `20ms` in limits needs a name that ends in `_ms`.
+
+        Raises:
+            ConfigError: the file cannot be read, or is of another space or shape.
+        """
+        self.space, self.shape, self.file = space, shape, Path(file)
+        self.device, self.rounds, self.names = device, rounds, (name,)
+        self._costs = self._read() if self.file.exists() else None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether costs can be told without measuring."""
+        return self._costs is not None
+
+    @property
+    def costs(self) -> FactoredCost:
+        """The table, measured now if need be."""
+        if self._costs is None:
+            broadcast_object(on_main(self._measure))
+            self._costs = self._read()
+        return self._costs
+
+    def many(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the costs of (N, D) points: name to (N,) float64."""
+        return self.costs.many(points)
+
+    def bounds(self) -> dict[str, tuple[Number, Number]]:
+        """Return the least and the greatest; see `FactoredCost.bounds`."""
+        return self.costs.bounds()
+
+    def _measure(self) -> None:
+        [name] = self.names
+        found = measured_latency(
+            self.space, self.shape, rounds=self.rounds, device=self.device, name=name
+        )
+        tree = {
+            "format": _FORMAT,
+            "space": self.space.fingerprint,
+            "shape": list(self.shape),
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+            "fixed": found.fixed[name],
+            "parts": [
+                {
+                    "dimensions": [self.space.dimensions[d].name for d in part.dimensions],
+                    "values": part.costs[name].tolist(),
+                }
+                for part in found.parts
+            ],
+        }
+        write_text_atomic(self.file, json.dumps(tree) + "\n")
+
+    def _read(self) -> FactoredCost:
+        try:
+            return self._parsed(_tree(self.file))
+        except ConfigError as error:
+            raise ConfigError(f"{self.file}: {error}") from error
+
+    def _parsed(self, tree: Mapping[str, Any]) -> FactoredCost:
+        for key in tree:
+            if key not in _KEYS:
+                raise ConfigError(f"unknown key {key!r}{suggestion(key, _KEYS)}")
+        expected = {
+            "format": _FORMAT,
+            "space": self.space.fingerprint,
+            "shape": list(self.shape),
+        }
+        for key, value in expected.items():
+            if tree.get(key, value) != value:
+                raise ConfigError(
+                    f"the table is of {key} {tree[key]}, and {value} is searched; give another "
+                    f"file, or delete this one to measure again"
+                )
+        [name] = self.names
+        fixed = float(_numbers(tree.get("fixed", 0.0)))
+        parts = [self._part(name, part) for part in tree.get("parts", [])]
+        return FactoredCost(self.space, fixed={name: fixed}, parts=parts)
+
+    def _part(self, name: str, part: Any) -> Part:
+        if not isinstance(part, dict) or set(part) != {"dimensions", "values"}:
+            raise ConfigError(f"parts want dimensions and values, got {part!r:.60}")
+        numbers = {d.name: i for i, d in enumerate(self.space.dimensions)}
+        for dimension in part["dimensions"]:
+            if dimension not in numbers:
+                raise ConfigError(
+                    f"no dimension {dimension!r} in the space{suggestion(dimension, numbers)}"
+                )
+        dimensions = tuple(numbers[d] for d in part["dimensions"])
+        return Part(dimensions, {name: _numbers(part["values"])})
+
+
+def _tree(path: Path) -> Mapping[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot be read as JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"wants an object with fixed and parts, got {tree!r:.60}")
+    return tree
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Return numbers in nested lists as float64."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"wants numbers in lists of equal length, got {values!r:.60}") from error

@@ -1,0 +1,57 @@
+"""What a configuration's candidates cost: counted, and by the models that it names."""
+
+from razorlite.core.errors import ConfigError
+from razorlite.cost import Constraint, CostModel, JoinedCost, Limit, tabulate
+from razorlite.recipes.experiment import Experiment
+from razorlite.search import SearchConfig
+from razorlite.space import SearchSpace
+
+_COUNTED = ("macs", "params")
+
+
+def search_costs(experiment: Experiment, space: SearchSpace) -> CostModel:
+    """Return the costs of a space's points: MACs, parameters and the kinds of `search.costs`.
+
+    Nothing is counted where a model of `search.costs` gives MACs or parameters itself.
+
+    Raises:
+        ConfigError: a block makes no cost model, two give one kind of cost, or the supernet cannot
+            be counted.
+    """
+    own = _own(experiment, space)
+    given = {name for model in own for name in model.names}
+    counted = [] if given.intersection(_COUNTED) else [tabulate(space, experiment.shape)]
+    return JoinedCost([*counted, *own])
+
+
+def check_constraints(settings: SearchConfig, costs: CostModel) -> None:
+    """Refuse limits that cannot be read or met; of what has to be measured first they are read.
+
+    Args:
+        settings: the `search` block.
+        costs: what `search_costs` returns.
+
+    Raises:
+        BudgetError: a limit cannot be met.
+        ConfigError: a name or an amount is wrong.
+    """
+    models = costs.models if isinstance(costs, JoinedCost) else (costs,)
+    known = JoinedCost([model for model in models if getattr(model, "is_known", True)])
+    limits = settings.constraints
+    later = [name for name in limits if name in costs.names and name not in known.names]
+    for name in later:
+        Limit.parse(name, limits[name], whole=1.0, where="constraints")
+    Constraint.parse({n: v for n, v in limits.items() if n not in later}, known)
+
+
+def _own(experiment: Experiment, space: SearchSpace) -> list[CostModel]:
+    settings = experiment.search or SearchConfig()
+    models = [block(space=space, shape=experiment.shape) for block in settings.costs]
+    for number, model in enumerate(models):
+        missing = [n for n in ("names", "many", "bounds") if not hasattr(model, n)]
+        if missing:
+            raise ConfigError(
+                f"{type(model).__name__} is no cost model: it has no {' and no '.join(missing)}",
+                key=f"costs.{number}",
+            )
+    return models
