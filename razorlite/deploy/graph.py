@@ -11,6 +11,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.tasks.postprocess import PostProcess
+from razorlite.structures import input_names
 
 _MOST = (
     4096  # candidates of an image that go into suppression; those that score lowest are left out
@@ -25,7 +26,8 @@ class Deployed(nn.Module):
         preprocess: what images go through; None takes images that are normalised already.
 
     Raises:
-        ConfigError: the detector's post-processing cannot be written as a function of tensors.
+        ConfigError: the model takes other inputs than images, or the detector's post-processing
+            cannot be written as a function of tensors.
     """
 
     mean: Tensor
@@ -33,6 +35,11 @@ class Deployed(nn.Module):
 
     def __init__(self, model: nn.Module, preprocess: Preprocess | None) -> None:
         super().__init__()
+        if names := input_names(model):
+            raise ConfigError(
+                f"{type(model).__name__} takes {', '.join(names)}; exported files take one image, "
+                f"as detectors and classifiers do"
+            )
         self.model = model
         self.detects = isinstance(model, Detector)
         self.normalises = preprocess is not None

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.compute import Compute
-from razorlite.core.errors import DataError
+from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import Normalise, Preprocess, Transform, collate
 from razorlite.data.transforms import apply_all
 from razorlite.deploy.sources import Picture, pictures
 from razorlite.evaluation.evaluate import eval_mode
-from razorlite.structures import Batch, Detections, Target
+from razorlite.structures import Batch, Detections, Target, input_names
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ class Predictor:
             `preprocess` by default.
         device: where it runs.
 
+    Raises:
+        ConfigError: the model takes other inputs than images.
+
     Attributes:
         model, classes, preprocess, transforms, device: as given.
     """
@@ -86,6 +89,11 @@ class Predictor:
         transforms: Sequence[Transform] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        if names := input_names(model):
+            raise ConfigError(
+                f"{type(model).__name__} takes {', '.join(names)}, not single images; give a batch "
+                f"of its data set to its own `predict`"
+            )
         self.device = torch.device(device)
         self.model = Compute(self.device).place(model)
         self.classes, self.preprocess = tuple(classes), preprocess

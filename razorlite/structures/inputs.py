@@ -77,6 +77,16 @@ def example_inputs(
     return map_inputs(fitted, own(shape))
 
 
+def input_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the inputs that a model takes in a mapping; none where it takes images.
+
+    Its `example` tells, of images of 64 x 64 pixels.
+    """
+    own = getattr(model, "example", None)
+    example = None if own is None else own((64, 64))
+    return tuple(example) if isinstance(example, Mapping) else ()
+
+
 def with_noise(inputs: Inputs, generator: torch.Generator) -> Inputs:
     """Return inputs whose floating tensors of zeros are normal noise instead; the rest stays.
 

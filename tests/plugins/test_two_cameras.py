@@ -9,9 +9,10 @@ from torch.testing import assert_close
 
 from razorlite import recipes
 from razorlite.core import distributed
-from razorlite.core.errors import ConfigError, DataError
+from razorlite.core.errors import CheckpointError, ConfigError, DataError
 from razorlite.data import Preprocess, build_loader
 from razorlite.data.preprocess import Renormalise
+from razorlite.deploy import Deployed
 from razorlite.prune import Channels
 from razorlite.recipes.classes import compare
 from razorlite.structures import Batch, packed
@@ -28,7 +29,7 @@ from tests.plugins.two_cameras import (
     cameras,
     project,
 )
-from tests.recipes.runs import last, lines, write
+from tests.recipes.runs import last, lines, torchrun, write
 
 HERE = "tests.plugins.two_cameras"
 
@@ -291,6 +292,29 @@ def test_predicting_a_batch_of_one_scene():
     (found,) = model.predict(batch)
     assert found.centers.shape == (10, 3)
     assert (found.scores.diff() <= 0).all()
+
+
+def test_what_wants_single_images_says_so(trained, tmp_path):
+    path, folder = trained
+    checkpoint = folder / "checkpoints/last.pt"
+    with pytest.raises(ConfigError, match="CubeFinder takes images, projections, not single im"):
+        recipes.load(path, checkpoint, device="cpu")
+    with pytest.raises(ConfigError, match="exported files take one image"):
+        Deployed(CubeFinder(num_classes=2), None)
+    with pytest.raises(CheckpointError, match=f"needs {HERE}.*a file may not run code"):
+        recipes.load(checkpoint)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_what_one_does(tmp_path):
+    data = config()["data"]
+    path = write(config(data={**data, "test": data["val"]}), tmp_path)
+    torchrun("train", path, "--work-dir", tmp_path / "run")
+    together = [line for line in lines(tmp_path / "run") if line["kind"] == "eval"][-1]
+    alone = recipes.test(path, tmp_path / "run/checkpoints/last.pt", as_json=True)
+    assert {name: together[name] for name in ("mAP", "AP/red", "AP/green")} == pytest.approx(
+        {name: alone[name] for name in ("mAP", "AP/red", "AP/green")}
+    )
 
 
 @pytest.mark.slow
