@@ -48,6 +48,8 @@ def faults(tree: dict, *overrides: str) -> list[str]:
 
 def test_sound_ones_pass_without_a_remark():
     assert check_config(supernet(search={"constraints": {"macs": "90%"}})) == []
+    several = {"metric": {"AP": "max", "macs": "min"}, "searcher": {"type": "RandomSearcher"}}
+    assert check_config(supernet(search=several)) == []
     assert check_config(plain(prune={"budget": {"macs": "70%"}, "round_to": 2})) == []
 
 
@@ -92,6 +94,13 @@ ANCHORS = "{anchor_generator: {ratios: [1.0], scales: [4.0], strides: %s}}"
         ("prune={budget: {}}", "budget limits nothing"),
         ("prune={budget: {macs: 50%}, ignore: [nekc]}", "no module matches 'nekc'"),
         ("search={metric: APP}", "'APP' is not among the metrics"),
+        ("search={metric: [AP, AP]}", "metric names 'AP' twice"),
+        ("search={metric: {AP: more}}", "metric.AP: wants one of 'max', 'min'"),
+        ("search={metric: [AP, APs]}", "EvolutionSearcher understands one objective"),
+        (
+            "search={metric: {AP: max, APP: min}, searcher: {type: RandomSearcher}}",
+            "'APP' is not among the metrics",
+        ),
         ("data.train.dataset={type: ShapesDataset, classes: [blob]}", "no shape 'blob'"),
         ("model.backbone.frozen_stages=7", "frozen_stages must be a number of stages"),
         ("model.backbone.strides=[8]", "need 4 numbers"),

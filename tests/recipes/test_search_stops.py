@@ -8,6 +8,7 @@ from razorlite import cli
 from razorlite.core.journal import Journal
 from razorlite.recipes import searching
 from razorlite.search import SupernetScore
+from razorlite.space import Subnet
 from tests.recipes.test_wrong_inputs import complaint
 
 
@@ -86,6 +87,34 @@ def test_a_broken_disk_ends_the_command_and_other_scores_are_refused(
     assert (folder / "journal.jsonl").read_bytes() == before
     header = json.loads(before.splitlines()[0])
     assert header["settings"]["data"]["mean"] == [123.675, 116.28, 103.53]
+
+
+def test_several_objectives_leave_their_front(pipeline, tmp_path, monkeypatch, caplog):
+    calls = iter(range(100))
+    monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": next(calls) / 9})
+    more = ["search.metric={AP: max, macs: min}", "search.searcher={type: RandomSearcher}"]
+    more += ["search.max_trials=6"]
+    folder = tmp_path / "run"
+    with caplog.at_level("INFO", logger="razorlite"):
+        subnet = searching.search(pipeline.supernet, pipeline.weights, folder, more)
+    lines = [line for line in trials(folder) if "trial" in line]
+    best = {
+        line["trial"]
+        for line in lines
+        if not any(
+            other["score"] >= line["score"] and other["cost"]["macs"] < line["cost"]["macs"]
+            for other in lines
+        )
+        and not any(
+            other["score"] > line["score"] and other["cost"]["macs"] <= line["cost"]["macs"]
+            for other in lines
+        )
+    }
+    found = {path.name for path in (folder / "front").iterdir()}
+    assert found == {f"trial_{number}.yaml" for number in best}
+    assert subnet.origin["trial"] == 5  # the highest AP
+    assert Subnet.load(folder / "front/trial_5.yaml") == subnet
+    assert any("by no other in AP (max), macs (min)" in text for text in caplog.messages)
 
 
 def test_the_cost_that_is_limited_is_told_and_drawn(pipeline, tmp_path, monkeypatch, caplog):

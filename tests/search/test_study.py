@@ -251,11 +251,12 @@ def lines_in(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_two_processes_find_what_one_finds(whole, tmp_path):
-    prefix = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2")
-    prefix += ("--master-port=29631",)
-    assert run_script(tmp_path / "two.jsonl", prefix=prefix) == whole
-    assert len(records(tmp_path / "two.jsonl")) == 1 + 4 + len(whole["trials"])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_find_what_one_finds(whole, tmp_path, processes):
+    prefix = (sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}")
+    prefix += (f"--master-port={29629 + processes}",)
+    assert run_script(tmp_path / "journal.jsonl", prefix=prefix) == whole
+    assert len(records(tmp_path / "journal.jsonl")) == 1 + 4 + len(whole["trials"])
 
 
 @pytest.mark.slow
