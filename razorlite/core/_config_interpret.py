@@ -93,8 +93,8 @@ class Factory(Generic[T]):
     def left(self) -> dict[str, bool]:
         """Return the arguments that the configuration leaves to the call: which are required."""
         signature = signature_of(self.target)
-        names = [name for name in signature.annotations if name not in self.kwargs]
-        return {name: name in signature.required for name in names}
+        names = [name for name in signature.annotations if self.kwargs.get(name) is None]
+        return {**{name: name in signature.required for name in names}, **signature.given}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.type!r}, {self.kwargs!r})"

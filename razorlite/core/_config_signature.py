@@ -29,17 +29,24 @@ class Signature:
     Attributes:
         annotations: type of each parameter that can be given by name.
         required: names without a default.
+        given: names that the program gives and no block may name (`Given`): which have no default.
         extra: type of further keys where the callable has `**kwargs`, else None.
     """
 
     annotations: Mapping[str, Any]
     required: tuple[str, ...]
     extra: Any = None
+    given: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
     def annotation(self, key: str) -> Any:
         """Return the type of a parameter, or None if there is no such parameter."""
         return self.annotations.get(key, self.extra)
 
+
+T = TypeVar("T")
+_GIVEN = object()
+Given = Annotated[T, _GIVEN]
+"""Annotates a parameter that the program gives, not a configuration."""
 
 _RULES: dict[Any, dict[str, Any]] = {}
 
@@ -59,6 +66,8 @@ def signature_of(target: Any) -> Signature:
         return Signature({}, (), extra=Any)
     hints = type_hints(target) | _RULES.get(target, {})
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    given = {p.name: p.default is p.empty for p in named if _is_given(hints.get(p.name))}
+    named = [p for p in named if p.name not in given]
     if getattr(target.__init__, "__module__", "") == "torch.nn.modules.module":
         return Signature({}, ())  # a module without a constructor of its own takes nothing
     extra = next((hints.get(p.name, Any) for p in parameters if p.kind is p.VAR_KEYWORD), None)
@@ -66,7 +75,12 @@ def signature_of(target: Any) -> Signature:
         {p.name: hints.get(p.name, Any) for p in named},
         tuple(p.name for p in named if p.default is p.empty),
         extra,
+        given,
     )
+
+
+def _is_given(annotation: Any) -> bool:
+    return get_origin(annotation) is Annotated and _GIVEN in get_args(annotation)
 
 
 def type_hints(target: Any) -> dict[str, Any]:

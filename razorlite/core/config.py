@@ -8,6 +8,7 @@ out_channels=…)` of a class or function registered as "FPN". Signatures are th
 - any other class takes a block with `type`, a registered class of that kind, built recursively;
 - `Factory[T]` takes the same block and builds it when called; `Partial[T]` also lets arguments
   be missing until then;
+- a parameter annotated `Given[T]` is the program's to give, and no key of the block;
 - `Callable` takes the name of a registered function, or a block.
 
 Where `null` is no legal value it stands for the parameter's default. Objects that are already built
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 from razorlite.core._config_interpret import Factory, Partial, interpret
 from razorlite.core._config_load import Config, LocatedConfigError, Overrides, load, raise_faults
+from razorlite.core._config_signature import Given
 from razorlite.core._yaml_lines import parse as parse_yaml
 from razorlite.core._yaml_lines import plain
 from razorlite.core.errors import ConfigError
@@ -26,6 +28,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Factory",
+    "Given",
     "LocatedConfigError",
     "Overrides",
     "Partial",

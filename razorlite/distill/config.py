@@ -89,6 +89,8 @@ class DistillerConfig:
         start_step: training step at which distillation starts.
         stop_step: training step at which it ends; None for never.
         warmup_steps: steps over which its weight rises from 0 to full, counted from the start.
+        task_weight: factor of the student's own losses where it is taught; 0 learns from the
+            teacher alone.
     """
 
     teacher: TeacherConfig | Literal["largest_path"]
@@ -97,6 +99,7 @@ class DistillerConfig:
     start_step: Whole = 0
     stop_step: Count | None = None
     warmup_steps: Whole = 0
+    task_weight: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         if not self.pairs and not self.terms:

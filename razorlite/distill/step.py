@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from razorlite.core.config import Given
 from razorlite.core.errors import CheckpointError, ConfigError
-from razorlite.core.ranges import Count, NonNegative, Whole
 from razorlite.core.registry import register
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.recorder import Recorder
@@ -44,13 +44,13 @@ class DistilledStep(WrappingStep):
     def __init__(
         self,
         *,
-        distiller: Distiller,
-        base_step: Step | StepFunction = plain_step,
-        start_step: Whole = 0,
-        stop_step: Count | None = None,
-        warmup_steps: Whole = 0,
-        task_weight: NonNegative = 1.0,
-        total_steps: Count | None = None,
+        distiller: Given[Distiller],
+        base_step: Given[Step | StepFunction] = plain_step,
+        start_step: Given[int] = 0,
+        stop_step: Given[int | None] = None,
+        warmup_steps: Given[int] = 0,
+        task_weight: Given[float] = 1.0,
+        total_steps: Given[int | None] = None,
     ) -> None:
         super().__init__(base_step)
         if stop_step is not None and stop_step <= start_step:

@@ -34,8 +34,8 @@ def build_step(
     The `step` block lists steps, the outermost first; each takes by name what its constructor asks
     for: `base_step` (the next one, in the end a plain step), `seed`, `total_steps`, of a supernet
     `space` and `ends` (the largest and the smallest path), of a `distiller` block the `distiller`,
-    `start_step`, `stop_step` and `warmup_steps`. Without the block, a `mutator` stands for
-    `SinglePathStep`, and a `distiller` for a `DistilledStep` around it.
+    `start_step`, `stop_step`, `warmup_steps` and `task_weight`. Without the block, a `mutator`
+    stands for `SinglePathStep`, and a `distiller` for a `DistilledStep` around it.
 
     Args:
         experiment: the configuration.
@@ -98,6 +98,7 @@ def _given(
             "start_step": lambda: settings.start_step,
             "stop_step": lambda: settings.stop_step,
             "warmup_steps": lambda: settings.warmup_steps,
+            "task_weight": lambda: settings.task_weight,
         }
     return given
 

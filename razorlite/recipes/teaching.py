@@ -157,12 +157,16 @@ def _refuse_class_maps(
 
 def _tells_classes(name: str, model: nn.Module) -> bool:
     """Return whether a recorded place lies in a head that tells classes apart, or holds one."""
-    tap = Tap.parse(name)
-    inside = [head for head in class_counts(model) if f"{tap.module}.".startswith(f"{head}.")]
-    around = [
-        head for head in class_counts(model) if not tap.module or head.startswith(f"{tap.module}.")
-    ]
-    return tap.side == "output" and bool(inside or around)
+    tap, heads = Tap.parse(name), list(class_counts(model))
+    if tap.side == "input" and not tap.method:
+        return False
+    return any(_overlap(part, head) for part in tap.find(model) for head in heads)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether one of two modules lies in the other, by their names."""
+    pairs = ((one, other), (other, one))
+    return any(not b or f"{a}.".startswith(f"{b}.") for a, b in pairs)
 
 
 def _view(

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from razorlite.core.ranges import Seed, Whole
+from razorlite.core.config import Given
+from razorlite.core.ranges import Whole
 from razorlite.core.registry import register
 from razorlite.engine.steps import Backward, Metrics, Step, StepFunction, WrappingStep, plain_step
 from razorlite.space.search_space import SearchSpace
@@ -47,14 +48,18 @@ class SinglePathStep(PathStep):
 
     Args:
         space: of the model that is trained.
-        seed: of the paths; the configuration's by default.
+        seed: of the paths.
         base_step: the step that trains the path.
 
     Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, section 3.2.
     """
 
     def __init__(
-        self, space: SearchSpace, *, seed: Seed = 0, base_step: Step | StepFunction = plain_step
+        self,
+        space: Given[SearchSpace],
+        *,
+        seed: Given[int] = 0,
+        base_step: Given[Step | StepFunction] = plain_step,
     ) -> None:
         super().__init__(space, seed=seed, base_step=base_step)
 
@@ -75,7 +80,7 @@ class SandwichStep(PathStep):
     Args:
         space: of the model that is trained.
         ends: the largest and the smallest path, such as those of a cost table.
-        seed: of the paths; the configuration's by default.
+        seed: of the paths.
         random_paths: how many paths besides the largest and the smallest.
         base_step: the step that trains each path.
 
@@ -85,12 +90,12 @@ class SandwichStep(PathStep):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: Given[SearchSpace],
         *,
-        ends: tuple[Subnet, Subnet],
-        seed: Seed = 0,
+        ends: Given[tuple[Subnet, Subnet]],
+        seed: Given[int] = 0,
         random_paths: Whole = 2,
-        base_step: Step | StepFunction = plain_step,
+        base_step: Given[Step | StepFunction] = plain_step,
     ) -> None:
         self.random_paths = random_paths
         self._ends = [space.resolve(end) for end in ends]

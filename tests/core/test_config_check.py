@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from razorlite.core import registry
-from razorlite.core.config import ConfigError, Factory, Partial, build, check, load
+from razorlite.core.config import ConfigError, Factory, Given, Partial, build, check, load
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -388,6 +388,26 @@ class TestFactory:
         assert Factory(Stem, {"width": 8})().width == 8
         with pytest.raises(ConfigError, match="Stem takes no 'widht'; did you mean 'width'"):
             Factory("Stem", {"widht": 8})()
+
+    def test_what_the_program_gives_is_no_key(self):
+        class Wired:
+            def __init__(
+                self, *, width: int, act: str = "relu", made: Given[list[int]], more: Given[int] = 2
+            ) -> None:
+                self.all = (width, act, made, more)
+
+        @dataclass
+        class Own:
+            wired: Factory[Wired]
+
+        registry.register("TestWired")(Wired)
+        own = build(load({"wired": {"type": "TestWired", "width": 3, "act": None}}), Own)
+        assert own.wired.left() == {"act": False, "made": True, "more": False}
+        assert own.wired(made=[4]).all == (3, "relu", [4], 2)
+        with pytest.raises(ConfigError, match="Wired takes no 'made'; it takes width"):
+            build(load({"wired": {"type": "TestWired", "width": 3, "made": [4]}}), Own)
+        with pytest.raises(ConfigError, match="needs 'width'"):
+            build(load({"wired": {"type": "TestWired"}}), Own)
 
     def test_copies_and_pickles(self):
         factory = built(optimizer={"type": "Sgd", "lr": 1}).optimizer

@@ -60,14 +60,14 @@ def test_the_block_says_the_same_in_other_words(distiller):
     assert types_of(plain(step={"type": "PlainStep"})) == [PlainStep]
     assert types_of(supernet(step={"type": "SinglePathStep"})) == [SinglePathStep, PlainStep]
     blocks = [
-        {"type": "DistilledStep", "warmup_steps": 7},
-        {"type": "SinglePathStep", "seed": 9},
+        {"type": "DistilledStep"},
+        {"type": "SinglePathStep"},
         {"type": "PlainStep"},
     ]
-    found = steps_of(supernet(distiller=distiller, step=blocks))
+    found = steps_of(supernet(seed=9, distiller=distiller, step=blocks))
     assert [type(s) for s in found] == [DistilledStep, SinglePathStep, PlainStep]
     assert found[1].seed == 9
-    assert (found[0].start_step, found[0].warmup_steps) == (1, 7)
+    assert (found[0].start_step, found[0].warmup_steps) == (1, 3)
 
 
 def test_a_sandwich_gets_the_largest_and_the_smallest_path(monkeypatch):
@@ -120,6 +120,8 @@ def test_sound_ones_pass_the_check():
         (plain, "{type: FPN}", "wants a Step, but 'FPN' is none; known: "),
         (supernet, "{type: SandwichStep, random_paths: -1}", "at least 0"),
         (supernet, "{type: SandwichStep, random: 1}", "SandwichStep takes no 'random'"),
+        (supernet, "{type: SinglePathStep, base_step: {type: PlainStep}}", "takes no 'base_step'"),
+        (supernet, "{type: SinglePathStep, space: 1}", "SinglePathStep takes no 'space'"),
     ],
 )
 def test_the_check_refuses(tree, block, message):

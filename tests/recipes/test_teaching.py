@@ -91,7 +91,9 @@ def test_a_configuration_that_contradicts_the_checkpoint_is_refused(teacher, tmp
         made((other, teacher[1]))
 
 
-@pytest.mark.parametrize("place", ["bbox_head.conv_cls", "bbox_head", "bbox_head[0]", ""])
+@pytest.mark.parametrize(
+    "place", ["bbox_head.conv_cls", "*conv_cls@0", "bbox_head", "bbox_head[0]", ""]
+)
 def test_class_maps_of_other_classes_are_refused(teacher, place):
     with pytest.raises(ConfigError, match=r"\['circle'.*teacher's \['triangle', 'circle'"):
         made(teacher, places=("neck", place))

@@ -143,7 +143,7 @@ def test_pairs_are_compared_on_shapes_to_the_end(teacher):
     assert check_config(student(distiller={"teacher": teacher, "pairs": pairs})) == []
 
 
-STEPS = [{"type": "DistilledStep", "task_weight": 0.0}, {"type": "SandwichStep", "random_paths": 1}]
+STEPS = [{"type": "DistilledStep"}, {"type": "SandwichStep", "random_paths": 1}]
 
 
 def one_step(tree):
@@ -163,7 +163,7 @@ def one_step(tree):
 
 def test_a_supernet_whose_largest_path_teaches_the_others():
     logits = {"student": "bbox_head.conv_cls", "loss": {"type": "SigmoidKL"}, "join": True}
-    block = {"teacher": "largest_path", "pairs": [logits]}
+    block = {"teacher": "largest_path", "pairs": [logits], "task_weight": 0.0}
     step, model, metrics = one_step(supernet(distiller=block, step=STEPS))
     own = metrics["loss_cls"] + metrics["loss_bbox"] + metrics["loss_centerness"]
     extra = metrics["distill_bbox_head.conv_cls"]
