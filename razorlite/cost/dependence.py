@@ -76,7 +76,7 @@ class Nesting:
 
 
 @dataclass(frozen=True)
-class Step:
+class Change:
     """What changed from one point to another.
 
     Attributes:
@@ -174,10 +174,10 @@ class Dependence:
         last = int(self.space.counts[dimension]) - 1
         other[dimension] = last if base[dimension] != last else 0
         other = self.space.canonical(other[None])[0]
-        self._learn(Step(self._observe(base), self._observe(other)), dimension)
+        self._learn(Change(self._observe(base), self._observe(other)), dimension)
 
-    def _learn(self, step: Step, dimension: int) -> None:
-        for path in step.changed():
+    def _learn(self, change: Change, dimension: int) -> None:
+        for path in change.changed():
             self.groups[path] = self.numbering.closed([*self.groups[path], dimension])
 
     def _compare(self) -> None:
@@ -203,5 +203,5 @@ class Dependence:
         for dimension in np.flatnonzero(start != end).tolist():
             here[dimension] = end[dimension]
             after = self._observe(self.space.canonical(here[None])[0])
-            self._learn(Step(before, after), dimension)
+            self._learn(Change(before, after), dimension)
             before = after

@@ -9,6 +9,8 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import count, tabulate
 from razorlite.space import Dimension, OneOf, SearchSpace
 from tests.cost.elastic import Chain, ElasticConv, chain_space, mixed_space
+from tests.space.test_elastic import net_space
+from tests.space.test_nested import nested_space
 
 SHAPE = (10, 14)
 
@@ -39,6 +41,21 @@ def test_tables_equal_a_count_of_the_exported_model(make):
     subnets = [space.random(rng) for _ in range(25)]
     for subnet in [*subnets, costs.smallest(), costs.largest("params")]:
         assert dict(costs(subnet)) == exact(space, subnet)
+
+
+def cells_space():
+    space = nested_space()
+    space.model.example = lambda shape: torch.zeros(1, 4, *shape)
+    return space
+
+
+@pytest.mark.parametrize("make", [net_space, cells_space])
+def test_every_point_of_elastic_and_nested_spaces_is_exact(make):
+    space = make()
+    costs = tabulate(space, (6, 6))
+    for point in space.all_indices():
+        subnet = space.decode(point)
+        assert dict(costs(subnet)) == exact(space, subnet, (6, 6))
 
 
 def test_bounds_are_those_of_all_points():

@@ -130,3 +130,19 @@ def test_the_cost_that_is_limited_is_told_and_drawn(pipeline, tmp_path, monkeypa
     assert drawn[0]["chosen"][0] == subnet.cost["params"]
     first = next(text for text in caplog.messages if text.startswith("trial 0"))
     assert first.index("M parameters") < first.index("M MACs")
+
+
+def test_latency_is_measured_once_and_searched_by(pipeline, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": 0.5})
+    table, folder = tmp_path / "latency.json", tmp_path / "run"
+    block = f"{{type: LatencyTable, file: {table}, rounds: 1}}"
+    settings = [f"search.costs=[{block}]", "search.constraints={latency_ms: 10s}"]
+    with caplog.at_level("INFO", logger="razorlite"):
+        subnet = searching.search(pipeline.supernet, pipeline.weights, folder, settings)
+    assert list(subnet.cost) == ["macs", "params", "latency_ms"]
+    first = next(text for text in caplog.messages if text.startswith("trial 0"))
+    assert first.index("latency_ms") < first.index("M MACs")
+    before, measured = trials(folder), table.read_bytes()
+    again = searching.search(pipeline.supernet, pipeline.weights, folder, settings, resume=True)
+    assert again.cost == subnet.cost
+    assert (trials(folder), table.read_bytes()) == (before, measured)
