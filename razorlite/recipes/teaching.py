@@ -163,10 +163,9 @@ def _tells_classes(name: str, model: nn.Module) -> bool:
     return any(_overlap(part, head) for part in tap.find(model) for head in heads)
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Return whether one of two modules lies in the other, by their names."""
-    pairs = ((one, other), (other, one))
-    return any(not b or f"{a}.".startswith(f"{b}.") for a, b in pairs)
+def _overlap(part: str, head: str) -> bool:
+    """Return whether a module lies in a head, or has it inside, by their names."""
+    return not part or f"{part}.".startswith(f"{head}.") or head.startswith(f"{part}.")
 
 
 def _view(

@@ -13,6 +13,7 @@ from razorlite.distill import Scene, Side
 from razorlite.distill.losses import PKD
 from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.recipes import teaching
 from razorlite.recipes.experiment import read
 from razorlite.recipes.teaching import build_distiller
 from tests.recipes.runs import split, write
@@ -98,6 +99,18 @@ def test_class_maps_of_other_classes_are_refused(teacher, place):
     with pytest.raises(ConfigError, match=r"\['circle'.*teacher's \['triangle', 'circle'"):
         made(teacher, places=("neck", place))
     made(teacher, classes=TURNED, places=("neck", place))
+
+
+def test_a_module_that_counts_classes_itself_says_them_in_its_output_alone():
+    class Own(nn.Module):
+        num_classes = 3
+
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Identity()
+
+    assert teaching._tells_classes("", Own())
+    assert not teaching._tells_classes("body", Own())
 
 
 @pytest.mark.parametrize("place", ["neck", "backbone[0]", "bbox_head:input"])
