@@ -179,7 +179,9 @@ class Reading:
             return (exact or good)[0][1]
         suited = [trial for trial in trials if suits(value, trial[0])]
         if suited:
-            self.faults += min(suited, key=lambda trial: len(trial[2]))[2]
+            kind = f"{place / 'type'}: "  # that another kind of thing is wanted says the least
+            faults = [trial[2] for trial in suited]
+            self.faults += min(faults, key=lambda f: (any(x.startswith(kind) for x in f), len(f)))
             return nothing
         return self._wrong(place, " or ".join(describe(option) for option in options), value)
 
