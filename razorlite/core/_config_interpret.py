@@ -179,9 +179,11 @@ class Reading:
             return (exact or good)[0][1]
         suited = [trial for trial in trials if suits(value, trial[0])]
         if suited:
-            kind = f"{place / 'type'}: "  # that another kind of thing is wanted says the least
-            faults = [trial[2] for trial in suited]
-            self.faults += min(faults, key=lambda f: (any(x.startswith(kind) for x in f), len(f)))
+            # that a thing of another kind is wanted says the least
+            at_type = f"{place / 'type'}: "
+            odd = [any(fault.startswith(at_type) for fault in trial[2]) for trial in suited]
+            ranked = sorted(range(len(suited)), key=lambda i: (odd[i], len(suited[i][2])))
+            self.faults += suited[ranked[0]][2]
             return nothing
         return self._wrong(place, " or ".join(describe(option) for option in options), value)
 

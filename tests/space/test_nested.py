@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.cost import Constraint, CostTable, count
 from razorlite.recipes.building import build
 from razorlite.recipes.experiment import read
+from razorlite.search import Candidates, ExhaustiveSearcher, RandomSearcher, Study
 from razorlite.space import Choices, Mutable, Mutator, OneOf, Placeholder, SearchSpace, Subnet
 from tests.space.supernets import mobile_space, shuffle_space, toy_space
 
@@ -180,6 +182,41 @@ def test_operations_take_tuples_and_keyword_arguments():
     first, second = space.model(maps, torch.tensor(2.0), factor=3.0)
     assert (first.item(), second.item()) == (-5.0, -6.0)
     assert isinstance(space.export(space.selected), Fuse)
+
+
+class Wrapped(nn.Module):
+    """The nested model on images of three channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.cells = nn.Conv2d(3, 4, 1), nested_space().model
+
+    def forward(self, x):
+        return self.cells(self.stem(x))
+
+
+def test_costs_of_nested_choices_are_those_of_the_exported_models():
+    space = SearchSpace(Wrapped())
+    points = space.all_indices()
+    costs = CostTable.build(space, (6, 6)).many(points)
+    for point, macs, params in zip(points, costs["macs"], costs["params"], strict=True):
+        exact = count(space.export(space.decode(point)), (6, 6))
+        assert (exact.macs, exact.params) == (macs, params)
+
+
+@pytest.mark.parametrize("kind", [RandomSearcher, ExhaustiveSearcher])
+def test_searchers_propose_each_distinct_point_once(kind):
+    space = nested_space()
+    table = CostTable.build(SearchSpace(Wrapped()), (6, 6))
+    least, most = table.bounds()["macs"]
+    limit = Constraint.parse({"macs": (least + most) / 2}, table)
+    candidates = Candidates(space=space, table=table, constraint=limit)
+    study = Study(searcher=kind(candidates=candidates), score=lambda subnet: 0.0)
+    study.run()
+    seen = [tuple(trial.subnet.choices.values()) for trial in study.trials]
+    allowed = [p for p in space.all_indices() if candidates.allowed(p[None])[0]]
+    assert len(seen) == len(set(seen)) == len(allowed)
+    assert 3 < len(allowed) < space.size
 
 
 def test_weights_of_another_model_are_refused():
