@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torchvision  # noqa: F401 brings torch.ops.torchvision
@@ -17,7 +17,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from razorlite.structures import Inputs, example_inputs, map_inputs
+from razorlite.structures import inputs_of, map_tensors
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Cost:
         return result
 
 
-def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
+def count(model: nn.Module, example: Any = (224, 224)) -> Cost:
     """Count what `model(inputs)` costs for one sample.
 
     Runs once on shapes alone (the meta device); where a model's operations need values (boxes that
@@ -63,11 +65,12 @@ def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
     A module that runs at several places counts under its first path.
 
     Args:
-        model: takes (1, 3, H, W) images, or has `example`, see
-            `razorlite.structures.example_inputs`.
-        shape: height and width in pixels.
+        model: what to count.
+        example: (height, width) in pixels of the images that the model takes, (1, 3, H, W), or of
+            its own example, see `razorlite.structures.example_inputs`; or what it is called with:
+            a tuple of positional arguments, or the only one, such as a list of images.
     """
-    macs = _with_containers(count_calls(model, example_inputs(model, shape, device="cpu")), model)
+    macs = _with_containers(count_calls(model, *inputs_of(model, example)), model)
     modules = {
         name: ModuleCost(macs[name], params_of(module))
         for name, module in model.named_modules()
@@ -76,18 +79,18 @@ def count(model: nn.Module, shape: tuple[int, int] = (224, 224)) -> Cost:
     return Cost(macs[""], params_of(model), modules)
 
 
-def count_calls(module: nn.Module, x: Inputs) -> dict[str, int]:
-    """Return the multiply-accumulates of `module(x)` by module path; "" is all of it.
+def count_calls(module: nn.Module, *inputs: Any) -> dict[str, int]:
+    """Return the multiply-accumulates of `module(*inputs)` by module path; "" is all of it.
 
-    Only the shapes and types of `x` matter, as far as the module needs no values. Modules that do
-    not run are left out.
+    Only the shapes and types of tensors matter, as far as the module needs no values. Modules that
+    do not run are left out.
     """
     with evaluating(module), plain_attention():
         try:
-            return _count_on(torch.device("meta"), module, x)
+            return _count_on(torch.device("meta"), module, *inputs)
         except Exception:  # whatever a forward does that wants values: it gets some
             first = next(module.parameters(), torch.empty(0))
-            return _count_on(first.device, module, x)
+            return _count_on(first.device, module, *inputs)
 
 
 def _with_containers(macs: dict[str, int], model: nn.Module) -> dict[str, int]:
@@ -105,10 +108,10 @@ def params_of(*modules: nn.Module) -> int:
     return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
 
 
-def _count_on(device: torch.device, module: nn.Module, x: Inputs) -> dict[str, int]:
+def _count_on(device: torch.device, module: nn.Module, *inputs: Any) -> dict[str, int]:
     without_values = on_meta(module) if device.type == "meta" else nullcontext()
     with torch.no_grad(), without_values, counter() as counted:
-        module(moved(x, device))
+        module(*moved(inputs, device))
     root = f"{type(module).__name__}."
     first = first_paths(module)
     macs = {"": counted.get_total_flops() // 2}
@@ -119,9 +122,9 @@ def _count_on(device: torch.device, module: nn.Module, x: Inputs) -> dict[str, i
     return macs
 
 
-def moved(x: Inputs, device: torch.device) -> Inputs:
+def moved(x: T, device: torch.device) -> T:
     """Return inputs on a device; what has no values gets zeros."""
-    return map_inputs(
+    return map_tensors(  # type: ignore[no-any-return]
         lambda v: torch.zeros_like(v, device=device) if v.is_meta else v.to(device), x
     )
 
@@ -139,8 +142,13 @@ def first_paths(model: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def on_meta(module: nn.Module) -> Iterator[None]:
-    """Give a module parameters and buffers without values within the block."""
-    stores: list[Any] = [store for m in module.modules() for store in (m._parameters, m._buffers)]
+    """Give a module parameters and buffers without values within the block.
+
+    What a forward sets on its modules (anchors that it keeps, say) is gone after the block, too.
+    """
+    modules = list(module.modules())
+    attributes = [dict(vars(m)) for m in modules]
+    stores: list[Any] = [store for m in modules for store in (m._parameters, m._buffers)]
     saved = [dict(store) for store in stores]
     twins = {
         value: torch.empty_like(value, device="meta")
@@ -155,6 +163,9 @@ def on_meta(module: nn.Module) -> Iterator[None]:
     finally:
         for store, values in zip(stores, saved, strict=True):
             store.update(values)
+        for m, values in zip(modules, attributes, strict=True):
+            vars(m).clear()
+            vars(m).update(values)
 
 
 def _deformable() -> dict[Any, Any]:

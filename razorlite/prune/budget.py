@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,15 +80,15 @@ class SlimCost:
         whole: macs and params of the model before pruning.
     """
 
-    def __init__(self, model: nn.Module, graph: ChannelGraph, shape: tuple[int, int]) -> None:
+    def __init__(self, model: nn.Module, graph: ChannelGraph, example: Any) -> None:
         """Count the whole model once and tabulate what each block's units add to each layer.
 
         Args:
             model: the model before pruning.
             graph: of the model.
-            shape: (height, width) in pixels that MACs are stated for.
+            example: what MACs are stated for, as for `Channels`.
         """
-        whole = count(model, shape)
+        whole = count(model, example)
         self.whole = {"macs": whole.macs, "params": whole.params}
         self._block, self._sizes = _blocks(graph)
         self._sides = _sides(graph.layers, self._block, self._sizes)

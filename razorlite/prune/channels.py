@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,26 +30,28 @@ class Channels:
     The model is read when its groups are first asked for, and never again.
 
     Args:
-        model: takes (N, 3, H, W) images; not changed but by `masks`.
-        shape: (height, width) in pixels of images that the model takes, which MACs are stated for.
+        model: what to read; not changed but by `masks`.
+        example: what it is called with, which MACs are stated for: (height, width) in pixels of
+            (N, 3, H, W) images or of the model's own example, a tuple of positional arguments, or
+            the only argument, such as a list of images.
         leaves: patterns of module paths that are not looked into; what they read stays.
         graph: the groups, where they are known of a model that was built the same way.
 
     Attributes:
         model: as given.
-        shape: as given.
+        example: as given.
         leaves: as given.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        shape: tuple[int, int] = (224, 224),
+        example: Any = (224, 224),
         *,
         leaves: Sequence[str] = (),
         graph: ChannelGraph | None = None,
     ) -> None:
-        self.model, self.shape, self.leaves = model, shape, tuple(leaves)
+        self.model, self.example, self.leaves = model, example, tuple(leaves)
         self._graph = graph
 
     @cached_property
@@ -60,12 +63,12 @@ class Channels:
         """
         if self._graph is not None:
             return self._graph
-        return channel_graph(self.model, self.shape, leaves=self.leaves)
+        return channel_graph(self.model, self.example, leaves=self.leaves)
 
     @cached_property
     def cost(self) -> SlimCost:
         """MACs and parameters of every slim form of the model."""
-        return SlimCost(self.model, self.graph, self.shape)
+        return SlimCost(self.model, self.graph, self.example)
 
     def plan(
         self,
@@ -106,7 +109,7 @@ class Channels:
             allocation=allocation,
             ignore=ignore,
         )
-        return planner.plan(self.model, self.graph, self.cost, self.shape)
+        return planner.plan(self.model, self.graph, self.cost, self.example)
 
     def check_prunable(self) -> None:
         """Raise `BudgetError` if no group can shrink, with the reasons."""
@@ -125,9 +128,9 @@ class Channels:
         slim = self._cut(sides)
         if is_without_values(self.model):
             numbers = _kept_numbers(self.graph, sides)
-            check_channels(slim, numbers, self.graph.size, self.shape, self.leaves)
+            check_channels(slim, numbers, self.graph.size, self.example, self.leaves)
         else:
-            check_outputs(self.model, sides, self.shape)
+            check_outputs(self.model, sides, self.example)
         return slim
 
     def slim_weights(self, subnet: Subnet) -> dict[str, Tensor]:
@@ -142,7 +145,7 @@ class Channels:
             subnet: what it keeps of this one.
         """
         kept = kept_units(self.graph, subnet)
-        return Channels(model, self.shape, leaves=self.leaves, graph=restricted(self.graph, kept))
+        return Channels(model, self.example, leaves=self.leaves, graph=restricted(self.graph, kept))
 
     def masked(self, subnet: Subnet) -> nn.Module:
         """Return a copy with every weight that touches a dropped channel set to zero."""

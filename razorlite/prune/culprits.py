@@ -1,6 +1,7 @@
 """Which groups cannot shrink although tracing found nothing against it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -19,7 +20,7 @@ def unit_masks(graph: ChannelGraph, kept: Mask) -> dict[str, Mask]:
 
 
 def changing_groups(
-    model: nn.Module, graph: ChannelGraph, kept: Mask, shape: tuple[int, int]
+    model: nn.Module, graph: ChannelGraph, kept: Mask, example: Any
 ) -> dict[str, str]:
     """Return the groups whose slimming changes what the model computes, and where it does.
 
@@ -29,13 +30,13 @@ def changing_groups(
         model: the whole model; not changed.
         graph: of the model.
         kept: (graph.size,) units that are to stay.
-        shape: (height, width) in pixels of images that the model takes.
+        example: what the model is called with, as for `Channels`.
     """
     masks = unit_masks(graph, kept)
 
     def search(names: Sequence[str]) -> dict[str, str]:
         only = {name: m if name in names else np.ones_like(m) for name, m in masks.items()}
-        fault = first_difference(model, sides_of(graph, only), shape)
+        fault = first_difference(model, sides_of(graph, only), example)
         if not fault or len(names) == 1:
             return dict.fromkeys(names, fault) if fault else {}
         middle = len(names) // 2

@@ -17,13 +17,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers
 from razorlite.prune.masks import without_masks
-from razorlite.structures import Inputs, Target, example_inputs, images_of, with_noise
+from razorlite.structures import (
+    Inputs,
+    Target,
+    example_inputs,
+    images_of,
+    inputs_of,
+    is_shape,
+    map_tensors,
+    tensors_in,
+    training_calls,
+    with_noise,
+)
 
 _log = logging.getLogger("razorlite")
 _SIDES = (32, 64)  # pixels; the first that the model takes
@@ -34,18 +44,18 @@ _RANDOM = (*_DROPOUTS, "feature_alpha_dropout", "rrelu")
 Call = Callable[[nn.Module], Any]
 
 
-def check_outputs(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[int, int]) -> None:
+def check_outputs(model: nn.Module, sides: Mapping[str, Sides], example: Any) -> None:
     """Compare the slim with the masked model.
 
     Args:
         model: the whole model; not changed.
         sides: what stays of each layer.
-        shape: (height, width) in pixels of images that the model takes.
+        example: what the model is called with, as for `Channels`.
 
     Raises:
         ExportError: they differ; names the first module where they do.
     """
-    fault = first_difference(model, sides, shape)
+    fault = first_difference(model, sides, example)
     if fault:
         raise ExportError(
             "the slim model does not fit together, or computes something else than the whole one: "
@@ -54,7 +64,7 @@ def check_outputs(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[int
         )
 
 
-def first_difference(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[int, int]) -> str:
+def first_difference(model: nn.Module, sides: Mapping[str, Sides], example: Any) -> str:
     """Return where the slim model parts from the masked one, in words; empty if nowhere.
 
     Models on the meta device are not run. Arguments as for `check_outputs`.
@@ -65,7 +75,7 @@ def first_difference(model: nn.Module, sides: Mapping[str, Sides], shape: tuple[
     if is_without_values(model):
         return ""
     with kept_random_state(), torch.no_grad():
-        whole, inputs, exact = _rehearsed(model, shape)
+        whole, inputs, exact = _rehearsed(model, example)
         slim = copy.deepcopy(whole)
         cut_layers(slim, sides)
         mask_layers(whole, sides)
@@ -93,27 +103,51 @@ class _Run:
     training: bool
     call: Call
 
-    def __call__(self, model: nn.Module, seed: int = 0) -> list[Any]:
+    def __call__(self, model: nn.Module, seed: int = 0) -> list[Tensor]:
         torch.manual_seed(seed)
-        return tree_leaves(self.call(model.train(self.training)))
+        return list(tensors_in(self.call(model.train(self.training))))
 
 
-def _rehearsed(model: nn.Module, shape: tuple[int, int]) -> tuple[nn.Module, Inputs, bool]:
+def _rehearsed(model: nn.Module, example: Any) -> tuple[nn.Module, tuple[Any, ...], bool]:
     """Return a copy to be run, noise that it takes, and whether it computes in double precision."""
-    sizes = [(min(shape[0], side), min(shape[1], side)) for side in _SIDES] + [shape]
     error = ""
     for exact in (True, False):
         copied = _rehearsal(model, exact)
-        for count, size in dict.fromkeys(itertools.product((2, 1), sizes)):
-            generator = torch.Generator().manual_seed(0)
-            inputs = with_noise(example_inputs(copied, size, count=count), generator)
+        for given in _examples(copied, example):
+            inputs = _noise(copied, given)
             try:
                 with _arithmetic(exact):
-                    copied.eval()(inputs)
+                    copied.eval()(*inputs)
                 return copied, inputs, exact
             except Exception as caught:  # whatever a forward may raise
                 error = error or _first_line(caught)
-    raise ExportError(f"the model does not run on random images of {shape}: {error}")
+    what = f"images of {tuple(example)}" if is_shape(example) else "inputs like the example"
+    raise ExportError(f"the model does not run on random {what}: {error}")
+
+
+def _examples(model: nn.Module, example: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield what a model may be called with: of images small batches of small ones first."""
+    if not is_shape(example):
+        yield inputs_of(model, example)
+        return
+    height, width = example
+    sizes = [*((min(height, side), min(width, side)) for side in _SIDES), (height, width)]
+    for count, size in dict.fromkeys(itertools.product((2, 1), sizes)):
+        yield (example_inputs(model, size, count=count),)
+
+
+def _noise(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return inputs on the model's device and in its precision, with noise for zeros."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    generator = torch.Generator().manual_seed(0)
+
+    def made(x: Tensor) -> Tensor:
+        x = x.to(first.device, first.dtype if x.is_floating_point() else x.dtype)
+        noisy = with_noise(x, generator)
+        assert isinstance(noisy, Tensor)
+        return noisy
+
+    return tuple(map_tensors(made, inputs))
 
 
 def _rehearsal(model: nn.Module, exact: bool) -> nn.Module:
@@ -160,15 +194,19 @@ def _arithmetic(exact: bool) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _runs(model: nn.Module, inputs: Inputs) -> list[_Run]:
+def _runs(model: nn.Module, inputs: tuple[Any, ...]) -> list[_Run]:
     """Return all ways to run a model, the evaluation first."""
-    runs = [_Run("in evaluation mode", False, lambda m: m(inputs))]
-    runs.append(_Run("in training mode", True, lambda m: m(inputs)))
-    images = images_of(inputs)
+    runs = [_Run("in evaluation mode", False, _called(inputs))]
+    runs += [_Run("in training mode", True, _called(x)) for x in training_calls(model, inputs)]
+    images = images_of(inputs[0]) if isinstance(inputs[0], Tensor | Mapping) else None
     if callable(getattr(model, "loss", None)) and images is not None:
-        losses = (_loss(inputs, targets) for targets in _targets(images))
+        losses = (_loss(inputs[0], targets) for targets in _targets(images))
         runs += [_Run("in its losses", True, loss) for loss in losses]
     return runs
+
+
+def _called(inputs: tuple[Any, ...]) -> Call:
+    return lambda model: model(*inputs)
 
 
 def _loss(inputs: Inputs, targets: Any) -> Call:
@@ -201,14 +239,27 @@ def _compare(
         return ""
     try:
         if _same(expected, run(slim), exact):
-            return ""
+            return _hidden_difference(whole, slim, sides, run, exact) if _is_empty(expected) else ""
     except Exception as error:  # whatever a forward may raise that meets other sizes
         return f"{_Watch(slim).place(run)} fails {run.when} ({_first_line(error)})"
     if not _same(expected, run(whole, seed=1), exact):
         _log.warning("the model draws random numbers %s, so pruning is not checked there", run.when)
         return ""
+    hidden = _hidden_difference(whole, slim, sides, run, exact)
+    return hidden or f"the model itself gives something else {run.when}"
+
+
+def _is_empty(outputs: list[Tensor]) -> bool:
+    """Return whether outputs say little of what was computed: nothing was detected, say."""
+    return any(x.numel() == 0 for x in outputs)
+
+
+def _hidden_difference(
+    whole: nn.Module, slim: nn.Module, sides: Mapping[str, Sides], run: _Run, exact: bool
+) -> str:
+    """Return the first module that gives something else, in words; empty if there is none."""
     place = _first_apart(_Watch(whole).outputs(run), _Watch(slim).outputs(run), sides, exact)
-    return f"{place} gives something else {run.when}"
+    return f"{place} gives something else {run.when}" if place else ""
 
 
 def _same(first: list[Any], second: list[Any], exact: bool) -> bool:
@@ -261,7 +312,7 @@ class _Watch:
 
         def leave(_: Any, __: Any, out: Any) -> None:
             self.inside.pop()
-            tensors = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+            tensors = list(tensors_in(out))
             self.given += [(name, tensors[0].clone())] if tensors else []
 
         return enter, leave
@@ -276,7 +327,7 @@ def _first_apart(
     for (name, expected), (_, given) in zip(whole, slim, strict=False):
         if name and not _close(_kept(expected, given, sides.get(name)), given, exact):
             return name
-    return "the model itself"
+    return ""
 
 
 def _kept(expected: Tensor, given: Tensor, side: Sides | None) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -41,20 +42,16 @@ class Planner:
     allocation: Strategy
     ignore: Sequence[str]
 
-    def plan(
-        self, model: nn.Module, graph: ChannelGraph, cost: SlimCost, shape: tuple[int, int]
-    ) -> Subnet:
+    def plan(self, model: nn.Module, graph: ChannelGraph, cost: SlimCost, example: Any) -> Subnet:
         """Return what is kept of each prunable group, with its cost."""
-        kept = self._choose(model, graph, cost, shape)
+        kept = self._choose(model, graph, cost, example)
         return Subnet(
             channels=_by_group(graph, kept),
             cost=cost.of(kept),
             origin={"made_by": "prune", "groups": graph.fingerprint},
         )
 
-    def _choose(
-        self, model: nn.Module, graph: ChannelGraph, cost: SlimCost, shape: tuple[int, int]
-    ) -> Mask:
+    def _choose(self, model: nn.Module, graph: ChannelGraph, cost: SlimCost, example: Any) -> Mask:
         """Return a mask of the units to keep, over all prunable groups.
 
         Groups that turn out to change what the model computes are left as they are.
@@ -66,7 +63,7 @@ class Planner:
             kept = np.zeros(graph.size, dtype=bool)
             for x, number in zip(ladders, counts, strict=True):
                 kept[x.units(0, number)] = True
-            changing = changing_groups(model, graph, kept, shape)
+            changing = changing_groups(model, graph, kept, example)
             if not changing:
                 return kept
             _warn_of_changing(changing)

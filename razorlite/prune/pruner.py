@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -62,7 +63,7 @@ class Pruner:
         self.round_to, self.min_keep, self.allocation = round_to, min_keep, allocation
         self.ignore, self.leaves = tuple(ignore), tuple(leaves)
 
-    def goal(self, model: nn.Module | Channels, shape: tuple[int, int] = (224, 224)) -> Goal:
+    def goal(self, model: nn.Module | Channels, shape: Any = (224, 224)) -> Goal:
         """Return the budget and the least shares in numbers, for pruning a model in rounds.
 
         Percentages are of this model. Arguments, errors: as for `plan`.
@@ -78,15 +79,15 @@ class Pruner:
     def plan(
         self,
         model: nn.Module | Channels,
-        shape: tuple[int, int] = (224, 224),
+        shape: Any = (224, 224),
         goal: Goal | None = None,
     ) -> Subnet:
         """Return the subnet to keep: the kept units of every group that may shrink.
 
         Args:
             model: takes (N, 3, H, W) images; not changed. Its channels where they are known.
-            shape: (height, width) in pixels that MACs are stated for; that of the channels counts
-                where these are given.
+            shape: (height, width) in pixels that MACs are stated for, or another example of what
+                the model is called with; that of the channels counts where these are given.
             goal: of the model before it was pruned for the first time, where this is a later
                 round; by default percentages and least shares are those of `model`.
 
@@ -108,7 +109,7 @@ class Pruner:
             ignore=self.ignore,
         )
 
-    def _channels(self, model: nn.Module | Channels, shape: tuple[int, int]) -> Channels:
+    def _channels(self, model: nn.Module | Channels, shape: Any) -> Channels:
         if isinstance(model, Channels):
             return model
         return Channels(model, shape, leaves=self.leaves)

@@ -4,6 +4,7 @@ Each call finds the channel groups anew; `Channels` finds them once for several 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ def apply(
     model: nn.Module,
     subnet: Subnet,
     *,
-    shape: tuple[int, int] = (224, 224),
+    shape: Any = (224, 224),
     leaves: Sequence[str] = (),
 ) -> nn.Module:
     """Return a smaller plain copy of the model: what the subnet drops is gone from every layer.
@@ -28,7 +29,8 @@ def apply(
     Args:
         model: the whole model, as the subnet was planned for.
         subnet: its `channels` name the units to keep in each group.
-        shape: (height, width) in pixels of images that the model takes.
+        shape: (height, width) in pixels of images that the model takes, or another example of
+            what it is called with, as for `Channels`.
         leaves: module paths that are not looked into, as in planning.
 
     Raises:
@@ -43,7 +45,7 @@ def slim_weights(
     model: nn.Module,
     subnet: Subnet,
     *,
-    shape: tuple[int, int] = (224, 224),
+    shape: Any = (224, 224),
     leaves: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Return the weights of the slim model by name, for a subnet that was planned for the model.
@@ -58,7 +60,7 @@ def mask(
     model: nn.Module,
     subnet: Subnet,
     *,
-    shape: tuple[int, int] = (224, 224),
+    shape: Any = (224, 224),
     leaves: Sequence[str] = (),
 ) -> nn.Module:
     """Return a copy of the model with every weight that touches a dropped channel set to zero.

@@ -127,7 +127,7 @@ class PruningJob:
             checkpoint: what to name as the origin of the weights.
         """
         kept, channels = self._handed_in, self._channels
-        whole, scores = count(channels.model, channels.shape), dict[str, float]()
+        whole, scores = count(channels.model, channels.example), dict[str, float]()
         for one in self.rounds:
             if not broadcast_object(self.resume and one.start.exists()):
                 self._shrink(one, channels, kept, whole)

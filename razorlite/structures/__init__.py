@@ -6,6 +6,13 @@ Boxes are x1, y1, x2, y2 in pixels, x to the right, y down; labels count from 0.
 from razorlite.structures.annotation import Annotation, Label, as_annotation
 from razorlite.structures.batch import Batch
 from razorlite.structures.detections import Detections
+from razorlite.structures.example import (
+    inputs_of,
+    is_shape,
+    map_tensors,
+    tensors_in,
+    training_calls,
+)
 from razorlite.structures.frames import Frame
 from razorlite.structures.inputs import (
     Inputs,
@@ -34,11 +41,16 @@ __all__ = [
     "example_inputs",
     "images_of",
     "input_names",
+    "inputs_of",
     "is_images",
+    "is_shape",
     "map_images",
     "map_inputs",
+    "map_tensors",
     "packed",
+    "tensors_in",
     "tensors_of",
+    "training_calls",
     "unpacked",
     "with_noise",
 ]

@@ -13,9 +13,8 @@ from torch import Tensor, fx, nn
 
 from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
-from razorlite.structures import Inputs
+from razorlite.structures import Inputs, inputs_of, map_tensors, training_calls
 from razorlite.trace._rules import find_rule
-from razorlite.trace.example import inputs_of, moved, training_calls
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.propagate import Propagator
 from razorlite.trace.tracing import copied, graphs, skeleton
@@ -160,14 +159,17 @@ def _ways(
     """Yield the ways to follow a model, the best first."""
     inputs = inputs_of(model, example)
 
+    def on(device: torch.device) -> tuple[Any, ...]:
+        return tuple(map_tensors(lambda x: x.to(device), inputs))
+
     def graph(ledger: Ledger) -> tuple[nn.Module, Reading]:
         ghost = skeleton(model)
-        return ghost, follow_graph(ghost, ledger, moved(inputs[0], torch.device("meta")), leaves)
+        return ghost, follow_graph(ghost, ledger, on(torch.device("meta"))[0], leaves)
 
     def run(make: Callable[[nn.Module], nn.Module], ledger: Ledger) -> tuple[nn.Module, Reading]:
         made = make(model)
         device = next((p.device for p in made.parameters()), torch.device("cpu"))
-        return made, follow_run(made, ledger, moved(inputs, device), leaves)
+        return made, follow_run(made, ledger, on(device), leaves)
 
     if how != "run" and len(inputs) == 1 and isinstance(inputs[0], Tensor | Mapping):
         yield graph

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from razorlite.structures import tensors_in
 from razorlite.trace import maps
 from razorlite.trace._rules import find_rule
 from razorlite.trace.calls import Call, is_altered, is_in_place
-from razorlite.trace.example import tensors_in
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.sizes import Size, remembered
 from razorlite.trace.tracing import is_leaf, source_line

@@ -234,3 +234,19 @@ def test_latency_is_measured_in_turns():
     assert costs["slow"].median >= 10
     assert costs["fast"].threads == torch.get_num_threads()
     assert_close(costs["fast"].rounds, 6)
+
+
+def test_a_forward_that_keeps_what_it_computes_can_be_run_afterwards():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.scale = nn.Conv2d(3, 2, 1), torch.ones(1)
+
+        def forward(self, x):
+            self.scale = self.scale.to(self.layer.weight.device)
+            return self.layer(x) * self.scale
+
+    model = Keeps()
+    assert count(model, (4, 4)).macs == 3 * 2 * 16
+    assert not model.scale.is_meta
+    model(torch.zeros(1, 3, 4, 4))

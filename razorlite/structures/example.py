@@ -1,13 +1,13 @@
-"""What a model is called with to see which channels it has."""
+"""What a model is called with: positional arguments, and the tensors in them."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from razorlite.structures import example_inputs
+from razorlite.structures.inputs import example_inputs
 
 Shape = tuple[int, int]
 
@@ -34,14 +34,14 @@ def inputs_of(model: nn.Module, example: Any) -> tuple[Any, ...]:
     return example if isinstance(example, tuple) else (example,)
 
 
-def moved(value: Any, device: torch.device) -> Any:
-    """Return nested containers with all tensors on a device."""
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return nested containers with a function of all their tensors."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return function(value)
     if isinstance(value, Mapping):
-        return {key: moved(x, device) for key, x in value.items()}
+        return {key: map_tensors(function, x) for key, x in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(moved(x, device) for x in value)
+        return type(value)(map_tensors(function, x) for x in value)
     return value
 
 
@@ -87,8 +87,8 @@ def _target(image: Tensor) -> dict[str, Tensor]:
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
         mask[top:bottom, left:right] = 1
     return {
-        "boxes": torch.tensor(boxes, dtype=torch.float32, device=device),
+        "boxes": torch.tensor(boxes, dtype=image.dtype, device=device),
         "labels": torch.ones(2, dtype=torch.int64, device=device),
         "masks": masks.to(device),
-        "keypoints": torch.tensor(points, dtype=torch.float32, device=device),
+        "keypoints": torch.tensor(points, dtype=image.dtype, device=device),
     }

@@ -1,0 +1,52 @@
+"""Channels set to zero by hand, tensor by tensor: what a slim model must compute."""
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+
+from razorlite.prune import Channels
+from razorlite.space.subnet import Subnet
+
+
+def third(channels: Channels, seed: int = 0) -> Subnet:
+    """Keep about two thirds of the units of each group at random, at least one of each layer."""
+    rng = np.random.default_rng(seed)
+    kept = {}
+    for group in channels.graph.prunable:
+        stays = rng.random(group.size) > 1 / 3
+        for member in group.members:
+            units = np.unique([i for i in member.index if i >= 0])
+            stays[rng.choice(units)] |= not stays[units].any()
+        kept[group.name] = tuple(np.flatnonzero(stays).tolist())
+    return Subnet(channels=kept)
+
+
+@torch.no_grad()
+def zeroed(channels: Channels, subnet: Subnet) -> nn.Module:
+    """Return a copy whose readers have zeros where they read a dropped channel."""
+    model = copy.deepcopy(channels.model)
+    for group in channels.graph.prunable:
+        kept = set(subnet.channels[group.name])
+        for member in group.members:
+            if member.side == "in":
+                layer = model.get_submodule(member.module)
+                for channel, unit in enumerate(member.index):
+                    if unit >= 0 and unit not in kept:
+                        _forget(layer, channel)
+    return model
+
+
+def _forget(layer: nn.Module, channel: int) -> None:
+    """Set the weights to zero by which a layer reads one channel."""
+    weight = layer.weight
+    if getattr(layer, "transposed", False):
+        weight[channel] = 0
+    elif getattr(layer, "groups", 1) > 1:
+        size = weight.shape[1]
+        outputs = weight.shape[0] // layer.groups
+        group, place = divmod(channel, size)
+        weight[group * outputs : (group + 1) * outputs, place] = 0
+    else:
+        weight[:, channel] = 0
