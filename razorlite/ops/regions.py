@@ -35,7 +35,8 @@ def pool_regions(
     image = torch.arange(len(boxes), device=joined.device).repeat_interleave(counts)
     level = region_levels(joined, len(strides), finest_scale)
     if _sparse_is_faster(joined):
-        return sparse_roi_align(maps, joined, image, level, strides, output_size)
+        with torch.autocast("cpu", enabled=False):  # it would round the product
+            return sparse_roi_align(maps, joined, image, level, strides, output_size)
     regions = torch.cat((image[:, None].to(joined), joined), 1)
     order = level.argsort(stable=True)
     parts = [
@@ -46,12 +47,9 @@ def pool_regions(
 
 
 def _sparse_is_faster(boxes: Tensor) -> bool:
-    """Return whether this is eager work on a CPU in full precision.
-
-    Graphs for other runtimes keep the usual call, and autocast would round a sparse product.
-    """
+    """Return whether this is eager work on a CPU; graphs for other runtimes keep the usual call."""
     followed = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-    return boxes.device.type == "cpu" and not (followed or torch.is_autocast_enabled("cpu"))
+    return boxes.device.type == "cpu" and not followed
 
 
 def first_regions(boxes: list[Tensor], count: int) -> list[Tensor]:

@@ -41,7 +41,7 @@ def sparse_roi_align(
     """Return (R, C, S, S): what `torchvision.ops.roi_align(..., 0, aligned=True)` gives.
 
     Args:
-        maps: (N, C, H, W) per level.
+        maps: (N, C, H, W) per level; in lower precision they are pooled in that of the boxes.
         boxes: (R, 4) pixels.
         image: (R,) int64, image of each box.
         level: (R,) int64, level of each box.
@@ -51,7 +51,8 @@ def sparse_roi_align(
     RoIAlign, https://arxiv.org/abs/1703.06870, with as many samples per bin as it has cells.
     """
     channels = maps[0].shape[1]
-    cells = torch.cat([m.permute(0, 2, 3, 1).reshape(-1, channels) for m in maps])
+    rows = [m.permute(0, 2, 3, 1).reshape(-1, channels) for m in maps]
+    cells = torch.cat(rows).to(boxes.dtype)
     heights, widths = torch.tensor([m.shape[-2:] for m in maps])[level].unbind(1)
     sizes = torch.tensor([m.shape[-2] * m.shape[-1] for m in maps])
     before = (sizes * len(maps[0])).cumsum(0) - sizes * len(maps[0])

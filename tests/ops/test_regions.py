@@ -55,7 +55,21 @@ def test_autocast_does_not_round_what_is_pooled():
     boxes = [tensor([[0.0, 0, 30, 30], [1, 1, 9, 9]])]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = regions.pool_regions(maps, boxes, (4, 8), 7)
-    assert_close(got, regions.pool_regions(maps, boxes, (4, 8), 7))
+    assert torch.equal(got, regions.pool_regions(maps, boxes, (4, 8), 7))
+
+
+def test_maps_of_bf16_are_pooled_in_float32_and_get_their_gradient():
+    maps = [torch.randn(1, 3, 16, 16).bfloat16().requires_grad_() for _ in range(2)]
+    boxes = [tensor([[0.0, 0, 30, 30], [1, 1, 9, 9]])]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = regions.pool_regions(tuple(maps), boxes, (4, 8), 7)
+    exact = [m.detach().float().requires_grad_() for m in maps]
+    expected = regions.pool_regions(tuple(exact), boxes, (4, 8), 7)
+    assert torch.equal(got, expected)
+    got.square().sum().backward()
+    expected.square().sum().backward()
+    for one, other in zip(maps, exact, strict=True):
+        assert torch.equal(one.grad, other.grad.bfloat16())
 
 
 def test_cropped_mask_of_a_full_box_is_full():
