@@ -1,11 +1,12 @@
 """How models compute: the precision of their layers, and how their maps lie in memory."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Amp = Literal["auto", "bf16", "fp16"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 
@@ -74,6 +77,20 @@ class Compute:
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which nothing is cast to a lower precision; "meta" computes nothing."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+def unrounded(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate what computes boxes or masks: its products are exact where layers compute in less.
+
+    The function takes a tensor at least; tensors of lower precision it makes float32 by itself.
+    """
+
+    @wraps(function)
+    def exact(*args: P.args, **kwargs: P.kwargs) -> T:
+        with full_precision(next(a.device for a in args if isinstance(a, Tensor))):
+            return function(*args, **kwargs)
+
+    return exact
 
 
 def laid_out(maps: Tensor, layout: torch.memory_format) -> Tensor:

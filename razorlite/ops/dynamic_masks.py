@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from razorlite.core.compute import unrounded
 from razorlite.ops.anchors import grid_points
 
 _REACH = 8  # strides of an object's point that relative coordinates are divided by
@@ -22,6 +23,7 @@ def kernel_size(prototypes: int, width: int, layers: int) -> int:
     return sum(a * b + b for a, b in _shapes(prototypes, width, layers))
 
 
+@unrounded
 def dynamic_masks(
     features: Tensor, kernels: Tensor, priors: Tensor, stride: int, width: int, layers: int
 ) -> Tensor:

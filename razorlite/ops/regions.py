@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from razorlite.core.compute import unrounded
 from razorlite.ops.sparse_align import sparse_roi_align
 
 _LARGEST_PASTE = 2**24  # pixels of all masks held at a time as float
@@ -35,8 +36,7 @@ def pool_regions(
     image = torch.arange(len(boxes), device=joined.device).repeat_interleave(counts)
     level = region_levels(joined, len(strides), finest_scale)
     if _sparse_is_faster(joined):
-        with torch.autocast("cpu", enabled=False):  # it would round the product
-            return sparse_roi_align(maps, joined, image, level, strides, output_size)
+        return sparse_roi_align(maps, joined, image, level, strides, output_size)
     regions = torch.cat((image[:, None].to(joined), joined), 1)
     order = level.argsort(stable=True)
     parts = [
@@ -78,6 +78,7 @@ def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, output_size: int) ->
     return pasted
 
 
+@unrounded
 def centres_of_mass(masks: Tensor) -> Tensor:
     """Return (N, 2) mean columns and rows, counted from 0, of (N, H, W) bool masks.
 
@@ -90,6 +91,7 @@ def centres_of_mass(masks: Tensor) -> Tensor:
     return torch.stack((x, y), 1)
 
 
+@unrounded
 def paste_masks(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
 ) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from razorlite.core.compute import unrounded
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -30,6 +32,7 @@ class Entries:
     count: Tensor
 
 
+@unrounded
 def sparse_roi_align(
     maps: tuple[Tensor, ...],
     boxes: Tensor,

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from razorlite.core.compute import unrounded
 from razorlite.core.ranges import Count, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.anchor_head import AnchorHead
@@ -31,6 +32,7 @@ class Integral(nn.Module):
         super().__init__()
         self.register_buffer("project", torch.linspace(0, reg_max, reg_max + 1))
 
+    @unrounded
     def forward(self, logits: Tensor) -> Tensor:
         """Map (..., 4 * (n + 1)) logits to (..., 4) means."""
         chances = logits.float().unflatten(-1, (4, -1)).softmax(-1)
@@ -137,7 +139,7 @@ class GFLHead(TwoTowers, AnchorHead):
         codes = join_levels(raw[1], 4 * (self.reg_max + 1))[image, row]
         found = distances_to_boxes(points, self.integral(codes))
         logits = join_levels(raw[0], self.num_classes)
-        weight = logits.detach()[image, row].sigmoid().amax(1)
+        weight = logits.detach()[image, row].float().sigmoid().amax(1)
         total = mean_over_ranks(weight.sum())
         sides = boxes_to_distances(points, goals).clamp(0, self.reg_max - 0.1)
         losses = {
