@@ -6,6 +6,7 @@ from typing import Any
 from razorlite.cli.benchmark_command import add_benchmark
 from razorlite.cli.command import Parser, add_command
 from razorlite.cli.data_commands import add_data, add_init
+from razorlite.cli.look_commands import add_analyze, add_browse
 from razorlite.cli.running import (
     run_config_cat,
     run_config_check,
@@ -306,6 +307,8 @@ _COMMANDS = (
     _add_predict,
     _add_export,
     add_benchmark,
+    add_browse,
+    add_analyze,
     add_data,
     add_init,
     _add_demo,

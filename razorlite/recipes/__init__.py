@@ -10,6 +10,7 @@ from razorlite.recipes.demonstration import demo
 from razorlite.recipes.experiment import load_config
 from razorlite.recipes.exporting import export
 from razorlite.recipes.loading import Inferencer, load
+from razorlite.recipes.looking import analyze, browse
 from razorlite.recipes.measuring import cost, test
 from razorlite.recipes.predicting import predict
 from razorlite.recipes.pruning import prune
@@ -18,7 +19,9 @@ from razorlite.recipes.training import train
 
 __all__ = [
     "Inferencer",
+    "analyze",
     "benchmark",
+    "browse",
     "build_model",
     "check_config",
     "check_data",

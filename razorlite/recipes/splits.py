@@ -146,14 +146,16 @@ class Splits:
             dataset, classes, name=f"data.{part}", reference=reference, complete=complete
         )
 
-    def train_loader(self) -> Loader:
-        """Return shuffled, transformed batches; a last one that is not full is left out."""
-        config = self._config("train")
-        need_objects(self.train, "data.train")
-        full = len(self.train) >= config.batch_size
-        return self._loader(
-            self.train, config, training=True, drop_last=full, switch=self._switch()
-        )
+    def train_loader(self, some: Dataset | None = None) -> Loader:
+        """Return shuffled, transformed batches; a last one that is not full is left out.
+
+        Args:
+            some: images to take instead of all training images; all of them are in a batch.
+        """
+        config, dataset = self._config("train"), some or self.train
+        need_objects(dataset, "data.train")
+        full = some is None and len(dataset) >= config.batch_size
+        return self._loader(dataset, config, training=True, drop_last=full, switch=self._switch())
 
     def _switch(self) -> tuple[int, list[Transform]] | None:
         """Return from which epoch on training takes other transforms, and these."""

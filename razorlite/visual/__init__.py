@@ -1,6 +1,7 @@
 """Pictures, tables and reports; matplotlib is imported only when something is drawn."""
 
-from razorlite.visual.drawing import draw_detections, draw_grid
+from razorlite.visual.drawing import draw_annotations, draw_detections, draw_grid
+from razorlite.visual.gallery import write_gallery
 from razorlite.visual.plots import (
     pareto_front,
     plot_channels,
@@ -9,16 +10,21 @@ from razorlite.visual.plots import (
     plot_training,
 )
 from razorlite.visual.report import write_report
+from razorlite.visual.runs import metrics_in, plot_runs
 from razorlite.visual.table import print_table
 
 __all__ = [
+    "draw_annotations",
     "draw_detections",
     "draw_grid",
+    "metrics_in",
     "pareto_front",
     "plot_channels",
     "plot_pareto",
+    "plot_runs",
     "plot_search",
     "plot_training",
     "print_table",
+    "write_gallery",
     "write_report",
 ]

@@ -4,27 +4,33 @@ import io
 import itertools
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.core.files import write_bytes_atomic
 from razorlite.structures import Detections, Target
+from razorlite.visual._labels import (
+    draw_labels,
+    fitted,
+    font_of,
+    name_of,
+    names_of,
+    rectangles,
+    texts_of,
+)
 from razorlite.visual._style import INK, MUTED, PALETTE, class_color
 
 _SIDE = 720  # pixels; smaller images are enlarged so that text can be read
 _MOST_SIDE = 1600  # larger images are shrunk, for the same reason
 _LEGEND_WIDTH = 320  # pixels that a legend has at least, below narrow images
 _MOST_BOXES = 100
-_CROWDED = 14
 
 _SMOOTH = Image.Resampling.LANCZOS
 
-Rectangle = tuple[float, float, float, float]
 LegendEntry = tuple[str, str, str]
 
 
@@ -67,10 +73,37 @@ def draw_detections(
     if target is not None:
         _draw_truth(draw, target.to("cpu"), scale)
     _draw_boxes(draw, shown, scale)
-    _draw_labels(draw, shown, scale, classes, picture.size)
+    draw_labels(draw, shown, scale, texts_of(shown, classes, picture.width), picture.size)
     if legend:
         entries = _legend_entries(shown, target, classes, score_threshold, explained)
         picture = _with_legend(picture, entries)
+    return _kept(picture, path)
+
+
+def draw_annotations(
+    image: Tensor, target: Target, *, classes: Sequence[str], path: str | Path | None = None
+) -> Image.Image:
+    """Draw what an image is annotated with: boxes, masks if there are any, class names.
+
+    Args:
+        image: (3, H, W) uint8.
+        target: boxes as x1, y1, x2, y2 in pixels of the image; crowds are dashed and not named.
+        classes: names, by label.
+        path: PNG file to write, or None.
+
+    Raises:
+        DataError: the image has another shape or type.
+        RunFolderError: the file cannot be written.
+    """
+    picture, scale = _sized(image)
+    own = target.without_crowd()
+    shown = Detections(own.boxes, torch.ones(len(own)), own.labels, own.masks).to("cpu")
+    if shown.masks is not None:
+        picture = _with_masks(picture, shown)
+    draw = ImageDraw.Draw(picture)
+    _draw_truth(draw, target[target.crowd].to("cpu"), scale)
+    _draw_boxes(draw, shown, scale)
+    draw_labels(draw, shown, scale, names_of(shown, classes, picture.width), picture.size)
     return _kept(picture, path)
 
 
@@ -109,8 +142,8 @@ def draw_grid(
         row, column = divmod(index, columns)
         left, top = gap + column * (cell + gap), gap + sum(heights[:row])
         if index < len(captions):
-            text = _fitted(captions[index], 18, cell)
-            draw.text((left, top + 4), text, fill=INK, font=_font(18))
+            text = fitted(captions[index], 18, cell)
+            draw.text((left, top + 4), text, fill=INK, font=font_of(18))
         canvas.paste(picture, (left, top + head))
     return _kept(canvas, path)
 
@@ -139,13 +172,13 @@ def _with_masks(picture: Image.Image, shown: Detections) -> Image.Image:
 
 
 def _draw_boxes(draw: ImageDraw.ImageDraw, shown: Detections, scale: float) -> None:
-    for box, label in zip(_rectangles(shown.boxes, scale), shown.labels.tolist(), strict=True):
+    for box, label in zip(rectangles(shown.boxes, scale), shown.labels.tolist(), strict=True):
         draw.rectangle(box, outline=class_color(label), width=3)
 
 
 def _draw_truth(draw: ImageDraw.ImageDraw, target: Target, scale: float) -> None:
     """Dash the boxes just outside their edge, over white, so that a detection hides none."""
-    for box, label in zip(_rectangles(target.boxes, scale), target.labels.tolist(), strict=True):
+    for box, label in zip(rectangles(target.boxes, scale), target.labels.tolist(), strict=True):
         x1, y1, x2, y2 = box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3
         corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
         for start, end in itertools.pairwise(corners):
@@ -169,54 +202,6 @@ def _between(
     return start[0] + part * (end[0] - start[0]), start[1] + part * (end[1] - start[1])
 
 
-def _draw_labels(
-    draw: ImageDraw.ImageDraw,
-    shown: Detections,
-    scale: float,
-    classes: Sequence[str],
-    size: tuple[int, int],
-) -> None:
-    """Write labels, best first, each where it covers the least of those before."""
-    crowded = len(shown) > _CROWDED
-    short = crowded and len(classes) <= len(PALETTE)
-    points, widest = 13 if crowded else 16, int(0.4 * size[0])
-    font = _font(points)
-    placed: list[Rectangle] = []
-    labels, scores = shown.labels.tolist(), shown.scores.tolist()
-    for box, label, score in zip(_rectangles(shown.boxes, scale), labels, scores, strict=True):
-        name = "" if short else f"{_fitted(_name(classes, label), points, widest)} "
-        text = f"{name}{score:.2f}"
-        left, top, right, bottom = font.getbbox(text)
-        spot = _place(box, (right - left + 6, bottom - top + 6), size, placed)
-        draw.rectangle(spot, fill=class_color(label))
-        draw.text((spot[0] + 3 - left, spot[1] + 3 - top), text, fill="white", font=font)
-        placed.append(spot)
-
-
-def _place(
-    box: Rectangle, label: tuple[float, float], size: tuple[int, int], placed: Sequence[Rectangle]
-) -> Rectangle:
-    """Return the first spot at the box's corners that is free, or else the least covered one."""
-    x1, y1, x2, y2 = box
-    width, height = label
-    spots = [(x, y) for y in (y1 - height, y1, y2 - height, y2) for x in (x1, x2 - width)]
-    best: tuple[float, Rectangle] | None = None
-    for x, y in spots:
-        x = min(max(0.0, x), max(0.0, size[0] - width - 1))
-        y = min(max(0.0, y), max(0.0, size[1] - height - 1))
-        spot = (x, y, x + width, y + height)
-        covered = sum(_overlap(spot, other) for other in placed)
-        if best is None or covered < best[0]:
-            best = (covered, spot)
-    assert best is not None
-    return best[1]
-
-
-def _overlap(a: Rectangle, b: Rectangle) -> float:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(0.0, width) * max(0.0, height)
-
-
 def _legend_entries(
     shown: Detections,
     target: Target | None,
@@ -229,7 +214,7 @@ def _legend_entries(
     if len(classes) > len(PALETTE):
         present = [*others, *shown.labels.tolist(), *(target.labels.tolist() if target else [])]
         labels = sorted(set(present))
-    entries = [(_name(classes, i), class_color(i), "box") for i in labels]
+    entries = [(name_of(classes, i), class_color(i), "box") for i in labels]
     entries.append((f"detected, score ≥ {threshold:g}", INK, "solid"))
     if target is not None:
         entries.append(("truth", INK, "dashed"))
@@ -239,14 +224,14 @@ def _legend_entries(
 def _with_legend(picture: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
     """Add a white strip with the entries, wrapped to the width."""
     width = max(picture.width, _LEGEND_WIDTH)
-    entries = [(_fitted(text, 15, width - 50), color, kind) for text, color, kind in entries]
+    entries = [(fitted(text, 15, width - 50), color, kind) for text, color, kind in entries]
     spots, height = _flow(entries, width)
     canvas = Image.new("RGB", (width, picture.height + height), "white")
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
     for (text, color, kind), (x, y) in zip(entries, spots, strict=True):
         _swatch(draw, x, picture.height + y, color, kind)
-        draw.text((x + 30, picture.height + y), text, fill=INK, font=_font(15))
+        draw.text((x + 30, picture.height + y), text, fill=INK, font=font_of(15))
     return canvas
 
 
@@ -255,7 +240,7 @@ def _flow(entries: Sequence[LegendEntry], width: int) -> tuple[list[tuple[int, i
     spots: list[tuple[int, int]] = []
     x, y = 10, 9
     for text, _, _ in entries:
-        needed = 30 + int(_font(15).getlength(text)) + 18
+        needed = 30 + int(font_of(15).getlength(text)) + 18
         if x > 10 and x + needed > width:
             x, y = 10, y + 25
         spots.append((x, y))
@@ -272,16 +257,6 @@ def _swatch(draw: ImageDraw.ImageDraw, x: int, y: int, color: str, kind: str) ->
         _dash(draw, (x, y + 9), (x + 24, y + 9), color)
 
 
-def _rectangles(boxes: Tensor, scale: float) -> list[Rectangle]:
-    """Return boxes in pixels of the picture, corners in order."""
-    rows = (boxes.detach().float() * scale).tolist()
-    return [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in rows]
-
-
-def _name(classes: Sequence[str], label: int) -> str:
-    return classes[label] if 0 <= label < len(classes) else f"class {label}"
-
-
 def _in_cell(picture: Image.Image, width: int) -> Image.Image:
     """Return a picture as wide as a grid's cell, or narrower where it would be very high."""
     scale = min(width / picture.width, 2 * width / picture.height)
@@ -290,18 +265,9 @@ def _in_cell(picture: Image.Image, width: int) -> Image.Image:
     )
 
 
-def _fitted(text: str, size: int, width: int) -> str:
-    """Return the text, cut with an ellipsis if it is wider than some pixels."""
-    if _font(size).getlength(text) <= width:
-        return text
-    while text and _font(size).getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"
-
-
 def _note(text: str, width: int) -> Image.Image:
     canvas = Image.new("RGB", (width, 120), "white")
-    ImageDraw.Draw(canvas).text((24, 48), text, fill=MUTED, font=_font(18))
+    ImageDraw.Draw(canvas).text((24, 48), text, fill=MUTED, font=font_of(18))
     return canvas
 
 
@@ -312,11 +278,3 @@ def _kept(picture: Image.Image, path: str | Path | None) -> Image.Image:
         picture.save(buffer, format="PNG")
         write_bytes_atomic(path, buffer.getvalue())
     return picture
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(file), size)

@@ -10,8 +10,9 @@ from torchvision.transforms.functional import pil_to_tensor
 from razorlite.core.errors import DataError
 from razorlite.structures import Detections, Target
 from razorlite.visual import draw_detections, draw_grid
+from razorlite.visual._labels import _overlap, _place
 from razorlite.visual._style import class_color
-from razorlite.visual.drawing import _legend_entries, _overlap, _place
+from razorlite.visual.drawing import _legend_entries
 
 CLASSES = ("circle", "square")
 BLUE, RUST = (ImageColor.getrgb(class_color(i)) for i in (0, 1))

@@ -1,0 +1,175 @@
+"""The commands `browse` and `analyze`: training images as they are seen, and runs side by side."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from razorlite.core.config import Overrides
+from razorlite.core.errors import ConfigError, DataError, RunFolderError
+from razorlite.core.files import make_folder, write_text_atomic
+from razorlite.core.journal import Journal
+from razorlite.core.streams import safe_console
+from razorlite.data import Dataset
+from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.splits import Splits
+from razorlite.structures import Target
+from razorlite.visual import draw_annotations, draw_grid, metrics_in, plot_runs, write_gallery
+
+_SHOWN = ("AP", "AP50", "mask_AP", "mAP", "top1")
+
+
+def browse(
+    config: ConfigLike,
+    out: str | Path,
+    *,
+    images: int = 16,
+    overrides: Overrides = (),
+) -> Path:
+    """Draw training images with their annotations, as they are and as training sees them.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        out: folder for a picture of each image and an index.html.
+        images: how many, spread evenly over the training images.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        DataError: the images cannot be read, or are not annotated with boxes.
+        RunFolderError: a file cannot be written.
+    """
+    if images < 1:
+        raise ConfigError(f"images wants a number of at least 1, got {images}")
+    _, experiment = read(config, overrides)
+    splits = _in_pixels(experiment)
+    some = _spread(splits.train, images)
+    if not isinstance(some[0][1], Target):
+        raise DataError("data.train has no boxes to draw")
+    seen = _augmented(splits, some)
+    folder = make_folder(out)
+    files = []
+    for index, name in enumerate(some.names):
+        image, target = some[index]
+        before = draw_annotations(image, target, classes=some.classes)
+        pictures, captions = [before], [f"{name}, {len(target)} objects"]
+        if target.image_id in seen:
+            pixels, own = seen[target.image_id]
+            pictures.append(draw_annotations(pixels, own, classes=some.classes))
+            captions.append(f"in training, {len(own)} objects")
+        file = folder / f"{index:03}.png"
+        draw_grid(pictures, captions=captions, columns=2, path=file)
+        files.append((name, file))
+    about = f"{len(files)} of {len(splits.train)} training images: as annotated, and as augmented."
+    return write_gallery(folder / "index.html", files, title="Training images", about=about)
+
+
+def _in_pixels(experiment: Experiment) -> Splits:
+    """Return the splits with images from 0 to 255, red first, not padded further."""
+    if experiment.data is None:
+        raise ConfigError("the configuration has no `data` block; there is nothing to look at")
+    data = replace(experiment.data, mean=[0.0] * 3, std=[1.0] * 3, channels="rgb", pad_multiple=1)
+    return Splits(replace(experiment, data=data), torch.device("cpu"))
+
+
+def _spread(dataset: Dataset, images: int) -> Dataset:
+    count = min(images, len(dataset))
+    return dataset.subset([i * len(dataset) // count for i in range(count)])
+
+
+def _augmented(splits: Splits, some: Dataset) -> dict[Any, tuple[Tensor, Target]]:
+    """Return pixels and target of images as training sees them, by image id."""
+    loader = splits.train_loader(some)
+    found = {}
+    for batch in islice(loader, len(loader)):
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            height, width = target.size
+            pixels = image[:, :height, :width].round().clamp(0, 255).to(torch.uint8)
+            found[target.image_id] = (pixels, target)
+    return found
+
+
+def analyze(runs: Sequence[str | Path], out: str | Path) -> dict[str, dict[str, float]]:
+    """Compare run folders: curves in one plot, every logged value in one table.
+
+    Args:
+        runs: folders with a metrics.jsonl.
+        out: folder for runs.png and runs.csv.
+
+    Returns:
+        Name of each run to `steps`, `seconds_per_step` and the best of each metric.
+
+    Raises:
+        RunFolderError: a folder holds no metrics, or a file cannot be written.
+    """
+    records = {str(run): _records(Path(run)) for run in runs}
+    folder = make_folder(out)
+    plot_runs(records, folder / "runs.png")
+    write_text_atomic(folder / "runs.csv", _table(records))
+    return {name: summary(lines) for name, lines in records.items()}
+
+
+def _records(run: Path) -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl" if run.is_dir() else run
+    if not path.is_file():
+        raise RunFolderError(f"no metrics.jsonl in {run}; is it the folder of a training?")
+    lines = Journal(path).read()
+    if not lines:
+        raise RunFolderError(f"{path} is empty; nothing was logged yet")
+    return lines
+
+
+def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return `steps`, `seconds_per_step` (the median), and the highest of each metric."""
+    train = [record for record in records if record.get("kind") == "train"]
+    found: dict[str, float] = {"steps": max((r["step"] for r in records if "step" in r), default=0)}
+    spent = [
+        (after["seconds"] - before["seconds"]) / (after["step"] - before["step"])
+        for before, after in pairwise(train)
+        if after["step"] > before["step"] and after["seconds"] > before["seconds"]  # not resumed
+    ]
+    if spent:
+        found["seconds_per_step"] = median(spent)
+    for record in records:
+        for name, value in metrics_in(record).items():
+            found[name] = max(value, found.get(name, value))
+    return found
+
+
+def show_runs(found: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a table of what `analyze` returned, a row for each run."""
+    names = [
+        n for n in ("steps", "seconds_per_step", *_SHOWN) if any(n in own for own in found.values())
+    ]
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("run", overflow="fold")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for run, own in found.items():
+        cells = [own.get(name) for name in names]
+        texts = ["" if v is None else f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in cells]
+        table.add_row(escape(run), *texts)
+    safe_console().print(table)
+
+
+def _table(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    rows = [{"run": run, **record} for run, lines in records.items() for record in lines]
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,11 @@
+"""Compare trainings: the same as `razorlite analyze`, from a clone."""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # not tools/, whose names are common
+
+from razorlite.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(["analyze", *sys.argv[1:]]))
