@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -57,13 +57,14 @@ def browse(
     _, experiment = read(config, overrides)
     splits = _in_pixels(experiment)
     some = _spread(splits.train, images)
-    if not isinstance(some[0][1], Target):
-        raise DataError("data.train has no boxes to draw")
+    items = [some[index] for index in range(len(some))]
+    if not all(isinstance(x, Tensor) and isinstance(target, Target) for x, target in items):
+        raise DataError("data.train wants single images with boxes to draw")
     seen = _augmented(splits, some)
     folder = make_folder(out)
     files = []
-    for index, name in enumerate(some.names):
-        image, target = some[index]
+    for index, (name, item) in enumerate(zip(some.names, items, strict=True)):
+        image, target = cast(tuple[Tensor, Target], item)
         before = draw_annotations(image, target, classes=some.classes)
         pictures, captions = [before], [f"{name}, {len(target)} objects"]
         if target.image_id in seen:

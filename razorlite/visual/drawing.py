@@ -101,7 +101,8 @@ def draw_annotations(
     if shown.masks is not None:
         picture = _with_masks(picture, shown)
     draw = ImageDraw.Draw(picture)
-    _draw_truth(draw, target[target.crowd].to("cpu"), scale)
+    if target.crowd is not None:
+        _draw_truth(draw, target[target.crowd].to("cpu"), scale)
     _draw_boxes(draw, shown, scale)
     draw_labels(draw, shown, scale, names_of(shown, classes, picture.width), picture.size)
     return _kept(picture, path)
