@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -163,11 +164,11 @@ class Recorded:
             f"'{name}@{len(found) - 1}', or read all by calls()"
         )
 
-    def kept(self, change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Recorded:
+    def kept(self, change: Callable[[Tensor], Tensor] | None = None) -> Recorded:
         """Return what is recorded now, to be kept.
 
         Args:
-            change: what to do with each tensor.
+            change: what to do with each tensor; None leaves all as it is.
 
         Raises:
             ConfigError: something was overwritten in place.
@@ -176,7 +177,9 @@ class Recorded:
         for name, modules in self._calls.items():
             for calls in modules:
                 _check_untouched(name, calls)
-            kept[name] = [[call.changed(change) for call in calls] for calls in modules]
+            kept[name] = [
+                [call.changed(change) if change else call for call in calls] for calls in modules
+            ]
         return Recorded(self._model, self.taps, kept)
 
     @property
@@ -254,8 +257,10 @@ def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return a nested value with each tensor changed."""
     if isinstance(value, Tensor):
         return change(value)
-    if isinstance(value, Mapping):
-        return {key: _changed(item, change) for key, item in value.items()}
+    if isinstance(value, MutableMapping):
+        copied = copy.copy(value)
+        copied.update({key: _changed(item, change) for key, item in value.items()})
+        return copied
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(_changed(item, change) for item in value))
     if isinstance(value, list | tuple):

@@ -2,7 +2,9 @@
 
 import gc
 import weakref
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -204,6 +206,7 @@ class TestStructure:
             model(torch.randn(1, 3, 8, 8))
             kept = recorder.kept(torch.Tensor.detach)
             fine = recorder.value("neck")["fine"]
+            assert recorder.kept().value("neck") is recorder.value("neck")
         assert torch.equal(kept.value("neck")["fine"], fine)
         assert not kept.value("neck")["fine"].requires_grad
         with pytest.raises(ConfigError, match="'unused' of Pyramid recorded nothing"):
@@ -220,6 +223,28 @@ class TestStructure:
                 recorder["towers"]
             with pytest.raises(ConfigError, match="every batch, such as towers"):
                 recorder["tower"]
+
+
+class Named(NamedTuple):
+    box: torch.Tensor
+    rest: list
+
+
+def test_nested_values_are_changed_tensor_by_tensor_and_keep_their_kinds():
+    one, two, three = (torch.full((1,), float(i)) for i in (1, 2, 3))
+    value = OrderedDict(a=Named(one, [two, "text"]), b=(Assigned(three, "rows"), None))
+    model = nn.Identity()
+    with Recorder(model, [""]) as recorder:
+        model(value)
+        assert [t.item() for t in recorder[""]] == [1, 2, 3]
+        kept = recorder.kept(lambda t: 10 * t).value("")
+    assert type(kept) is OrderedDict
+    assert isinstance(kept["a"], Named)
+    assert kept["a"].rest[1] == "text"
+    assert [kept["a"].box.item(), kept["a"].rest[0].item()] == [10, 20]
+    assert kept["b"][0].rows.item() == 30
+    assert kept["b"][0].name == "rows"
+    assert value["a"].box.item() == 1
 
 
 @dataclass(frozen=True)
