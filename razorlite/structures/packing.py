@@ -1,12 +1,12 @@
 """Records of tensors, and the plain form in which they travel between processes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 R = TypeVar("R", bound="Record")
 Packed = tuple[type, dict[str, Any]]
@@ -41,7 +41,7 @@ class Record:
                 return value.to(device, non_blocking=True)
             return value.to(device) if isinstance(value, Record) else value
 
-        return replace(self, **{k: tree_map(moved, v) for k, v in _values(self).items()})  # type: ignore[type-var]
+        return replace(self, **{k: _mapped(moved, v) for k, v in _values(self).items()})  # type: ignore[type-var]
 
     def pack(self) -> Packed:
         """Return the class to call and its arguments by name, in plain values that pickle."""
@@ -60,7 +60,7 @@ def packed(value: Any) -> Any:
             return _Array(leaf.detach().cpu().contiguous().numpy())
         return _Parts(*leaf.pack()) if hasattr(leaf, "pack") else leaf
 
-    return tree_map(plain, value)
+    return _mapped(plain, value)
 
 
 def unpacked(value: Any) -> Any:
@@ -73,7 +73,19 @@ def unpacked(value: Any) -> Any:
             return leaf.kind(**{name: unpacked(part) for name, part in leaf.values.items()})
         return leaf
 
-    return tree_map(made, value)
+    return _mapped(made, value)
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return a value with a function done to all that lies in its tuples, lists and dicts."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return kind([_mapped(function, part) for part in value])
+    if kind is dict:
+        return {name: _mapped(function, part) for name, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return kind(*[_mapped(function, part) for part in value])
+    return function(value)
 
 
 def _values(record: Any) -> dict[str, Any]:

@@ -242,8 +242,8 @@ class CenterPrecision(Metric):
         return {"mAP": sum(values.values()) / len(values), **values}
 
     def value_names(self) -> list[str]:
-        """Return the names of both."""
-        return ["mAP", *(f"AP/{name}" for name in self.classes or ())] if self.classes else []
+        """Return "mAP", and those of the classes that are known."""
+        return ["mAP", *(f"AP/{name}" for name in self.classes or ())]
 
     def _precision(self, label: int) -> float:
         hits: list[tuple[float, bool]] = []

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -71,6 +72,19 @@ def test_records_inside_records_come_back():
     assert_same(vars(again), vars(found))
     moved = outer.to("meta").sensors[0][1]
     assert moved.boxes.is_meta
+
+
+def test_tuples_with_names_and_sizes_keep_their_kind():
+    class Ray(NamedTuple):
+        start: Tensor
+        length: float
+
+    plain = packed({"ray": Ray(torch.ones(3), 2.0), "size": torch.Size([3, 4])})
+    assert not isinstance(plain["ray"].start, Tensor)
+    again = unpacked(plain)
+    assert torch.equal(again["ray"].start, torch.ones(3))
+    assert again["size"] == (3, 4)
+    assert type(again["size"]) is torch.Size
 
 
 def test_labels_make_an_annotation_countable_and_relabelled():
