@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from razorlite.cost.norms import QuickNorms
 from razorlite.structures import inputs_of, map_tensors
 
 T = TypeVar("T")
@@ -129,9 +130,11 @@ def moved(x: T, device: torch.device) -> T:
     )
 
 
-def counter() -> FlopCounterMode:
-    """Return what counts the operations that run while it is entered."""
-    return FlopCounterMode(display=False, custom_mapping=_deformable())
+@contextmanager
+def counter() -> Iterator[FlopCounterMode]:
+    """Count the operations that run within the block."""
+    with QuickNorms(), FlopCounterMode(display=False, custom_mapping=_deformable()) as counted:
+        yield counted
 
 
 def first_paths(model: nn.Module) -> dict[str, str]:

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from razorlite.cost import count, measure_latency, thop_profile
 from razorlite.cost.count import _count_on, count_calls, plain_attention
+from razorlite.cost.norms import QuickNorms
 from razorlite.models.backbones.choice_blocks import ShuffleBlock, ShuffleXception
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.deformable import DeformableConv2d, DeformConfig
@@ -250,3 +251,23 @@ def test_a_forward_that_keeps_what_it_computes_can_be_run_afterwards():
     assert count(model, (4, 4)).macs == 3 * 2 * 16
     assert not model.scale.is_meta
     model(torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("training", [False, True])
+def test_norms_without_values_have_the_shapes_and_layout_that_torch_gives(training, layout):
+    norm = nn.BatchNorm2d(5, device="meta").train(training)
+    x = torch.empty(2, 5, 3, 4, device="meta").to(memory_format=layout)
+    with torch.no_grad():
+        expected = norm(x)
+        with QuickNorms():
+            found = norm(x)
+    assert (found.shape, found.stride()) == (expected.shape, expected.stride())
+    assert (found.dtype, found.device) == (expected.dtype, expected.device)
+
+
+def test_norms_with_values_are_computed():
+    norm, x = nn.BatchNorm2d(3).eval(), torch.randn(2, 3, 4, 4)
+    with torch.no_grad(), QuickNorms():
+        found = norm(x)
+    assert_close(found, norm(x))
