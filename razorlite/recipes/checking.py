@@ -26,7 +26,7 @@ from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
 from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.splits import Splits
-from razorlite.recipes.tasks import compare_tasks
+from razorlite.recipes.tasks import compare_tasks, need_predict
 from razorlite.space import Mutator, Subnet
 from razorlite.structures import images_of
 
@@ -125,6 +125,7 @@ class _Check:
         if self.built is not None and self.experiment.metric is not None:
             metric = self._try("metric", self.experiment.metric)
             self._try("metric", partial(compare_tasks, self.built.model, metric, "metric"))
+            self._try("model", partial(need_predict, self.built.model))
 
     def forms(self) -> None:
         """Check the parts against each other in other forms of a supernet than the first."""

@@ -1,6 +1,9 @@
 """Whether model, metric and data are all of detection, or all of classification."""
 
+import inspect
 from typing import Any, Literal
+
+from torch import nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.data import ShapesDataset
@@ -45,4 +48,23 @@ def compare_tasks(model: Any, other: Any, key: str) -> None:
         raise ConfigError(
             f"{key} is for {found}, but the model, {type(model).__name__}, is for {expected}; take "
             f"parts of one task, such as {_EXAMPLES[expected]}"
+        )
+
+
+def need_predict(model: nn.Module) -> None:
+    """Refuse a model whose predictions cannot be asked for: `predict` takes one batch.
+
+    Raises:
+        ConfigError: it has no such method, or one of other arguments.
+    """
+    name, predict = type(model).__name__, getattr(model, "predict", None)
+    if predict is None:
+        raise ConfigError(f"{name} has no predict(batch), whose results a metric evaluates; add it")
+    wanted = [
+        p.name for p in inspect.signature(predict).parameters.values() if p.default is p.empty
+    ]
+    if len(wanted) != 1:
+        raise ConfigError(
+            f"predict of {name} takes {', '.join(wanted) or 'nothing'}; it is given one "
+            f"razorlite.structures.Batch: predict(batch)"
         )

@@ -241,6 +241,13 @@ class TestTheCheck:
         assert "train.best_metric" in found
         assert "mAP" in found
 
+    def test_finds_a_model_that_predicts_no_batch(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(CubeFinder, "predict", lambda self, images, frames: [])
+        found = self.faults(tmp_path)
+        assert "model: predict of CubeFinder takes images, frames; it is given one raz" in found
+        monkeypatch.delattr(CubeFinder, "predict")
+        assert "model: CubeFinder has no predict(batch)" in self.faults(tmp_path)
+
     def test_finds_transforms_of_one_image(self, tmp_path):
         flip = "data.train.transforms=[{type: RandomFlip, horizontal: 1.0}]"
         found = self.faults(tmp_path, flip, "data.train.batch_size=1")
