@@ -77,7 +77,7 @@ class ChannelWidths(Preparer):
         if not sides:
             reasons = [f"{name}: {why}" for name, why in why_left(graph).items()][:3]
             raise ConfigError(
-                f"widths: no channel group of {type(model).__name__} can shrink "
+                f"mutator: no channel group of {type(model).__name__} can shrink "
                 f"({'; '.join(reasons) or 'all are too small for round_to'})"
             )
         every = {d.name: d for known in dimensions.values() for d, _ in known}
@@ -176,4 +176,4 @@ def _elastic(
     try:
         return ELASTIC[type(layer)].of(layer, sides, dimensions)
     except ConfigError as error:
-        raise ConfigError(f"widths: {path}: {error}; name it in `ignore`") from error
+        raise ConfigError(f"mutator: {path}: {error}; name it in `ignore`") from error

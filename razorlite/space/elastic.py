@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from razorlite.core.errors import CheckpointError
+from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.space.dimension import Dimension, Values
 from razorlite.space.mutable import Mutable, shapes
 from razorlite.space.sides import Kept, Side, Whole, followed, largest
@@ -60,26 +60,38 @@ class Elastic(Mutable):
     def of(
         cls, layer: nn.Module, sides: Mapping[str, Side], dimensions: Mapping[str, Dimension]
     ) -> "Elastic":
-        """Return an elastic layer with the weights of a plain one, which it shares.
+        """Return an elastic layer with the weights of another, which it shares.
 
         Args:
-            layer: of the class `plain`.
-            sides: of each that `sizes` tells; those left out stay whole.
+            layer: of the class `plain`; or of this one, which then follows more.
+            sides: of each that `sizes` tells; those left out stay whole, or as they are.
             dimensions: by name, all that the sides follow.
 
         Raises:
-            ConfigError: at some values the layer cannot be cut.
+            ConfigError: at some values the layer cannot be cut, or a side follows another
+                dimension already.
         """
         twin = _twin(layer, cls)
-        twin._follows = tuple(dimensions[name] for name in followed(list(sides.values())))
-        twin._sides = {name: sides.get(name, Whole(n)) for name, n in cls.sizes(layer).items()}
-        twin._whole, twin._base = shapes(layer), {}
-        whole = {dimension.name: largest(dimension) for dimension in twin._follows}
-        for dimension in twin._follows:
-            for value in dimension.values:
-                twin.set({**whole, dimension.name: value})
-        twin.set(whole)
+        if not isinstance(layer, Elastic):
+            twin._sides = {name: Whole(size) for name, size in cls.sizes(layer).items()}
+            twin._whole, twin._base = shapes(layer), {}
+        known = {d.name: d for d in layer.dimensions} if isinstance(layer, Elastic) else {}
+        twin._follow(sides, {**known, **dimensions})
         return twin
+
+    def _follow(self, sides: Mapping[str, Side], dimensions: Mapping[str, Dimension]) -> None:
+        """Let sides that are whole follow dimensions, and try all of their values."""
+        for name in sides:
+            if self._sides[name].follows:
+                followed_by = ", ".join(self._sides[name].follows)
+                raise ConfigError(f"its {name} follow {followed_by} already")
+        self._sides = {**self._sides, **sides}
+        self._follows = tuple(dimensions[name] for name in followed(list(self._sides.values())))
+        whole = {dimension.name: largest(dimension) for dimension in self._follows}
+        for dimension in self._follows:
+            for value in dimension.values:
+                self.set({**whole, dimension.name: value})
+        self.set(whole)
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:

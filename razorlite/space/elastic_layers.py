@@ -193,6 +193,11 @@ ELASTIC: Mapping[type[nn.Module], type[Elastic]] = {
 }
 
 
+def elastic_kind(layer: nn.Module) -> type[Elastic] | None:
+    """Return the elastic class of a layer, plain or elastic; None if there is none."""
+    return type(layer) if isinstance(layer, Elastic) else ELASTIC.get(type(layer))
+
+
 def whole_groups(layer: Any, rows: Kept, others: Kept) -> tuple[Kept, int]:
     """Return the columns of a convolution's weight that stay, and how many groups do.
 

@@ -11,7 +11,7 @@ from razorlite.core.ranges import Count
 from razorlite.core.registry import register, suggestion
 from razorlite.space.dimension import Dimension
 from razorlite.space.elastic import Elastic
-from razorlite.space.elastic_layers import ELASTIC
+from razorlite.space.elastic_layers import ELASTIC, elastic_kind
 from razorlite.space.mutator import Preparer, put_in_place
 from razorlite.space.sides import Centre, First, Side
 
@@ -45,7 +45,8 @@ class ElasticLayers(Preparer):
 
     Layers keep the names of their weights, so that weights of the plain model can be loaded; set to
     the largest values, the model computes what it did. Smaller forms take the first channels and
-    the centre of the kernel, as in Once-for-All, https://arxiv.org/abs/1908.09791.
+    the centre of the kernel, as in Once-for-All, https://arxiv.org/abs/1908.09791. Layers whose
+    widths earlier preparers have made elastic can follow a kernel, too.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ElasticLayers(Preparer):
         used = {dimension.name for layer in built.values() for dimension in layer.dimensions}
         for name in dimensions:
             if name not in used:
-                raise ConfigError(f"no layer follows the dimension {name!r}; leave it out")
+                raise ConfigError(f"mutator: no layer follows the dimension {name!r}; leave it out")
         for path, layer in built.items():
             put_in_place(model, model.get_submodule(path), layer)
 
@@ -93,8 +94,8 @@ class ElasticLayers(Preparer):
             for path in _matching(pattern, model):
                 if patterns.setdefault(path, pattern) != pattern:
                     raise ConfigError(
-                        f"layers: {path} matches both {patterns[path]!r} and {pattern!r}; let one "
-                        f"pattern match it"
+                        f"mutator: layers: {path} matches both {patterns[path]!r} and "
+                        f"{pattern!r}; let one pattern match it"
                     )
         return {path: self.layers[pattern] for path, pattern in patterns.items()}
 
@@ -103,14 +104,16 @@ def _matching(pattern: str, model: nn.Module) -> list[str]:
     """Return the paths of the layers that match a pattern and can be elastic."""
     modules = dict(model.named_modules())
     matching = {path: m for path, m in modules.items() if fnmatchcase(path, pattern)}
-    known = [path for path, module in matching.items() if type(module) in ELASTIC]
+    known = [path for path, module in matching.items() if elastic_kind(module) is not None]
     if known:
         return known
     kinds = ", ".join(sorted({type(module).__name__ for module in matching.values()}))
     if matching:
         names = ", ".join(kind.__name__ for kind in ELASTIC)
-        raise ConfigError(f"layers: {pattern!r} matches {kinds}; elastic can be {names}")
-    raise ConfigError(f"layers: no module matches {pattern!r}{suggestion(pattern, modules)}")
+        raise ConfigError(f"mutator: layers: {pattern!r} matches {kinds}; elastic can be {names}")
+    raise ConfigError(
+        f"mutator: layers: no module matches {pattern!r}{suggestion(pattern, modules)}"
+    )
 
 
 def _own_dimensions(found: Mapping[str, Follow]) -> dict[str, Dimension]:
@@ -129,7 +132,8 @@ def _elastic(
 ) -> Elastic:
     """Return the elastic form of a layer."""
     layer = model.get_submodule(path)
-    kind = ELASTIC[type(layer)]
+    kind = elastic_kind(layer)
+    assert kind is not None
     try:
         given = {key: value for key, value in vars(follow).items() if value is not None}
         sides = {
@@ -138,7 +142,7 @@ def _elastic(
         }
         return kind.of(layer, sides, dimensions)
     except ConfigError as error:
-        raise ConfigError(f"layers: {path} ({kind.plain.__name__}): {error}") from error
+        raise ConfigError(f"mutator: layers: {path} ({kind.plain.__name__}): {error}") from error
 
 
 def _dimension(

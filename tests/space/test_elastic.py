@@ -220,6 +220,24 @@ def test_a_shared_layer_is_elastic_at_every_position():
     assert weights["2.0.weight"].shape == (4, 4, 1, 1)
 
 
+def test_several_preparers_may_work_on_one_layer():
+    follow = {"0": Follow(out_channels=[4, 8]), "1": Follow(in_channels="0.out_channels")}
+    widths = ElasticLayers(layers=follow)
+    kernels = ElasticLayers(layers={"*": Follow(kernel_size=[1, 3])})
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1))
+    before = [layer.weight for layer in model]
+    space = prepare(model, [widths, kernels])
+    assert all(layer.weight is weight for layer, weight in zip(model, before, strict=True))
+    assert [d.name for d in space.mutables["0"].dimensions] == ["0.out_channels", "0.kernel_size"]
+    assert space.size == 8
+    for point in space.all_indices():
+        space.select(space.decode(point))
+        plain = space.export(space.decode(point))
+        assert torch.equal(plain(images()), space.model(images()))
+    with pytest.raises(ConfigError, match=r"0 \(Conv2d\): its outputs follow 0\.out_channels alr"):
+        ElasticLayers(layers={"0": Follow(out_channels=[2, 8])}).prepare(model)
+
+
 def test_layers_go_through_copies_and_files(tmp_path):
     space = net_space()
     twin = SearchSpace(copy.deepcopy(space.model))
