@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from razorlite.core.errors import ConfigError
 from razorlite.cost.cover import covering
 from razorlite.cost.observing import CountedRuns, Observation, Supernet
 
 Group = tuple[int, ...]
+
+_MOST_RUNS = 4096
 
 
 class Numbering:
@@ -118,15 +122,32 @@ class Dependence:
         self._find()
 
     def points(self) -> list[np.ndarray]:
-        """Run points that show every combination that any module depends on, and return them."""
+        """Run points that show every combination that any module depends on, and return them.
+
+        Raises:
+            ConfigError: a module depends on so many dimensions that this would take too long.
+        """
         while True:
             before = dict(self.groups)
+            for path, group in before.items():
+                self._check_runs(path, group)
             points = covering(before.values(), self.space.counts, self.space.canonical)
             for point in points:
                 self._observe(point)
             self._compare()
             if self.groups == before:
                 return points
+
+    def _check_runs(self, path: str, group: Group) -> None:
+        dimensions = [self.space.dimensions[d] for d in group]
+        runs = math.prod(len(d.values) for d in dimensions)
+        if runs > _MOST_RUNS:
+            raise ConfigError(
+                f"what {path or 'the model'} costs depends on {len(group)} dimensions "
+                f"({', '.join(d.name for d in dimensions[:3])}, …) with {runs:,} combinations of "
+                f"values, and {_MOST_RUNS:,} are the most that are counted; give fewer values or "
+                f"leave some layers as they are, or use a cost model of your own"
+            )
 
     def _find(self) -> None:
         singles = [self.numbering.closed([d]) for d in range(len(self.space.counts))]

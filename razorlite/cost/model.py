@@ -19,10 +19,17 @@ class CostModel(Protocol):
     def names(self) -> tuple[str, ...]: ...
 
     def many(self, points: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Return the costs of (N, M) points: name to (N,) int64 or float64."""
+        """Return the costs of (N, D) points, D indices of values each: name to (N,) numbers.
+
+        Whole numbers as int64, others as float64; a search calls it with many points at a time.
+        """
 
     def bounds(self) -> Mapping[str, tuple[Number, Number]]:
-        """Return the least and the greatest of each kind of cost."""
+        """Return the least and the greatest of each kind of cost.
+
+        No point lies outside; ends that no point reaches are said to be such where they are made.
+        Percentages in limits are of the greatest.
+        """
 
 
 def shown(value: Number) -> str:

@@ -41,21 +41,40 @@ class Feasible:
         return () if self.table is None else tuple(self.table.names)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Return which of (N, M) points may be tried, (N,) bool."""
+        """Return which of (N, D) points may be tried, (N,) bool."""
         if not self.constraint.limits:
             return np.ones(len(points), dtype=bool)
         return self.constraint.allows(self.costs(points))
 
     def excess(self, points: np.ndarray) -> np.ndarray:
-        """Return how far (N, M) points are from being allowed, (N,), as a share of the limits."""
+        """Return how far (N, D) points are from being allowed, (N,), as a share of the limits."""
         if not self.constraint.limits:
             return np.zeros(len(points))
         return self.constraint.excess(self.costs(points))
 
     def costs(self, points: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Return the costs of (N, M) points: name to (N,) int64 or float64."""
-        return {} if self.table is None else self.table.many(points)
+        """Return the costs of (N, D) points: name to (N,) int64 or float64.
+
+        Raises:
+            ConfigError: the cost model does not give that.
+        """
+        if self.table is None:
+            return {}
+        found = self.table.many(points)
+        costs = {name: np.asarray(found[name]) for name in self.names if name in found}
+        for name in self.names:
+            _check(name, costs.get(name), len(points), self.table)
+        return costs
 
     def cost(self, point: np.ndarray) -> dict[str, int | float]:
-        """Return the costs of one (M,) point by name."""
+        """Return the costs of one (D,) point by name."""
         return {name: value[0].item() for name, value in self.costs(point[None]).items()}
+
+
+def _check(name: str, values: np.ndarray | None, count: int, table: CostModel) -> None:
+    if values is None or values.shape != (count,) or values.dtype.kind not in "iuf":
+        came = "none" if values is None else f"{values.dtype} of shape {values.shape}"
+        raise ConfigError(
+            f"{type(table).__name__}.many wants to give ({count},) numbers for {name!r} at "
+            f"{count} points, got {came}"
+        )

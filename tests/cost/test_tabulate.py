@@ -163,6 +163,30 @@ def test_a_forward_that_fails_is_named_in_one_line():
     assert "\n" not in text
 
 
+class Dense(nn.Module):
+    """A plain layer that reads the channels of many elastic ones."""
+
+    def __init__(self, parts):
+        super().__init__()
+        widths = [Dimension(f"width{i}", (1, 2, 3, 4)) for i in range(parts)]
+        self.parts = nn.ModuleList(ElasticConv(3, width) for width in widths)
+        self.last = Mix(1)
+
+    def forward(self, images):
+        return self.last(torch.cat([part(images) for part in self.parts], 1))
+
+
+def test_a_sum_of_many_widths_is_exact_or_refused_by_name():
+    space = SearchSpace(Dense(3))
+    costs = tabulate(space, (3, 3))
+    for point in space.random_indices(np.random.default_rng(0), 8):
+        subnet = space.decode(point)
+        assert dict(costs(subnet)) == exact(space, subnet, (3, 3))
+    message = r"what last costs depends on 8 dimensions \(width0, .*65,536 combinations"
+    with pytest.raises(ConfigError, match=message):
+        tabulate(SearchSpace(Dense(8)), (3, 3))
+
+
 class Shares(nn.Module):
     """Two choices that have one layer in common, which is also a third place's."""
 

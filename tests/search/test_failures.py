@@ -2,6 +2,7 @@
 
 import errno
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from razorlite.search import (
     SearchError,
     Study,
 )
+from razorlite.search.feasible import Feasible
 from razorlite.search.workers import Attempt, Outcome, ProcessWorkers
 from razorlite.space import ChoiceSpace
 from tests.search.contract import candidates, score, small_space
@@ -195,6 +197,52 @@ def test_a_constraint_without_its_cost_is_refused():
     for table, known in ((None, "none: there is no cost table"), (macs, "macs;")):
         with pytest.raises(ConfigError, match=f"'latency_ms', and the costs known are {known}"):
             Candidates(space=space, table=table, constraint=limits)
+
+
+class Energy:
+    """A cost model of one's own: plain lists are numbers, too."""
+
+    names = ("energy",)
+
+    def __init__(self, give):
+        self.give = give
+
+    def many(self, points):
+        return {"energy": self.give(points)}
+
+    def bounds(self):
+        return {"energy": (0.0, 4.0)}
+
+
+def test_any_object_with_the_three_members_is_a_cost_model():
+    space = ChoiceSpace({"a": ("x", "y"), "b": ("x", "y", "z")})
+    table = Energy(lambda points: (points.sum(axis=1) + 0.5).tolist())
+    limits = Constraint.parse({"energy": ["30%", 2.5]}, table)
+    found = Candidates(space=space, table=table, constraint=limits)
+    study = Study(searcher=RandomSearcher(candidates=found, max_trials=9), score=lambda subnet: 1.0)
+    study.run()
+    assert sorted(trial.cost["energy"] for trial in study.trials) == [1.5, 1.5, 2.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("give", "came"),
+    [
+        (lambda points: points, r"int64 of shape \(1, 2\)"),
+        (lambda points: 3.0, r"float64 of shape \(\)"),
+        (lambda points: ["much"] * len(points), r"<U4 of shape \(1,\)"),
+    ],
+)
+def test_costs_of_another_shape_are_refused(give, came):
+    feasible = Feasible(Energy(give))
+    with pytest.raises(ConfigError, match=rf"Energy.many .* 'energy' at 1 points, got {came}"):
+        feasible.costs(np.zeros((1, 2), dtype=np.int64))
+
+
+def test_a_kind_of_cost_that_is_not_given_is_refused():
+    table = Energy(lambda points: points.sum(axis=1))
+    table.names = ("energy", "heat")
+    with pytest.raises(ConfigError, match=r"Energy.many .* 'heat' at 4 points, got none"):
+        Feasible(table).costs(np.zeros((4, 2), dtype=np.int64))
 
 
 def test_costs_that_are_no_whole_numbers_stay_so(tmp_path):
