@@ -164,6 +164,11 @@ class _Lesson:
         step, student = self.step, Side(self.model, self.recorder)
         scene = Scene(self.batch, student, teacher, step.number, step.total_steps)
         losses = step.distiller.compare(scene)
+        if self.names and self.names != list(losses):
+            raise ConfigError(
+                f"distiller terms gave the losses {list(losses)} after {self.names} in one step; "
+                f"give the same each time, zeros where there is nothing to learn"
+            )
         added = torch.stack(list(losses.values()))
         self.names = list(losses)
         self.seen.append(added.detach())

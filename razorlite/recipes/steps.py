@@ -14,7 +14,7 @@ from razorlite.recipes.experiment import Experiment
 from razorlite.space import PathStep, SinglePathStep, Subnet
 
 Block = Partial[Step] | Step
-Given = Mapping[str, Callable[[], Any]]
+Known = Mapping[str, Callable[[], Any]]
 _NEEDS = {
     "space": "a supernet: a `mutator` and no `subnet`",
     "ends": "a supernet: a `mutator` and no `subnet`",
@@ -46,14 +46,14 @@ def build_step(
     Raises:
         ConfigError: the steps do not go together, or not with the model.
     """
-    given = _given(experiment, built, distiller, total_steps)
+    known = _known(experiment, built, distiller, total_steps)
     blocks = _blocks(experiment, built)
     if experiment.distiller is not None:
         _check_taken(blocks)
     step: Step = plain_step
     for number, block in reversed(list(enumerate(blocks))):
         last = number == len(blocks) - 1
-        step = _around(step, block, given, last, f"step.{number}" if len(blocks) > 1 else "step")
+        step = _around(step, block, known, last, f"step.{number}" if len(blocks) > 1 else "step")
     _check_paths(list(chain(step)), built.is_supernet)
     if experiment.distiller is not None and experiment.distiller.teacher == "largest_path":
         _check_in_place(list(chain(step)))
@@ -78,29 +78,29 @@ def _blocks(experiment: Experiment, built: Built) -> Sequence[Block]:
     return [Partial(kind) for expected, kind in kinds if expected]
 
 
-def _given(
+def _known(
     experiment: Experiment,
     built: Built,
     distiller: Callable[[], Distiller],
     total_steps: int | None,
-) -> Given:
+) -> Known:
     """Return what steps may ask for by name; made when it is asked for."""
-    given: dict[str, Callable[[], Any]] = {
+    known: dict[str, Callable[[], Any]] = {
         "seed": lambda: experiment.seed,
         "total_steps": lambda: total_steps,
     }
     if built.is_supernet:
-        given |= {"space": lambda: built.space, "ends": lambda: _ends(experiment, built)}
+        known |= {"space": lambda: built.space, "ends": lambda: _ends(experiment, built)}
     settings = experiment.distiller
     if settings is not None:
-        given |= {
+        known |= {
             "distiller": cache(distiller),
             "start_step": lambda: settings.start_step,
             "stop_step": lambda: settings.stop_step,
             "warmup_steps": lambda: settings.warmup_steps,
             "task_weight": lambda: settings.task_weight,
         }
-    return given
+    return known
 
 
 def _ends(experiment: Experiment, built: Built) -> tuple[Subnet, Subnet]:
@@ -109,7 +109,7 @@ def _ends(experiment: Experiment, built: Built) -> tuple[Subnet, Subnet]:
     return table.largest(), table.smallest()
 
 
-def _around(step: Step, block: Block, given: Given, last: bool, key: str) -> Step:
+def _around(step: Step, block: Block, known: Known, last: bool, key: str) -> Step:
     """Build a block around a step.
 
     Raises:
@@ -120,7 +120,7 @@ def _around(step: Step, block: Block, given: Given, last: bool, key: str) -> Ste
         raise ConfigError(f"{_name(block)} has no step inside; put it last", key=key)
     if not isinstance(block, Partial):  # built already
         return block
-    known = {**given, "base_step": lambda: step}
+    known = {**known, "base_step": lambda: step}
     for name, required in left.items():
         if required and name not in known:
             raise ConfigError(f"{block.type} needs {_NEEDS.get(name, repr(name))}", key=key)

@@ -162,6 +162,23 @@ def test_what_is_no_loss_and_what_is_not_recorded_is_told():
         distilled(detector(), AssignedLogits(head="bbox_haed"))
 
 
+def test_terms_whose_losses_change_within_a_step_are_told():
+    class Changing(MatchMaps):
+        count = 0
+
+        def forward(self, scene):
+            self.count += 1
+            return {f"part{self.count}": super().forward(scene)}
+
+    def twice(model, some, backward):
+        plain_step(model, some, backward)
+        return plain_step(model, some, backward)
+
+    step = distilled(Elsewhere(), Changing, base_step=twice)
+    with pytest.raises(ConfigError, match=r"\['Changing.part2'\] after \['Changing.part1'\]"):
+        step(detector(), batch(), lambda loss: None)
+
+
 def test_the_students_own_losses_may_count_less_or_not_at_all():
     student, teacher, some = Toy(), Toy(), Batch(torch.randn(2, 3, 16, 16))
     pairs = [DistillPair(student="neck", loss=FeatureMSE)]
