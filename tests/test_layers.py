@@ -89,3 +89,90 @@ def test_placeholder_needs_torch_only():
 )
 def test_the_check_itself(source, module, count):
     assert len(violations(source, module)) == count
+
+
+# No import circle at all: those that are for types alone, or wait inside a function, count too.
+Graph = dict[str, set[str]]
+
+
+def modules_of(root: Path) -> dict[str, str]:
+    """Return the source of every module of a package by its dotted name."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def import_graph(sources: dict[str, str], packages: set[str]) -> Graph:
+    """Return which modules each module imports, and the packages that this runs on the way."""
+    graph: Graph = {}
+    for module, source in sources.items():
+        inside = f"{module}.__init__" if module in packages else module
+        graph[module] = set()
+        for name in imports(source, inside):
+            target = name if name in sources else name.rpartition(".")[0]
+            if target in sources:
+                graph[module] |= {target, *passed_through(target, module)}
+    return graph
+
+
+def passed_through(target: str, module: str) -> Iterator[str]:
+    """Yield the packages around a target that are not around the module that imports it."""
+    while "." in target:
+        target = target.rpartition(".")[0]
+        if not f"{module}.".startswith(f"{target}."):
+            yield target
+
+
+def circles(graph: Graph) -> list[list[str]]:
+    """Return the groups of modules of which each imports, by some way, all the others."""
+    reached = {module: reachable(graph, module) for module in graph}
+    groups = {
+        tuple(sorted(o for o in reached[module] if module in reached[o]))
+        for module in graph
+        if module in reached[module]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def reachable(graph: Graph, start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += graph[module]
+    return seen
+
+
+def packages_of(root: Path) -> set[str]:
+    return {module_name(path).removesuffix(".__init__") for path in root.rglob("__init__.py")}
+
+
+def test_no_import_circles():
+    sources = modules_of(ROOT)
+    graph = import_graph(sources, packages_of(ROOT))
+    assert sum(len(targets) for targets in graph.values()) > 500
+    assert circles(graph) == []
+
+
+CIRCLES = [
+    ({"a": "import p.b", "b": "import p.a"}, [["p.a", "p.b"]]),
+    ({"a": "from p import b", "b": "from p.a import x"}, [["p.a", "p.b"]]),
+    ({"a": "if TYPE_CHECKING:\n    from p.b import X", "b": "import p.a"}, [["p.a", "p.b"]]),
+    ({"a": "def f():\n    from p.b import x", "b": "from . import a"}, [["p.a", "p.b"]]),
+    ({"a": "import p.b", "b": "import p.c", "c": "from p.a import x"}, [["p.a", "p.b", "p.c"]]),
+    ({"a": "import p.q.b", "q": "import p.a", "q.b": ""}, [["p.a", "p.q"]]),
+    ({"q": "from p.q import b", "q.b": "from p.q import x"}, [["p.q", "p.q.b"]]),
+    ({"q": "from p.q import b", "q.b": "from p.q import c", "q.c": ""}, []),
+    ({"a": "import p.b", "b": "import p.c", "c": "import os"}, []),
+]
+
+
+@pytest.mark.parametrize(("sources", "expected"), CIRCLES)
+def test_circles_are_found(sources, expected):
+    named = {"p": "", **{f"p.{name}": source for name, source in sources.items()}}
+    assert circles(import_graph(named, {"p", "p.q"})) == expected

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from razorlite.engine.runner import Runner
+from razorlite.engine.run_state import RunState
 
 
 class Hook:
@@ -15,20 +14,20 @@ class Hook:
     A hook must not draw from the global random generators, or resumed runs would differ.
     """
 
-    def start(self, runner: Runner) -> None:
+    def start(self, run: RunState) -> None:
         """Act before the first step, after a resumed state is restored."""
 
-    def before_step(self, runner: Runner) -> None:
-        """Act before a step; `runner.step_number` counts the steps done."""
+    def before_step(self, run: RunState) -> None:
+        """Act before a step; `run.step_number` counts the steps done."""
 
-    def after_step(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
+    def after_step(self, run: RunState, metrics: Mapping[str, Any]) -> None:
         """Act after the weights have moved."""
 
-    def line(self, runner: Runner, line: Mapping[str, Any]) -> None:
+    def line(self, run: RunState, line: Mapping[str, Any]) -> None:
         """Act on a line of metrics.jsonl; its `kind` is "train" or "eval"."""
 
-    def saved(self, runner: Runner, path: str) -> None:
+    def saved(self, run: RunState, path: str) -> None:
         """Act after a checkpoint was written."""
 
-    def end(self, runner: Runner) -> None:
+    def end(self, run: RunState) -> None:
         """Act after the last step, also when the run fails or is interrupted."""

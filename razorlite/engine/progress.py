@@ -18,6 +18,7 @@ from rich.table import Column
 from razorlite.core.distributed import is_main
 from razorlite.core.streams import safe_console
 from razorlite.engine.hooks import Hook
+from razorlite.engine.run_state import RunState
 
 _HIDDEN = ("kind", "step", "epoch", "seconds", "eval_seconds", "memory_mb", "lr")
 
@@ -33,31 +34,29 @@ class ProgressDisplay(Hook):
         self._console = console or safe_console(highlight=False)
         self._bar: Progress | None = None
 
-    def start(self, runner: Any) -> None:
+    def start(self, run: RunState) -> None:
         """Open the bar."""
         if is_main() and self._console.is_terminal:
             self._bar = Progress(*_columns(self._console.width), console=self._console, expand=True)
-            self._task = self._bar.add_task(
-                "", total=runner.total_steps, completed=runner.step_number
-            )
+            self._task = self._bar.add_task("", total=run.total_steps, completed=run.step_number)
             self._bar.start()
 
-    def after_step(self, runner: Any, metrics: Mapping[str, Any]) -> None:
+    def after_step(self, run: RunState, metrics: Mapping[str, Any]) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=runner.step_number)
+            self._bar.update(self._task, completed=run.step_number)
 
-    def line(self, runner: Any, line: Mapping[str, Any]) -> None:
+    def line(self, run: RunState, line: Mapping[str, Any]) -> None:
         """Show a line: evaluations always as text, training beside the bar if there is one."""
         if not is_main():
             return
         if self._bar is not None and line["kind"] == "train":
             self._bar.update(self._task, description=_metrics(line))
         else:
-            text = describe(line, runner.total_steps, eta(runner))
+            text = describe(line, run.total_steps, eta(run))
             self._console.print(text, markup=False, soft_wrap=True)
 
-    def end(self, runner: Any) -> None:
+    def end(self, run: RunState) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.stop()
@@ -75,16 +74,14 @@ def _columns(width: int) -> list[ProgressColumn]:
     ]
 
 
-def eta(runner: Any) -> str:
+def eta(run: RunState) -> str:
     """Return the training time left as h:mm:ss, by the mean pace of this process."""
-    done = runner.step_number - runner.first_step
+    done = run.step_number - run.first_step
     if done <= 0:
         return "?"
-    left = (
-        (runner.seconds - runner.first_seconds) / done * (runner.total_steps - runner.step_number)
-    )
-    if runner.max_seconds is not None:
-        left = min(left, runner.max_seconds - runner.seconds)
+    left = (run.seconds - run.first_seconds) / done * (run.total_steps - run.step_number)
+    if run.max_seconds is not None:
+        left = min(left, run.max_seconds - run.seconds)
     minutes, seconds = divmod(max(0, math.ceil(left)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 

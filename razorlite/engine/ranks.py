@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,32 +12,30 @@ from torch import Tensor, nn
 from razorlite.core.distributed import is_distributed, is_main, rank, world_size
 from razorlite.core.errors import CheckpointError
 from razorlite.engine.random_state import random_state, set_random_state
-
-if TYPE_CHECKING:
-    from razorlite.engine.runner import Runner
+from razorlite.engine.run_state import RunState
 
 _log = logging.getLogger("razorlite")
 
 
-def statistics(runner: Runner) -> list[Tensor]:
+def statistics(run: RunState) -> list[Tensor]:
     """Return the floating buffers of the model and of its average, which ranks average at times."""
-    buffers = [*runner.model.buffers(), *(runner.ema.buffers() if runner.ema else ())]
+    buffers = [*run.model.buffers(), *(run.ema.buffers() if run.ema else ())]
     return [buffer for buffer in buffers if buffer.is_floating_point()]
 
 
-def own_state(runner: Runner) -> dict[str, Any]:
+def own_state(run: RunState) -> dict[str, Any]:
     """Return what only this process knows: random state, sums of the open line, statistics."""
-    apart = statistics(runner) if is_distributed() and not runner.settled else []
+    apart = statistics(run) if is_distributed() and not run.settled else []
     return {
         "rng": random_state(),
-        "window": runner.window.state_dict(),
+        "window": run.window.state_dict(),
         "statistics": [buffer.detach().cpu().clone() for buffer in apart],
     }
 
 
 @torch.no_grad()
 def take_own_state(
-    runner: Runner, random: Sequence[Mapping[str, Any]], states: Sequence[Mapping[str, Any]]
+    run: RunState, random: Sequence[Mapping[str, Any]], states: Sequence[Mapping[str, Any]]
 ) -> None:
     """Take up this process's part of what all have kept.
 
@@ -47,18 +45,18 @@ def take_own_state(
         set_random_state(random[rank()])
     if len(states) != world_size():
         windows = [state["window"] for state in states] if is_main() else []
-        runner.window.load_joined(windows, world_size() / len(states))
+        run.window.load_joined(windows, world_size() / len(states))
         return
-    runner.window.load_state_dict(states[rank()]["window"])
-    for buffer, value in zip(statistics(runner), states[rank()]["statistics"], strict=False):
+    run.window.load_state_dict(states[rank()]["window"])
+    for buffer, value in zip(statistics(run), states[rank()]["statistics"], strict=False):
         buffer.copy_(value)
 
 
-def check_processes(runner: Runner, before: int, images: int | None, path: object) -> None:
+def check_processes(run: RunState, before: int, images: int | None, path: object) -> None:
     """Refuse to go on with another number of processes where that would train otherwise.
 
     Args:
-        runner: that goes on.
+        run: that goes on.
         before: the number of processes that wrote the checkpoint.
         images: in a batch of all of them together; None where that is not known.
         path: the checkpoint.
@@ -72,12 +70,12 @@ def check_processes(runner: Runner, before: int, images: int | None, path: objec
         return
     advice = f"start {before} (torchrun --nproc-per-node {before}), or start a new run by load_from"
     head = f"{path} was trained by {before} processes, now there are {now}"
-    if images is None or images != images_per_batch(runner):
+    if images is None or images != images_per_batch(run):
         raise CheckpointError(
-            f"{head}, and a batch of all together would have {images_per_batch(runner)} images "
+            f"{head}, and a batch of all together would have {images_per_batch(run)} images "
             f"and not {images}; {advice}"
         )
-    norm = _batch_norm(runner.model)
+    norm = _batch_norm(run.model)
     if norm is not None:
         raise CheckpointError(
             f"{head}, and batch norm ({norm}) would see {images // now} images at a time and not "
@@ -92,9 +90,9 @@ def check_processes(runner: Runner, before: int, images: int | None, path: objec
         )
 
 
-def images_per_batch(runner: Runner) -> int | None:
+def images_per_batch(run: RunState) -> int | None:
     """Return the images in a batch of all processes together; None if the loader does not say."""
-    size = getattr(runner.loader, "batch_size", None)
+    size = getattr(run.loader, "batch_size", None)
     return None if size is None else size * world_size()
 
 

@@ -18,6 +18,7 @@ from razorlite.core.errors import RazorliteError, RunFolderError
 from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
 from razorlite.core.locks import Lock
 from razorlite.engine.hooks import Hook
+from razorlite.engine.run_state import RunState
 
 T = TypeVar("T")
 RESULTS = (
@@ -78,7 +79,7 @@ class ConfigFile(Hook):
     def __init__(self, folder: Path, text: str) -> None:
         self._folder, self._text = folder, text
 
-    def start(self, runner: Any) -> None:
+    def start(self, run: RunState) -> None:
         """Write the file."""
         write_config(self._folder, self._text)
 

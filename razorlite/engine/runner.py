@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,15 +12,16 @@ from torch import nn
 
 from razorlite.core.distributed import all_reduce_max, broadcast_object, is_main
 from razorlite.core.errors import DataError, TrainingError
-from razorlite.engine import state
+from razorlite.engine import saving
 from razorlite.engine.config import TrainConfig
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import broadcast_tensors
 from razorlite.engine.hooks import Hook
 from razorlite.engine.interrupt import Interrupted, StopSignals
-from razorlite.engine.metrics_log import MetricsLog, Window, memory_mb
+from razorlite.engine.metrics_log import MetricsLog, memory_mb
 from razorlite.engine.optim import build_optimizer, parameters_of_step
 from razorlite.engine.progress import ProgressDisplay
+from razorlite.engine.run_state import RunState
 from razorlite.engine.schedules import Constant
 from razorlite.engine.steps import Step, StepFunction, as_step
 from razorlite.engine.tensorboard import TensorBoard
@@ -50,15 +50,8 @@ class Runner:
         meta: plain values kept in checkpoints.
 
     Attributes:
-        step_number: optimiser steps done.
-        total_steps: of the whole run.
-        batches: in an epoch of this process.
-        seconds: training time so far, over all sittings; without evaluation.
-        first_step, first_seconds: both at the start of this sitting.
-        lr: learning rate of the last step, of the first parameter group.
-        best: score of best.pt.
-        metrics: of the last evaluation.
-        settled: whether the last step's line, evaluation and checkpoint are done.
+        state: what the run is and how far it has come; hooks get it.
+        hooks: what happens around the steps, in order.
 
     Raises:
         ConfigError: no parameter can be trained, or an option names none; the step is none.
@@ -78,22 +71,26 @@ class Runner:
         resume_hint: str = "run the same command again with --resume",
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, self.step, self.loader, self.config = model, as_step(step), loader, config
-        self.folder, self.resume_hint, self.meta = Path(folder), resume_hint, dict(meta or {})
-        self.batches = _count(loader)
-        self.total_steps = config.total_steps(self.batches)
-        self.max_seconds = config.max_seconds
-        self.step_number = self.first_step = 0
-        self.seconds = self.first_seconds = self.lr = 0.0
-        self.best: float | None = None
-        self.metrics: dict[str, float] = {}
-        self.settled, self.window, self._evaluate = True, Window(), evaluate
+        parts, folder = as_step(step), Path(folder)
+        ema = Ema(model=model, config=config.ema) if config.ema else None
+        self._extra = parameters_of_step(parts)
+        batches = _count(loader)
+        self.state = RunState(
+            model=model,
+            step=parts,
+            loader=loader,
+            config=config,
+            folder=folder,
+            update=_update(model, config, self._extra, ema),
+            ema=ema,
+            meta=dict(meta or {}),
+            batches=batches,
+            total_steps=config.total_steps(batches),
+            max_seconds=config.max_seconds,
+        )
+        self._evaluate, self.resume_hint = evaluate, resume_hint
         self.schedule = config.schedule() if config.schedule else Constant()
-        self.ema = Ema(model=model, config=config.ema) if config.ema else None
-        self._extra = parameters_of_step(self.step)
-        self.update = _update(model, config, self._extra, self.ema)
-        self.device = self.update.device
-        self.hooks = [*_own_hooks(self.folder, config), *hooks]
+        self.hooks = [*_own_hooks(folder, config), *hooks]
 
     def run(self, *, resume: bool = False) -> dict[str, float]:
         """Train to the end and return the last evaluation's metrics.
@@ -107,11 +104,12 @@ class Runner:
             Interrupted: SIGINT or SIGTERM; the state is saved.
             RunFolderError: the run folder cannot be written.
         """
-        if broadcast_object(resume and self.last.exists()):
-            state.restore(self, self.last)
+        run = self.state
+        if broadcast_object(resume and run.last.exists()):
+            saving.restore(run, run.last)
         else:
             self._begin()
-        self.first_step, self.first_seconds = self.step_number, self.seconds
+        run.first_step, run.first_seconds = run.step_number, run.seconds
         self._announce()
         with StopSignals() as signals:
             try:
@@ -119,167 +117,166 @@ class Runner:
                 self._loop(signals)
             finally:
                 self._call("end")
-                if hasattr(self.loader, "close"):
-                    self.loader.close()
-        return self.metrics
-
-    def averaged(self) -> AbstractContextManager[Any]:
-        """Return a context in which the model has its averaged weights, where there are any."""
-        return self.ema.swapped() if self.ema else nullcontext()
+                if hasattr(run.loader, "close"):
+                    run.loader.close()
+        return run.metrics
 
     def _announce(self) -> None:
         if is_main():
-            _log.info("%s", self.config.plan(self.batches))
+            _log.info("%s", self.state.config.plan(self.state.batches))
 
     def _begin(self) -> None:
         """Start all ranks from rank 0's weights."""
-        averages = self.ema.tensors() if self.ema else []
-        own = [*self.model.parameters(), *self.model.buffers(), *self._extra.values()]
+        run = self.state
+        averages = run.ema.tensors() if run.ema else []
+        own = [*run.model.parameters(), *run.model.buffers(), *self._extra.values()]
         broadcast_tensors([*own, *averages])
 
     def _loop(self, signals: StopSignals) -> None:
+        run = self.state
         batches = self._batches()
-        self.model.train()
-        if not self.settled:
+        run.model.train()
+        if not run.settled:
             self._settle()
-        while not self._finished():
+        while not run.is_finished():
             stop = self._one_step(batches, signals)
-            if stop and not self._finished():
+            if stop and not run.is_finished():
                 self._stop()
             self._settle()
 
     def _batches(self) -> Iterator[Any]:
         """Yield batches from where the run stands, epoch after epoch."""
-        epoch, index = divmod(self.step_number * self.config.accumulate, self.batches)
+        run = self.state
+        epoch, index = divmod(run.step_number * run.config.accumulate, run.batches)
         while True:
-            self.loader.set_position(epoch, index)
-            yield from self.loader
+            run.loader.set_position(epoch, index)
+            yield from run.loader
             epoch, index = epoch + 1, 0
-
-    def _finished(self) -> bool:
-        late = self.max_seconds is not None and self.seconds >= self.max_seconds
-        return self.step_number >= self.total_steps or late
 
     def _one_step(self, batches: Iterator[Any], signals: StopSignals) -> bool:
         """Move the weights once; return whether any process was asked to stop."""
+        run = self.state
         start = time.perf_counter()
         self._call("before_step")
         self._set_learning_rate()
-        self.step.begin(self.step_number)
-        accumulate = self.config.accumulate
-        metrics, images = self.update.gradients(self.step, self.model, batches, accumulate)
-        finite, stop = self.update.prepare(metrics, bool(signals.received))
+        run.step.begin(run.step_number)
+        accumulate = run.config.accumulate
+        metrics, images = run.update.gradients(run.step, run.model, batches, accumulate)
+        finite, stop = run.update.prepare(metrics, bool(signals.received))
         if not finite:
-            raise TrainingError(state.not_finite(self, metrics))
-        norms = self.update.apply()
-        self.step_number += 1
+            raise TrainingError(saving.not_finite(run, metrics))
+        norms = run.update.apply()
+        run.step_number += 1
         self._count({**metrics, **norms}, images, time.perf_counter() - start)
         self._call("after_step", metrics)
         return stop
 
     def _set_learning_rate(self) -> None:
-        position = float(self.step_number)
-        if self.max_seconds is not None:
-            position = max(position, self.seconds / self.max_seconds * self.total_steps)
-        epoch_steps = self.batches / self.config.accumulate
-        factor = self.schedule.factor(int(position), self.total_steps, epoch_steps)
-        for group in self.update.optimizer.param_groups:
+        run = self.state
+        position = float(run.step_number)
+        if run.max_seconds is not None:
+            position = max(position, run.seconds / run.max_seconds * run.total_steps)
+        epoch_steps = run.batches / run.config.accumulate
+        factor = self.schedule.factor(int(position), run.total_steps, epoch_steps)
+        for group in run.update.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        self.lr = self.update.optimizer.param_groups[0]["lr"]
+        run.lr = run.update.optimizer.param_groups[0]["lr"]
 
     def _count(self, metrics: Mapping[str, Any], images: int, seconds: float) -> None:
         """Add a step to the sums; where time counts, by the slowest process's clock."""
-        if self.max_seconds is not None:
-            clock = torch.tensor(seconds, dtype=torch.float64, device=self.device)
+        run = self.state
+        if run.max_seconds is not None:
+            clock = torch.tensor(seconds, dtype=torch.float64, device=run.device)
             seconds = float(all_reduce_max(clock))
-        self.seconds += seconds
-        self.window.add(metrics, images, seconds)
+        run.seconds += seconds
+        run.window.add(metrics, images, seconds)
 
     def _settle(self) -> None:
         """Log, evaluate and save where it is time after a step.
 
         It is saved before evaluating too, so that an evaluation that fails loses no step.
         """
-        ended = self._finished()
-        now = self.step_number, self.batches
-        evaluates = self._evaluate and (ended or self.config.evaluates_after(*now))
-        saves = ended or self.config.saves_after(*now)
+        run = self.state
+        ended = run.is_finished()
+        now = run.step_number, run.batches
+        evaluates = self._evaluate and (ended or run.config.evaluates_after(*now))
+        saves = ended or run.config.saves_after(*now)
         if evaluates:
             self._save_unsettled()
         elif saves:
-            state.join(self)
-        if ended or self.step_number % self.config.log_every == 0:
+            saving.join(run)
+        if ended or run.step_number % run.config.log_every == 0:
             self._log()
         if evaluates:
             self._run_evaluation()
-        self.settled = True
+        run.settled = True
         if evaluates or saves:
             self._save(copy=saves)
 
     def _log(self) -> None:
+        run = self.state
         line = {
             **self._position("train"),
-            **self.window.means(),
-            "lr": self.lr,
-            "images_per_second": self.window.images_per_second(),
-            "seconds": self.seconds,
-            "memory_mb": memory_mb(self.device),
+            **run.window.means(),
+            "lr": run.lr,
+            "images_per_second": run.window.images_per_second(),
+            "seconds": run.seconds,
+            "memory_mb": memory_mb(run.device),
         }
-        self.window.clear()
+        run.window.clear()
         self._call("line", line)
 
     def _position(self, kind: str) -> dict[str, Any]:
-        epoch = self.config.epochs(self.step_number, self.batches)
-        return {"kind": kind, "step": self.step_number, "epoch": epoch}
+        run = self.state
+        epoch = run.config.epochs(run.step_number, run.batches)
+        return {"kind": kind, "step": run.step_number, "epoch": epoch}
 
     def _run_evaluation(self) -> None:
         """Evaluate, on averaged weights where there are any, and keep the best."""
+        run = self.state
         assert self._evaluate is not None
         start = time.perf_counter()
-        with self.averaged(), untouched(self.model):
-            metrics = self._evaluate(self.model)
-        self.metrics = {name: float(value) for name, value in metrics.items()}
+        with run.averaged(), untouched(run.model):
+            metrics = self._evaluate(run.model)
+        run.metrics = {name: float(value) for name, value in metrics.items()}
         seconds = time.perf_counter() - start
-        self._call("line", {**self._position("eval"), **self.metrics, "eval_seconds": seconds})
+        self._call("line", {**self._position("eval"), **run.metrics, "eval_seconds": seconds})
         score = self._score()
-        if math.isfinite(score) and (self.best is None or score > self.best):
-            self.best = score
-            state.save_best(self)
+        if math.isfinite(score) and (run.best is None or score > run.best):
+            run.best = score
+            saving.save_best(run)
 
     def _score(self) -> float:
-        name = self.config.best_metric or next(iter(self.metrics), "")
-        if name not in self.metrics:
-            names = ", ".join(self.metrics) or "none"
+        run = self.state
+        name = run.config.best_metric or next(iter(run.metrics), "")
+        if name not in run.metrics:
+            names = ", ".join(run.metrics) or "none"
             raise TrainingError(
                 f"train.best_metric: {name!r} is not among the metrics ({names}); name one of them"
             )
-        return self.metrics[name]
+        return run.metrics[name]
 
     def _stop(self) -> NoReturn:
         """Save at once; what is due after the step is done by the resumed run."""
+        run = self.state
         self._save_unsettled()
         raise Interrupted(
-            f"stopped after step {self.step_number} of {self.total_steps}, saved in {self.last}; "
+            f"stopped after step {run.step_number} of {run.total_steps}, saved in {run.last}; "
             f"to go on, {self.resume_hint}"
         )
 
     def _save_unsettled(self) -> None:
         """Save a state from which a resumed run does what is due after the last step."""
-        self.settled = False
+        self.state.settled = False
         self._save(copy=False)
 
     def _save(self, *, copy: bool) -> None:
-        state.save(self, copy=copy)
-        self._call("saved", str(self.last))
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint that the run goes on from."""
-        return self.folder / "checkpoints" / "last.pt"
+        saving.save(self.state, copy=copy)
+        self._call("saved", str(self.state.last))
 
     def _call(self, event: str, *arguments: Any) -> None:
         for hook in self.hooks:
-            getattr(hook, event)(self, *arguments)
+            getattr(hook, event)(self.state, *arguments)
 
 
 def _count(loader: Any) -> int:

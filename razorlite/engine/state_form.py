@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -14,9 +14,7 @@ from razorlite.core.tensor_files import first_line
 from razorlite.engine.checkpoint import is_finite
 from razorlite.engine.random_state import random_state
 from razorlite.engine.ranks import statistics
-
-if TYPE_CHECKING:
-    from razorlite.engine.runner import Runner
+from razorlite.engine.run_state import RunState
 
 Form = Callable[[Any, str], None]
 """Takes a value and where it stands; raises ValueError unless the value has the form."""
@@ -41,13 +39,13 @@ def explained(path: object) -> Iterator[None]:
         raise CheckpointError(f"{path}: {first_line(e)}; {advice}") from e
 
 
-def check_form(runner: Runner, content: Mapping[str, Any]) -> None:
+def check_form(run: RunState, content: Mapping[str, Any]) -> None:
     """Check all that a state holds but the training step's own part.
 
     Raises:
         ValueError: something is missing, of another kind, or out of its range; names it.
     """
-    own = runner.model.state_dict()
+    own = run.model.state_dict()
     _fields(
         {
             "model": _tensors(own),
@@ -65,7 +63,7 @@ def check_form(runner: Runner, content: Mapping[str, Any]) -> None:
         raise ValueError("step is missing")
     _optional(_count)(content["progress"].get("images_per_batch"), "progress.images_per_batch")
     if "ranks" in content:
-        _list(_fields({"window": _window, "statistics": _statistics(runner)}))(
+        _list(_fields({"window": _window, "statistics": _statistics(run)}))(
             content["ranks"], "ranks"
         )
         if len(content["ranks"]) != len(content["rng"]):
@@ -196,8 +194,8 @@ def _like(sample: Any) -> Form:
     return check
 
 
-def _statistics(runner: Runner) -> Form:
-    shapes = [tensor.shape for tensor in statistics(runner)]
+def _statistics(run: RunState) -> Form:
+    shapes = [tensor.shape for tensor in statistics(run)]
 
     def check(value: Any, path: str) -> None:
         if not (isinstance(value, list) and all(isinstance(item, Tensor) for item in value)):

@@ -7,6 +7,7 @@ from typing import Any
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
 from razorlite.engine.hooks import Hook
+from razorlite.engine.run_state import RunState
 
 
 class TensorBoard(Hook):
@@ -31,19 +32,19 @@ class TensorBoard(Hook):
             ) from error
         self._open = SummaryWriter
 
-    def start(self, runner: Any) -> None:
+    def start(self, run: RunState) -> None:
         """Open the event file; events past a resumed step are hidden."""
         if is_main():
-            self._writer = self._open(self._folder, purge_step=runner.step_number + 1)
+            self._writer = self._open(self._folder, purge_step=run.step_number + 1)
 
-    def line(self, runner: Any, line: Mapping[str, Any]) -> None:
+    def line(self, run: RunState, line: Mapping[str, Any]) -> None:
         """Write a line's metrics."""
         if self._writer is not None:
             for name, value in line.items():
                 if isinstance(value, int | float) and name != "step":
                     self._writer.add_scalar(f"{line['kind']}/{name}", value, line["step"])
 
-    def end(self, runner: Any) -> None:
+    def end(self, run: RunState) -> None:
         """Close the event file."""
         if self._writer is not None:
             self._writer.close()

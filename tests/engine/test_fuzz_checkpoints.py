@@ -24,7 +24,7 @@ def saved(tmp_path_factory):
     """The bytes of last.pt after four steps."""
     started = runner(tmp_path_factory.mktemp("run"), 4)
     started.run()
-    return started.last.read_bytes()
+    return started.state.last.read_bytes()
 
 
 def written(content):
@@ -53,14 +53,14 @@ def one_line(error, path):
 def resumed(folder, data):
     """Resume from bytes; return the refusal, or nothing where the run went to its end."""
     going_on = runner(folder, 6)
-    going_on.last.parent.mkdir(parents=True, exist_ok=True)
-    going_on.last.write_bytes(data)
+    going_on.state.last.parent.mkdir(parents=True, exist_ok=True)
+    going_on.state.last.write_bytes(data)
     try:
         with guarded():
             going_on.run(resume=True)
     except CheckpointError as error:
-        return one_line(error, going_on.last)
-    assert all(value.isfinite().all() for value in going_on.model.state_dict().values())
+        return one_line(error, going_on.state.last)
+    assert all(value.isfinite().all() for value in going_on.state.model.state_dict().values())
     return None
 
 

@@ -50,8 +50,8 @@ class StopAt(Hook):
     def __init__(self, step):
         self.step = step
 
-    def before_step(self, runner):
-        if runner.step_number == self.step:
+    def before_step(self, run):
+        if run.step_number == self.step:
             raise Stop
 
 
@@ -100,9 +100,9 @@ def test_moments_come_back_in_the_layout_of_their_parameters(tmp_path):
     runner = runner_of(tmp_path, hooks=[StopAt(2)])
     with pytest.raises(Stop):
         runner.run(resume=True)
-    weight = runner.model.last.weight
+    weight = runner.state.model.last.weight
     assert weight.stride() == (54, 1, 18, 6)  # of (2, 6, 3, 3), channels last
-    kept = runner.update.optimizer.state[weight]
+    kept = runner.state.update.optimizer.state[weight]
     assert {kept[name].stride() for name in ("exp_avg", "exp_avg_sq")} == {weight.stride()}
 
 

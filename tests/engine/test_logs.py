@@ -14,7 +14,7 @@ from rich.text import Text
 
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.core.journal import Journal
-from razorlite.engine.metrics_log import MetricsLog, Window, cut_after, memory_mb
+from razorlite.engine.metrics_log import MetricsLog, cut_after, memory_mb
 from razorlite.engine.progress import ProgressDisplay, eta
 from razorlite.engine.random_state import (
     kept_random_state,
@@ -22,6 +22,7 @@ from razorlite.engine.random_state import (
     seed_everything,
     set_random_state,
 )
+from razorlite.engine.window import Window
 from tests.engine.toys import make_runner
 
 LINE = {
@@ -78,18 +79,18 @@ class TestMetricsLog:
 
 
 class TestProgress:
-    def shown(self, lines, runner, width=200, **console):
+    def shown(self, lines, run, width=200, **console):
         text = io.StringIO()
         display = ProgressDisplay(Console(file=text, width=width, **console))
-        display.start(runner)
+        display.start(run)
         for line in lines:
-            display.after_step(runner, {})
-            display.line(runner, line)
-        display.end(runner)
+            display.after_step(run, {})
+            display.line(run, line)
+        display.end(run)
         return text.getvalue()
 
     @pytest.fixture
-    def runner(self):
+    def run(self):
         return SimpleNamespace(
             step_number=20,
             first_step=0,
@@ -99,23 +100,23 @@ class TestProgress:
             max_seconds=None,
         )
 
-    def test_plain_lines_where_there_is_no_terminal(self, runner):
+    def test_plain_lines_where_there_is_no_terminal(self, run):
         evaluation = {"kind": "eval", "step": 20, "epoch": 1, "AP": 0.5, "eval_seconds": 3.0}
-        assert self.shown([LINE, evaluation], runner) == (
+        assert self.shown([LINE, evaluation], run) == (
             "step 20/320 epoch 1  loss 0.1235  images/s 31.42  lr 0.001  eta 0:03:00\n"
             "step 20/320 epoch 1  evaluation: AP 0.5\n"
         )
 
-    def test_live_bar_in_a_terminal(self, runner):
-        text = self.shown([LINE], runner, force_terminal=True)
+    def test_live_bar_in_a_terminal(self, run):
+        text = self.shown([LINE], run, force_terminal=True)
         assert "20/320" in text
         assert "loss 0.1235" in text
         assert "\x1b[" in text
 
     @pytest.mark.parametrize("width", [200, 80, 60, 40])
-    def test_every_width_shows_bar_steps_and_time_in_one_line(self, runner, width):
+    def test_every_width_shows_bar_steps_and_time_in_one_line(self, run, width):
         long = {**LINE, **{f"loss_{name}": 0.123456 for name in ("cls", "bbox", "centerness")}}
-        text = self.shown([long, long], runner, width=width, force_terminal=True)
+        text = self.shown([long, long], run, width=width, force_terminal=True)
         frames = [Text.from_ansi(part).plain for part in re.split(r"[\r\n]", text)]
         bars = [line for line in frames if "20/320" in line]
         assert bars
@@ -125,19 +126,19 @@ class TestProgress:
         assert ("…" in bars[-1]) == (width < 100)
         assert re.search(r" (loss|…)", bars[-1])
 
-    def test_long_evaluations_are_not_broken(self, runner):
+    def test_long_evaluations_are_not_broken(self, run):
         metrics = {f"AP/class {i}": 0.5 for i in range(30)}
         evaluation = {"kind": "eval", "step": 20, "epoch": 1, **metrics}
-        assert self.shown([evaluation], runner, width=40).count("\n") == 1
+        assert self.shown([evaluation], run, width=40).count("\n") == 1
 
-    def test_eta_by_hand(self, runner):
-        assert eta(runner) == "0:03:00"  # 300 steps of 0.6 s
-        runner.first_step, runner.first_seconds = 10, 11.0
-        assert eta(runner) == "0:00:30"  # 300 steps of 0.1 s
-        runner.max_seconds = 15.0
-        assert eta(runner) == "0:00:03"
-        runner.first_step = 20
-        assert eta(runner) == "?"
+    def test_eta_by_hand(self, run):
+        assert eta(run) == "0:03:00"  # 300 steps of 0.6 s
+        run.first_step, run.first_seconds = 10, 11.0
+        assert eta(run) == "0:00:30"  # 300 steps of 0.1 s
+        run.max_seconds = 15.0
+        assert eta(run) == "0:00:03"
+        run.first_step = 20
+        assert eta(run) == "?"
 
 
 def test_tensorboard_gets_every_metric(tmp_path):

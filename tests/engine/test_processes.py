@@ -102,13 +102,13 @@ def train(rank, folder):
         folder, loader=Shard(rank), seed=rank, norm=True, evaluate=evaluate, **SETTINGS
     )
     runner.run()
-    return {"weights": weights(runner.model), "average": seen[-1]}
+    return {"weights": weights(runner.state.model), "average": seen[-1]}
 
 
 def train_without_norm(rank, folder):
     runner = make_runner(folder, loader=Shard(rank), seed=rank, **SETTINGS)
     runner.run()
-    return weights(runner.model)
+    return weights(runner.state.model)
 
 
 def test_ranks_end_with_the_same_weights_and_average(tmp_path):
@@ -126,7 +126,7 @@ def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
     runner = make_runner(tmp_path / "one", **SETTINGS)
     runner.run()
     found = {name: torch.tensor(value) for name, value in found.items()}
-    torch.testing.assert_close(found, weights(runner.model), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, weights(runner.state.model), rtol=1e-5, atol=1e-6)
 
 
 def exchange(rank, folder):
@@ -158,8 +158,8 @@ def test_gradients_of_any_rank_count_on_all(tmp_path):
 class Stop(Hook):
     """Sends one rank a signal."""
 
-    def after_step(self, runner, metrics):
-        if dist.get_rank() == 1 and runner.step_number == 3:
+    def after_step(self, run, metrics):
+        if dist.get_rank() == 1 and run.step_number == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -205,7 +205,7 @@ def test_one_process_goes_on_with_what_two_have_begun(tmp_path, caplog):
     one.run(resume=True)
     assert "every step sees the same images" in caplog.text
     whole = read_checkpoint(tmp_path / "whole/checkpoints/last.pt")["ema"]["average"]
-    torch.testing.assert_close(dict(whole), weights(one.model), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dict(whole), weights(one.state.model), rtol=1e-5, atol=1e-6)
     for first, second in zip(lines(tmp_path / "cut"), lines(tmp_path / "whole"), strict=True):
         assert first.pop("kind") == second.pop("kind")
         assert second == pytest.approx(first, rel=1e-4)
@@ -232,10 +232,10 @@ def stop_and_go(rank, folder):
     ],
 )
 def test_other_numbers_of_processes_are_refused_where_they_train_otherwise(size, model, message):
-    runner = SimpleNamespace(loader=ToyLoader(size=size), model=model)
+    run = SimpleNamespace(loader=ToyLoader(size=size), model=model)
     with pytest.raises(CheckpointError, match=message):
-        check_processes(runner, 2, 4, "last.pt")
-    check_processes(runner, 1, 4, "last.pt")
+        check_processes(run, 2, 4, "last.pt")
+    check_processes(run, 1, 4, "last.pt")
 
 
 def test_frozen_batch_norm_is_no_hindrance():
@@ -245,8 +245,8 @@ def test_frozen_batch_norm_is_no_hindrance():
             self.norm.eval()
             return self
 
-    runner = SimpleNamespace(loader=ToyLoader(), model=Frozen(norm=True))
-    check_processes(runner, 2, 4, "last.pt")
+    run = SimpleNamespace(loader=ToyLoader(), model=Frozen(norm=True))
+    check_processes(run, 2, 4, "last.pt")
 
 
 def resume(rank, folder):
@@ -256,7 +256,7 @@ def resume(rank, folder):
     for name in ("cut", "whole"):
         runner = make_runner(folder / name, seed=rank, **settings)
         runner.run(resume=name == "cut")
-        ends.append(weights(runner.model))
+        ends.append(weights(runner.state.model))
     assert_same(*ends)
     if rank == 0:
         assert lines(folder / "cut") == lines(folder / "whole")
@@ -286,7 +286,7 @@ def late(rank, folder):
     runner_module.time = SimpleNamespace(perf_counter=lambda: next(clock))
     runner = make_runner(folder, loader=Shard(rank), max_steps=1000, max_seconds=5.0)
     runner.run()
-    return runner.step_number
+    return runner.state.step_number
 
 
 def test_ranks_run_out_of_time_together(tmp_path):

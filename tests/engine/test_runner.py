@@ -20,7 +20,7 @@ from razorlite.core.errors import (
     TrainingError,
 )
 from razorlite.core.journal import Journal
-from razorlite.engine import state
+from razorlite.engine import saving
 from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.ema import EmaConfig
 from razorlite.engine.hooks import Hook
@@ -66,16 +66,16 @@ class At(Hook):
     def __init__(self, step, act):
         self.step, self.act = step, act
 
-    def after_step(self, runner, metrics):
-        if runner.step_number == self.step:
-            self.act(runner)
+    def after_step(self, run, metrics):
+        if run.step_number == self.step:
+            self.act(run)
 
 
-def kill(runner):
+def kill(run):
     raise Killed
 
 
-def interrupt(runner):
+def interrupt(run):
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -83,7 +83,7 @@ class TestLoop:
     def test_equals_a_plain_loop(self, tmp_path):
         runner = make_runner(tmp_path, optimizer=sgd, max_steps=7)
         model = Toy()
-        model.load_state_dict(runner.model.state_dict())
+        model.load_state_dict(runner.state.model.state_dict())
         loader = ToyLoader()
         places = [divmod(i, 5) for i in range(7)]
         for epoch, index in places:
@@ -94,9 +94,9 @@ class TestLoop:
                 for parameter in model.parameters():
                     parameter -= 0.1 * parameter.grad
         runner.run()
-        assert runner.loader.seen == places
-        assert runner.loader.closed == 1
-        torch.testing.assert_close(runner.model.state_dict(), model.state_dict())
+        assert runner.state.loader.seen == places
+        assert runner.state.loader.closed == 1
+        torch.testing.assert_close(runner.state.model.state_dict(), model.state_dict())
 
     @pytest.mark.parametrize(
         ("settings", "steps"),
@@ -111,13 +111,13 @@ class TestLoop:
     def test_length(self, tmp_path, settings, steps):
         runner = make_runner(tmp_path, **settings)
         runner.run()
-        assert runner.step_number == runner.total_steps == steps
-        assert len(runner.loader.seen) == steps * settings.get("accumulate", 1)
+        assert runner.state.step_number == runner.state.total_steps == steps
+        assert len(runner.state.loader.seen) == steps * settings.get("accumulate", 1)
 
     def test_accumulation_goes_on_over_the_end_of_an_epoch(self, tmp_path):
         runner = make_runner(tmp_path, max_epochs=3, accumulate=2, log_every=1)
         runner.run()
-        assert runner.loader.seen == [divmod(i, 5) for i in range(14)]
+        assert runner.state.loader.seen == [divmod(i, 5) for i in range(14)]
         # after step 3 (6 batches) one epoch of 5 is complete, after step 5 (10 batches) two
         assert [line["epoch"] for line in lines(tmp_path)] == [0, 0, 1, 1, 2, 2, 2]
 
@@ -203,8 +203,8 @@ class TestLoop:
         seen = []
 
         class Rates(Hook):
-            def after_step(self, runner, metrics):
-                groups = runner.update.optimizer.param_groups
+            def after_step(self, run, metrics):
+                groups = run.update.optimizer.param_groups
                 seen.append({n: g["lr"] for g in groups for n in g["names"]})
 
         options = ParamOptions(patterns={"last": ParamRule(lr_mult=10)})
@@ -229,17 +229,17 @@ class TestLoop:
         rates = []
 
         class Slow(Hook):
-            def after_step(self, runner, metrics):
-                rates.append(runner.update.optimizer.param_groups[0]["lr"])
-                runner.seconds = 2.0 * runner.step_number
+            def after_step(self, run, metrics):
+                rates.append(run.update.optimizer.param_groups[0]["lr"])
+                run.seconds = 2.0 * run.step_number
 
         settings = {"max_steps": 1000, "max_seconds": 10.0, "schedule": Poly, "optimizer": sgd}
         runner = make_runner(tmp_path, hooks=[Slow()], evaluate=distance, **settings)
         metrics = runner.run()
-        assert runner.step_number == 5
+        assert runner.state.step_number == 5
         assert rates == pytest.approx([0.1, 0.08, 0.06, 0.04, 0.02])
         assert metrics
-        assert runner.last.exists()
+        assert runner.state.last.exists()
 
     def test_model_trains_in_training_mode_also_after_an_evaluation(self, tmp_path):
         modes = []
@@ -323,8 +323,8 @@ class TestBest:
         last = read_checkpoint(tmp_path / "checkpoints/last.pt")
         assert_same(best, seen[0])
         assert_same(last["model"], best)
-        assert_same(last["ema"]["average"], weights(runner.model))
-        assert not torch.equal(best["first.weight"], runner.model.first.weight)
+        assert_same(last["ema"]["average"], weights(runner.state.model))
+        assert not torch.equal(best["first.weight"], runner.state.model.first.weight)
 
 
 FULL = {
@@ -388,19 +388,19 @@ class TestResume:
 
     def test_killed_between_an_evaluation_and_its_checkpoint(self, whole, tmp_path, monkeypatch):
         runner = full_runner(tmp_path)
-        save, calls = state.save, []
+        save, calls = saving.save, []
 
-        def fourth(runner, **options):  # each evaluation has one before and one after it
+        def fourth(run, **options):  # each evaluation has one before and one after it
             calls.append(1)
             if len(calls) == 4:
                 raise Killed
-            save(runner, **options)
+            save(run, **options)
 
-        monkeypatch.setattr(state, "save", fourth)
+        monkeypatch.setattr(saving, "save", fourth)
         with pytest.raises(Killed):
             runner.run()
         assert lines(tmp_path)[-1] == {**lines(tmp_path)[-1], "kind": "eval", "step": 5}
-        monkeypatch.setattr(state, "save", save)
+        monkeypatch.setattr(saving, "save", save)
         full_runner(tmp_path, seed=99).run(resume=True)
         assert lines(tmp_path) == lines(whole)
         assert_same(everything(tmp_path), everything(whole))
@@ -433,13 +433,13 @@ class TestResume:
         before = lines(tmp_path)
         runner = full_runner(tmp_path, seed=5)
         assert runner.run(resume=True) == metrics
-        assert runner.loader.seen == []
+        assert runner.state.loader.seen == []
         assert lines(tmp_path) == before
 
     def test_without_a_checkpoint_it_starts(self, tmp_path):
         runner = make_runner(tmp_path)
         runner.run(resume=True)
-        assert runner.step_number == 10
+        assert runner.state.step_number == 10
 
     def test_state_of_the_step_is_kept(self, tmp_path):
         class Counting(torch.nn.Module, Step):
@@ -457,8 +457,8 @@ class TestResume:
             make_runner(tmp_path / "b", step=Counting(), hooks=[At(7, kill)]).run()
         resumed = make_runner(tmp_path / "b", step=Counting(), seed=9)
         resumed.run(resume=True)
-        assert torch.equal(resumed.step.shift, whole.step.shift)
-        assert whole.step.shift != 0
+        assert torch.equal(resumed.state.step.shift, whole.state.step.shift)
+        assert whole.state.step.shift != 0
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -495,7 +495,7 @@ class TestFailures:
         """Train; from step 8 on `spoil(model, metrics, backward)` takes the place of a step."""
 
         def step(model, batch, backward):
-            if len(runner.loader.seen) == 8:
+            if len(runner.state.loader.seen) == 8:
                 return spoil(model, backward)
             return plain_step(model, batch, backward)
 
@@ -531,16 +531,16 @@ class TestFailures:
         assert content["model"]["first.weight"].isfinite().all()
 
     def test_lost_weights_of_the_last_step_are_never_saved(self, tmp_path):
-        def poison(runner):
-            runner.model.first.weight.data[0, 0] = math.inf
+        def poison(run):
+            run.model.first.weight.data[0, 0] = math.inf
 
         runner = make_runner(tmp_path, hooks=[At(10, poison)], evaluate=distance)
         with pytest.raises(TrainingError, match="weights are not finite after step 10"):
             runner.run()
-        assert read_checkpoint(runner.last)["progress"]["step"] == 5
+        assert read_checkpoint(runner.state.last)["progress"]["step"] == 5
 
     def test_full_disk_leaves_the_last_checkpoint(self, tmp_path, monkeypatch):
-        def full(runner):
+        def full(run):
             def fsync(handle):
                 raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -551,21 +551,21 @@ class TestFailures:
             runner.run()
         assert "\n" not in str(caught.value)
         monkeypatch.undo()
-        assert read_checkpoint(runner.last)["progress"]["step"] == 5
-        assert [p.name for p in runner.last.parent.iterdir()] == ["last.pt"]
+        assert read_checkpoint(runner.state.last)["progress"]["step"] == 5
+        assert [p.name for p in runner.state.last.parent.iterdir()] == ["last.pt"]
 
     def test_hooks_are_ended_and_workers_stopped(self, tmp_path):
         ended = []
 
         class Ended(Hook):
-            def end(self, runner):
-                ended.append(runner.step_number)
+            def end(self, run):
+                ended.append(run.step_number)
 
         runner = make_runner(tmp_path, hooks=[At(3, kill), Ended()])
         with pytest.raises(Killed):
             runner.run()
         assert ended == [3]
-        assert runner.loader.closed == 1
+        assert runner.state.loader.closed == 1
 
 
 def test_interrupted_run_says_how_to_go_on(tmp_path):
@@ -620,7 +620,7 @@ class TestFailingEvaluation:
 
         with monkeypatch.context() as patched:
             patched.setattr(Journal, "append", counted(Journal.append))
-            patched.setattr(state, "save_checkpoint", counted(state.save_checkpoint))
+            patched.setattr(saving, "save_checkpoint", counted(saving.save_checkpoint))
             with pytest.raises(Killed):
                 full_runner(tmp_path).run()
         started = (tmp_path / "checkpoints/last.pt").exists()

@@ -68,10 +68,10 @@ def test_training_is_equal_to_the_bit(tmp_path, kind, ema):
             settings |= {"evaluate": rough, "eval_every": every}
         runner = make_runner(tmp_path / str(every), **settings)
         runner.run()
-        average = runner.ema.state_dict() if ema else {}
+        average = runner.state.ema.state_dict() if ema else {}
         draws = torch.rand(2), random.random(), float(np.random.rand())
-        optimizer = runner.update.optimizer.state_dict()
-        ends.append([weights(runner.model), average, optimizer, draws])
+        optimizer = runner.state.update.optimizer.state_dict()
+        ends.append([weights(runner.state.model), average, optimizer, draws])
     assert_same(ends[1], ends[0])
     assert_same(ends[2], ends[0])
 
@@ -80,10 +80,10 @@ def test_modes_that_a_hook_has_set_stay(tmp_path):
     modes = []
 
     class Freeze(Hook):
-        def before_step(self, runner):
-            if runner.step_number == 2:
-                runner.model.norm.eval()
-            modes.append(runner.model.norm.training)
+        def before_step(self, run):
+            if run.step_number == 2:
+                run.model.norm.eval()
+            modes.append(run.model.norm.training)
 
     settings = {"hooks": [Freeze()], "evaluate": lambda model: {"AP": 1.0}, "eval_every": 1}
     make_runner(tmp_path, norm=True, max_steps=4, **settings).run()

@@ -10,9 +10,9 @@ from torch.overrides import TorchFunctionMode
 from razorlite.core.compute import Compute
 from razorlite.core.errors import CheckpointError, ConfigError, TrainingError
 from razorlite.engine.ema import Ema, EmaConfig
-from razorlite.engine.metrics_log import Window
 from razorlite.engine.steps import metrics_of, plain_step
 from razorlite.engine.update import Update
+from razorlite.engine.window import Window
 from razorlite.structures import Batch
 from tests.engine.toys import Toy, assert_same, weights
 
