@@ -5,17 +5,12 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.structures import input_names
-
-_MOST = (
-    4096  # candidates of an image that go into suppression; those that score lowest are left out
-)
 
 
 class Deployed(nn.Module):
@@ -69,7 +64,8 @@ class Deployed(nn.Module):
         if not self.detects:
             return (model(inputs).float().softmax(1),)
         boxes, scores, labels = model.decode(inputs, _whole(images))
-        return kept(boxes, scores, labels, model.post_process)
+        settings: PostProcess = model.post_process
+        return settings.keep_fixed(boxes, scores, labels)
 
     def _normalised(self, images: Tensor) -> Tensor:
         """Return what the model sees: zeros below and to the right of the images."""
@@ -78,49 +74,6 @@ class Deployed(nn.Module):
         images = images.flip(1) if self.swaps else images
         below, right = (-side % self.multiple for side in images.shape[2:])
         return F.pad((images - self.mean) / self.std, (0, right, 0, below))
-
-
-def kept(
-    boxes: Tensor, scores: Tensor, labels: Tensor, settings: PostProcess
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the candidates that stay, best first, in tensors of fixed shapes.
-
-    Args:
-        boxes: (N, K, 4) pixels.
-        scores: (N, K), 0 in empty slots.
-        labels: (N, K) int64.
-        settings: thresholds and how many to keep; the kinds that `Deployed` takes.
-
-    Returns:
-        (N, M, 4) boxes, (N, M) scores, 0 in empty slots, and (N, M) labels, where M is
-        `max_per_img`, or K where that is less.
-    """
-    best = scores.topk(min(_MOST, scores.shape[1]))
-    boxes, scores, labels = _rows(boxes, best.indices), best.values, labels.gather(1, best.indices)
-    sides = boxes[..., 2:] - boxes[..., :2]
-    scores = torch.where((sides > settings.min_bbox_size).all(-1), scores, 0.0)
-    if settings.iou_threshold is not None:
-        scores = scores * _unsuppressed(boxes, scores, labels, settings.iou_threshold)
-    best = scores.topk(min(settings.max_per_img, scores.shape[1]))
-    return _rows(boxes, best.indices), best.values, labels.gather(1, best.indices)
-
-
-def _rows(boxes: Tensor, rows: Tensor) -> Tensor:
-    """Return some of each image's boxes, (N, K, 4) by (N, M) numbers."""
-    return boxes.gather(1, rows[..., None].expand(-1, -1, 4))
-
-
-def _unsuppressed(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """Return (N, K), 1 where no better box of the same image and class overlaps more.
-
-    Images and classes are moved apart, so that one suppression serves them all.
-    """
-    image = torch.arange(scores.shape[0], device=scores.device)[:, None]
-    group = labels + image * (labels.max() + 1)
-    apart = boxes + (group * (boxes.max() + 1))[..., None]
-    rows = nms(apart.flatten(0, 1), scores.flatten(), threshold)
-    flags = torch.zeros_like(scores.flatten()).scatter(0, rows, torch.ones_like(rows).to(scores))
-    return flags.view_as(scores)
 
 
 def _whole(images: Tensor) -> Tensor:

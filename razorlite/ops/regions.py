@@ -7,12 +7,13 @@ from torchvision.ops import roi_align
 from razorlite.core.compute import unrounded
 from razorlite.ops.sparse_align import sparse_roi_align
 
+Boxes = list[Tensor] | Tensor
 _LARGEST_PASTE = 2**24  # pixels of all masks held at a time as float
 
 
 def pool_regions(
     maps: tuple[Tensor, ...],
-    boxes: list[Tensor],
+    boxes: Boxes,
     strides: tuple[int, ...],
     output_size: int,
     finest_scale: float = 56.0,
@@ -21,7 +22,7 @@ def pool_regions(
 
     Args:
         maps: (N, C, H, W) per level.
-        boxes: per image (R_i, 4) in pixels.
+        boxes: per image (R_i, 4) in pixels, or (N, R, 4).
         strides: image pixels per cell of each level.
         output_size: cells per side.
         finest_scale: boxes of this side and smaller than twice it come from the finest level;
@@ -29,21 +30,39 @@ def pool_regions(
 
     FPN, https://arxiv.org/abs/1612.03144, eq. 1; RoIAlign, https://arxiv.org/abs/1703.06870.
     """
-    joined = torch.cat(boxes)
+    joined = torch.cat(boxes) if isinstance(boxes, list) else boxes.flatten(0, 1)
     if joined.is_meta:
         return maps[0].new_empty((len(joined), maps[0].shape[1], output_size, output_size))
-    counts = torch.tensor([len(b) for b in boxes], device=joined.device)
-    image = torch.arange(len(boxes), device=joined.device).repeat_interleave(counts)
+    image = _images_of(boxes, joined.device)
     level = region_levels(joined, len(strides), finest_scale)
     if _sparse_is_faster(joined):
         return sparse_roi_align(maps, joined, image, level, strides, output_size)
     regions = torch.cat((image[:, None].to(joined), joined), 1)
-    order = level.argsort(stable=True)
     parts = [
         roi_align(m, regions[level == i], output_size, 1 / stride, 0, aligned=True)
         for i, (m, stride) in enumerate(zip(maps, strides, strict=True))
     ]
-    return torch.cat(parts).index_select(0, order.argsort())
+    return torch.cat(parts).index_select(0, _sorted_positions(level, len(strides)))
+
+
+def _sorted_positions(level: Tensor, levels: int) -> Tensor:
+    """Return the (R,) positions that regions have when they are sorted by level, stably.
+
+    Not by sorting, which ONNX does not do stably.
+    """
+    ones = (level[:, None] == torch.arange(levels, device=level.device)).long()
+    counts = ones.sum(0)
+    before = ones.cumsum(0) - ones + counts.cumsum(0) - counts
+    return before.gather(1, level[:, None])[:, 0]
+
+
+def _images_of(boxes: Boxes, device: torch.device) -> Tensor:
+    """Return the (R,) int64 image of each box."""
+    if isinstance(boxes, Tensor):  # whose length a graph computes
+        images = torch.arange(boxes.shape[0], device=device)
+        return images[:, None].expand(boxes.shape[:2]).flatten()
+    images = torch.arange(len(boxes), device=device)
+    return images.repeat_interleave(torch.tensor([len(b) for b in boxes], device=device))
 
 
 def _sparse_is_faster(boxes: Tensor) -> bool:
@@ -52,9 +71,14 @@ def _sparse_is_faster(boxes: Tensor) -> bool:
     return boxes.device.type == "cpu" and not followed
 
 
-def first_regions(boxes: list[Tensor], count: int) -> list[Tensor]:
-    """Return at most `count` boxes of each image: proposals come best first."""
-    return [b[:count] for b in boxes]
+def first_regions(boxes: Boxes, count: int) -> Boxes:
+    """Return at most `count` boxes of each image: proposals come best first.
+
+    Args:
+        boxes: per image (R_i, 4) in pixels, or (N, R, 4).
+        count: how many.
+    """
+    return boxes[:, :count] if isinstance(boxes, Tensor) else [b[:count] for b in boxes]
 
 
 def region_levels(boxes: Tensor, levels: int, finest_scale: float = 56.0) -> Tensor:

@@ -18,7 +18,6 @@ from razorlite.core.errors import CheckpointError, ConfigError, DataError, Expor
 from razorlite.data import Preprocess, Resize
 from razorlite.deploy import Deployed, Predictor, agreement, export, open_file, pictures, read_meta
 from razorlite.deploy.export import _quiet
-from razorlite.deploy.graph import kept
 from razorlite.deploy.runtimes import META_NAME
 from razorlite.engine.checkpoint_io import read_checkpoint, save_checkpoint
 from razorlite.models.tasks.postprocess import PostProcess
@@ -310,7 +309,7 @@ def test_what_is_kept_is_what_prediction_keeps():
     scores[0, 40:] = 0
     for threshold, least in ((0.4, 0.0), (None, 0.0), (0.4, 20.0)):
         settings = PostProcess(iou_threshold=threshold, max_per_img=30, min_bbox_size=least)
-        out = kept(boxes, scores, labels, settings)
+        out = settings.keep_fixed(boxes, scores, labels)
         assert [x.shape[1] for x in out] == [30, 30, 30]
         for i in range(3):
             full = scores[i] > 0

@@ -1,24 +1,31 @@
-"""Every dense head and DETR through every format, at several sizes and numbers of images."""
+"""Every head through every format, at several sizes and numbers of images."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, tensor
+from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError, ExportError
 from razorlite.data import Preprocess
 from razorlite.deploy import Deployed, export
 from razorlite.models.detectors.single_stage import Detector, SingleStageDetector
+from razorlite.models.detectors.two_stage import TwoStageDetector
 from razorlite.models.heads.atss_head import ATSSHead
+from razorlite.models.heads.cascade_roi_head import CascadeRoIHead
 from razorlite.models.heads.dense import DenseHead
 from razorlite.models.heads.fcos_head import FCOSHead
 from razorlite.models.heads.gfl_head import GFLHead
+from razorlite.models.heads.region_heads import Shared2FCBBoxHead
 from razorlite.models.heads.retina_head import RetinaHead
+from razorlite.models.heads.roi_head import StandardRoIHead
+from razorlite.models.heads.rpn_head import RPNHead
 from razorlite.models.heads.rtmdet_head import RTMDetSepBNHead
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.postprocess import PostProcess
-from tests.models.test_detectors import _faster_rcnn, _mask_rcnn, _rtmdet_ins
+from razorlite.structures import Batch
+from tests.models.test_detectors import _mask_rcnn, _rtmdet_ins
 from tests.models.test_detr import small_detr
 
 SHARED = {"num_classes": 3, "in_channels": 8, "feat_channels": 8, "stacked_convs": 1, "norm": "GN"}
@@ -35,6 +42,25 @@ HEADS = {
     "atss": lambda: ATSSHead(**TWO),
     "gfl": lambda: GFLHead(**TWO),
     "rtmdet": lambda: RTMDetSepBNHead(strides=(8, 16), post_process=KEEP, **SHARED),
+}
+
+
+def _box_head(per_class: bool) -> Shared2FCBBoxHead:
+    head = Shared2FCBBoxHead(
+        num_classes=3, in_channels=8, fc_out_channels=16, reg_class_agnostic=not per_class
+    )
+    nn.init.normal_(head.fc_cls.weight, std=0.5)
+    nn.init.normal_(head.fc_reg.weight, std=0.2)
+    return head
+
+
+ROI_HEADS = {
+    "faster": lambda: StandardRoIHead(
+        bbox_head=_box_head(True), strides=(8, 16), post_process=KEEP
+    ),
+    "cascade": lambda: CascadeRoIHead(
+        bbox_head=[_box_head(i == 0) for i in range(3)], strides=(8, 16), post_process=KEEP
+    ),
 }
 
 
@@ -66,8 +92,24 @@ def _detector(head: DenseHead) -> Detector:
     return model.eval()
 
 
+def _two_stage(name: str, proposals: int = 50) -> Detector:
+    rpn = RPNHead(
+        in_channels=8,
+        feat_channels=8,
+        anchor_generator=AnchorGenerator(strides=(8, 16), scales=(2.0, 4.0)),
+        test_proposals=PostProcess(
+            score_thr=0.0, nms_pre=100, iou_threshold=0.7, max_per_img=proposals
+        ),
+    )
+    nn.init.normal_(rpn.rpn_cls.weight, std=0.3)
+    nn.init.normal_(rpn.rpn_reg.weight, std=0.1)
+    return TwoStageDetector(backbone=Two(), rpn_head=rpn, roi_head=ROI_HEADS[name]()).eval()
+
+
 def _built(name: str) -> Detector:
     torch.manual_seed(0)
+    if name in ROI_HEADS:
+        return _two_stage(name)
     return small_detr().eval() if name == "detr" else _detector(HEADS[name]())
 
 
@@ -83,7 +125,7 @@ def _exported(name: str, path: Path, form: str) -> None:
     assert result.agreement.found > 20
 
 
-@pytest.mark.parametrize("name", [*HEADS, "detr"])
+@pytest.mark.parametrize("name", [*HEADS, *ROI_HEADS, "detr"])
 def test_torchscript(name, tmp_path):
     _exported(name, tmp_path / "model.torchscript", "torchscript")
 
@@ -94,7 +136,7 @@ def test_onnx(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*HEADS, "detr"])
+@pytest.mark.parametrize("name", [*HEADS, *ROI_HEADS, "detr"])
 def test_onnx_of_every_head(name, tmp_path):
     needs_onnx()
     _exported(name, tmp_path / "model.onnx", "onnx")
@@ -115,7 +157,35 @@ def test_settings_that_no_file_can_hold_are_refused():
         Deployed(model, None)
 
 
-@pytest.mark.parametrize("build", [_rtmdet_ins, _faster_rcnn, _mask_rcnn])
+@pytest.mark.parametrize("name", ROI_HEADS)
+def test_two_stages_find_nothing_in_the_file_either(name, tmp_path):
+    model = _built(name)
+    model.roi_head.post_process = PostProcess(score_thr=1.0, max_per_img=20)
+    path = tmp_path / "model.torchscript"
+    result = export(Deployed(model, Preprocess()), path, format="torchscript", images=_images())
+    assert result.agreement.found == 0
+
+
+@pytest.mark.parametrize("proposals", [50, 500])  # fewer than there are, and more
+@pytest.mark.parametrize("name", ROI_HEADS)
+def test_fixed_shapes_hold_what_two_stages_predict(name, proposals):
+    torch.manual_seed(0)
+    model = _two_stage(name, proposals)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        decoded = model.decode(images, tensor([[64, 96], [64, 96]]))
+        boxes, scores, labels = model.post_process.keep_fixed(*decoded)
+        found = model.predict(Batch(images))
+    assert decoded[0].shape == (2, 3 * min(proposals, 200), 4)
+    for i, one in enumerate(found):
+        assert len(one) > 5
+        assert (scores[i, len(one) :] == 0).all()
+        assert_close(boxes[i, : len(one)], one.boxes)
+        assert_close(scores[i, : len(one)], one.scores)
+        assert torch.equal(labels[i, : len(one)], one.labels)
+
+
+@pytest.mark.parametrize("build", [_rtmdet_ins, _mask_rcnn])
 def test_detectors_without_fixed_shapes_are_refused_by_name(build):
     model = build()
     with pytest.raises(ExportError, match=f"{type(model).__name__} cannot be exported"):

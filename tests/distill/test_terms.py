@@ -65,7 +65,7 @@ def slow_assigned(model, teacher, some):
     head = model.bbox_head
     raw, targets = model(some.images), [t.without_crowd() for t in some.targets]
     ours, theirs = joined(raw[0]), joined(teacher(some.images)[0]).sigmoid()
-    index = head.assign(raw, targets, (64, 64)).index
+    index = head.assign(raw, targets, [(64, 64)] * len(targets)).index
     total, sizes = 0.0, 0.0
     for image in range(2):
         for row in range(index.shape[1]):

@@ -406,7 +406,7 @@ def test_anchors_that_leave_the_image_learn_only_within_the_allowed_border():
             in_channels=4, feat_channels=4, anchor_generator=anchors, allowed_border=border
         )
         raw = head((torch.zeros(1, 4, 4, 5),))
-        assignment = head.assign(raw, [_target(size=(64, 80))], (64, 80))
+        assignment = head.assign(raw, [_target(size=(64, 80))], [(64, 80)])
         learns[border] = (assignment.index[0] != IGNORED).view(4, 5)
     assert learns[None].all()
     assert learns[17].all()
@@ -417,7 +417,7 @@ def test_no_anchor_inside_the_border():
     anchors = AnchorGenerator(strides=(16,), ratios=(1.0,), scales=(8.0,))
     head = RPNHead(in_channels=4, feat_channels=4, anchor_generator=anchors, allowed_border=0)
     raw = head((torch.randn(1, 4, 4, 5),))
-    losses = head.loss(raw, [_target((8, 8, 40, 40), size=(64, 80))], (64, 80))
+    losses = head.loss(raw, [_target((8, 8, 40, 40), size=(64, 80))], [(64, 80)])
     assert all(loss.isfinite() for loss in losses.values())
 
 
@@ -427,7 +427,7 @@ def test_retina_loss_by_hand():
     head = RetinaHead(num_classes=1, in_channels=4, stacked_convs=0, anchor_generator=anchors)
     raw = ((torch.zeros(1, 1, 1, 1),), (torch.zeros(1, 4, 1, 1),))
     target = Target(boxes=tensor([[-16.0, -16, 16, 16]]), labels=tensor([0]))
-    losses = head.loss(raw, [target], (64, 64))
+    losses = head.loss(raw, [target], [(64, 64)])
     # object at p = 0.5: 0.25 * 0.5^2 * ln 2; the anchor is the box
     assert_close(losses["loss_cls"], tensor(0.0625 * 0.6931472))
     assert_close(losses["loss_bbox"], tensor(0.0))
@@ -442,7 +442,7 @@ def test_fcos_loss_by_hand():
         (torch.zeros(1, 1, 1, 1),),
     )
     target = Target(boxes=tensor([[16.0, 16, 48, 48]]), labels=tensor([0]))
-    losses = head.loss(raw, [target], (64, 64))
+    losses = head.loss(raw, [target], [(64, 64)])
     # predicted 16 x 16 inside 32 x 32: IoU 1/4; centre-ness 1 against sigmoid(0)
     assert_close(losses["loss_cls"], tensor(0.0625 * 0.6931472))
     assert_close(losses["loss_bbox"], tensor(4.0).log())
@@ -475,14 +475,14 @@ def test_anchors_in_the_padding_are_ignored():
     small = Target(boxes=tensor([[5.0, 5, 40, 40]]), labels=tensor([0]), size=(64, 64))
     with torch.no_grad():
         raw = model(images)
-        before = model.bbox_head.loss(raw, [small], SIZE)
-        part_of_32 = model.bbox_head.loss(raw, [replace(small, size=(33, 50))], SIZE)
+        before = model.bbox_head.loss(raw, [small], [small.size])
+        part_of_32 = model.bbox_head.loss(raw, [replace(small, size=(33, 50))], [(33, 50)])
         assert_close(part_of_32, before)
-        more = model.bbox_head.loss(raw, [replace(small, size=(65, 64))], SIZE)
+        more = model.bbox_head.loss(raw, [replace(small, size=(65, 64))], [(65, 64)])
         assert more["loss_cls"] > before["loss_cls"]
         for level in raw[0]:
             level[:, :, level.shape[2] * 64 // SIZE[0] :] += 5
-        assert_close(model.bbox_head.loss(raw, [small], SIZE), before)
+        assert_close(model.bbox_head.loss(raw, [small], [small.size]), before)
 
 
 def test_default_ranges_are_the_published_ones():

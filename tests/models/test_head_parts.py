@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from razorlite.models.heads.assignment import Assignment, labels_of
 from razorlite.models.heads.atss_head import ATSSHead
-from razorlite.models.heads.dense import DenseHead, sizes_of
+from razorlite.models.heads.dense import DenseHead, sizes_in, sizes_of
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.heads.fcos_head import FCOSHead
 from razorlite.models.heads.gfl_head import GFLHead
@@ -74,9 +74,9 @@ def test_labels_without_objects():
 def test_losses_of_the_assignment_are_the_loss(name):
     head = _head(name)
     raw, targets = _raw(head), _targets()
-    parts = head.losses(raw, targets, head.assign(raw, targets, SIZE))
-    assert parts.keys() == head.loss(raw, targets, SIZE).keys()
-    for key, value in head.loss(raw, targets, SIZE).items():
+    parts = head.losses(raw, targets, head.assign(raw, targets, sizes_in(SIZE, targets)))
+    assert parts.keys() == head.loss(raw, targets, sizes_in(SIZE, targets)).keys()
+    for key, value in head.loss(raw, targets, sizes_in(SIZE, targets)).items():
         assert_close(parts[key], value, rtol=0, atol=0)
 
 
@@ -84,7 +84,7 @@ def test_losses_of_the_assignment_are_the_loss(name):
 def test_an_assignment_that_is_changed_changes_the_loss(name):
     head = _head(name)
     raw, targets = _raw(head), _targets()
-    whole = head.assign(raw, targets, SIZE)
+    whole = head.assign(raw, targets, sizes_in(SIZE, targets))
     none = torch.full_like(whole.index, BACKGROUND)
     quality = None if whole.quality is None else torch.zeros(whole.index.shape)
     empty = Assignment.of(none, targets, whole.sizes, head.num_classes, quality)

@@ -5,6 +5,7 @@ from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError
 from razorlite.models.heads.region_heads import Shared2FCBBoxHead
+from razorlite.models.heads.region_samples import Proposals
 from razorlite.models.heads.roi_head import StandardRoIHead
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import OHEMSampler, PseudoSampler, RandomSampler
@@ -70,12 +71,18 @@ def test_a_roi_head_learns_from_the_background_it_finds_hardest():
     image = torch.arange(40.0).repeat(40, 1)[None, None]
     proposals = tensor([[0.0, 0, 4, 4], [30, 0, 34, 4], [10, 0, 14, 4], [0, 30, 8, 38]])
     target = Target(boxes=tensor([[0.0, 30, 8, 38]]), labels=tensor([0]))
-    (chosen,) = roi_head.assign((image,), [proposals], [target])
+    raw = Proposals((image,), [proposals])
+    assignment = roi_head.assign(raw, [target], [(40, 40)])
+    (chosen,) = assignment.samples
     assert chosen.boxes.tolist() == [[0, 30, 8, 38], [30, 0, 34, 4]]
     assert chosen.labels.tolist() == [0, 1]
-    losses = roi_head.losses((image,), [chosen], [target])
+    assert assignment.index.tolist() == [[0, BACKGROUND]]
+    assert assignment.labels.tolist() == [[0, 1]]
+    assert torch.equal(assignment.regions[0], chosen.boxes)
+    assert torch.equal(assignment.boxes, target.boxes)
+    losses = roi_head.losses(raw, [target], assignment)
     assert losses["loss_cls"].requires_grad
-    assert_close(losses, roi_head.loss((image,), [proposals], [target], [(40, 40)]))
+    assert_close(losses, roi_head.loss(raw, [target], [(40, 40)]))
 
 
 def test_soft_suppression_is_a_setting_of_detection():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.models.detectors.single_stage import Detector
+from razorlite.models.heads.dense import sizes_in
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
@@ -81,8 +82,7 @@ class DETR(Detector):
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the head's losses of every decoder layer."""
-        whole = _size(images)
-        sizes = [t.frame(whole).size for t in targets]
+        sizes = sizes_in(_size(images), targets)
         return self.bbox_head.loss(self._raw(images, sizes), targets, sizes)
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import ExportError
 from razorlite.core.registry import register
-from razorlite.models.heads.dense import DenseHead
+from razorlite.models.heads.dense import DenseHead, sizes_in
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.structures import Batch, Detections, Target
 
@@ -57,7 +57,7 @@ class Detector(nn.Module):
         Raises:
             ExportError: this kind of detector has no such form.
         """
-        raise _no_fixed_shapes(self)
+        raise no_fixed_shapes(self)
 
     @property
     def post_process(self) -> PostProcess:
@@ -66,7 +66,7 @@ class Detector(nn.Module):
         Raises:
             ExportError: as `decode`.
         """
-        raise _no_fixed_shapes(self)
+        raise no_fixed_shapes(self)
 
 
 @register()
@@ -101,7 +101,8 @@ class SingleStageDetector(Detector):
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the head's losses."""
-        return self.bbox_head.loss(self(images), targets, _size(images))
+        sizes = sizes_in(_size(images), targets)
+        return self.bbox_head.loss(self(images), targets, sizes)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Detections]:
@@ -158,13 +159,14 @@ class RTMDetIns(SingleStageDetector):
         Raises:
             ExportError: always.
         """
-        raise _no_fixed_shapes(self)
+        raise no_fixed_shapes(self)
 
 
-def _no_fixed_shapes(model: nn.Module) -> ExportError:
+def no_fixed_shapes(model: nn.Module) -> ExportError:
+    """Return what to raise for a detector that gives more than boxes, scores and labels."""
     return ExportError(
-        f"{type(model).__name__} cannot be exported: one-stage detectors without masks and DETR "
-        f"can, whose detections are tensors of fixed shapes"
+        f"{type(model).__name__} cannot be exported: detectors without masks can, whose detections "
+        f"are tensors of fixed shapes"
     )
 
 

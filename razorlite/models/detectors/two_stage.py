@@ -1,12 +1,17 @@
 """Detectors that first propose regions, then look at each."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, fx, nn
 
 from razorlite.core.registry import register
-from razorlite.models.detectors.single_stage import Detector
+from razorlite.models.detectors.single_stage import Detector, no_fixed_shapes
+from razorlite.models.heads.dense import sizes_in
+from razorlite.models.heads.region_samples import Proposals
 from razorlite.models.heads.roi_head import RoIHead
 from razorlite.models.heads.rpn_head import RPNHead
+from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.structures import Batch, Detections, Target
 
 fx.wrap("repeat_size")  # a list as long as the batch; tracing keeps it as one call
@@ -65,12 +70,12 @@ class TwoStageDetector(Detector):
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the losses of both stages."""
         targets = [t.without_crowd() for t in targets]
-        maps, whole = self.features(images), repeat_size(images)
+        maps = self.features(images)
         raw = self.rpn_head(maps)
-        losses = self.rpn_head.loss(raw, targets, whole[0])
-        sizes = [t.frame(w).size for t, w in zip(targets, whole, strict=True)]
+        sizes = sizes_in((images.shape[-2], images.shape[-1]), targets)
+        losses = self.rpn_head.loss(raw, targets, sizes)
         proposals = self.rpn_head.propose(raw, sizes, self.rpn_head.train_proposals)
-        return losses | self.roi_head.loss(maps, proposals, targets, sizes)
+        return losses | self.roi_head.loss(Proposals(maps, proposals), targets, sizes)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Detections]:
@@ -80,6 +85,25 @@ class TwoStageDetector(Detector):
         sizes = [frame.size for frame in frames]
         proposals = self.rpn_head.propose(self.rpn_head(maps), sizes, settings)
         return self.roi_head.predict(maps, proposals, frames)
+
+    def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the RoI head's candidates."""
+        maps = self.features(images)
+        settings = self.rpn_head.test_proposals
+        boxes, scores = self.rpn_head.propose_fixed(self.rpn_head(maps), sizes, settings)
+        raw = replace(self.roi_head(maps, boxes, sizes), filled=scores > 0)
+        return self.roi_head.decode(raw, sizes)
+
+    @property
+    def post_process(self) -> PostProcess:
+        """The RoI head's settings.
+
+        Raises:
+            ExportError: it has masks, which candidates in tensors of fixed shapes would lack.
+        """
+        if self.roi_head.mask_heads:
+            raise no_fixed_shapes(self)
+        return self.roi_head.post_process
 
 
 @register()

@@ -1,5 +1,7 @@
 """What heads that refine anchor boxes share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,6 @@ from razorlite.models.heads.dense import (
     join_levels,
     map_shapes,
     mean_over_ranks,
-    sizes_in,
 )
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.assigners import MaxIoUAssigner
@@ -58,14 +59,16 @@ class AnchorHead(DenseHead):
         """Return what losses are divided by: object anchors, at least one per image."""
         return (index >= 0).sum(1).clamp(min=1).sum()
 
-    def assign(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> Assignment:
+    def assign(
+        self, raw: tuple[Maps, ...], targets: list[Target], sizes: Sequence[Size]
+    ) -> Assignment:
         """Return which anchors learn which objects.
 
         IGNORED are those not sampled, and anchors whose cell begins in the image's padding (see
         `AnchorGenerator.inside`), or that leave the image by more than `allowed_border`.
         """
-        index = self.sample(self._index(raw[0], targets, size))
-        return Assignment.of(index, targets, sizes_in(size, targets), self.num_classes)
+        index = self.sample(self._index(raw[0], targets, sizes))
+        return Assignment.of(index, targets, sizes, self.num_classes)
 
     def losses(
         self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment
@@ -80,18 +83,18 @@ class AnchorHead(DenseHead):
         loss_bbox = self._box_loss(anchors, deltas, assignment.boxes, count)
         return {"loss_cls": loss_cls, "loss_bbox": loss_bbox}
 
-    def _index(self, logits: Maps, targets: list[Target], size: Size) -> Tensor:
+    def _index(self, logits: Maps, targets: list[Target], sizes: Sequence[Size]) -> Tensor:
         """Return (B, P) numbers of objects, BACKGROUND or IGNORED, before sampling."""
         shapes = map_shapes(logits)
         grids = self.anchors.grids(shapes, logits[0])
         anchors, counts = torch.cat(grids), [len(g) for g in grids]
         rows = []
-        for target in targets:
-            image = target.frame(size).size
-            if image == size and self.allowed_border is None:
+        for target, image in zip(targets, sizes, strict=True):
+            inside = self.anchors.inside(shapes, image)
+            if self.allowed_border is None and inside.all():
                 rows.append(self.assign_one(anchors, target.boxes, counts))
                 continue
-            inside = self.anchors.inside(shapes, image).to(anchors.device)
+            inside = inside.to(anchors.device)
             if self.allowed_border is not None:
                 inside &= _within(anchors, image, self.allowed_border)
             row = torch.full_like(inside, IGNORED, dtype=torch.long)

@@ -1,6 +1,7 @@
 """The second stages of Cascade R-CNN."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -11,14 +12,19 @@ from razorlite.core.ranges import Positive, Strides, Weights
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import Maps, Size
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
-from razorlite.models.heads.region_samples import Samples, assign_from, default_sampler, joined
-from razorlite.models.heads.roi_head import RoIHead, finish, mask_loss, to_original
+from razorlite.models.heads.region_samples import (
+    Proposals,
+    Samples,
+    assign_from,
+    default_sampler,
+)
+from razorlite.models.heads.roi_head import Boxes, Losses, Regions, RoIHead, Sizes
 from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.ops.proposing import refine_regions
 from razorlite.ops.regions import first_regions
-from razorlite.structures import Detections, Frame, Target
+from razorlite.structures import Target
 
 fx.wrap("first_regions")
 fx.wrap("refine_regions")  # it splits by image; tracing keeps it as one call
@@ -79,45 +85,33 @@ class CascadeRoIHead(RoIHead):
 
         As in detection, there are masks of at most `post_process.max_per_img` regions per image.
         """
-        logits, deltas, boxes = self._stages(maps, boxes, sizes)
+        logits, deltas, refined = self._stages(maps, boxes, sizes)
         if not self.mask_heads:
             return logits, deltas
-        some = first_regions(boxes, self.post_process.max_per_img)
+        some = first_regions(refined, self.post_process.max_per_img)
         regions = self.pool(maps, some, self.mask_heads[0].roi_feat_size)
         return logits, deltas, tuple(head(regions) for head in self.mask_heads)
 
-    def loss(
-        self,
-        maps: Maps,
-        proposals: list[Tensor],
-        targets: list[Target],
-        sizes: list[Size],
-    ) -> dict[str, Tensor]:
+    def forward(self, maps: Maps, boxes: Boxes, sizes: Sizes) -> Regions:
+        """Return the mean of the stages' logits, and the last one's boxes and deltas."""
+        logits, deltas, boxes = self._stages(maps, boxes, sizes)
+        return Regions.of(boxes, torch.stack(logits).float().mean(0), deltas[-1])
+
+    def loss(self, raw: Proposals, targets: list[Target], sizes: Sequence[Size]) -> Losses:
         """Return `s0.loss_cls`, `s0.loss_bbox`, with masks `s0.loss_mask`, `s1.loss_cls`, ..."""
         losses = {}
         for i, weight in enumerate(self.stage_loss_weights):
-            samples = self.assign(maps, proposals, targets, i)
-            own, proposals = self._stage_loss(i, maps, samples, targets, sizes)
+            assignment = self.assign(raw, targets, sizes)
+            own, logits, deltas = self.learn(raw, targets, assignment)
+            boxes = self._next(i, assignment.samples, logits, deltas, sizes)
+            raw = replace(raw, boxes=boxes, stage=i + 1)
             losses.update({f"s{i}.{name}": value * weight for name, value in own.items()})
         return losses
 
-    def assign(
-        self, maps: Maps, proposals: list[Tensor], targets: list[Target], stage: int
-    ) -> list[Samples]:
-        """Return the proposals of each image that a stage learns from, and their objects."""
-        return self.sample(maps, proposals, targets, self.bbox_heads[stage], self.assigner[stage])
-
-    def predict(
-        self, maps: Maps, proposals: list[Tensor], frames: Sequence[Frame]
-    ) -> list[Detections]:
-        """Return the detections of each image from the logits' mean over the stages."""
-        sizes = [frame.size for frame in frames]
-        logits, deltas, boxes = self._stages(maps, proposals, sizes)
-        scores = torch.stack(logits).float().mean(0).softmax(1)
-        counts = [len(b) for b in boxes]
-        parts = zip(boxes, scores.split(counts), deltas[-1].split(counts), sizes, strict=True)
-        found = [finish(self.bbox_heads[-1], self.post_process, *part) for part in parts]
-        return to_original(self, self.mask_heads, maps, found, frames)
+    @property
+    def assigners(self) -> list[MaxIoUAssigner]:
+        """The stages' assigners."""
+        return self.assigner
 
     @property
     def bbox_heads(self) -> list[Shared2FCBBoxHead]:
@@ -129,9 +123,7 @@ class CascadeRoIHead(RoIHead):
         """The stages' mask heads, if there are any."""
         return cast(list[FCNMaskHead], list(self.mask_head or []))
 
-    def _stages(
-        self, maps: Maps, boxes: list[Tensor], sizes: list[Size]
-    ) -> tuple[Maps, Maps, list[Tensor]]:
+    def _stages(self, maps: Maps, boxes: Boxes, sizes: Sizes) -> tuple[Maps, Maps, Boxes]:
         """Return every stage's logits and deltas, and the boxes that the last stage saw."""
         logits: list[Tensor] = []
         deltas: list[Tensor] = []
@@ -144,27 +136,22 @@ class CascadeRoIHead(RoIHead):
             deltas.append(raw[1])
         return tuple(logits), tuple(deltas), boxes
 
-    def _stage_loss(
+    def _next(
         self,
         i: int,
-        maps: Maps,
-        samples: list[Samples],
-        targets: list[Target],
-        sizes: list[Size],
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return the losses of stage `i` and the proposals for the next."""
-        head, boxes = self.bbox_heads[i], [s.boxes for s in samples]
-        logits, deltas = head(self.pool(maps, boxes, head.roi_feat_size))
-        rows, labels, goals = joined(samples, targets)
-        losses = head.loss(logits, deltas, rows, labels, goals)
-        if self.mask_heads:
-            losses |= mask_loss(self, self.mask_heads[i], maps, samples, targets)
-        known = torch.where(labels < head.num_classes, labels, logits[:, :-1].argmax(1))
-        refined = self._refine(i, boxes, deltas, known, sizes)
-        return losses, [r[~s.added] for r, s in zip(refined, samples, strict=True)]
-
-    def _refine(
-        self, i: int, boxes: list[Tensor], deltas: Tensor, labels: Tensor, sizes: list[Size]
+        samples: Sequence[Samples],
+        logits: Tensor,
+        deltas: Tensor,
+        sizes: Sequence[Size],
     ) -> list[Tensor]:
+        """Return the proposals that stage `i` leaves to the next."""
+        labels, boxes = torch.cat([s.labels for s in samples]), [s.boxes for s in samples]
+        known = torch.where(
+            labels < self.bbox_heads[i].num_classes, labels, logits[:, :-1].argmax(1)
+        )
+        refined = self._refine(i, boxes, deltas, known, sizes)
+        return [r[~s.added] for r, s in zip(refined, samples, strict=True)]
+
+    def _refine(self, i: int, boxes: Boxes, deltas: Tensor, labels: Tensor, sizes: Sizes) -> Boxes:
         head = self.bbox_heads[i]
         return refine_regions(boxes, deltas, labels, head.target_means, head.target_stds, sizes)

@@ -64,13 +64,15 @@ class DenseHead(ClassHead):
         """Return (..., 4) boxes in pixels of (..., 2 to 4) priors and (..., D) codes."""
         raise NotImplementedError
 
-    def assign(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> Assignment:
+    def assign(
+        self, raw: tuple[Any, ...], targets: list[Target], sizes: Sequence[Size]
+    ) -> Assignment:
         """Return which predictions learn which objects.
 
         Args:
             raw: what `forward` returned.
             targets: what the images show, without crowd boxes.
-            size: (height, width) of the batch's images in pixels, with padding.
+            sizes: (height, width) in pixels of each image, without padding.
         """
         raise NotImplementedError
 
@@ -80,10 +82,12 @@ class DenseHead(ClassHead):
         """Return named scalars to be summed, for what `forward` and `assign` returned."""
         raise NotImplementedError
 
-    def loss(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> dict[str, Tensor]:
+    def loss(
+        self, raw: tuple[Any, ...], targets: list[Target], sizes: Sequence[Size]
+    ) -> dict[str, Tensor]:
         """Return `losses` of what `assign` gives; crowd boxes do not count."""
         targets = [t.without_crowd() for t in targets]
-        return self.losses(raw, targets, self.assign(raw, targets, size))
+        return self.losses(raw, targets, self.assign(raw, targets, sizes))
 
     def decode(self, raw: tuple[Any, ...], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best candidates of each image before suppression, in tensors of fixed shapes.

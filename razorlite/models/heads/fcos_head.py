@@ -1,5 +1,6 @@
 """The head of FCOS."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,7 +19,6 @@ from razorlite.models.heads.dense import (
     join_levels,
     map_shapes,
     mean_over_ranks,
-    sizes_in,
 )
 from razorlite.models.heads.towers import TwoTowers
 from razorlite.models.layers import Norm, Scale, init_convs, prior_bias
@@ -141,7 +141,9 @@ class FCOSHead(TwoTowers, DenseHead):
         """Return (..., 4) boxes of (..., 2) points and distances."""
         return distances_to_boxes(priors, codes)
 
-    def assign(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> Assignment:
+    def assign(
+        self, raw: tuple[Maps, ...], targets: list[Target], sizes: Sequence[Size]
+    ) -> Assignment:
         """Return which points learn which objects; some images at a time, to bound memory."""
         priors, (boxes, _, valid) = self.priors(raw[0]), pad_targets(targets)
         points, strides = torch.cat(priors), _per_point(self.strides, priors)
@@ -151,7 +153,7 @@ class FCOSHead(TwoTowers, DenseHead):
             assign_by_region(points, strides, ranges, part, part_valid, self.center_radius)
             for part, part_valid in zip(boxes.split(images), valid.split(images), strict=True)
         ]
-        return Assignment.of(torch.cat(index), targets, sizes_in(size, targets), self.num_classes)
+        return Assignment.of(torch.cat(index), targets, sizes, self.num_classes)
 
     def losses(
         self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment

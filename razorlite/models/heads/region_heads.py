@@ -92,14 +92,21 @@ class Shared2FCBBoxHead(ClassHead):
         }
 
     def deltas_of(self, deltas: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
-        """Return the (K, 4) deltas of rows for their classes."""
+        """Return the (..., K, 4) deltas of some regions for some classes.
+
+        Args:
+            deltas: (..., R, 4 * k).
+            rows: (..., K) int64, numbers of the regions.
+            labels: (..., K) int64.
+        """
         if self.reg_class_agnostic:
-            return deltas[rows]
-        chosen: Tensor = deltas.unflatten(1, (-1, 4))[rows, labels]
-        return chosen
+            return deltas.gather(-2, rows[..., None].expand(*rows.shape, 4))
+        each: Tensor = deltas.unflatten(-1, (-1, 4)).flatten(-3, -2)
+        index = rows * self.num_classes + labels
+        return each.gather(-2, index[..., None].expand(*rows.shape, 4))
 
     def decode(self, boxes: Tensor, deltas: Tensor) -> Tensor:
-        """Return (N, 4) boxes of N regions and deltas."""
+        """Return (..., 4) boxes in pixels of (..., 4) regions and deltas."""
         return deltas_to_boxes(boxes, deltas.float(), self.target_means, self.target_stds)
 
     def _box_loss(self, boxes: Tensor, deltas: Tensor, goals: Tensor, count: Tensor) -> Tensor:

@@ -1,17 +1,20 @@
 """Which proposals a second stage learns from."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from razorlite.models.heads.assignment import labels_of
+from razorlite.models.heads.assignment import Assignment, Size, labels_of
 from razorlite.models.heads.region_heads import Shared2FCBBoxHead
 from razorlite.models.tasks.assigners import MaxIoUAssigner
 from razorlite.models.tasks.samplers import RandomSampler
-from razorlite.ops.assigning import BACKGROUND
+from razorlite.ops.assigning import BACKGROUND, IGNORED
 from razorlite.structures import Target
 
 
@@ -30,6 +33,67 @@ class Samples:
     labels: Tensor
     objects: Tensor
     added: Tensor
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What a second stage learns from: maps, and boxes that the stage before found.
+
+    Attributes:
+        maps: (N, C, H, W) per level.
+        boxes: per image (R_i, 4) pixels.
+        stage: which refinement they are for, from 0.
+    """
+
+    maps: tuple[Tensor, ...]
+    boxes: list[Tensor]
+    stage: int = 0
+
+
+@dataclass(frozen=True)
+class RegionAssignment(Assignment):
+    """Which of the sampled regions of a batch learn which objects; a row of P is a region.
+
+    Images with fewer regions are filled up with IGNORED ones.
+
+    Attributes:
+        samples: the regions of each image, which the head learns from.
+    """
+
+    samples: tuple[Samples, ...] = ()
+
+    @classmethod
+    def of_samples(
+        cls,
+        samples: Sequence[Samples],
+        targets: list[Target],
+        sizes: Sequence[Size],
+        num_classes: int,
+    ) -> RegionAssignment:
+        """Look up what the objects of the samples are.
+
+        Args:
+            samples: of the B images.
+            targets: of the B images, without crowd boxes.
+            sizes: (height, width) in pixels of the images, without padding.
+            num_classes: how many classes there are.
+        """
+        rows = [_index_of(part) for part in samples]
+        index = pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+        known = Assignment.of(index, targets, sizes, num_classes)
+        return cls(**vars(known), samples=tuple(samples))
+
+    @property
+    def regions(self) -> Tensor:
+        """(B, P, 4) boxes in pixels of the regions; zeros where there are fewer."""
+        return pad_sequence([part.boxes for part in self.samples], batch_first=True)
+
+
+def _index_of(samples: Samples) -> Tensor:
+    """Return the (S,) numbers of the regions' objects, or BACKGROUND."""
+    index = torch.full_like(samples.labels, BACKGROUND)
+    index[: len(samples.objects)] = samples.objects
+    return index
 
 
 @dataclass(frozen=True)
@@ -92,7 +156,7 @@ def sample(
     return Samples(proposals[rows], labels, assigned[objects], rows < len(own))
 
 
-def joined(samples: list[Samples], targets: list[Target]) -> tuple[Tensor, Tensor, Tensor]:
+def joined(samples: Sequence[Samples], targets: list[Target]) -> tuple[Tensor, Tensor, Tensor]:
     """Return all images' boxes (R, 4), labels (R,) and the boxes of their objects (R, 4)."""
     goals = []
     for part, target in zip(samples, targets, strict=True):

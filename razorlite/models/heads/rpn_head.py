@@ -1,5 +1,6 @@
 """The region proposal network."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +19,7 @@ from razorlite.models.tasks.losses import L1Loss, ObjectnessLoss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.ops.assigning import BACKGROUND
-from razorlite.ops.proposing import propose_regions
+from razorlite.ops.proposing import propose_fixed, propose_regions
 from razorlite.structures import Target
 
 fx.wrap("propose_regions")  # its loops depend on the maps; tracing keeps it as one call
@@ -99,9 +100,11 @@ class RPNHead(AnchorHead):
         objects = (index >= 0).sum(1).clamp(min=1)
         return (objects + (index == BACKGROUND).sum(1).clamp(min=1)).sum()
 
-    def assign(self, raw: tuple[Maps, ...], targets: list[Target], size: Size) -> Assignment:
+    def assign(
+        self, raw: tuple[Maps, ...], targets: list[Target], sizes: Sequence[Size]
+    ) -> Assignment:
         """Return which anchors learn which objects, whose class is 0."""
-        return super().assign(raw, [_without_classes(t) for t in targets], size)
+        return super().assign(raw, [_without_classes(t) for t in targets], sizes)
 
     def losses(
         self, raw: tuple[Maps, ...], targets: list[Target], assignment: Assignment
@@ -120,19 +123,30 @@ class RPNHead(AnchorHead):
             sizes: (height, width) to clip to, one per image.
             settings: how many; suppression is within a level.
         """
-        return propose_regions(
-            raw[0],
-            raw[1],
-            self.anchors.base,
-            self.anchors.strides,
-            self.target_means,
-            self.target_stds,
-            sizes,
-            settings.nms_pre,
-            settings.iou_threshold,
-            settings.max_per_img,
-            settings.min_bbox_size,
-        )
+        return propose_regions(raw[0], raw[1], *self._coding(), sizes, *_limits(settings))
+
+    def propose_fixed(
+        self, raw: tuple[Maps, ...], sizes: Tensor, settings: PostProcess
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `propose` does, in tensors of fixed shapes.
+
+        Args:
+            raw: what `forward` returned.
+            sizes: (N, 2) height and width in pixels to clip to.
+            settings: how many; suppression is within a level.
+
+        Returns:
+            (N, K, 4) boxes in pixels, best first; (N, K) scores, 0 in empty slots.
+        """
+        return propose_fixed(raw[0], raw[1], *self._coding(), sizes, *_limits(settings))
+
+    def _coding(self) -> tuple[list[Tensor], tuple[int, ...], Four, Four]:
+        anchors = self.anchors
+        return anchors.base, anchors.strides, self.target_means, self.target_stds
+
+
+def _limits(settings: PostProcess) -> tuple[int, float | None, int, float]:
+    return settings.nms_pre, settings.iou_threshold, settings.max_per_img, settings.min_bbox_size
 
 
 def _proposals(per_level: int) -> PostProcess:

@@ -1,5 +1,6 @@
 """The head of RTMDet."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from razorlite.models.heads.dense import (
     join_levels,
     map_shapes,
     mean_over_ranks,
-    sizes_in,
 )
 from razorlite.models.heads.towers import towers
 from razorlite.models.layers import Activation, Norm, init_convs, prior_bias
@@ -152,7 +152,9 @@ class RTMDetSepBNHead(DenseHead):
         return distances_to_boxes(priors[..., :2], codes)
 
     @torch.no_grad()
-    def assign(self, raw: tuple[Any, ...], targets: list[Target], size: Size) -> Assignment:
+    def assign(
+        self, raw: tuple[Any, ...], targets: list[Target], sizes: Sequence[Size]
+    ) -> Assignment:
         """Return which points learn which objects, and how well they predict them."""
         priors = torch.cat(self.priors(raw[0]))
         predicted = self.boxes_of(priors, join_levels(raw[1], 4).float())
@@ -161,7 +163,7 @@ class RTMDetSepBNHead(DenseHead):
             self.assigner(priors, b, x, t.boxes, t.labels, self.centres(t)) for b, x, t in parts
         ]
         index, quality = (torch.stack(rows) for rows in zip(*found, strict=True))
-        return Assignment.of(index, targets, sizes_in(size, targets), self.num_classes, quality)
+        return Assignment.of(index, targets, sizes, self.num_classes, quality)
 
     def centres(self, target: Target) -> Tensor | None:
         """Return the (N, 2) points near which objects are learnt; None for the boxes' centres."""

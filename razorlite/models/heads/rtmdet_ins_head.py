@@ -14,7 +14,7 @@ from razorlite.core.ranges import Count, Kernel, Share, Strides, Whole
 from razorlite.core.registry import register
 from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.dense import Maps, join_levels, mean_over_ranks, sizes_of
-from razorlite.models.heads.roi_head import masks_of
+from razorlite.models.heads.region_masks import masks_of
 from razorlite.models.heads.rtmdet_head import RTMDetSepBNHead, each
 from razorlite.models.heads.towers import tower, towers
 from razorlite.models.layers import Activation, ConvModule, Norm, init_convs

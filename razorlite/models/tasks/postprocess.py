@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from razorlite.core.ranges import Count, Positive, Share, checked
+from razorlite.ops.fixed_shapes import keep_best
 from razorlite.ops.nms import soft_suppress, suppress
 from razorlite.structures import Detections
 
@@ -55,6 +56,31 @@ class PostProcess:
         large = (sides > self.min_bbox_size).all(1).nonzero().squeeze(1)
         kept, scores = self._suppress(boxes[large], scores[large], labels[large])
         return large[kept], scores
+
+    def keep_fixed(
+        self, boxes: Tensor, scores: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `finish` keeps of each image, in tensors of fixed shapes.
+
+        Soft suppression has no such form; boxes are dropped whatever `soft_nms` says.
+
+        Args:
+            boxes: (N, K, 4) pixels.
+            scores: (N, K), 0 in empty slots.
+            labels: (N, K) int64.
+
+        Returns:
+            (N, M, 4) boxes, (N, M) scores, best first and 0 in empty slots, and (N, M) labels,
+            where M is `max_per_img`, or K where that is less.
+        """
+        return keep_best(
+            boxes,
+            scores,
+            labels,
+            iou_threshold=self.iou_threshold,
+            limit=self.max_per_img,
+            min_size=self.min_bbox_size,
+        )
 
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.soft_nms:
