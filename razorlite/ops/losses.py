@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_LANES = 32  # so that parts begin where a processor's vectors do, and give the whole's digits
+_CACHED = 2**17 // _LANES  # numbers of a tensor that are worked on at a time, in these
+
 
 def sigmoid_focal_loss_sum(
     logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0
@@ -32,23 +35,42 @@ def sigmoid_focal_loss_sum(
 class _FocalSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
-        loss, slope = _focal_of_background(logits, gamma)
-        loss.mul_(1 - alpha)
-        slope.mul_(1 - alpha)
+        loss, slope = _focal_of_all(logits, labels >= 0, 1 - alpha, gamma)
         rows = ((labels >= 0) & (labels < logits.shape[1])).nonzero().squeeze(1)
         entries = (rows, labels[rows])
         own_loss, own_slope = _focal_of_background(-logits[entries], gamma)
         loss[entries] = own_loss.mul_(alpha)
         slope[entries] = own_slope.mul_(-alpha)
-        used = (labels >= 0)[:, None]
-        ctx.save_for_backward(slope.mul_(used))
-        return loss.mul_(used).sum()
+        ctx.save_for_backward(slope)
+        return loss.sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
         return slope * grad, None, None, None
+
+
+def _focal_of_all(
+    logits: Tensor, used: Tensor, weight: float, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted loss of all entries as background, and its derivative; both (N, C).
+
+    It goes through so many rows at a time as stay in a processor's cache.
+
+    Args:
+        logits: (N, C).
+        used: (N,) bool; the other rows give 0.
+        weight: of every entry.
+        gamma: as in `sigmoid_focal_loss_sum`.
+    """
+    loss, slope = torch.empty_like(logits), torch.empty_like(logits)
+    rows = len(logits) if logits.is_cuda else max(_CACHED // logits.shape[1], 1) * _LANES
+    for part in zip(*(t.split(max(rows, 1)) for t in (logits, used, loss, slope)), strict=True):
+        values, counts, *results = part
+        for value, result in zip(_focal_of_background(values, gamma), results, strict=True):
+            torch.mul(value.mul_(weight), counts[:, None], out=result)
+    return loss, slope
 
 
 def _focal_of_background(logits: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
