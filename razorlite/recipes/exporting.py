@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -52,12 +53,13 @@ def export(
         raise ConfigError(f"{loaded.path} is an exported file already; name a checkpoint")
     path = Path(out) if out is not None else loaded.path.with_suffix(SUFFIXES[format])
     deployed = Deployed(loaded.model, loaded.preprocess)
+    card = replace(loaded.card, classes=loaded.classes)  # numbers, where none are known
     result = write(
         deployed,
         path,
         format=format,
         images=_examples(loaded, images),
-        meta={META_NAME: json.dumps(loaded.card.to_meta(), ensure_ascii=False)},
+        meta={META_NAME: json.dumps(card.to_meta(), ensure_ascii=False)},
     )
     _log.info("%s", describe(result))
     return result

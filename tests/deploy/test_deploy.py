@@ -146,6 +146,17 @@ def test_an_onnx_file_carries_the_preprocessing(alone, tmp_path):
     assert carried["transforms"] == [{"type": "Resize", "size": [64, 96]}]
 
 
+def test_an_export_of_bare_weights_is_all_that_is_needed_from_then_on(run, tmp_path, photos):
+    weights = read_checkpoint(run / "checkpoints" / "best.pt")["model"]
+    torch.save(weights, tmp_path / "bare.pt")
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    made = recipes.export(tmp_path / "config.yaml", tmp_path / "bare.pt", format="torchscript")
+    (found,) = load(made.path)(photos / "a.jpg")
+    (known,) = load(run, device="cpu")(photos / "a.jpg")
+    assert {one["class"] for one in found.to_dict()["detections"]} <= {"0", "1"}
+    assert_close(found.detections.boxes, known.detections.boxes, atol=1e-3, rtol=0)
+
+
 def test_transforms_of_a_file_may_run_no_code(alone):
     content = read_checkpoint(alone)
     content["meta"]["preprocess"]["transforms"] = [{"type": "os.system", "command": "true"}]
