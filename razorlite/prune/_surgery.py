@@ -17,10 +17,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class Sides:
-    """Which channels stay on both sides of one layer; `inputs` is None if it has one side."""
+    """Which channels stay on both sides of one layer, or along one dimension of a bare tensor.
+
+    Attributes:
+        outputs: of what it makes.
+        inputs: of what it reads; None if it has one side.
+        bare: owner, name and dimension of a bare tensor.
+    """
 
     outputs: Mask
     inputs: Mask | None = None
+    bare: tuple[str, str, int] | None = None
 
     @property
     def whole(self) -> bool:
@@ -28,7 +35,7 @@ class Sides:
 
 
 def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
-    """Return what stays of each layer.
+    """Return what stays of each layer and bare tensor, by their keys.
 
     Args:
         graph: of the model.
@@ -38,11 +45,14 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
         SubnetError: a layer would have no channel left; names it.
     """
     sides: dict[str, dict[str, Mask]] = {}
+    bare: dict[str, tuple[str, str, int]] = {}
     for group in graph.groups:
         for member in group.members:
             index = np.asarray(member.index)
             stays = np.append(kept[group.name], True)[index]
-            side = sides.setdefault(member.module, {})
+            side = sides.setdefault(member.key, {})
+            if member.bare:
+                bare[member.key] = (member.module, *member.tensors[0])
             side[member.side] = side.get(member.side, np.ones(len(index), dtype=bool)) & stays
     for path, side in sides.items():
         for name, stays in side.items():
@@ -50,13 +60,17 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
                 raise SubnetError(
                     f"the subnet leaves layer {path!r} no channels ({name}); keep at least one"
                 )
-    return {path: Sides(side["out"], side.get("in")) for path, side in sides.items()}
+    return {
+        path: Sides(side["out"], side.get("in"), bare.get(path)) for path, side in sides.items()
+    }
 
 
 def cut_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
     """Give the layers of a model only the channels that stay."""
     for path, side in sides.items():
-        if not side.whole:
+        if side.bare is not None and not side.whole:
+            _slim_tensor(model, side.outputs, *side.bare)
+        elif not side.whole:
             _slim_layer(model.get_submodule(path), side)
     model.zero_grad(set_to_none=True)
 
@@ -65,7 +79,16 @@ def cut_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
 def mask_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
     """Set all weights of a model that make or read a dropped channel to zero."""
     for path, side in sides.items():
-        _mask_layer(model.get_submodule(path), side)
+        if side.bare is not None:
+            owner, name, dim = side.bare
+            tensor = getattr(model.get_submodule(owner), name)
+            tensor.movedim(dim, 0)[torch.from_numpy(~side.outputs)] = 0
+        else:
+            _mask_layer(model.get_submodule(path), side)
+
+
+def _slim_tensor(model: nn.Module, stays: Mask, owner: str, name: str, dim: int) -> None:
+    _cut(model.get_submodule(owner), name, lambda x: x.index_select(dim, _places(stays, x)))
 
 
 def _slim_layer(layer: Any, side: Sides) -> None:

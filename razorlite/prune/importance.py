@@ -77,6 +77,8 @@ class WeightImportance(Importance):
         return self.finish(total)
 
     def _weights(self, model: nn.Module, member: Member) -> Tensor | None:
+        if member.bare:
+            return None
         weight = _by_channel(model.get_submodule(member.module), member.side)
         return None if weight is None else self.measure(weight.double()).sum(1)
 
@@ -169,6 +171,6 @@ def _by_channel(layer: Any, side: Side) -> Tensor | None:
 
 def _norm_scale(model: nn.Module, member: Member) -> Tensor | None:
     weight = getattr(model.get_submodule(member.module), "weight", None)
-    if member.side == "in" or weight is None or weight.dim() != 1:
+    if member.side == "in" or member.bare or weight is None or weight.dim() != 1:
         return None
     return weight.detach().abs() if len(weight) == len(member.index) else None

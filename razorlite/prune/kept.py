@@ -51,7 +51,8 @@ def kept_units(graph: ChannelGraph, subnet: Subnet) -> dict[str, Mask]:
         kept[name][:] = False
         kept[name][_checked(groups[name], indices)] = True
     made_for = subnet.origin.get("groups", graph.fingerprint)
-    if made_for != graph.fingerprint:
+    # other groups may have been found to shrink, too, since the subnet was made
+    if made_for not in (graph.fingerprint, graph.fingerprint_of(subnet.channels)):
         raise SubnetError(
             f"the subnet was made for other channel groups ({made_for}) than this model has "
             f"({graph.fingerprint}); use the model configuration that it was planned with"

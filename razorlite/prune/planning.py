@@ -100,7 +100,7 @@ def ignored_groups(model: nn.Module, graph: ChannelGraph, patterns: Sequence[str
 
 
 def _is_ignored(group: ChannelGroup, patterns: Sequence[str]) -> bool:
-    made_by = {member.module for member in group.members if member.side == "out"}
+    made_by = {m.module for m in group.members if m.side == "out" and not m.bare}
     return any(fnmatchcase(name, pattern) for name in made_by for pattern in patterns)
 
 

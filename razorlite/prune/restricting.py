@@ -34,7 +34,7 @@ def _renumbered(kept: Mask) -> np.ndarray:
 
 def _group(group: ChannelGroup, kept: Mask, sides: Mapping[str, Sides]) -> ChannelGroup:
     numbers = np.append(_renumbered(kept)[:-1], -1)
-    members = tuple(_member(member, numbers, sides[member.module]) for member in group.members)
+    members = tuple(_member(member, numbers, sides[member.key]) for member in group.members)
     return replace(group, size=int(kept.sum()), members=members)
 
 

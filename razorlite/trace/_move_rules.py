@@ -46,6 +46,8 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
     shape = call.out.shape
     labelled = [x for x in call.maps() if x.numel() > 1 or bool((x >= 0).all())]
     operands = [x[(None,) * (len(shape) - x.dim())] for x in labelled]
+    if ledger.tensors:
+        operands = _tied_along_channels(operands, ledger, call.where)
     carrying = {d for x in operands for d in maps.varying(x)}
     meeting = []
     for x in operands:
@@ -54,6 +56,27 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
         else:
             meeting.append(x.expand(shape))
     return _agree(meeting, ledger, call.where) if meeting else maps.blank(shape)
+
+
+def _tied_along_channels(operands: list[Tensor], ledger: Ledger, where: str) -> list[Tensor]:
+    """Tie elements of bare tensors that differ along dimensions without channels.
+
+    One that does not differ along the channels may meet any of them, and is left out.
+    """
+    free = [ledger.is_free(maps.numbers(x)) for x in operands]
+    channels = {
+        d for x, loose in zip(operands, free, strict=True) if not loose for d in maps.varying(x)
+    }
+    if not channels:
+        return operands
+    kept = []
+    for x, loose in zip(operands, free, strict=True):
+        others = [d for d in maps.varying(x) if d not in channels]
+        if loose and others:
+            x = maps.tie_along(x, others, ledger, where)
+        if not loose or maps.varying(x):
+            kept.append(x)
+    return kept
 
 
 def _has_computed_numbers(call: Call) -> bool:

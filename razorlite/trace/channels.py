@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import nn
 
 from razorlite.trace.calls import is_altered
 from razorlite.trace.following import How, Reading, read
-from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member, Side
+from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member
 from razorlite.trace.ledger import Labels, Ledger
+from razorlite.trace.parameters import channel_dim, side_tensors
 
 
 def channel_groups(
@@ -57,7 +59,8 @@ def channel_graph(
     twin, ledger, reading = read(model, example, leaves, how)
     _fix_shared(twin, ledger)
     _fix_read(twin, ledger, reading)
-    sorter = _Sorter(ledger)
+    _fix_tensors(ledger)
+    sorter = _Sorter(ledger, twin)
     return ChannelGraph(
         groups=tuple(sorter.groups()),
         layers=tuple(sorter.layers(twin)),
@@ -98,11 +101,18 @@ def _unseen(model: nn.Module, reading: Reading) -> tuple[str, ...]:
     return tuple(dict.fromkeys(unused))
 
 
+def _fix_tensors(ledger: Ledger) -> None:
+    """Fix bare tensors whose elements belong to channels along several dimensions."""
+    for name, numbers in ledger.tensors.items():
+        if channel_dim(ledger.roots(numbers)) is None:
+            ledger.fix(numbers, f"channels lie along several dimensions of {name}, or none")
+
+
 class _Sorter:
     """Sorts single channels into units, and units into groups."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, model: nn.Module) -> None:
+        self.ledger, self.model = ledger, model
         everything = np.arange(len(ledger.parent))
         self.unit_of = ledger.roots(everything)
         self.group_of = self._join_groups(everything)
@@ -134,7 +144,10 @@ class _Sorter:
             number[inside] = start + self.local[inside]
             start += self.sizes[group]
         number[:-1][~np.isin(self.group_of, free)] = number[-1] = start
-        return [self._layer(path, model.get_submodule(path), number) for path in self.ledger.order]
+        layers = [self._layer(p, model.get_submodule(p), number) for p in self.ledger.order]
+        for name, _, labels in self._bare():
+            layers += self._tensor(name, number[labels])
+        return layers
 
     def _join_groups(self, everything: Labels) -> Labels:
         """Return for each channel the least channel of its group: layers keep theirs together."""
@@ -164,19 +177,40 @@ class _Sorter:
 
     def _members(self) -> dict[int, list[Member]]:
         members: dict[int, list[Member]] = {group: [] for group in self.sizes}
-        for path, side, labels in self._sides():
+        for empty, labels in self._sides():
             for group in np.unique(self.group_of[labels[labels >= 0]]).tolist():
                 inside = (labels >= 0) & (self.group_of[labels] == group)
                 index = np.where(inside, self.local[labels], -1)
-                members[group].append(Member(path, side, tuple(index.tolist())))
+                members[group].append(replace(empty, index=tuple(index.tolist())))
         return members
 
-    def _sides(self) -> Iterator[tuple[str, Side, Labels]]:
+    def _sides(self) -> Iterator[tuple[Member, Labels]]:
+        """Yield all members without their index, and the numbers of their channels."""
         book = self.ledger
         for path in book.order:
+            layer = self.model.get_submodule(path)
             if path in book.consumed:
-                yield path, "in", book.consumed[path]
-            yield path, "out", book.produced[path] if path in book.produced else book.passed[path]
+                yield Member(path, "in", (), side_tensors(layer, "in")), book.consumed[path]
+            made = book.produced[path] if path in book.produced else book.passed[path]
+            yield Member(path, "out", (), side_tensors(layer, "out")), made
+        for name, dim, labels in self._bare():
+            path, _, own = name.rpartition(".")
+            yield Member(path, "out", (), ((own, dim),), bare=True), labels
+
+    def _bare(self) -> Iterator[tuple[str, int, Labels]]:
+        """Yield bare tensors that carry channels: name, dimension, numbers along it."""
+        for name, numbers in self.ledger.tensors.items():
+            dim = channel_dim(self.unit_of[numbers])
+            if dim is not None:
+                yield name, dim, np.moveaxis(numbers, dim, 0).reshape(numbers.shape[dim], -1)[:, 0]
+
+    def _tensor(self, name: str, units: Labels) -> Iterator[Layer]:
+        """Yield what a bare parameter costs; a buffer costs nothing."""
+        owner, _, own = name.rpartition(".")
+        parameter = self.model.get_submodule(owner)._parameters.get(own)
+        if parameter is not None:
+            each = parameter.numel() // len(units)
+            yield Layer(name, (), tuple(units.tolist()), 1, 0, 0, each)
 
     def _layer(self, path: str, module: Any, number: Labels) -> Layer:
         book = self.ledger

@@ -16,8 +16,9 @@ from razorlite.engine.random_state import kept_random_state
 from razorlite.structures import Inputs, inputs_of, map_tensors, training_calls
 from razorlite.trace._rules import find_rule
 from razorlite.trace.ledger import Ledger
+from razorlite.trace.parameters import bare_tensors
 from razorlite.trace.propagate import Propagator
-from razorlite.trace.tracing import copied, graphs, skeleton
+from razorlite.trace.tracing import copied, graphs, is_leaf, skeleton
 from razorlite.trace.watching import Watch
 
 How = Literal["auto", "graph", "run"]
@@ -50,13 +51,14 @@ def follow_graph(
     Raises:
         ExportError: the forward cannot be traced, or fails on the inputs.
     """
+    bare = bare_tensors(model, partial(is_leaf, leaves=leaves))
     evaluation, *training = traced = graphs(model, leaves)
-    Propagator(evaluation, ledger, find_rule).run(inputs)
+    Propagator(evaluation, ledger, find_rule, bare).run(inputs)
     ledger.counting = False
     model.train()
     for graph in training:
         try:
-            Propagator(graph, ledger, find_rule).run(inputs)
+            Propagator(graph, ledger, find_rule, bare).run(inputs)
         except ExportError:
             traced = [evaluation]  # it does not run without targets, say
     model.eval()

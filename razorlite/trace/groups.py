@@ -1,6 +1,7 @@
 """Channel groups as data: which channels of which layers live and die together."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,19 +13,30 @@ Side = Literal["in", "out"]
 
 @dataclass(frozen=True)
 class Member:
-    """One side of one layer that carries channels of a group.
+    """Tensors of one module that carry channels of a group: one side of a layer, or a parameter.
 
     Attributes:
-        module: path of the layer.
+        module: path of the owner.
         side: "out" for what the layer makes or passes on, "in" for what a convolution or linear
-            layer reads. Norms, PReLU and the like have only an "out" side.
+            layer reads. Norms, PReLU, parameters and the like have only an "out" side.
         index: for each channel on that side the unit of the group it belongs to, or -1 where it
             is not of this group.
+        tensors: name of each parameter or buffer, and the dimension of it that the channels lie
+            along; of what a grouped convolution reads, that of the channels of one of its groups.
+        bare: whether it is no layer's but used by a forward itself, such as a layer scale.
     """
 
     module: str
     side: Side
     index: tuple[int, ...]
+    tensors: tuple[tuple[str, int], ...] = ()
+    bare: bool = False
+
+    @property
+    def key(self) -> str:
+        """Path of the layer, or name of the bare tensor in the model's state."""
+        parts = [self.module, self.tensors[0][0]] if self.bare else [self.module]
+        return ".".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,7 @@ class Layer:
     """What a layer costs, as far as the channels on its two sides decide it.
 
     Attributes:
-        module: path of the layer.
+        module: path of the layer, or name of a bare parameter.
         inputs: number of each input channel in the graph's list of units, see `ChannelGraph`;
             empty for layers that pass channels on.
         outputs: the same for the outputs.
@@ -150,5 +162,10 @@ class ChannelGraph:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell models with other groups apart."""
-        text = ";".join(f"{group.name}:{group.size}" for group in self.prunable)
+        return self.fingerprint_of([group.name for group in self.prunable])
+
+    def fingerprint_of(self, names: Collection[str]) -> str:
+        """Return the fingerprint that the graph would have with these prunable groups alone."""
+        groups = (group for group in self.prunable if group.name in names)
+        text = ";".join(f"{group.name}:{group.size}" for group in groups)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

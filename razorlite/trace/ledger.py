@@ -4,6 +4,9 @@ Every output channel of every layer gets a number. Arrays of such numbers travel
 -1 stands for a channel that nothing is known about.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +24,7 @@ class Ledger:
         passed: for each layer with one parameter per channel, the numbers that pass.
         positions: multiply-accumulates per pair of channels of each layer, summed over calls.
         whole: grouped convolutions whose groups are kept or dropped whole.
+        tensors: for each bare parameter or buffer the numbers of its elements, in its shape.
         fixed: numbers that must stay, and why.
         counting: whether calls cost multiply-accumulates; those in training mode do not.
     """
@@ -34,6 +38,7 @@ class Ledger:
         self.passed: dict[str, Labels] = {}
         self.positions: dict[str, int] = {}
         self.whole: set[str] = set()
+        self.tensors: dict[str, Labels] = {}
         self.fixed: list[tuple[Labels, str]] = []
         self.counting = True
 
@@ -44,6 +49,24 @@ class Ledger:
             self.parent.extend(range(start, start + count))
             self.produced[path] = np.arange(start, start + count)
         return self.produced[path]
+
+    def elements(self, name: str, shape: Sequence[int]) -> Labels:
+        """Return the numbers of a bare tensor's elements, in its shape."""
+        if name not in self.tensors:
+            start, count = len(self.parent), math.prod(shape)
+            self.parent.extend(range(start, start + count))
+            self.tensors[name] = np.arange(start, start + count).reshape(tuple(shape))
+        return self.tensors[name]
+
+    def is_free(self, labels: Labels) -> bool:
+        """Return whether numbers are of one bare tensor that has met no channels yet."""
+        for numbers in self.tensors.values():
+            start, stop = int(numbers.flat[0]), int(numbers.flat[-1]) + 1
+            if labels.size and ((labels >= start) & (labels < stop)).all():
+                roots = self.roots(np.arange(len(self.parent)))
+                outside = np.concatenate([roots[:start], roots[stop:]])
+                return not np.isin(roots[start:stop], outside).any()
+        return False
 
     def consume(self, path: str, labels: Labels) -> None:
         """Note what a layer reads; what it reads in later calls must go together with it."""

@@ -25,6 +25,13 @@ def broadcast(labels: Labels, dim: int, shape: Sequence[int]) -> Tensor:
     return settle(torch.from_numpy(labels).reshape(sides).expand(tuple(shape)))
 
 
+def of_tensor(name: str | None, shape: Sequence[int], ledger: Ledger) -> Tensor:
+    """Return the map of a bare tensor, or of a constant that has no name."""
+    if name is None:
+        return blank(shape)
+    return rooted(torch.from_numpy(ledger.elements(name, shape)), ledger)
+
+
 def settle(labels: Tensor) -> Tensor:
     """Give stride 0 to every dimension along which the map does not change."""
     if labels.numel() == 0:

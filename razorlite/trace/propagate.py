@@ -24,10 +24,21 @@ class Propagator:
     """Runs a graph on meta tensors and, beside each tensor, its label map."""
 
     def __init__(
-        self, traced: fx.GraphModule, ledger: Ledger, find_rule: Callable[[Call], Rule]
+        self,
+        traced: fx.GraphModule,
+        ledger: Ledger,
+        find_rule: Callable[[Call], Rule],
+        bare: Mapping[int, str],
     ) -> None:
-        """Keep the graph, the book to write to, and what finds the rule for a call."""
-        self.traced, self.ledger, self.find_rule = traced, ledger, find_rule
+        """Keep what is needed.
+
+        Args:
+            traced: the graph.
+            ledger: the book to write to.
+            find_rule: finds the rule for a call.
+            bare: names of the tensors that no layer uses, by their ids.
+        """
+        self.traced, self.ledger, self.find_rule, self.bare = traced, ledger, find_rule, bare
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Any] = {}
 
@@ -80,7 +91,7 @@ class Propagator:
         self.values[node] = self.labels[node] = value
         if isinstance(value, Tensor):
             self.values[node] = value.to("meta")
-            self.labels[node] = maps.blank(value.shape)
+            self.labels[node] = maps.of_tensor(self.bare.get(id(value)), value.shape, self.ledger)
 
     def _call(self, node: fx.Node) -> None:
         call = self._prepare(node)

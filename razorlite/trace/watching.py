@@ -5,6 +5,7 @@ data. Operations are seen as they are called, and each tensor carries the map of
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from razorlite.trace import maps
 from razorlite.trace._rules import find_rule
 from razorlite.trace.calls import Call, is_altered, is_in_place
 from razorlite.trace.ledger import Ledger
+from razorlite.trace.parameters import bare_tensors
 from razorlite.trace.sizes import Size, remembered
 from razorlite.trace.tracing import is_leaf, source_line
 
@@ -79,6 +81,7 @@ class Watch(TorchFunctionMode):
         self.model, self.ledger, self.leaves = model, ledger, leaves
         self.called: set[str] = set()
         self.read: set[int] = set()
+        self._bare = bare_tensors(model, partial(is_leaf, leaves=leaves))
         self._own = {id(x) for x in [*model.parameters(), *model.buffers()]}
         self._paths, self._inside = [""], 0
         self._altered = {module for module in model.modules() if is_altered(module)}
@@ -256,7 +259,7 @@ class Watch(TorchFunctionMode):
             self.ledger.fix(maps.numbers(found), "brought to another shape in place")
         if id(tensor) in self._own:
             self.read.add(id(tensor))
-        return maps.blank(tensor.shape)
+        return maps.of_tensor(self._bare.get(id(tensor)), tensor.shape, self.ledger)
 
     def _computed(self, tensor: Any) -> tuple[bool, ...]:
         if not isinstance(tensor, Tensor) or _MAP in vars(tensor):

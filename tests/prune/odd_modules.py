@@ -146,6 +146,31 @@ PRUNED: dict[str, Callable[[], nn.Module]] = {
     "channels last": lambda: nn.Sequential(conv(3, 16, 3), conv(16, 4)).to(
         memory_format=torch.channels_last
     ),
+    "layer scale": lambda: pair(lambda m, x: m.b(m.a(x) * m.g), g=nn.Parameter(_SCALE.clone())),
+    "buffer of channels": lambda: with_buffer(
+        pair(lambda m, x: m.b(m.a(x) * m.mask)), mask=torch.ones(1, 16, 1, 1)
+    ),
+    "position embedding": lambda: Net(
+        lambda m, x: m.o((m.i(m.a(x).flatten(2).transpose(1, 2)) + m.p).relu()),
+        a=conv(3, 6),
+        i=nn.Linear(6, 16),
+        p=nn.Parameter(torch.randn(1, 64, 16)),
+        o=nn.Linear(16, 4),
+    ),
+    "class token": lambda: Net(
+        lambda m, x: m.o(
+            torch.cat([m.t.expand(x.shape[0], -1, -1), m.a(x).flatten(2).transpose(1, 2)], 1)
+        ),
+        a=conv(3, 16),
+        t=nn.Parameter(torch.randn(1, 1, 16)),
+        o=nn.Linear(16, 4),
+    ),
+    "list of scales": lambda: Net(
+        lambda m, x: m.b(m.a(x) * m.s[0].view(1, -1, 1, 1) + m.s[1][:, None, None]),
+        a=conv(3, 16),
+        s=nn.ParameterList([torch.randn(16), torch.randn(16)]),
+        b=conv(16, 4),
+    ),
     "dropout": lambda: pair(lambda m, x: m.b(F.dropout(m.a(x), 0.5, m.training))),
     "dropout of maps": lambda: nn.Sequential(conv(3, 16), nn.Dropout2d(), conv(16, 4)),
     "random slopes": lambda: nn.Sequential(conv(3, 16), nn.RReLU(), conv(16, 4)),
@@ -196,10 +221,6 @@ LEFT: dict[str, Callable[[], nn.Module]] = {
     ),
     "mean of statistics": lambda: pair(
         lambda m, x: m.b(m.n(m.a(x)) - m.n.running_var.mean()), n=nn.BatchNorm2d(16)
-    ),
-    "layer scale": lambda: pair(lambda m, x: m.b(m.a(x) * m.g), g=nn.Parameter(_SCALE.clone())),
-    "buffer of channels": lambda: with_buffer(
-        pair(lambda m, x: m.b(m.a(x) * m.mask)), mask=torch.ones(1, 16, 1, 1)
     ),
     "losses with a head of their own": AuxiliaryLoss,
     "subclass": lambda: Net(plain, a=Flipped(3, 16, 1), b=conv(16, 4)),

@@ -13,6 +13,7 @@ from razorlite.cost import Limit, count
 from razorlite.prune import Budget, Channels, L1Importance, Pruner, RandomImportance, apply, mask
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
+from tests.prune.odd_modules import PRUNED
 from tests.prune.test_slim import MODELS, assert_same, outputs, random_subnet
 from tests.trace.zoo import conv, network, stirred
 
@@ -146,3 +147,29 @@ def test_masks_refuse_other_subnets(channels):
     with pytest.raises(SubnetError, match="no channel group"):
         channels.masks(Subnet(channels={"stem": (0,)}))
     assert not any(m._forward_pre_hooks for m in channels.model.modules())
+
+
+def test_subnets_stay_valid_where_more_groups_are_found_to_shrink():
+    model = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 6), nn.ReLU(), conv(6, 1))
+    channels = Channels(model, (8, 8))
+    before = channels.graph.fingerprint_of(["2"])
+    old = Subnet(channels={"2": (0, 1, 4)}, origin={"groups": before})
+    assert before != channels.graph.fingerprint
+    assert channels.slim(old)[2].out_channels == 3
+    with pytest.raises(SubnetError, match="other channel groups"):
+        channels.slim(Subnet(channels={"0": (0, 1)}, origin={"groups": before}))
+
+
+def test_cost_of_bare_parameters_is_exact():
+    torch.manual_seed(0)
+    model = PRUNED["position embedding"]()
+    channels = Channels(model, (8, 8))
+    plan = Pruner(budget=Budget(params="60%"), round_to=1).plan(channels)
+    slim = channels.slim(plan)
+    cost = count(slim, (8, 8))
+    assert plan.cost == {"macs": cost.macs, "params": cost.params}
+    assert slim.p.shape == (1, 64, slim.o.in_features)
+    assert isinstance(slim.p, nn.Parameter)
+    assert slim.o.in_features < 16
+    again = channels.slim_channels(slim, plan)
+    assert again.graph == channel_graph(slim, (8, 8))

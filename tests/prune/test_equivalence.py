@@ -19,13 +19,17 @@ SHAPE = (8, 8)
 
 
 def dropped_channels_zeroed(model, subnet):
-    """A copy with hooks behind its layers that set what the subnet drops to zero."""
+    """A copy with hooks behind its layers, and its own parameters, that give zero for what goes."""
     zeroed = copy.deepcopy(model)
     for group in channel_graph(model, SHAPE).prunable:
         kept = torch.zeros(group.size + 1, dtype=torch.bool)
         kept[[*subnet.channels[group.name], -1]] = True
         for member in group.members:
-            if member.side == "out":
+            if member.bare:
+                (name, dim), dropped = member.tensors[0], ~kept[list(member.index)]
+                tensor = getattr(zeroed.get_submodule(member.module), name)
+                tensor.data.movedim(dim, 0)[dropped] = 0
+            elif member.side == "out":
                 stays = kept[list(member.index)]
                 zeroed.get_submodule(member.module).register_forward_hook(_zero(stays))
     return zeroed

@@ -194,18 +194,53 @@ def test_what_cannot_shrink_is_fixed_and_says_why(what):
     assert reason in groups[name].fixed
 
 
-def test_parameter_added_directly_is_fixed():
+def test_parameters_of_a_forward_are_members():
     class Embedded(nn.Module):
         def __init__(self):
             super().__init__()
             self.a, self.b = conv(3, 4), conv(4, 1)
-            self.position = nn.Parameter(torch.zeros(1, 4, 1, 1))
+            self.position = nn.Parameter(torch.zeros(1, 4, 8, 8))
             self.scale = nn.Parameter(torch.tensor(2.0))
+            self.rows = nn.Parameter(torch.ones(8, 1))
 
         def forward(self, x):
-            return self.b((self.a(x) * self.scale) + self.position)
+            return self.b((self.a(x) * self.scale * self.rows) + self.position)
 
-    assert "cannot be followed at add" in groups_of(Embedded())["a"].fixed
+    group = groups_of(Embedded())["a"]
+    assert group.fixed == ""
+    assert [(m.module, m.side, m.tensors) for m in group.members] == [
+        ("a", "out", (("weight", 0), ("bias", 0))),
+        ("b", "in", (("weight", 1),)),
+        ("", "out", (("position", 1),)),
+    ]
+    assert group.members[-1].index == (0, 1, 2, 3)
+    assert group.members[-1].key == "position"
+
+
+def test_tensors_of_layers():
+    model = nn.Sequential(
+        nn.ConvTranspose2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), conv(4, 4, groups=4), conv(4, 1)
+    )
+    members = {(m.module, m.side): m.tensors for m in groups_of(model)["0"].members}
+    assert members["0", "out"] == (("weight", 1),)
+    norm = ("weight", "bias", "running_mean", "running_var")
+    assert members["1", "out"] == tuple((name, 0) for name in norm)
+    assert members["2", "in"] == (("weight", 1),)
+    assert members["2", "out"] == (("weight", 0), ("bias", 0))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda m, x: m.b(m.a(x) * m.p.sum(0)),
+        lambda m, x: m.b(m.a(x) + m.p @ m.p.t()),
+        lambda m, x: m.b(m.a(x) + m.p[0, 0] * m.p),
+    ],
+)
+def test_parameters_that_cannot_be_cut_stay(run):
+    model = Net(run, a=conv(3, 8), b=conv(8, 1), p=nn.Parameter(torch.ones(8, 8)))
+    graph = channel_graph(model, (8, 8))
+    assert not any(m.bare for group in graph.prunable for m in group.members)
 
 
 def test_scalar_parameter_and_constants_do_no_harm():
