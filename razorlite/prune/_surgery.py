@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from razorlite.core.errors import SubnetError
+from razorlite.prune._norms import KeptNorm
 from razorlite.trace import ChannelGraph
 
 Mask = NDArray[np.bool_]
@@ -77,7 +78,10 @@ def cut_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
 
 @torch.no_grad()
 def mask_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
-    """Set all weights of a model that make or read a dropped channel to zero."""
+    """Set all weights of a model that make or read a dropped channel to zero.
+
+    Layer norms get hooks by which they see the other channels alone.
+    """
     for path, side in sides.items():
         if side.bare is not None:
             owner, name, dim = side.bare
@@ -114,6 +118,8 @@ def _slim_norm(layer: Any, outputs: Mask) -> None:
     count = int(outputs.sum())
     for name in ("weight", "bias", "running_mean", "running_var"):
         _cut(layer, name, lambda x: x[_places(outputs, x)])
+    if isinstance(layer, nn.LayerNorm):
+        layer.normalized_shape = (count,)
     if isinstance(layer, nn.GroupNorm):
         layer.num_groups = layer.num_groups * count // layer.num_channels
     for name in ("num_features", "num_channels", "num_parameters"):
@@ -155,6 +161,9 @@ def _format(x: Tensor) -> torch.memory_format:
 
 
 def _mask_layer(layer: Any, side: Sides) -> None:
+    if isinstance(layer, nn.LayerNorm):
+        hook = KeptNorm(torch.from_numpy(side.outputs))
+        layer.register_forward_hook(hook, with_kwargs=True)
     weight = getattr(layer, "weight", None)
     dropped = torch.from_numpy(~side.outputs)
     if weight is not None and weight.dim() > 1:

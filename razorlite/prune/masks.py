@@ -3,20 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
+from razorlite.prune._norms import KeptNorm
 from razorlite.prune.kept import kept_units
 from razorlite.space.subnet import Subnet
-from razorlite.trace import ChannelGraph
+from razorlite.trace import ChannelGraph, Member, Side
 
 
 class Masks:
     """Factors on the channels of a model, by a hook before every layer that reads them.
+
+    Layer norms see the channels with other factors than 0 alone.
 
     A dropped channel (factor 0) has no influence, whatever activations make of it: the model
     computes what the slim one does. Factors may be anything, also tensors that learn.
@@ -29,11 +31,12 @@ class Masks:
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
         self._graph = graph
         self._readers: dict[str, _Reader] = {}
+        self._norms: dict[str, KeptNorm] = {}
         self._handles: list[RemovableHandle] = []
         for group in graph.prunable:
             for member in group.members:
-                if member.side == "in" and member.module not in self._readers:
-                    self._hook(model, member.module)
+                if member.module not in (*self._readers, *self._norms) and not member.bare:
+                    self._hook(model, member.module, member.side)
 
     def keep(self, subnet: Subnet) -> "Masks":
         """Let only the units count that a subnet keeps.
@@ -64,11 +67,22 @@ class Masks:
                 )
         for reader in self._readers.values():
             reader.factors = None
+        for norm in self._norms.values():
+            norm.stays = None
         for name, values in factors.items():
             for member in groups[name].members:
-                if member.side == "in":
-                    self._readers[member.module].multiply(values, np.asarray(member.index))
+                self._multiply(member, values)
         return self
+
+    def _multiply(self, member: Member, values: Tensor) -> None:
+        index = torch.tensor(member.index, device=values.device)
+        own = torch.cat([values, values.new_ones(1)])[index]
+        if member.side == "in":
+            reader = self._readers[member.module]
+            reader.factors = own if reader.factors is None else reader.factors * own
+        elif member.module in self._norms and not member.bare:
+            norm = self._norms[member.module]
+            norm.stays = own != 0 if norm.stays is None else norm.stays & (own != 0)
 
     def remove(self) -> None:
         """Take the hooks away; the model is what it was."""
@@ -81,19 +95,26 @@ class Masks:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def _hook(self, model: nn.Module, path: str) -> None:
+    def _hook(self, model: nn.Module, path: str, side: Side) -> None:
         module = model.get_submodule(path)
-        reader = self._readers[path] = _Reader(module)
-        self._handles.append(module.register_forward_pre_hook(reader, with_kwargs=True))
+        if side == "in":
+            reader = self._readers[path] = _Reader(module)
+            self._handles.append(module.register_forward_pre_hook(reader, with_kwargs=True))
+        elif isinstance(module, nn.LayerNorm):
+            norm = self._norms[path] = KeptNorm()
+            self._handles.append(module.register_forward_hook(norm, with_kwargs=True))
 
 
 def without_masks(model: nn.Module) -> nn.Module:
     """Take masks away from a copied model, whose hooks were copied with it."""
     for module in model.modules():
-        for number, hook in list(module._forward_pre_hooks.items()):
-            if isinstance(hook, _Reader):
-                del module._forward_pre_hooks[number]
-                module._forward_pre_hooks_with_kwargs.pop(number, None)
+        hooks = (module._forward_pre_hooks, module._forward_hooks)
+        flags = (module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs)
+        for known, wants in zip(hooks, flags, strict=True):
+            for number, hook in list(known.items()):
+                if isinstance(hook, _Reader | KeptNorm):
+                    del known[number]
+                    wants.pop(number, None)
     return model
 
 
@@ -103,11 +124,6 @@ class _Reader:
     def __init__(self, module: nn.Module) -> None:
         self.dims = len(getattr(module, "kernel_size", ()))
         self.factors: Tensor | None = None
-
-    def multiply(self, values: Tensor, index: np.ndarray) -> None:
-        """Multiply the channels of a group, given each channel's unit or -1."""
-        values = torch.cat([values, values.new_ones(1)])[torch.from_numpy(index).to(values.device)]
-        self.factors = values if self.factors is None else self.factors * values
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -1,5 +1,6 @@
 """Which channels must stay equal: a graph by torch.fx, channel groups as data."""
 
+from razorlite.trace._layer_rules import norm_dim
 from razorlite.trace.channels import channel_graph, channel_groups
 from razorlite.trace.groups import Block, ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.verify import check_channels, unit_numbers
@@ -14,5 +15,6 @@ __all__ = [
     "channel_graph",
     "channel_groups",
     "check_channels",
+    "norm_dim",
     "unit_numbers",
 ]

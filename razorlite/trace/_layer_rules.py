@@ -4,6 +4,7 @@ Grouped layers follow one idea: the slim layer must be an ordinary layer of the 
 groups see the same channels as before.
 
 - GroupNorm keeps or drops whole norm groups, so its statistics are those of the original.
+- LayerNorm takes its statistics from the channels that stay.
 - A grouped convolution whose groups outnumber the channels in each (depth-wise ones above all)
   keeps or drops whole groups, inputs and outputs together.
 - Any other grouped convolution keeps all its groups and the same places in each of them.
@@ -13,7 +14,8 @@ import math
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d
 
 from razorlite.trace import maps
 from razorlite.trace._move_rules import fixed, pointwise
@@ -65,6 +67,23 @@ def group_norm(call: Call, ledger: Ledger) -> Tensor:
     if labels is not None:
         ledger.tie(labels.reshape(module.num_groups, -1), call.where)
     return maps.rooted(x, ledger)
+
+
+def layer_norm(call: Call, ledger: Ledger) -> Tensor:
+    """Layer norm over the channels: what stays is normalised by its own statistics."""
+    module: Any = call.module
+    x: Tensor = call.labels[0]
+    labels = maps.line(x, norm_dim(module))
+    if labels is None or len(module.normalized_shape) > 1:
+        unknown: Tensor = fixed(call, ledger)
+        return unknown
+    ledger.passing(call.path, labels)
+    return x
+
+
+def norm_dim(module: nn.LayerNorm) -> int:
+    """Return the dimension of the channels that a layer norm is over."""
+    return 1 if isinstance(module, LayerNorm2d) else -1
 
 
 def prelu(call: Call, ledger: Ledger) -> Tensor:

@@ -5,6 +5,7 @@ fixed: a missing rule costs reach, never correctness.
 """
 
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import StochasticDepth
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -72,6 +73,7 @@ _LAYERS: dict[type[nn.Module], Rule] = {
     **dict.fromkeys([nn.SyncBatchNorm, FrozenBatchNorm2d], layers.norm),
     **dict.fromkeys([nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d], layers.norm),
     nn.GroupNorm: layers.group_norm,
+    **dict.fromkeys([nn.LayerNorm, LayerNorm2d], layers.layer_norm),
     nn.PReLU: layers.prelu,
     nn.Flatten: moves.move,
     nn.ChannelShuffle: moves.channel_shuffle,

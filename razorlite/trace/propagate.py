@@ -16,7 +16,7 @@ from razorlite.trace import maps
 from razorlite.trace.calls import Call, Rule, is_altered, is_in_place
 from razorlite.trace.ledger import Ledger
 
-_NORMS = (_NormBase, nn.GroupNorm)
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 _HOMES = ("torch", "_operator", "torchvision", "builtins")
 
 

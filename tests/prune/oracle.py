@@ -30,12 +30,32 @@ def zeroed(channels: Channels, subnet: Subnet) -> nn.Module:
     for group in channels.graph.prunable:
         kept = set(subnet.channels[group.name])
         for member in group.members:
-            if member.side == "in":
-                layer = model.get_submodule(member.module)
+            layer = model.get_submodule(member.module)
+            if isinstance(layer, nn.LayerNorm):
+                layer.register_forward_hook(_norm_of(member, kept))
+            elif member.side == "in":
                 for channel, unit in enumerate(member.index):
                     if unit >= 0 and unit not in kept:
                         _forget(layer, channel)
     return model
+
+
+def _norm_of(member, kept):
+    """Return a hook that computes a layer norm by hand, over the channels that stay."""
+    stays = [channel for channel, unit in enumerate(member.index) if unit in kept]
+
+    def hook(layer, inputs, out):
+        dim = 1 if type(layer).__name__ == "LayerNorm2d" else -1
+        x = inputs[0].movedim(dim, -1)
+        mean = sum(x[..., c] for c in stays) / len(stays)
+        variance = sum((x[..., c] - mean) ** 2 for c in stays) / len(stays)
+        given = torch.zeros_like(x)
+        for c in stays:
+            normed = (x[..., c] - mean) / (variance + layer.eps).sqrt()
+            given[..., c] = normed * layer.weight[c] + layer.bias[c]
+        return given.movedim(-1, dim)
+
+    return hook
 
 
 def _forget(layer: nn.Module, channel: int) -> None:
