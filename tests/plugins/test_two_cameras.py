@@ -191,7 +191,7 @@ def test_cost_counts_both_cameras_by_hand(trained):
 
 
 def test_channels_are_followed_from_the_images_through_the_matrices():
-    groups = Channels(CubeFinder(num_classes=2, width=8), shape=SIZE).graph.prunable
+    groups = Channels(CubeFinder(num_classes=2, width=8), SIZE).graph.prunable
     makers = {group.name: group.size for group in groups}
     assert makers == {"backbone.0.0": 8, "backbone.1.0": 8, "backbone.2.0": 16, "hidden": 32}
     (looked_up,) = [group for group in groups if group.name == "backbone.2.0"]
