@@ -37,16 +37,22 @@ class Journal:
         """Write one record after the others.
 
         Raises:
-            RunFolderError: the file cannot be written; earlier records are intact.
+            RunFolderError: the file cannot be written, or the record is too long to be read again;
+                earlier records are intact.
         """
-        line = json.dumps(dict(record), ensure_ascii=False) + "\n"
+        line = (json.dumps(dict(record), ensure_ascii=False) + "\n").encode()
+        if len(line) >= _LONGEST:
+            raise RunFolderError(
+                f"{self.path}: a record of {len(line):,} bytes, and lines may have {_LONGEST:,}; "
+                f"keep less in it"
+            )
         make_folder(self.path.parent)
         with explain_write_errors(self.path):
             if not self._checked:
                 _cut_torn_line(self.path)
             self._checked = False  # until the whole line is written
             with open(self.path, "ab") as file:
-                file.write(line.encode())
+                file.write(line)
                 file.flush()
                 if self._sync:
                     os.fsync(file.fileno())

@@ -25,7 +25,7 @@ class Candidates:
     that rejection finds too few, random points walk towards it, by one or two changes at a time.
 
     Args:
-        space: the places and their choices.
+        space: the dimensions and their values.
         table: costs of the space's points, such as a `CostTable`; needed where there is a
             constraint.
         constraint: what a point may cost.
@@ -64,7 +64,7 @@ class Candidates:
         return self.feasible.constraint
 
     def allowed(self, points: np.ndarray) -> np.ndarray:
-        """Return which of (N, M) points meet the constraint, (N,) bool."""
+        """Return which of (N, D) points meet the constraint, (N,) bool."""
         return self.feasible(self.space.canonical(points))
 
     def take(self, point: np.ndarray) -> bool:
@@ -144,7 +144,7 @@ class Candidates:
         return found
 
     def _walk(self, point: np.ndarray) -> np.ndarray | None:
-        """Change places at random, each time nearer to the constraint, until it is met."""
+        """Change dimensions at random, each time nearer to the constraint, until it is met."""
         point = self.space.canonical(point[None])[0].copy()
         excess = float(self.feasible.excess(point[None])[0])
         while excess > 0:
@@ -155,18 +155,18 @@ class Candidates:
             if not len(better):
                 return None
             pick = self.rng.choice(better)
-            for place, choice in moves[pick]:
-                point[place] = choice
+            for dimension, value in moves[pick]:
+                point[dimension] = value
             excess = float(left[pick])
         return point
 
     def _single_moves(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (K, 1, 2) place and choice of each change, and (K,) the excess it leaves."""
+        """Return (K, 1, 2) dimension and value of each change, and (K,) the excess it leaves."""
         moves = self._changes(point)[:, None]
         return moves, self._left(point, moves)
 
     def _pair_moves(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (K, 2, 2) places and choices of each pair of changes, and (K,) the excess."""
+        """Return (K, 2, 2) dimensions and values of each pair of changes, and (K,) the excess."""
         changes = self._changes(point)
         first, second = np.nonzero(changes[:, None, 0] < changes[None, :, 0])
         moves = np.stack([changes[first], changes[second]], axis=1)
@@ -179,7 +179,7 @@ class Candidates:
         return self.feasible.excess(self.space.canonical(points))
 
     def _changes(self, point: np.ndarray) -> np.ndarray:
-        """Return (K, 2), place and choice of each single change."""
+        """Return (K, 2), dimension and value of each single change."""
         choices = np.arange(self.space.counts.max())
         usable = (choices < self.space.counts[:, None]) & (choices != point[:, None])
         return np.stack(np.nonzero(usable), axis=1)

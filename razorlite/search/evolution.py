@@ -43,7 +43,7 @@ class EvolutionSearcher(Searcher):
             population_size: candidates of a round.
             top_k: how many of the best are parents.
             max_rounds: rounds, the random one included.
-            mutation_prob: chance of each place to be drawn anew.
+            mutation_prob: chance of each dimension to be drawn anew.
             num_mutation: children of a round by mutation.
             num_crossover: children of a round by crossover.
 

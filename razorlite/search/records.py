@@ -108,7 +108,7 @@ class SearchJournal:
         Args:
             line: of the file.
             record: the line's content.
-            expected: number, candidate and cost that this search has at this place, and the error
+            expected: number, candidate and cost that this search expects here, and the error
                 of a candidate that may not be scored.
             objectives: what candidates are compared by.
 

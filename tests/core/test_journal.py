@@ -14,6 +14,14 @@ from razorlite.core.journal import Journal
 
 
 class TestJournal:
+    def test_a_record_too_long_to_be_read_again_is_not_written(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("razorlite.core.journal._LONGEST", 100)
+        journal = Journal(tmp_path / "journal.jsonl")
+        journal.append({"a": "x" * 80})
+        with pytest.raises(RunFolderError, match=r"a record of 109 bytes, and lines may have 100;"):
+            journal.append({"a": "x" * 99})
+        assert journal.read() == [{"a": "x" * 80}]
+
     def test_reads_what_was_appended(self, tmp_path):
         journal = Journal(tmp_path / "new" / "journal.jsonl")
         assert journal.read() == []
