@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from razorlite.core.errors import CheckpointError
-from razorlite.space._collecting import around, collect
+from razorlite.space._collecting import collect
+from razorlite.space._plain_state import owned_names, plain_state
 from razorlite.space.choice_space import ChoiceSpace, digest
 from razorlite.space.dimension import Value
 from razorlite.space.mutable import Mutable, active_modules, mutables
@@ -108,23 +109,11 @@ class SearchSpace(ChoiceSpace):
         """
         values = self._fitting(subnet).choices
         paths = self._all_paths()
-        parts = _by_owner(state, paths)
-        whole = self.model.state_dict().keys()
-        if not any(name in whole for owner in paths for name in parts.get(owner, ())):
+        if not owned_names(state, paths) & self.model.state_dict().keys():
             raise CheckpointError(
                 "the checkpoint holds no choices; it is not of a supernet: load it as it is"
             )
-        for path, mutable in reversed(paths.items()):
-            start = f"{path}." if path else ""
-            own = {name.removeprefix(start): v for name, v in parts.get(path, {}).items()}
-            try:
-                plain = mutable.own_state(own, values)
-            except CheckpointError as error:
-                raise CheckpointError(f"{start}{error}") from error
-            renamed = {f"{start}{name}": value for name, value in plain.items()}
-            for owner, named in _by_owner(renamed, paths, inside=path).items():
-                parts.setdefault(owner, {}).update(named)
-        return parts.get(None, {})
+        return plain_state(state, paths, values)
 
     def active_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the path that is set, each once."""
@@ -139,28 +128,16 @@ class SearchSpace(ChoiceSpace):
         """Skip the reading of keys where the subnet came from this space."""
         known = subnet.fingerprint == self.fingerprint and not self._conditions
         known = known and subnet.choices.keys() == self._index.keys()
-        if known and all(value in self._index[name] for name, value in subnet.choices.items()):
+        if known and all(self._has(name, value) for name, value in subnet.choices.items()):
             return subnet
         return self.resolve(subnet)
+
+    def _has(self, name: str, value: Value) -> bool:
+        """Return whether a value is a dimension's own, of the same type."""
+        index = self._index[name].get(value)
+        return index is not None and type(self.choices[name][index]) is type(value)
 
     def _all_paths(self) -> dict[str, Mutable]:
         """Return all mutables by every path that leads to them, outer ones first."""
         every = self.model.named_modules(remove_duplicate=False)
         return {path: module for path, module in every if isinstance(module, Mutable)}
-
-
-def _by_owner(
-    state: Mapping[str, Tensor], paths: Mapping[str, Mutable], inside: str | None = None
-) -> dict[str | None, dict[str, Tensor]]:
-    """Return weights by the path of the innermost mutable that they are in, None for none.
-
-    Args:
-        state: weights by name.
-        paths: of the mutables.
-        inside: look only around the mutable of this path.
-    """
-    parts: dict[str | None, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        owners = around(name if inside is None else inside)
-        parts.setdefault(next((o for o in owners if o in paths), None), {})[name] = value
-    return parts

@@ -143,6 +143,16 @@ def test_smaller_forms_are_the_first_channels_and_the_centre_of_the_kernel():
     assert small(images()).shape == (2, 4)
 
 
+def test_a_float_that_equals_a_count_is_no_share():
+    follow = {"fc": Follow(in_channels="w"), "norm": Follow(out_channels="w")}
+    layers = {**follow, "up": Follow(out_channels="w")}
+    space = ElasticLayers(layers=layers, dimensions={"w": [2, 6]}).prepare(whole())
+    point = Subnet(choices={"w": 2.0}, fingerprint=space.fingerprint)
+    space.select(point)
+    assert space.model.fc.in_features == 2
+    assert space.export(point).fc.in_features == 2
+
+
 def test_gradients_reach_the_part_that_ran():
     space = net_space()
     choices = {"share": 0.5, "stem.kernel_size": 1, "depthwise.kernel_size": 3}
