@@ -16,11 +16,8 @@ from razorlite.core._config_kinds import (
     SCALARS,
     fits,
     has_call,
-    is_default,
     is_instance,
-    offer,
     suits,
-    surely_fits,
     title,
     unknown_key,
 )
@@ -34,13 +31,12 @@ from razorlite.core._config_signature import (
     describe,
     is_list_like,
     rules_of,
-    show,
     signature_of,
     simplify,
     union_options,
 )
-from razorlite.core.errors import ConfigError
-from razorlite.core.registry import is_path, lookup, names, suggestion
+from razorlite.core._config_targets import Targets
+from razorlite.core.registry import lookup, suggestion
 
 T = TypeVar("T")
 
@@ -104,11 +100,8 @@ class Partial(Factory[T]):
     """A `Factory` whose missing arguments are given in the call: `optimizer(parameters)`."""
 
 
-class Reading:
+class Reading(Targets):
     """Interprets values and collects faults."""
-
-    def __init__(self) -> None:
-        self.faults: list[str] = []
 
     def value(self, value: Any, annotation: Any, place: Place) -> Thunk:
         """Return a thunk that builds `value` as `annotation` wants it; note faults."""
@@ -160,13 +153,6 @@ class Reading:
         for key in missing:
             thunks[key] = self._note(place, f"{title(target)}needs {key!r}")
         return thunks
-
-    def _note(self, place: Place, message: str) -> Thunk:
-        self.faults.append(f"{place}: {message}")
-        return nothing
-
-    def _wrong(self, place: Place, expected: str, value: Any, hint: str = "") -> Thunk:
-        return self._note(place, f"wants {expected}, got {show(value)}{hint}")
 
     def _union(self, value: Any, options: tuple[Any, ...], place: Place) -> Thunk:
         trials = []
@@ -282,60 +268,6 @@ class Reading:
         self.arguments(target, kwargs, place, partial=issubclass(made, Partial))
         return lambda: made(name, kwargs, place=place)
 
-    def _target(
-        self, block: dict[str, Any], expected: tuple[type, ...], place: Place
-    ) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
-        """Return what a block calls, None if that is wrong, and the arguments.
-
-        `type` may be left out where a dataclass or one registered class is expected.
-        """
-        default = expected[0] if len(expected) == 1 else None
-        if default is not None and is_default(default, block):
-            return default, block
-        kwargs = {key: value for key, value in block.items() if key != "type"}
-        name = block.get("type")
-        if isinstance(name, str):
-            return self._lookup(name, expected, place / "type"), kwargs
-        if name is None:
-            self._note(place, f"needs 'type'{offer(expected)}")
-        else:
-            self._wrong(place / "type", "a registered name", name)
-        return None, kwargs
-
-    def _lookup(
-        self, name: str, expected: tuple[type, ...], place: Place
-    ) -> Callable[..., Any] | None:
-        if self._is_foreign(name, place):
-            return None
-        try:
-            target = lookup(name)
-        except ConfigError as error:
-            text = str(error)
-            hint = offer(expected) if " (all: " in text and "did you mean" not in text else ""
-            self._note(place, text.replace(" (all: ", f"{hint} (all: ") if hint else text)
-            return None
-        if is_path(name) and not surely_fits(target, expected):
-            self._note(
-                place,
-                f"{name!r} is not surely a {_kinds(expected)}: a dotted path is that of such a "
-                f"class, or of a function whose return annotation says so; else register it",
-            )
-            return None
-        if not fits(target, expected):
-            self._note(place, f"wants a {_kinds(expected)}, but {name!r} is none{offer(expected)}")
-            return None
-        return target
-
-    def _is_foreign(self, name: str, place: Place) -> bool:
-        """Return whether a name may come from a module that may not be imported; remark on it."""
-        config = place.config
-        if config.imported or name in names():
-            return False
-        foreign = is_path(name) or bool(config.tree.get("custom_imports"))
-        if foreign:
-            config.unchecked.append(f"{place}: {name!r} is not checked, as nothing is imported")
-        return foreign
-
 
 def interpret(config: Config, schema: type[T]) -> T:
     """Check a whole configuration against a class, and build it.
@@ -354,10 +286,6 @@ def interpret(config: Config, schema: type[T]) -> T:
         raise
     raise_faults(reading.faults)
     return built  # type: ignore[no-any-return]
-
-
-def _kinds(expected: tuple[type, ...]) -> str:
-    return " or ".join(kind.__name__ for kind in expected) or "known kind of thing"
 
 
 def _copy(value: Any) -> Any:

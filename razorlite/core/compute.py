@@ -93,7 +93,7 @@ def unrounded(function: Callable[P, T]) -> Callable[P, T]:
     return exact
 
 
-def laid_out(maps: Tensor, layout: torch.memory_format) -> Tensor:
+def with_layout(maps: Tensor, layout: torch.memory_format) -> Tensor:
     """Return (…, C, H, W) maps in a layout, as they are once flattened to (B, C, H, W).
 
     What has fewer dimensions stays as it is.

@@ -30,7 +30,7 @@ def is_main() -> bool:
 
 
 def all_reduce_mean(value: Tensor) -> Tensor:
-    """Return the mean of a tensor over all processes; the input is not changed, no gradient."""
+    """Return the mean over all processes, in the shape of the input; no gradient."""
     if not is_distributed():
         return value.detach()
     total = value.detach().clone()
@@ -39,7 +39,7 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 
 def all_reduce_max(value: Tensor) -> Tensor:
-    """Return the elementwise maximum over all processes; the input is not changed, no gradient."""
+    """Return the elementwise maximum, of the input's shape, over all processes; no gradient."""
     if not is_distributed():
         return value.detach()
     top = value.detach().clone()

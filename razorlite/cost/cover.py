@@ -65,8 +65,8 @@ def covering(
     points = []
     while missing:
         drawn = rng.integers(0, counts)
-        wanted = missing.next_point(len(counts))
-        point = canonical(np.where(wanted < 0, drawn, wanted)[None])[0]
+        expected = missing.next_point(len(counts))
+        point = canonical(np.where(expected < 0, drawn, expected)[None])[0]
         missing.shown_by(point)
         points.append(point)
     return points
@@ -92,8 +92,8 @@ class _Missing:
         """Return a (size,) point that shows as much as fits together, -1 where all is shown."""
         point = np.full(size, -1, dtype=np.int64)
         for group in sorted(self.rows, key=lambda g: -len(self.rows[g])):
-            rows, wanted = self.rows[group], point[list(group)]
-            fitting = np.flatnonzero(((rows == wanted) | (wanted < 0)).all(axis=1))
+            rows, expected = self.rows[group], point[list(group)]
+            fitting = np.flatnonzero(((rows == expected) | (expected < 0)).all(axis=1))
             if len(fitting):
                 point[list(group)] = rows[fitting[0]]
         return point

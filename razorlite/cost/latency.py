@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from razorlite.core.compute import Compute, laid_out
+from razorlite.core.compute import Compute, with_layout
 from razorlite.cost.count import evaluating
 from razorlite.structures import Inputs, example_inputs, map_images, tensors_of
 
@@ -62,7 +62,7 @@ def measure_latency(
 
     def run(model: nn.Module) -> float:
         placed = compute.place(model)
-        return _time(placed, _laid_out(example_inputs(placed, shape), compute))
+        return _time(placed, _with_layout(example_inputs(placed, shape), compute))
 
     runs = {name: partial(run, model) for name, model in models.items()}
     times = take_turns(runs, rounds=rounds, warmup=warmup)
@@ -92,8 +92,8 @@ def take_turns(
     return times
 
 
-def _laid_out(inputs: Inputs, compute: Compute) -> Inputs:
-    return map_images(lambda images: laid_out(images, compute.layout), inputs)
+def _with_layout(inputs: Inputs, compute: Compute) -> Inputs:
+    return map_images(lambda images: with_layout(images, compute.layout), inputs)
 
 
 def _time(model: nn.Module, inputs: Inputs) -> float:

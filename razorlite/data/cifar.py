@@ -162,7 +162,7 @@ def _tar_files(
             for member in archive:
                 parts = tuple(p for p in PurePosixPath(member.name).parts if p != "/")
                 splits.update(parts[:1])
-                if not _is_wanted(member, parts, split, report):
+                if not _is_needed(member, parts, split, report):
                     continue
                 counts[parts[1]] += 1
                 if per_class is None or counts[parts[1]] <= per_class:
@@ -176,7 +176,7 @@ def _tar_files(
     return files
 
 
-def _is_wanted(
+def _is_needed(
     member: tarfile.TarInfo, parts: tuple[str, ...], split: str, report: FaultReport
 ) -> bool:
     """Return whether a member is an image of the split that can be read."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from razorlite.core import config as core_config
-from razorlite.core.compute import laid_out
+from razorlite.core.compute import with_layout
 from razorlite.core.errors import ConfigError
 from razorlite.data.transforms import Transform
 from razorlite.structures import Inputs, map_images, map_inputs
@@ -144,7 +144,7 @@ class Normalise:
         for image, (height, width) in zip(result, sizes, strict=True):
             image[..., height:, :] = 0
             image[..., width:] = 0
-        return laid_out(result, self.layout)
+        return with_layout(result, self.layout)
 
     def _pixels(self, images: Tensor) -> Tensor:
         pixels = images.float().mul(self.std).add_(self.mean).round_().clamp_(0, 255)

@@ -25,7 +25,7 @@ class Connector(nn.Module):
         raise NotImplementedError
 
     def check(self, features: Tensor) -> Tensor:
-        """Return the features.
+        """Return the (N, C, ...) features.
 
         Raises:
             ConfigError: they do not have `student_channels` channels.
@@ -66,6 +66,7 @@ class ConvConnector(Connector):
         self.norm = nn.BatchNorm2d(teacher_channels) if norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
         mapped: Tensor = self.norm(self.conv(self.check(features)))
         return mapped
 
@@ -84,5 +85,6 @@ class LinearConnector(Connector):
         self.linear = nn.Linear(student_channels, teacher_channels)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map (N, in_features) to (N, out_features)."""
         mapped: Tensor = self.linear(self.check(features))
         return mapped

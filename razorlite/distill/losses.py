@@ -36,7 +36,7 @@ class DistillLoss(nn.Module):
             return self.weight * self.compare(student.float(), teacher.detach().float())
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss of two float32 tensors, without the weight."""
+        """Return the 0-dim loss of two float32 tensors of one shape, without the weight."""
         raise NotImplementedError
 
 

@@ -212,10 +212,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         ) from error
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
-    _lay_out(optimizer)
+    _match_layouts(optimizer)
 
 
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+def _match_layouts(optimizer: torch.optim.Optimizer) -> None:
     """Let what is kept for each parameter lie in memory as the parameter does.
 
     Mixed orders would give the same numbers, more slowly.

@@ -86,7 +86,7 @@ class Update:
         return means, images
 
     def backward(self, loss: Tensor) -> None:
-        """Add a loss's gradients.
+        """Add the gradients of a 0-dim loss.
 
         Raises:
             TrainingError: nothing that requires a gradient has led to the loss.

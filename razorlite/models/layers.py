@@ -96,7 +96,7 @@ class Scale(nn.Module):
         self.scale = nn.Parameter(torch.tensor(value))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x times the factor."""
+        """Return x, of any shape, times the factor."""
         return x * self.scale
 
 

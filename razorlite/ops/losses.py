@@ -84,7 +84,7 @@ def _focal_of_background(logits: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
 
 
 def smooth_l1(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
-    """Return the elementwise loss: squared below `beta`, linear above; L1 with beta 0."""
+    """Return the loss in the inputs' shape: squared below `beta`, linear above; L1 with beta 0."""
     if beta == 0:
         return (pred - target).abs()
     return F.smooth_l1_loss(pred, target, reduction="none", beta=beta)

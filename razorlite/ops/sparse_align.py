@@ -112,7 +112,7 @@ def axis_entries(start: Tensor, end: Tensor, limit: Tensor, bins: int) -> Entrie
 
 
 def ragged(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return, for lists of these lengths laid end to end, each item's list and place in it.
+    """Return each item's list and index in it, (T,) each, for (R,) lengths of lists end to end.
 
     `[2, 0, 1]` gives `[0, 0, 2]` and `[0, 1, 0]`.
     """

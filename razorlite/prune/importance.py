@@ -47,7 +47,7 @@ class Importance:
         raise NotImplementedError
 
     def scaled(self, scores: Tensor) -> Tensor:
-        """Return float64 scores of channels that compete as one, on the common scale."""
+        """Return (C,) float64 scores of channels that compete as one, on the common scale."""
         scores = scores.double().cpu()
         if self.scale == "none":
             return scores
@@ -83,11 +83,11 @@ class WeightImportance(Importance):
         return None if weight is None else self.measure(weight.double()).sum(1)
 
     def measure(self, weight: Tensor) -> Tensor:
-        """Return the contribution of each weight."""
+        """Return the contribution of each weight, in the weight's shape."""
         raise NotImplementedError
 
     def finish(self, total: Tensor) -> Tensor:
-        """Return scores from sums."""
+        """Return (C,) scores from (C,) sums."""
         return total
 
 
@@ -96,7 +96,7 @@ class L1Importance(WeightImportance):
     """Sum of absolute weights. https://arxiv.org/abs/1608.08710."""
 
     def measure(self, weight: Tensor) -> Tensor:
-        """Return absolute weights."""
+        """Return absolute weights, in the weight's shape."""
         return weight.abs()
 
 
@@ -105,11 +105,11 @@ class L2Importance(WeightImportance):
     """Euclidean norm of the weights. https://arxiv.org/abs/1808.06866."""
 
     def measure(self, weight: Tensor) -> Tensor:
-        """Return squared weights."""
+        """Return squared weights, in the weight's shape."""
         return weight.square()
 
     def finish(self, total: Tensor) -> Tensor:
-        """Return the roots of the sums."""
+        """Return the roots of the (C,) sums."""
         return total.sqrt()
 
 

@@ -76,7 +76,7 @@ def _splits(
     if findings:
         raise DataError(f"{findings[0].what}; see razorlite data check {source}")
     if layout.format == "folders":
-        raise DataError(f"{source} holds class folders; wanted annotated boxes")
+        raise DataError(f"{source} holds class folders; expected annotated boxes")
     splits = layout.splits
     if list(splits) == [ALL] and layout.format == "voc":
         parts = {s: {"fraction": 0.8, "part": part} for s, part in _HELD_OUT.items()}
@@ -84,7 +84,7 @@ def _splits(
         return blocks, dict.fromkeys(blocks, datasets[ALL])
     if "train" not in splits or not {"val", "test"} & splits.keys():
         raise DataError(
-            f"{source} has the splits {', '.join(splits)}; wanted train and val; divide it with "
+            f"{source} has the splits {', '.join(splits)}; expected train and val; divide it with "
             f"razorlite data split {source} --out divided, then razorlite init divided"
         )
     names = {"train": "train", "val": "val" if "val" in splits else "test"}

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from razorlite.core.compute import laid_out
+from razorlite.core.compute import with_layout
 from razorlite.core.errors import ConfigError, RazorliteError
 from razorlite.core.files import write_text_atomic
 from razorlite.core.streams import safe_console
@@ -200,7 +200,7 @@ def _open(loaded: Inferencer, threads: int) -> Run:
     deployed = Deployed(loaded.model, loaded.preprocess).eval()
 
     def run(pixels: Tensor) -> object:
-        return deployed(laid_out(pixels, torch.channels_last))
+        return deployed(with_layout(pixels, torch.channels_last))
 
     return run
 

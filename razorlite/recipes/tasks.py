@@ -60,11 +60,11 @@ def need_predict(model: nn.Module) -> None:
     name, predict = type(model).__name__, getattr(model, "predict", None)
     if predict is None:
         raise ConfigError(f"{name} has no predict(batch), whose results a metric evaluates; add it")
-    wanted = [
+    expected = [
         p.name for p in inspect.signature(predict).parameters.values() if p.default is p.empty
     ]
-    if len(wanted) != 1:
+    if len(expected) != 1:
         raise ConfigError(
-            f"predict of {name} takes {', '.join(wanted) or 'nothing'}; it is given one "
+            f"predict of {name} takes {', '.join(expected) or 'nothing'}; it is given one "
             f"razorlite.structures.Batch: predict(batch)"
         )

@@ -33,7 +33,7 @@ def of_tensor(name: str | None, shape: Sequence[int], ledger: Ledger) -> Tensor:
 
 
 def settle(labels: Tensor) -> Tensor:
-    """Give stride 0 to every dimension along which the map does not change."""
+    """Give stride 0 to every dimension along which a map, of any shape, does not change."""
     if labels.numel() == 0:
         return blank(labels.shape)
     for dim in varying(labels):
@@ -44,12 +44,12 @@ def settle(labels: Tensor) -> Tensor:
 
 
 def varying(labels: Tensor) -> list[int]:
-    """Return the dimensions along which a settled map changes."""
+    """Return the dimensions along which a settled map, of any shape, changes."""
     return [d for d, n in enumerate(labels.shape) if n > 1 and labels.stride(d) != 0]
 
 
 def compact(labels: Tensor) -> Tensor:
-    """Return the map with one entry along each dimension of stride 0."""
+    """Return the map, of any shape, with one entry along each dimension of stride 0."""
     for dim in range(labels.dim()):
         if labels.shape[dim] > 1 and labels.stride(dim) == 0:
             labels = labels.narrow(dim, 0, 1)
@@ -57,12 +57,12 @@ def compact(labels: Tensor) -> Tensor:
 
 
 def numbers(labels: Tensor) -> Labels:
-    """Return the numbers of a map, each at least once."""
+    """Return the (K,) numbers of a map of any shape, each at least once."""
     return compact(labels).reshape(-1).numpy()
 
 
 def line(labels: Tensor, dim: int) -> Labels | None:
-    """Return the labels along one dimension, or None if the map changes along another."""
+    """Return the (D,) labels along one dimension, or None if the map changes along another."""
     dim %= labels.dim()
     if any(d != dim for d in varying(labels)):
         return None
@@ -72,14 +72,14 @@ def line(labels: Tensor, dim: int) -> Labels | None:
 
 
 def rooted(labels: Tensor, ledger: Ledger) -> Tensor:
-    """Return the map with each number replaced by the one that stands for all it is tied to."""
+    """Return the map in its shape, each number replaced by the one for all it is tied to."""
     small = compact(labels)
     roots = torch.from_numpy(np.ascontiguousarray(ledger.roots(small.numpy())))
     return settle(roots.expand(labels.shape))
 
 
 def tie_along(labels: Tensor, dims: Sequence[int], ledger: Ledger, where: str) -> Tensor:
-    """Tie everything that differs only along `dims`; return the map after that."""
+    """Tie what differs only along `dims`; return the map after that, in its shape."""
     small = compact(labels)
     others = [d for d in range(small.dim()) if d not in dims]
     count = int(np.prod([small.shape[d] for d in others]))

@@ -1,5 +1,6 @@
 """Pictures, tables and reports; matplotlib is imported only when something is drawn."""
 
+from razorlite.visual.curves import plot_training
 from razorlite.visual.drawing import draw_annotations, draw_detections, draw_grid
 from razorlite.visual.gallery import write_gallery
 from razorlite.visual.plots import (
@@ -7,7 +8,6 @@ from razorlite.visual.plots import (
     plot_channels,
     plot_pareto,
     plot_search,
-    plot_training,
 )
 from razorlite.visual.report import write_report
 from razorlite.visual.runs import metrics_in, plot_runs

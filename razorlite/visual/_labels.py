@@ -83,7 +83,7 @@ def _overlap(a: Rectangle, b: Rectangle) -> float:
 
 
 def rectangles(boxes: Tensor, scale: float) -> list[Rectangle]:
-    """Return boxes in pixels of the picture, corners in order."""
+    """Return (N, 4) boxes in pixels of the picture, corners in order."""
     rows = (boxes.detach().float() * scale).tolist()
     return [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in rows]
 

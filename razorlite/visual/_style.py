@@ -1,8 +1,9 @@
 """Colours, fonts and figure set-up of all pictures; matplotlib is imported when one is drawn."""
 
 import io
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from razorlite.core.files import write_bytes_atomic
 
@@ -90,3 +91,20 @@ def save(figure: "Figure", path: str | Path) -> Path:
 def class_color(label: int) -> str:
     """Return the colour of a class; ten different ones, then again."""
     return PALETTE[label % len(PALETTE)]
+
+
+def whole_numbers(axes: "Axes") -> None:
+    """Mark whole numbers alone on the x axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = axes.get_xlim()
+    if high - low < 2:
+        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+def finite(*values: Any) -> bool:
+    """Return whether all are numbers that can be drawn."""
+    return all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )

@@ -1,14 +1,13 @@
-"""Curves of a training, a search, a trade-off and a pruning, as PNG files."""
+"""A search, a trade-off and a pruning, as PNG files."""
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from razorlite.visual import _style
-from razorlite.visual._style import ACCENT, FAINT, INK, MARKERS, MUTED, PALETTE
+from razorlite.visual._style import ACCENT, FAINT, MARKERS, MUTED, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,44 +15,12 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 Curve = list[Point]
 
-_LOSS = re.compile(r"loss|distill_", re.IGNORECASE)
-_METRIC = re.compile(r"(^|[/._])(m?AP|AR|top\d|accuracy)")
-_RATE = re.compile(r"(^|/)lr($|[/._])")
-_MOST_METRICS = 6
 _COUNTS: list[tuple[float, str]] = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")]
 _COSTS: dict[str, tuple[str, list[tuple[float, str]]]] = {
     "macs": ("MACs", _COUNTS),
     "params": ("parameters", _COUNTS),
     "latency_ms": ("latency (ms)", [(1, "")]),
 }
-
-
-def plot_training(
-    records: Iterable[Mapping[str, Any]], path: str | Path, *, title: str = "Training"
-) -> Path:
-    """Plot losses, learning rate and metrics against the training step.
-
-    Args:
-        records: lines of a metrics.jsonl; `step` is the x axis, names with "loss" or "distill_"
-            are losses, `lr` the learning rate, names like AP, AR or top1 metrics, of which the
-            first six are drawn; the rest and figures that are not finite are left out.
-        path: the PNG file.
-        title: headline.
-    """
-    curves = _curves(records)
-    losses = {n: c for n, c in curves.items() if _LOSS.search(n)}
-    metrics = {n: c for n, c in curves.items() if n not in losses and _METRIC.search(n)}
-    # COCO writes -1 where there is no object of a size.
-    metrics = {n: c for n, c in metrics.items() if any(value >= 0 for _, value in c)}
-    metrics = dict(list(metrics.items())[:_MOST_METRICS])
-    rates = {n: c for n, c in curves.items() if _RATE.search(n)}
-    figure = _style.new_figure(12, 4.2)
-    figure.suptitle(title, fontsize=13, color=INK)
-    panels = figure.subplots(1, 3, width_ratios=[1.25, 0.75, 1.25])
-    _plot_losses(panels[0], losses)
-    _plot_curves(panels[1], rates, "Learning rate", "", "no learning rate recorded")
-    _plot_curves(panels[2], metrics, "Evaluation", "score", "not evaluated yet")
-    return _style.save(figure, path)
 
 
 def plot_search(
@@ -74,7 +41,7 @@ def plot_search(
         round_size: trials a round; without it, rounds are taken from `round`, if that is there.
         title: headline.
     """
-    scored = [t for t in trials if _finite(t.get("score"))]
+    scored = [t for t in trials if _style.finite(t.get("score"))]
     figure = _style.new_figure(8, 4.4)
     axes = figure.subplots()
     _style.style(axes, title, "trial", metric)
@@ -91,7 +58,7 @@ def plot_search(
     _annotate_best(axes, numbers, scores)
     axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
     axes.margins(y=0.12)
-    _whole_numbers(axes)
+    _style.whole_numbers(axes)
     _style.legend(axes, 2)
     return _style.save(figure, path)
 
@@ -130,8 +97,8 @@ def plot_pareto(
         title: headline.
     """
     others = others or {}
-    shown = [p for p in [*points, *(p for ps in others.values() for p in ps)] if _finite(*p)]
-    shown += [chosen] if chosen and _finite(*chosen) else []
+    shown = [p for p in [*points, *(p for ps in others.values() for p in ps)] if _style.finite(*p)]
+    shown += [chosen] if chosen and _style.finite(*chosen) else []
     figure = _style.new_figure(7.2, 5)
     axes = figure.subplots()
     scale, label = _cost_unit(cost, [p[0] for p in shown])
@@ -139,13 +106,13 @@ def plot_pareto(
     if not shown:
         _style.say_empty(axes, "no point has a score yet")
         return _style.save(figure, path)
-    trials = [(c / scale, s) for c, s in points if _finite(c, s)]
+    trials = [(c / scale, s) for c, s in points if _style.finite(c, s)]
     _scatter_trials(axes, trials)
     for index, (name, series) in enumerate(others.items()):
-        pairs = [(c / scale, s) for c, s in series if _finite(c, s)]
+        pairs = [(c / scale, s) for c, s in series if _style.finite(c, s)]
         color, marker = PALETTE[(index + 1) % len(PALETTE)], MARKERS[index % len(MARKERS)]
         _scatter(axes, pairs, name, s=48, color=color, marker=marker, zorder=3)
-    if chosen and _finite(*chosen):
+    if chosen and _style.finite(*chosen):
         star = [(chosen[0] / scale, chosen[1])]
         _scatter(axes, star, "chosen", s=230, color=ACCENT, marker="*", edgecolor="white", zorder=5)
     axes.margins(0.08)
@@ -185,72 +152,6 @@ def plot_channels(
         f"{title}: {left} of {total} ({left / max(1, total):.0%})", loc="left", fontsize=11
     )
     return _style.save(figure, path)
-
-
-def _curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
-    """Return the curve of each figure; nested figures are named `outer/inner`."""
-    curves: dict[str, Curve] = {}
-    for index, record in enumerate(records):
-        step = record.get("step", index)
-        for name, value in _flat(record).items():
-            if name not in ("step", "epoch") and _finite(value):
-                curves.setdefault(name, []).append((step, value))
-    return curves
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}/"))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _plot_losses(axes: "Axes", losses: Mapping[str, Curve]) -> None:
-    _style.style(axes, "Losses", "step", "loss")
-    if not losses:
-        _style.say_empty(axes, "no losses recorded")
-        return
-    for index, (name, curve) in enumerate(losses.items()):
-        color = INK if name == "loss" else PALETTE[index % len(PALETTE)]
-        _plot_line(axes, curve, name, color, smooth=True)
-    values = [value for curve in losses.values() for _, value in curve]
-    if min(values) > 0 and max(values) / min(values) > 100:
-        axes.set_yscale("log")
-    _whole_numbers(axes)
-    _style.legend(axes, 3)
-
-
-def _plot_curves(
-    axes: "Axes", curves: Mapping[str, Curve], title: str, y_label: str, empty: str
-) -> None:
-    _style.style(axes, title, "step", y_label)
-    if not curves:
-        _style.say_empty(axes, empty)
-    for index, (name, curve) in enumerate(curves.items()):
-        _plot_line(axes, curve, name.rpartition("/")[2], PALETTE[index % len(PALETTE)])
-    if curves:
-        _whole_numbers(axes)
-    _style.legend(axes, 3)
-
-
-def _plot_line(axes: "Axes", curve: Curve, name: str, color: str, smooth: bool = False) -> None:
-    """Draw a line with dots where they are few; a noisy one faint with its moving mean on top."""
-    steps, values = zip(*curve, strict=True)
-    if smooth and len(curve) > 40:
-        axes.plot(steps, values, color=color, alpha=0.18, linewidth=0.8)
-        values = tuple(_moving_mean(values, len(values) // 20))
-    marker = "o" if len(curve) <= 30 else None
-    axes.plot(steps, values, color=color, linewidth=1.5, marker=marker, markersize=3, label=name)
-
-
-def _moving_mean(values: Sequence[float], width: int) -> list[float]:
-    """Return means over up to `width` values on either side."""
-    sums = [0.0, *itertools.accumulate(values)]
-    windows = [(max(0, i - width), min(len(values), i + width + 1)) for i in range(len(values))]
-    return [(sums[end] - sums[start]) / (end - start) for start, end in windows]
 
 
 def _rounds(
@@ -341,19 +242,3 @@ def _label_channels(
 
 def _shorten(name: str, length: int = 40) -> str:
     return name if len(name) <= length else f"…{name[1 - length :]}"
-
-
-def _whole_numbers(axes: "Axes") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = axes.get_xlim()
-    if high - low < 2:
-        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-
-
-def _finite(*values: Any) -> bool:
-    """Return whether all are numbers that can be drawn."""
-    return all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values
-    )

@@ -15,7 +15,8 @@ from razorlite.visual import (
     plot_search,
     plot_training,
 )
-from razorlite.visual.plots import _cost_unit, _curves, _moving_mean
+from razorlite.visual.curves import _curves, _moving_mean
+from razorlite.visual.plots import _cost_unit
 
 
 def is_picture(path):

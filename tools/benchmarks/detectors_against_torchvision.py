@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from razorlite import recipes  # noqa: E402
-from razorlite.core.compute import Amp, Compute, laid_out  # noqa: E402
+from razorlite.core.compute import Amp, Compute, with_layout  # noqa: E402
 from razorlite.structures import Batch, Target  # noqa: E402
 
 CONFIGS = {
@@ -87,9 +87,9 @@ class Side:
             self._predict(images)
         return self._now() - start
 
-    def laid_out(self, images: Tensor) -> Tensor:
+    def with_layout(self, images: Tensor) -> Tensor:
         """Return images as the loaders of this side give them."""
-        return laid_out(images, self.compute.layout)
+        return with_layout(images, self.compute.layout)
 
     def _now(self) -> float:
         """Return the time in seconds, after what a GPU still does."""
@@ -199,7 +199,7 @@ def build_sides(name: str, args: argparse.Namespace, scene: Scene) -> dict[str, 
         torch.manual_seed(0)
         side, layer = build(name, compute)
         side.clock = time.process_time if args.clock == "cpu" else time.perf_counter
-        images, targets = side.laid_out(scene[0]), scene[1]
+        images, targets = side.with_layout(scene[0]), scene[1]
         side.settle(images, targets)
         spread(side, layer, images)
         sides[kind] = side
@@ -211,7 +211,7 @@ def compare(name: str, args: argparse.Namespace) -> None:
     torch.manual_seed(0)
     images, targets = scene = make_scene(args.batch_size, args.side, args.device)
     sides = build_sides(name, args, scene)
-    counts = [side.detections(side.laid_out(images)) for side in sides.values()]
+    counts = [side.detections(side.with_layout(images)) for side in sides.values()]
     for job in args.jobs:
         rounds = [one_round(sides, job, n, images, targets) for n in range(args.rounds)]
         line = {"detector": name, "job": job, "rounds": len(rounds), "detections": counts}
@@ -222,7 +222,7 @@ def one_round(
     sides: dict[str, Side], job: str, number: int, images: Tensor, targets: list[Target]
 ) -> dict[str, float]:
     """Return each side's seconds, measured in turns; the first round also warms up."""
-    inputs = {kind: side.laid_out(images) for kind, side in sides.items()}
+    inputs = {kind: side.with_layout(images) for kind, side in sides.items()}
     if number == 0:
         for kind, side in sides.items():
             getattr(side, job)(inputs[kind], targets)

@@ -31,7 +31,7 @@ Window = tuple[int, int, int, int]  # top, left, height, width
 def crop_at(
     image: Tensor, target: T, top: int, left: int, height: int, width: int
 ) -> tuple[Tensor, T]:
-    """Cut a window out; boxes are moved but not clipped, and none is dropped (see `tidy`)."""
+    """Cut a window out of a (3, H, W) image; boxes are moved alone (see `tidy`)."""
     return geometric(functional.crop, image, target, top=top, left=left, height=height, width=width)
 
 

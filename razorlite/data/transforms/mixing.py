@@ -73,7 +73,7 @@ class Mixing(Transform):
 
     @abstractmethod
     def mix(self, image: Tensor, target: Target, others: Sequence[Item]) -> Item:
-        """Return the image with the others in it, and what it shows now."""
+        """Return the (3, H, W) image with the others in it, and what it shows now."""
 
 
 @register()
@@ -112,7 +112,7 @@ class CachedMosaic(Mixing):
         self._fit = Resize(size=self.size)
 
     def mix(self, image: Tensor, target: Target, others: Sequence[Item]) -> Item:
-        """Return the mosaic: the image at the top left, the others right of it and below."""
+        """Return the (3, H, W) mosaic: the image at the top left, the others right and below."""
         canvas = (2 * self.size[0], 2 * self.size[1])
         y, x = (int(uniform(*self.centre) * side) for side in self.size)
         mosaic = image.new_full((3, *canvas), self.fill)
@@ -163,7 +163,7 @@ class CachedMixUp(Mixing):
         self._fit, self._pad = Resize(size=self.size), Pad(size=self.size, value=self.fill)
 
     def mix(self, image: Tensor, target: Target, others: Sequence[Item]) -> Item:
-        """Return the mean of the two images, of this image's size."""
+        """Return the (3, H, W) mean of the two images, of this image's size."""
         [(other, seen)] = others
         if len(seen) == 0:
             return image, target

@@ -170,7 +170,7 @@ class Skip(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x."""
+        """Return x, (N, C, H, W)."""
         return x
 
 

@@ -54,7 +54,7 @@ class DETR(Detector):
         self.positions = SinePositions(self.encoder.embed_dims)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return what the transformer sees."""
+        """Return the (N, C, H, W) maps of (N, 3, H, W) images that the transformer sees."""
         features: tuple[Tensor, ...] = self.neck(self.backbone(images))
         return features
 
@@ -81,7 +81,7 @@ class DETR(Detector):
         return raw
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        """Return the head's losses of every decoder layer."""
+        """Return the head's losses of every decoder layer for (N, 3, H, W) images."""
         sizes = sizes_in(_size(images), targets)
         return self.bbox_head.loss(self._raw(images, sizes), targets, sizes)
 
@@ -92,7 +92,7 @@ class DETR(Detector):
         return self.bbox_head.predict(self._raw(batch.images, [f.size for f in frames]), frames)
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what every query finds; images have no padding here, and boxes fill `sizes`."""
+        """Return (N, Q, 4) boxes, (N, Q) scores and labels; images without padding fill `sizes`."""
         return self.bbox_head.decode(self(images), sizes)
 
     @property

@@ -27,7 +27,7 @@ class Detector(nn.Module):
         return None if settings is None else settings.max_per_img
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:
-        """Return kinds of raw maps, each a tuple over the levels."""
+        """Return kinds of raw maps of (N, 3, H, W) images, each a tuple over the levels."""
         raise NotImplementedError
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
@@ -89,18 +89,18 @@ class SingleStageDetector(Detector):
         self.bbox_head = bbox_head
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return what the head sees."""
+        """Return the (N, C, H, W) maps of (N, 3, H, W) images that the head sees."""
         maps = self.backbone(images)
         features: tuple[Tensor, ...] = maps if self.neck is None else self.neck(maps)
         return features
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:
-        """Return what the head returns: kinds of raw maps, each a tuple over the levels."""
+        """Return the head's raw maps of (N, 3, H, W) images, each kind a tuple over the levels."""
         raw: tuple[Any, ...] = self.bbox_head(self.features(images))
         return raw
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        """Return the head's losses."""
+        """Return the head's losses for (N, 3, H, W) images."""
         sizes = sizes_in(_size(images), targets)
         return self.bbox_head.loss(self(images), targets, sizes)
 
@@ -110,7 +110,7 @@ class SingleStageDetector(Detector):
         return self.bbox_head.predict(self(batch.inputs), batch.frames())
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the head's candidates."""
+        """Return the head's candidates: (N, K, 4) boxes, (N, K) scores and (N, K) labels."""
         return self.bbox_head.decode(self(images), sizes)
 
     @property

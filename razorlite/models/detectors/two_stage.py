@@ -49,7 +49,7 @@ class TwoStageDetector(Detector):
         self.roi_head = roi_head
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return what the heads see."""
+        """Return the (N, C, H, W) maps of (N, 3, H, W) images that the heads see."""
         maps = self.backbone(images)
         features: tuple[Tensor, ...] = maps if self.neck is None else self.neck(maps)
         return features
@@ -68,7 +68,7 @@ class TwoStageDetector(Detector):
         return *raw, *self.roi_head.raw(maps, proposals, sizes)
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        """Return the losses of both stages."""
+        """Return the losses of both stages for (N, 3, H, W) images."""
         targets = [t.without_crowd() for t in targets]
         maps = self.features(images)
         raw = self.rpn_head(maps)
@@ -87,7 +87,7 @@ class TwoStageDetector(Detector):
         return self.roi_head.predict(maps, proposals, frames)
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the RoI head's candidates."""
+        """Return the RoI head's candidates: (N, K, 4) boxes, (N, K) scores and (N, K) labels."""
         maps = self.features(images)
         settings = self.rpn_head.test_proposals
         boxes, scores = self.rpn_head.propose_fixed(self.rpn_head(maps), sizes, settings)

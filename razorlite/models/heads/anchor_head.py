@@ -56,7 +56,7 @@ class AnchorHead(DenseHead):
         return index
 
     def divisor(self, index: Tensor) -> Tensor:
-        """Return what losses are divided by: object anchors, at least one per image."""
+        """Return what losses are divided by: object anchors of (B, P), at least one per image."""
         return (index >= 0).sum(1).clamp(min=1).sum()
 
     def assign(

@@ -81,7 +81,7 @@ class CascadeRoIHead(RoIHead):
         self.post_process = post_process or PostProcess(min_bbox_size=-1.0)
 
     def raw(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Maps, ...]:
-        """Return class logits, deltas and mask logits, each a tuple over the stages.
+        """Return (R, C + 1) logits, (R, 4 * k) deltas and mask logits, tuples over the stages.
 
         As in detection, there are masks of at most `post_process.max_per_img` regions per image.
         """

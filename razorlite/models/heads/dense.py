@@ -183,7 +183,7 @@ def centerness_of(distances: Tensor) -> Tensor:
 
 
 def mean_over_ranks(count: Tensor, least: float = 1.0) -> Tensor:
-    """Return what to divide a loss by: the mean over processes.
+    """Return what to divide a loss by: the mean of a 0-dim count over processes.
 
     All processes together count at least `least`, so that the mean of their losses is the loss of
     the joined batch.

@@ -138,7 +138,7 @@ def sample(
     target: Target,
     losses: RegionLosses,
 ) -> Samples:
-    """Return the proposals of one image to learn from."""
+    """Return which of the (R, 4) proposals of one image, in pixels, to learn from."""
     assigned = assigner(proposals, target.boxes)
     own = torch.arange(len(target) if sampler.add_gt_as_proposals else 0, device=assigned.device)
     proposals = torch.cat((target.boxes[own].to(proposals), proposals))

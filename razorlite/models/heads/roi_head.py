@@ -114,7 +114,7 @@ class RoIHead(nn.Module):
         raise NotImplementedError
 
     def raw(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Maps, ...]:
-        """Return what the heads give for boxes of each image, for tracing and counting."""
+        """Return what the heads give for (R_i, 4) boxes of each image, for tracing and counting."""
         raise NotImplementedError
 
     def loss(self, raw: Proposals, targets: list[Target], sizes: Sequence[Size]) -> Losses:
@@ -217,7 +217,7 @@ class RoIHead(nn.Module):
         head: Shared2FCBBoxHead,
         assigner: MaxIoUAssigner,
     ) -> list[Samples]:
-        """Return the proposals of each image that `head` learns from."""
+        """Return which of the (R_i, 4) proposals of each image `head` learns from."""
         result = []
         for i, (boxes, target) in enumerate(zip(proposals, targets, strict=True)):
             pool = partial(self._pool_one, tuple(m[i : i + 1] for m in maps), head.roi_feat_size)
@@ -263,7 +263,7 @@ class StandardRoIHead(RoIHead):
         self.post_process = post_process or PostProcess(min_bbox_size=-1.0)
 
     def raw(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Maps, ...]:
-        """Return class logits and deltas of all boxes, and mask logits: tuples of one.
+        """Return (R, C + 1) logits, (R, 4 * k) deltas and mask logits of all boxes: tuples of one.
 
         As in detection, there are masks of at most `post_process.max_per_img` regions per image.
         """

@@ -96,7 +96,7 @@ class RPNHead(AnchorHead):
         return torch.stack([self.sampler(row) for row in index])
 
     def divisor(self, index: Tensor) -> Tensor:
-        """Return the number of sampled anchors, at least one of each kind per image."""
+        """Return the number of sampled anchors of (B, P), at least one of each kind per image."""
         objects = (index >= 0).sum(1).clamp(min=1)
         return (objects + (index == BACKGROUND).sum(1).clamp(min=1)).sum()
 

@@ -137,7 +137,7 @@ class RTMDetSepBNHead(DenseHead):
         return each(self.rtm_cls, by_class), tuple(self.distances(x) * s for x, s in pairs)
 
     def distances(self, x: Tensor) -> Tensor:
-        """Return distances in strides of what the output layers say."""
+        """Return (N, 4, H, W) distances in strides of what the output layers say."""
         return x.float().exp() if self.exp_on_reg else x.float()
 
     def priors(self, logits: Maps) -> list[Tensor]:

@@ -181,7 +181,7 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         return *self.outputs_of(both, both), kernels, self.mask_head(maps)
 
     def distances(self, x: Tensor) -> Tensor:
-        """Return distances in strides of what the output layers say, at least 0."""
+        """Return (N, 4, H, W) distances in strides of what the output layers say, at least 0."""
         return F.relu(x.float())
 
     def losses(

@@ -83,7 +83,7 @@ class CSPNeXtPAFPN(nn.Module):
         return tuple(conv(x) for conv, x in zip(self.out_convs, outs, strict=True))
 
     def top_down(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
-        """Return the maps with every coarser one joined to the next finer one, finest first.
+        """Return (N, C_i, H_i, W_i) maps, every coarser one joined to the next finer, finest first.
 
         All but the first have their channels reduced to those of the next finer map.
         """

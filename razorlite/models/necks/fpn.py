@@ -93,14 +93,14 @@ class FPN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
-        """Return the laterals with every coarser one added to the next finer one."""
+        """Return (N, C, H_i, W_i) laterals, every coarser one added to the next finer one."""
         merged = [laterals[-1]]
         for finer in reversed(laterals[:-1]):
             merged.append(finer + F.interpolate(merged[-1], size=finer.shape[-2:]))
         return merged[::-1]
 
     def extend(self, outs: list[Tensor], last_input: Tensor, last_lateral: Tensor) -> list[Tensor]:
-        """Return the outputs with the extra levels behind them."""
+        """Return the (N, C, H_i, W_i) outputs with the extra levels behind them."""
         extra = self.num_outs - len(outs)
         if not self.add_extra_convs:
             for _ in range(extra):

@@ -50,7 +50,7 @@ class PostProcess:
     def keep(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the indices of the candidates that stay, best first, and their final scores.
 
-        Takes what `finish` takes.
+        Takes what `finish` takes, (N, 4), (N,) and (N,).
         """
         sides = boxes[:, 2:] - boxes[:, :2]
         large = (sides > self.min_bbox_size).all(1).nonzero().squeeze(1)
