@@ -1,4 +1,4 @@
-"""Which channels must stay equal: a graph by torch.fx, channel groups as data."""
+"""Which channels must stay equal, by a model's graph or one watched run: channel groups as data."""
 
 from razorlite.trace._layer_rules import norm_dim
 from razorlite.trace.channels import channel_graph, channel_groups
