@@ -66,7 +66,7 @@ class ConvConnector(Connector):
         self.norm = nn.BatchNorm2d(teacher_channels) if norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        """Map (N, student_channels, H, W) to (N, teacher_channels, H, W)."""
         mapped: Tensor = self.norm(self.conv(self.check(features)))
         return mapped
 
@@ -85,6 +85,6 @@ class LinearConnector(Connector):
         self.linear = nn.Linear(student_channels, teacher_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (N, in_features) to (N, out_features)."""
+        """Map (N, student_channels) to (N, teacher_channels)."""
         mapped: Tensor = self.linear(self.check(features))
         return mapped
