@@ -107,23 +107,6 @@ class Filled(Rule):
 
 
 @dataclass(frozen=True)
-class Multiple(Rule):
-    """A whole number that another one divides.
-
-    Attributes:
-        of: the other one.
-    """
-
-    of: int
-
-    def holds(self, value: Any) -> bool:
-        return not isinstance(value, int) or value % self.of == 0
-
-    def __str__(self) -> str:
-        return f"that {self.of} divides"
-
-
-@dataclass(frozen=True)
 class Odd(Rule):
     """A whole number that 2 does not divide, such as the side of a kernel with a middle."""
 

@@ -18,7 +18,7 @@ from razorlite.data.preprocess import (
 )
 from razorlite.data.relabelling import relabelled
 from razorlite.data.repeating import ClassBalancedDataset, RepeatDataset
-from razorlite.data.shapes import ShapesDataset, write_shapes
+from razorlite.data.shapes import ShapesDataset
 from razorlite.data.splitting import dataset_digest, image_hashes, split_holdout, split_names
 from razorlite.data.transforms import (
     CachedMixUp,
@@ -90,5 +90,4 @@ __all__ = [
     "relabelled",
     "split_holdout",
     "split_names",
-    "write_shapes",
 ]

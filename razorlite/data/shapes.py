@@ -1,10 +1,8 @@
 """Drawn shapes with boxes and masks: a seeded data set that needs no files."""
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,7 +10,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from razorlite.core.errors import DataError
-from razorlite.core.files import make_folder, write_text_atomic
 from razorlite.core.ranges import Count, Distinct, Filled, PositiveSpan, Rising, Seed, Size, Whole
 from razorlite.core.registry import register, suggestion
 from razorlite.data.dataset import Dataset, Kept
@@ -126,68 +123,6 @@ class ShapesDataset(Dataset):
             if all((mask & other).sum() <= other.sum() / 3 for other in others):
                 return mask
         return None
-
-
-def write_shapes(
-    folder: str | Path,
-    *,
-    num_images: int,
-    size: tuple[int, int] = (96, 96),
-    seed: int = 0,
-    classes: tuple[str, ...] = ("circle", "square", "triangle"),
-    objects: tuple[int, int] = (1, 4),
-) -> Path:
-    """Write drawn shapes as PNG images and COCO json, the same ones `ShapesDataset` gives.
-
-    Args:
-        folder: gets `images/000000.png`, … and `annotations.json`.
-        num_images, size, seed, classes, objects: as for `ShapesDataset`.
-
-    Returns:
-        The json file.
-
-    Raises:
-        RunFolderError: the folder cannot be written.
-    """
-    dataset = ShapesDataset(
-        num_images=num_images, size=size, seed=seed, classes=classes, objects=objects, masks=True
-    )
-    images = make_folder(Path(folder) / "images")
-    tree: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
-    tree["categories"] = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
-    for index in range(len(dataset)):
-        image, target = dataset[index]
-        name = f"{index:06d}.png"
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(images / name)
-        entry = {"id": index + 1, "file_name": name, "height": size[0], "width": size[1]}
-        tree["images"].append(entry)
-        tree["annotations"] += _annotations(target, index + 1, len(tree["annotations"]) + 1)
-    path = Path(folder) / "annotations.json"
-    write_text_atomic(path, json.dumps(tree))
-    return path
-
-
-def _annotations(target: Target, image_id: int, first: int) -> list[dict[str, Any]]:
-    from pycocotools import mask as coco_mask
-
-    assert target.masks is not None
-    entries = []
-    for number, (box, label, mask) in enumerate(
-        zip(target.boxes.tolist(), target.labels.tolist(), target.masks.numpy(), strict=True)
-    ):
-        rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-        entries.append(
-            {
-                "id": first + number,
-                "image_id": image_id,
-                "category_id": label + 1,
-                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-                "area": int(mask.sum()),
-                "iscrowd": 0,
-                "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode()},
-            }
-        )
-    return entries
 
 
 def _check(

@@ -28,7 +28,6 @@ def plot_search(
     path: str | Path,
     *,
     metric: str = "AP",
-    round_size: int | None = None,
     title: str = "Search",
 ) -> Path:
     """Plot each trial's score by round, and the best score so far.
@@ -38,7 +37,6 @@ def plot_search(
             a score, such as failed trials, are left out.
         path: the PNG file.
         metric: what the score is.
-        round_size: trials a round; without it, rounds are taken from `round`, if that is there.
         title: headline.
     """
     scored = [t for t in trials if _style.finite(t.get("score"))]
@@ -50,7 +48,7 @@ def plot_search(
         return _style.save(figure, path)
     scores = [float(t["score"]) for t in scored]
     numbers = [int(t.get("trial", i)) for i, t in enumerate(scored)]
-    _shade_rounds(axes, numbers, _rounds(scored, numbers, round_size))
+    _shade_rounds(axes, numbers, [int(t.get("round") or 0) for t in scored])
     size = 26 if len(scored) < 200 else 10
     axes.scatter(numbers, scores, s=size, color=PALETTE[0], alpha=0.55, linewidth=0, label="trial")
     best = list(itertools.accumulate(scores, max))
@@ -152,14 +150,6 @@ def plot_channels(
         f"{title}: {left} of {total} ({left / max(1, total):.0%})", loc="left", fontsize=11
     )
     return _style.save(figure, path)
-
-
-def _rounds(
-    trials: Sequence[Mapping[str, Any]], numbers: Sequence[int], round_size: int | None
-) -> list[int]:
-    if round_size:
-        return [number // round_size for number in numbers]
-    return [int(trial.get("round") or 0) for trial in trials]
 
 
 def _shade_rounds(axes: "Axes", numbers: Sequence[int], rounds: Sequence[int]) -> None:

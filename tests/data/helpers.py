@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from razorlite.data import ShapesDataset
 from razorlite.structures import Target
 
 
@@ -121,3 +123,63 @@ def same(one, other):
 def ids(batches):
     """The image ids of some batches, in order."""
     return [target.image_id for batch in batches for target in batch.targets]
+
+
+def write_shapes(
+    folder: str | Path,
+    *,
+    num_images: int,
+    size: tuple[int, int] = (96, 96),
+    seed: int = 0,
+    classes: tuple[str, ...] = ("circle", "square", "triangle"),
+    objects: tuple[int, int] = (1, 4),
+) -> Path:
+    """Write drawn shapes as PNG images and COCO json, the same ones `ShapesDataset` gives.
+
+    Args:
+        folder: gets `images/000000.png`, … and `annotations.json`.
+        num_images, size, seed, classes, objects: as for `ShapesDataset`.
+
+    Returns:
+        The json file.
+    """
+    dataset = ShapesDataset(
+        num_images=num_images, size=size, seed=seed, classes=classes, objects=objects, masks=True
+    )
+    images = Path(folder) / "images"
+    images.mkdir(parents=True)
+    tree: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    tree["categories"] = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
+    for index in range(len(dataset)):
+        image, target = dataset[index]
+        name = f"{index:06d}.png"
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(images / name)
+        entry = {"id": index + 1, "file_name": name, "height": size[0], "width": size[1]}
+        tree["images"].append(entry)
+        tree["annotations"] += _annotations(target, index + 1, len(tree["annotations"]) + 1)
+    path = Path(folder) / "annotations.json"
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def _annotations(target: Target, image_id: int, first: int) -> list[dict[str, Any]]:
+    from pycocotools import mask as coco_mask
+
+    assert target.masks is not None
+    entries = []
+    for number, (box, label, mask) in enumerate(
+        zip(target.boxes.tolist(), target.labels.tolist(), target.masks.numpy(), strict=True)
+    ):
+        rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+        entries.append(
+            {
+                "id": first + number,
+                "image_id": image_id,
+                "category_id": label + 1,
+                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                "area": int(mask.sum()),
+                "iscrowd": 0,
+                "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode()},
+            }
+        )
+    return entries

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from razorlite.core.errors import ConfigError, DataError
-from razorlite.data import CocoDataset, ShapesDataset, write_shapes
+from razorlite.data import CocoDataset, ShapesDataset
 from razorlite.data.shapes import SHAPES
+from tests.data.helpers import write_shapes
 
 
 def test_images_depend_only_on_seed_and_index():

@@ -23,8 +23,8 @@ from razorlite.data import (
     split_holdout,
     split_names,
 )
-from razorlite.data.shapes import write_shapes
 from razorlite.data.splitting import image_hash
+from tests.data.helpers import write_shapes
 
 
 class Listed(Dataset):

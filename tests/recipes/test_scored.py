@@ -9,12 +9,12 @@ from torch import nn
 
 from razorlite.core.errors import CheckpointError, DataError
 from razorlite.data import image_hashes
-from razorlite.data.shapes import write_shapes
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.experiment import read
 from razorlite.recipes.scored import scored_with, weights_digest, without_folders
 from razorlite.recipes.splits import Splits
 from razorlite.search.records import _flat
+from tests.data.helpers import write_shapes
 from tests.recipes.runs import detector, split
 
 
