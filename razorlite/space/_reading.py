@@ -83,7 +83,11 @@ def _chosen(key: str, value: Any) -> Value:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not is_value(value):
-        raise SubnetError(f"{short(key)} wants one name or number, got {shown(value)}")
+        advice = "; write names such as on, off, yes and no in quotes"
+        raise SubnetError(
+            f"{short(key)} wants one name or number, got {shown(value)}"
+            f"{advice if isinstance(value, bool) else ''}"
+        )
     return value  # type: ignore[no-any-return]
 
 

@@ -27,7 +27,7 @@ def found_values(given: Values, options: Options, paths: Mapping[str, str]) -> d
         if not is_value(value) or value not in options[name]:
             raise SubnetError(
                 f"{short(key)} wants one of {_listed(options[name])}, got {shown(value)}"
-                f"{suggestion(str(value), options[name])}"
+                f"{_advice(value, options[name])}"
             )
         if found.setdefault(name, value) != value:
             raise SubnetError(
@@ -82,6 +82,26 @@ def _dimension(key: str, options: Options, paths: Mapping[str, str]) -> str:
         f"{short(key)} is no dimension of this search space{what}"
         f"{suggestion(key, known) or '; is the file of another model?'}"
     )
+
+
+def _advice(value: object, options: Sequence[Value]) -> str:
+    """Say how to write an option that is spelt as a text and is a number, or is near in spelling.
+
+    YAML reads 16 as a number, '16' and 5e-1 as texts.
+    """
+    for option in options:
+        if isinstance(option, str) != isinstance(value, str) and _alike(option, value):
+            quoted = isinstance(option, str)
+            return f"; write {f'{option!r}, in quotes' if quoted else f'{option}, a number'}"
+    return suggestion(str(value), options)
+
+
+def _alike(option: Value, value: object) -> bool:
+    """Return whether a text and a number say the same."""
+    try:
+        return str(option) == str(value) or float(option) == float(str(value))
+    except ValueError:
+        return False
 
 
 def _listed(values: Sequence[Value]) -> str:

@@ -91,9 +91,10 @@ class Mutator(Preparer):
             if not options.choices:
                 raise ConfigError(f"mutator: group {group!r} has no choices; name at least one")
             for name in options.choices:
-                if not name or "." in name:
+                if not name or "." in name or hasattr(nn.ModuleDict(), name):
                     raise ConfigError(
-                        f"mutator: group {group!r}: {name!r} cannot name a choice; use no dot"
+                        f"mutator: group {group!r}: {name!r} cannot name a choice; use no dot and "
+                        f"no name that a module has itself, such as 'type'"
                     )
         self.placeholder_mapping = dict(placeholder_mapping)
 

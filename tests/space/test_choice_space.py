@@ -49,6 +49,21 @@ def test_whole_numbers_and_floats_that_are_equal_are_the_dimensions_own():
             KINDS.resolve(Subnet(choices={"op": "conv", "width": wrong, "ratio": 1.0}))
 
 
+@pytest.mark.parametrize(
+    ("options", "given", "advice"),
+    [
+        ((8, 16), "16", "got '16'; write 16, a number"),
+        ((0.5, 1.0), "5e-1", "got '5e-1'; write 0.5, a number"),
+        (("3", "5"), 3, "got 3; write '3', in quotes"),
+        (("conv", "pool"), "cnv", "got 'cnv'; did you mean 'conv'"),
+    ],
+)
+def test_how_to_write_a_number_or_a_text_is_said(options, given, advice):
+    with pytest.raises(SubnetError) as caught:
+        ChoiceSpace({"width": options}).resolve(Subnet(choices={"width": given}))
+    assert advice in str(caught.value)
+
+
 def test_canonical_points_are_those_that_differ_in_what_counts():
     every = np.stack(np.unravel_index(np.arange(NESTED.counts.prod()), NESTED.counts), axis=1)
     canonical = NESTED.canonical(every)

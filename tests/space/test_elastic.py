@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.core.errors import CheckpointError, ConfigError, SubnetError
 from razorlite.space import (
     Choices,
     ElasticLayers,
@@ -329,3 +329,18 @@ def test_random_points_are_uniform_over_values():
     space = net_space()
     points = space.random_indices(np.random.default_rng(0), 6000)
     assert (abs(np.bincount(points[:, 3]) - 2000) < 190).all()
+
+
+def test_a_whole_number_stands_for_the_share_that_equals_it():
+    layers = {"0": Follow(out_channels=[0.5, 1.0]), "1": Follow(in_channels="0.out_channels")}
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1))
+    space = prepare(net, [ElasticLayers(layers=layers)])
+    for value in (1, True):
+        whole = Subnet(choices={"0.out_channels": value}, fingerprint=space.fingerprint)
+        if value is True:
+            with pytest.raises(SubnetError, match="got True"):
+                space.export(whole)
+        else:
+            assert space.export(whole)[0].out_channels == 8
+            space.select(whole)
+            assert net[0].out_channels == 8

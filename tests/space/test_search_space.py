@@ -178,6 +178,8 @@ def test_preparing_twice_is_refused_and_nothing_runs_before():
         ),
         ({"ops": {}}, "has no choices"),
         ({"ops": {"a.b": nn.Identity}}, "cannot name a choice"),
+        ({"ops": {"type": nn.Identity}}, "'type' cannot name a choice"),
+        ({"ops": {"training": nn.Identity}}, "'training' cannot name a choice"),
         ({"ops": {"a": lambda stride: None}}, r"'a' does not fit first: .*channels"),
     ],
 )

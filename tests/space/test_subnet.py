@@ -58,7 +58,7 @@ def test_paths_with_other_parts_in_front_are_found(tmp_path):
         ("a: {chosen: [x, y]}\nb: z\n", r"a wants one name or number, got \['x', 'y'\]"),
         ("a: {chose: x}\nb: z\n", "a wants 'chosen: NAME'"),
         ("a: 3\nb: z\n", "a wants one of x, y, got 3"),
-        ("a: true\nb: z\n", "a wants one name or number, got True"),
+        ("a: true\nb: z\n", "a wants one name or number, got True; write names"),
         ("a: .nan\nb: z\n", "a wants one name or number, got nan"),
         ("a: x\na: y\nb: z\n", "line 2: 'a' is written twice"),
         ("- a\n- b\n", "wants 'key: value' lines"),
