@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from razorlite.cli.command import add_command
+from razorlite.cli.command import PIXELS, add_command, count
 
 
 def add_benchmark(commands: Any) -> None:
@@ -25,18 +25,30 @@ def add_benchmark(commands: Any) -> None:
     parser.add_argument(
         "--shape",
         nargs=2,
-        type=int,
+        type=PIXELS,
         metavar=("H", "W"),
         help="height and width in pixels; the first model's by default",
     )
     parser.add_argument(
-        "--threads", nargs="+", type=int, metavar="N", help="1 and all processors by default"
+        "--threads",
+        nargs="+",
+        type=count("number of threads"),
+        metavar="N",
+        help="1 and all processors by default",
     )
     parser.add_argument(
-        "--batch", type=int, default=8, metavar="N", help="images at a time for images/s (8)"
+        "--batch",
+        type=count("number of images"),
+        default=8,
+        metavar="N",
+        help="images at a time for images/s (8)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=30, metavar="N", help="how often each is timed (30)"
+        "--rounds",
+        type=count("number of rounds"),
+        default=30,
+        metavar="N",
+        help="how often each is timed (30)",
     )
     parser.add_argument(
         "--accuracy", metavar="CONFIG", help="measure the metric, too, on this one's test images"

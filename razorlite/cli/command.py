@@ -13,6 +13,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see: {self.prog} --help\n")
 
 
+def count(what: str) -> Callable[[str], int]:
+    """Return a type of arguments: whole numbers of at least 1, such as of "images"."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise argparse.ArgumentTypeError(f"wants a {what}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+PIXELS = count("size in pixels")
+
+
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], about: str, examples: str
 ) -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from razorlite.cli.command import add_command
+from razorlite.cli.command import PIXELS, add_command
 from razorlite.core.errors import DataError
 
 _SOURCE = (
@@ -44,7 +44,7 @@ def add_init(commands: Any) -> None:
     parser.add_argument(
         "--size",
         nargs=2,
-        type=int,
+        type=PIXELS,
         metavar=("H", "W"),
         help="height and width that images are resized to; by default the commonest, scaled down",
     )

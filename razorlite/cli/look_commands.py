@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from razorlite.cli.command import add_command
+from razorlite.cli.command import add_command, count
 
 
 def add_browse(commands: Any) -> None:
@@ -19,7 +19,9 @@ def add_browse(commands: Any) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file, or the name of a shipped one")
     parser.add_argument("--out", default="browse", metavar="D", help="folder (browse)")
-    parser.add_argument("--images", type=int, default=16, metavar="N", help="how many (16)")
+    parser.add_argument(
+        "--images", type=count("number of images"), default=16, metavar="N", help="how many (16)"
+    )
     parser.add_argument(
         "--set",
         dest="overrides",

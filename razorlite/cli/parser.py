@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from razorlite.cli.benchmark_command import add_benchmark
-from razorlite.cli.command import Parser, add_command
+from razorlite.cli.command import PIXELS, Parser, add_command, count
 from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.look_commands import add_analyze, add_browse
 from razorlite.cli.running import (
@@ -131,7 +131,7 @@ def _add_cost(commands: Any) -> None:
     parser.add_argument(
         "--shape",
         nargs=2,
-        type=_pixels,
+        type=PIXELS,
         metavar=("H", "W"),
         help="height and width of the input in pixels; the configuration's `shape` by default",
     )
@@ -172,7 +172,13 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "--score", type=float, default=0.3, metavar="S", help="lowest score shown (0.3)"
     )
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images at a time")
+    parser.add_argument(
+        "--batch-size",
+        type=count("number of images"),
+        default=1,
+        metavar="N",
+        help="images at a time",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -270,7 +276,7 @@ def _add_resume(parser: argparse.ArgumentParser) -> None:
 def _add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
-        type=_processes,
+        type=count("number of processes"),
         default=1,
         metavar="N",
         help="share the work among N processes of this machine, one GPU each; torchrun does the "
@@ -284,18 +290,6 @@ def _add_subnet(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="a subnet file of search or prune, in the place of the configuration's `subnet`",
     )
-
-
-def _processes(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wants a number of processes, got {text!r}")
-    return int(text)
-
-
-def _pixels(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wants a size in pixels, got {text!r}")
-    return int(text)
 
 
 _COMMANDS = (

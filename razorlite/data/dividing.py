@@ -56,7 +56,8 @@ def divide(
 
 def _check(fractions: Mapping[str, float]) -> None:
     total = sum(fractions.values())
-    if not fractions or min(fractions.values()) <= 0 or abs(total - 1) > 1e-6:
+    positive = bool(fractions) and all(share > 0 for share in fractions.values())
+    if not (positive and abs(total - 1) <= 1e-6):  # nan is neither
         shown = ", ".join(f"{name}={value:g}" for name, value in fractions.items())
         raise DataError(
             f"fractions {shown} add up to {total:g}; expected numbers above 0, 1 in all"

@@ -76,6 +76,11 @@ def recognise(source: str | Path) -> Layout:
         layout = look(path)
         if layout is not None:
             return layout
+    if path.is_file():
+        raise DataError(
+            f"{path} is in no known format; expected a data.yaml (YOLO), a json file with images, "
+            f"annotations and categories of boxes (COCO), or a folder"
+        )
     raise DataError(
         f"{path} is in no known format; looked for a data.yaml (YOLO), a json file with images, "
         f"annotations and categories (COCO), xml files (VOC), and folders of images named like "
@@ -86,13 +91,20 @@ def recognise(source: str | Path) -> Layout:
 def _yolo(path: Path) -> Layout | None:
     files = [path] if path.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
     for file in files:
-        if file.suffix.lower() in (".yaml", ".yml") and "names" in file.read_text(errors="replace"):
+        if _is_data_file(file, named=file == path):
             splits = read_data_file(file).splits
             block = {"type": "YoloDataset", "root": str(file)}
             return Layout(
                 "yolo", {name: {**block, "split": name} for name in splits} or {ALL: block}
             )
     return None
+
+
+def _is_data_file(file: Path, named: bool) -> bool:
+    """Tell whether a file is a YOLO set's data.yaml; one that the user names is taken as one."""
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        return False
+    return named or file.stem == "data" or "names" in file.read_text(errors="replace")
 
 
 def _coco(path: Path) -> Layout | None:
@@ -129,12 +141,19 @@ def _voc(path: Path) -> Layout | None:
     named_so = (one for one in files[0].parents if one.name.lower() == "annotations")
     root = next((one.parent for one in named_so if one.is_relative_to(path)), folder)
     block = {"type": "VocDataset", "root": str(root), "classes": sorted(named)}
-    lists = [file for file in root.glob("ImageSets/Main/*.txt") if file.stem in _SPLITS]
-    lists = lists or [file for file in root.glob("*.txt") if file.stem in _SPLITS]
-    if {"train", "trainval"} <= {file.stem for file in lists}:
-        lists = [file for file in lists if file.stem != "trainval"]
-    splits = {name: file.relative_to(root).as_posix() for file, name in _split_names(lists).items()}
+    named_lists = _split_names(_split_lists(root))
+    splits = {name: file.relative_to(root).as_posix() for file, name in named_lists.items()}
     return Layout("voc", {n: {**block, "split": f} for n, f in splits.items()} or {ALL: block})
+
+
+def _split_lists(root: Path) -> list[Path]:
+    """Return a VOC set's split files: those of the usual names, else whatever is there."""
+    lists = sorted(root.glob("ImageSets/Main/*.txt"))
+    usual = [file for file in lists if file.stem in _SPLITS]
+    usual = usual or [file for file in root.glob("*.txt") if file.stem in _SPLITS]
+    if {"train", "trainval"} <= {file.stem for file in usual}:
+        return [file for file in usual if file.stem != "trainval"]
+    return usual or lists
 
 
 def _class_names(file: Path) -> set[str]:
@@ -147,7 +166,9 @@ def _class_names(file: Path) -> set[str]:
 
 def _folders(path: Path) -> Layout | None:
     """Recognise root/CLASS/… and root/SPLIT/CLASS/…."""
-    below = _subfolders(path) if path.is_dir() else []
+    if path.is_file():
+        return None
+    below = _subfolders(path)
     splits = {_SPLITS[one.name.lower()]: one for one in below if one.name.lower() in _SPLITS}
     roots = splits if splits and all(map(_has_classes, splits.values())) else {ALL: path}
     if not all(map(_has_classes, roots.values())):

@@ -13,6 +13,7 @@ from razorlite.core.streams import safe_console
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
 from razorlite.data.examining import Counts, Finding, count_objects, examine, open_all
+from razorlite.data.files import resolve
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.recognising import recognise
 from razorlite.data.writing import Format, Written, write
@@ -91,9 +92,10 @@ def convert_data(
         masks: take masks with the boxes; objects without one are left out.
 
     Raises:
-        DataError: as `data_stats`, or the format cannot hold it.
+        DataError: as `data_stats`, the format cannot hold it, or the folder lies in the source.
         RunFolderError: the folder cannot be written.
     """
+    _check_outside(source, out)
     return _written(_open(source, masks), out, to, link)
 
 
@@ -125,6 +127,7 @@ def split_data(
         RunFolderError: the folder cannot be written.
     """
     layout = recognise(source)
+    _check_outside(source, out)
     if layout.format == "folders":
         raise DataError(f"{source} holds class folders; expected a data set of boxes")
     joined = ConcatDataset(datasets=list(_open(source, masks).values()))
@@ -132,6 +135,16 @@ def split_data(
     parts = divide(dataset, fractions, group=group, seed=seed)
     splits = {split: dataset.subset(items) for split, items in parts.items()}
     return _written(splits, out, to or layout.format, link)
+
+
+def _check_outside(source: str | Path, out: str | Path) -> None:
+    """Refuse a folder in the source, which would become a part of it."""
+    root = resolve(source)
+    if root.is_dir() and Path(out).resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            f"{out} lies in {source}, whose images and annotations it would double; name a folder "
+            f"beside it"
+        )
 
 
 def _written(splits: Mapping[str, Dataset], out: str | Path, to: Format, link: bool) -> Written:

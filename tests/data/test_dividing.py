@@ -1,5 +1,6 @@
 """Splits: shares, balance, groups, and that they hang on names and seed alone."""
 
+import math
 import shutil
 
 import pytest
@@ -82,6 +83,8 @@ def test_no_split_stays_empty(tmp_path):
         ({"train": 0.8, "val": 0.1}, "", r"add up to 0\.9; expected numbers above 0, 1 in all"),
         ({"train": 1.5, "val": -0.5}, "", "expected numbers above 0"),
         ({}, "", "expected numbers above 0"),
+        ({"train": math.nan, "val": 0.5}, "", "expected numbers above 0"),
+        ({"train": math.inf, "val": 0.5}, "", "expected numbers above 0"),
         ({"train": 0.5, "val": 0.5}, "(", "no regular expression"),
         ({"train": 0.5, "val": 0.5}, "film", "finds nothing in"),
         (dict.fromkeys("abcd", 0.25), "", "cannot divide 3 groups of images among 4 splits"),

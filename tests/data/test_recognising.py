@@ -49,6 +49,15 @@ def test_voc_with_and_without_split_files(tmp_path):
     assert len(recognise(tmp_path).open("all")) == 2
 
 
+@pytest.mark.parametrize("names", [["all"], ["north", "south"]])
+def test_voc_with_split_files_of_other_names(tmp_path, names):
+    for name in names:
+        voc(tmp_path, {name: [("cat", 1, 2, 9, 9, 0)]}, split=f"ImageSets/Main/{name}.txt")
+    layout = recognise(tmp_path)
+    assert list(layout.splits) == names
+    assert [len(layout.open(name)) for name in names] == [1] * len(names)
+
+
 @pytest.mark.parametrize("splits", [("",), ("train", "val")])
 def test_class_folders(tmp_path, splits):
     for split in splits:
@@ -68,3 +77,18 @@ def test_what_is_none_of_them(tmp_path):
         recognise(tmp_path / "none")
     with pytest.raises(DataError, match="no split 'trian'; did you mean 'train'"):
         recognise(voc(tmp_path, {"a": [("cat", 1, 2, 9, 9, 0)]})["root"]).open("trian")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"annotations": [], "categories": []}'])
+def test_json_of_something_else(tmp_path, text):
+    file = tmp_path / "some.json"
+    file.write_text(text)
+    with pytest.raises(DataError, match=r"some\.json is in no known format; expected a data\.yaml"):
+        recognise(file)
+
+
+def test_yolo_without_names(tmp_path):
+    (tmp_path / "data.yaml").write_text("train: images\n")
+    for source in (tmp_path, tmp_path / "data.yaml"):
+        with pytest.raises(DataError, match=r"data\.yaml: names is None; expected class names"):
+            recognise(source)

@@ -64,7 +64,7 @@ def test_splits_that_are_there_are_taken(tmp_path):
 
 def test_refusals(source, tmp_path):
     made = coco(tmp_path / "coco", [(1, 6, 4, 20, 10)])["annotation"]
-    with pytest.raises(DataError, match=r"wanted train and val; divide it with razorlite data spl"):
+    with pytest.raises(DataError, match=r"expected train and val; divide it with razorlite data"):
         init(made, tmp_path / "mine.yaml")
     (tmp_path / "there.yaml").touch()
     with pytest.raises(RunFolderError, match="is there already"):

@@ -65,3 +65,11 @@ def test_a_wrong_share(share, capsys):
     with pytest.raises(SystemExit):
         main(["data", "split", "x", "--out", "y", "--fractions", share])
     assert "wants NAME=SHARE such as train=0.8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["convert", "--to", "coco"], ["split"]])
+def test_a_copy_within_the_source_is_refused(source, words, capsys):
+    action, *more = words
+    assert main(["data", action, str(source), "--out", str(source / "new"), *more]) == 2
+    assert "whose images and annotations it would double; name" in capsys.readouterr().err
+    assert not (source / "new").exists()
