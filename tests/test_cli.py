@@ -167,6 +167,7 @@ class TestArguments:
             ("cost c.yaml --shape 240 wide", "wants a size in pixels, got 'wide'"),
             ("cost c.yaml --shape 0 1", "wants a size in pixels, got '0'"),
             ("train c.yaml --processes 0", "wants a number of processes, got '0'"),
+            ("predict x.jpg --model m.onnx --score 2", "wants a number from 0 to 1, got '2'"),
             ("init photos --size 0 5", "wants a size in pixels, got '0'"),
             ("benchmark runs/fcos --rounds 0", "wants a number of rounds, got '0'"),
             ("browse c.yaml --images -1", "wants a number of images, got '-1'"),

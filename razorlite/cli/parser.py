@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from razorlite.cli.benchmark_command import add_benchmark
-from razorlite.cli.command import PIXELS, Parser, add_command, count
+from razorlite.cli.command import PIXELS, Parser, add_command, count, share
 from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.look_commands import add_analyze, add_browse
 from razorlite.cli.running import (
@@ -170,7 +170,7 @@ def _add_predict(commands: Any) -> None:
     _add_model(parser)
     parser.add_argument("--out", metavar="D", help="folder for pictures and predictions.json")
     parser.add_argument(
-        "--score", type=float, default=0.3, metavar="S", help="lowest score shown (0.3)"
+        "--score", type=share, default=0.3, metavar="S", help="lowest score shown (0.3)"
     )
     parser.add_argument(
         "--batch-size",
@@ -197,7 +197,11 @@ def _add_export(commands: Any) -> None:
         "model", nargs="+", metavar="MODEL", help="run folder, checkpoint, or CONFIG CHECKPOINT"
     )
     _add_subnet(parser)
-    parser.add_argument("--format", choices=("onnx", "torchscript"), default="onnx")
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "torchscript"),
+        help="by default what the name of --out ends in, else onnx",
+    )
     parser.add_argument("--out", metavar="F", help="the file; beside the checkpoint by default")
     parser.add_argument("--images", metavar="SOURCE", help="images to compare on; noise by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

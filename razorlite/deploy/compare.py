@@ -36,7 +36,8 @@ def agreement(expected: Sequence[Tensor], got: Sequence[Tensor], where: str) -> 
     """Compare what two runtimes give for one batch.
 
     Detections are matched by label, box and score: equal scores may come in any order, and those
-    that score within the tolerance of the last one kept may be left out by either.
+    that score within the tolerance of the last one kept may be left out by either, where others
+    are the same.
 
     Args:
         expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels; or (N, C) probabilities.
@@ -78,7 +79,8 @@ def _matched(some: Sequence[Tensor], others: Sequence[Tensor], what: str) -> Agr
     fits = (apart <= BOX_TOLERANCE) & (differ <= SCORE_TOLERANCE)
     fits &= (labels[:, None] == others[2][None]) & (others[1] > 0)
     sure = scores > scores.min() + 2 * SCORE_TOLERANCE
-    lonely = sure & ~fits.any(1)
+    none_alike = bool((others[1] > 0).any() and not fits.any())
+    lonely = (sure | none_alike) & ~fits.any(1)
     if lonely.any():
         i = int(lonely.nonzero()[0])
         box = [round(float(v), 2) for v in boxes[i]]

@@ -19,7 +19,7 @@ from razorlite.deploy.graph import Deployed
 from razorlite.deploy.runtimes import needed, open_file
 
 Format = Literal["onnx", "torchscript"]
-SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torchscript": ".torchscript"}
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".torchscript"}
 OPSET = 18
 _EXPORTERS = ("torch.onnx", "onnx_ir", "onnxscript")  # whose loggers speak during an export
 

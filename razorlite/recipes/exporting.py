@@ -23,7 +23,7 @@ def export(
     model: str | Path,
     checkpoint: str | Path | None = None,
     *,
-    format: Format = "onnx",
+    format: Format | None = None,
     out: str | Path | None = None,
     subnet: str | Path | None = None,
     images: str | Path | None = None,
@@ -38,31 +38,50 @@ def export(
     Args:
         model: a run folder, a checkpoint, or a configuration.
         checkpoint: weights, where `model` is a configuration.
-        format: "onnx" or "torchscript".
+        format: "onnx" or "torchscript"; by default what the name of `out` ends in, else ONNX.
         out: the file; beside the checkpoint by default.
         subnet: a subnet file.
         images: an image, folder or pattern to compare on; noise by default.
 
     Raises:
         CheckpointError: the model cannot be read or does not say enough.
-        ConfigError: the model is an exported file already, or its settings cannot be exported.
+        ConfigError: the model is an exported file already, its settings cannot be exported, or the
+            name of `out` ends in something else than the format.
         ExportError: the file cannot be written, or does not give what PyTorch gives.
     """
+    chosen = _format(format, out)
     loaded = Inferencer(model, checkpoint, subnet=subnet, device="cpu")
     if loaded.path.suffix in SUFFIXES.values():
         raise ConfigError(f"{loaded.path} is an exported file already; name a checkpoint")
-    path = Path(out) if out is not None else loaded.path.with_suffix(SUFFIXES[format])
+    path = Path(out) if out is not None else loaded.path.with_suffix(SUFFIXES[chosen])
     deployed = Deployed(loaded.model, loaded.preprocess)
     card = replace(loaded.card, classes=loaded.classes)  # numbers, where none are known
     result = write(
         deployed,
         path,
-        format=format,
+        format=chosen,
         images=_examples(loaded, images),
         meta={META_NAME: json.dumps(card.to_meta(), ensure_ascii=False)},
     )
     _log.info("%s", describe(result))
+    if not result.agreement.found:
+        _log.warning(
+            "PyTorch finds nothing in these images, so no boxes were compared; name images in "
+            "which it finds something by --images"
+        )
     return result
+
+
+def _format(format: Format | None, out: str | Path | None) -> Format:
+    """Return the format that is named, or that the name of the file tells."""
+    suffix = Path(out).suffix if out is not None else ""
+    told: Format | None = next((one for one, own in SUFFIXES.items() if own == suffix), None)
+    if told is None and format is None and out is not None:
+        known = " or ".join(SUFFIXES.values())
+        raise ConfigError(f"{out}: the name tells no format; end it in {known}, or give --format")
+    if told is not None and format is not None and told != format:
+        raise ConfigError(f"{out} ends like a file of {told}; expected {SUFFIXES[format]}")
+    return format or told or "onnx"
 
 
 def describe(result: Exported) -> str:

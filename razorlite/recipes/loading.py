@@ -12,7 +12,7 @@ from torch import nn
 
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
-from razorlite.core.errors import CheckpointError
+from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.data import Preprocess
 from razorlite.deploy import FileModel, Predictor, read_meta
 from razorlite.deploy.runtimes import META_NAME, SUFFIXES
@@ -47,7 +47,7 @@ class Inferencer(Predictor):
 
     Raises:
         CheckpointError: there is no such file, it cannot be read, or does not say enough.
-        ConfigError: the configuration is wrong.
+        ConfigError: the configuration is wrong, or an exported file comes with a subnet.
     """
 
     def __init__(
@@ -66,6 +66,8 @@ class Inferencer(Predictor):
         else:
             self.path = _file(Path(model))
             exported = self.path.suffix in SUFFIXES
+            if exported and subnet is not None:
+                raise ConfigError(f"{self.path} is an exported file, which takes no subnet")
             self.card = _card_in(self.path) if exported else read_card(self.path)
             self.card, config = _alone(self.card, self.path)
             self.experiment = core_config.build(config, Experiment)

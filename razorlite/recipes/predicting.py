@@ -49,13 +49,13 @@ def predict(
     """
     total = count(source)  # a wrong path is reported before a model is loaded
     inferencer = Inferencer(model, checkpoint, subnet=subnet, device=device)
-    found = []
+    found, taken = [], set[str]()
     for prediction in inferencer.stream(source, batch_size=batch_size):
         found.append(prediction)
         if prediction.fault:
             _log.warning("%s: %s", prediction.name, prediction.fault)
         elif out is not None:
-            _draw(prediction, Path(out), score_threshold)
+            _draw(prediction, _picture(prediction, Path(out), taken), score_threshold)
     if out is not None:
         records = [prediction.to_dict(score_threshold) for prediction in found]
         make_folder(Path(out))
@@ -85,7 +85,16 @@ def _summary(prediction: Prediction, score_threshold: float) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items()) or "nothing"
 
 
-def _draw(prediction: Prediction, folder: Path, score_threshold: float) -> None:
+def _picture(prediction: Prediction, folder: Path, taken: set[str]) -> Path:
+    """Return where an image's picture goes: its own name, numbered where another has it."""
+    stem = Path(prediction.name).stem
+    names = (stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3)))
+    name = next(name for name in names if name.casefold() not in taken)
+    taken.add(name.casefold())
+    return folder / f"{name}.png"
+
+
+def _draw(prediction: Prediction, path: Path, score_threshold: float) -> None:
     if prediction.detections is None or not Path(prediction.name).is_file():
         return
     draw_detections(
@@ -93,5 +102,5 @@ def _draw(prediction: Prediction, folder: Path, score_threshold: float) -> None:
         prediction.detections,
         classes=prediction.classes,
         score_threshold=score_threshold,
-        path=folder / f"{Path(prediction.name).stem}.png",
+        path=path,
     )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -222,9 +223,23 @@ def test_predict_writes_pictures_and_records(run, photos, tmp_path, capsys):
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png", "grey.png"}
 
 
+def test_images_of_one_name_have_pictures_of_their_own(run, photos, tmp_path):
+    sources = [tmp_path / "a" / "a.jpg", tmp_path / "b" / "A.jpg", photos / "a.jpg"]
+    for source in sources[:2]:
+        source.parent.mkdir()
+        shutil.copy(photos / "a.jpg", source)
+    recipes.predict([str(source) for source in sources], run, out=tmp_path / "out", device="cpu")
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "A_2.png", "a_3.png"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["export", "a", "--out", "x.pth"], "x.pth: the name tells no format; end it in .onnx or"),
+        (
+            ["export", "a", "--out", "x.onnx", "--format", "torchscript"],
+            "x.onnx ends like a file of onnx; expected .torchscript",
+        ),
         (["predict", "x.jpg", "--model", "nowhere"], "no image or folder x.jpg"),
         (["export", "nowhere"], "no run folder or file nowhere"),
         (["export", "."], "holds no checkpoints/best.pt"),
@@ -253,11 +268,13 @@ def test_a_file_may_not_run_code(run, tmp_path):
 
 def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path):
     path = tmp_path / "model.torchscript"
-    assert main(["export", str(run), "--format", "torchscript", "--out", str(path)]) == 0
+    assert main(["export", str(run), "--out", str(path)]) == 0
     assert json.loads(read_meta(path)[META_NAME])["classes"] == ["cat", "dog"]
     _same_predictions(load(path), load(run, device="cpu"), photos)
     with pytest.raises(ConfigError, match="is an exported file already"):
         recipes.export(path)
+    with pytest.raises(ConfigError, match="an exported file, which takes no subnet"):
+        load(path, subnet=tmp_path / "subnet.yaml")
 
 
 def test_exporters_say_nothing_of_their_own_insides():
@@ -342,6 +359,10 @@ def test_differences_are_found_and_ties_are_not():
     ):
         with pytest.raises(ExportError, match="x, image 0"):
             agreement([boxes, scores, labels], changed, "x")
+    one = [boxes[:, :1], scores[:, :1], labels[:, :1]]
+    assert agreement(one, one, "x").found == 2
+    with pytest.raises(ExportError, match="x, image 0"):
+        agreement(one, [one[0] + 5, *one[1:]], "x")
     with pytest.raises(ExportError, match="probabilities differ"):
         agreement([tensor([[0.5, 0.5]])], [tensor([[0.6, 0.4]])], "x")
 
