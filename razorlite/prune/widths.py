@@ -13,7 +13,7 @@ from razorlite.core.ranges import Count, PositiveShare
 from razorlite.core.registry import register
 from razorlite.prune.allocation import ladder
 from razorlite.prune.planning import ignored_groups, why_left
-from razorlite.space import Dimension, Preparer, Values
+from razorlite.space import Dimension, Placeholder, Preparer, Values
 from razorlite.space.elastic import Elastic
 from razorlite.space.elastic_layers import ELASTIC
 from razorlite.space.mutable import mutables
@@ -65,10 +65,15 @@ class ChannelWidths(Preparer):
         stay.
 
         Raises:
-            ConfigError: no group can shrink, or a pattern matches no module; the model is
-                unchanged.
+            ConfigError: no group can shrink, a pattern matches no module, or there are still
+                placeholders; the model is unchanged.
             ExportError: the model's forward cannot be followed.
         """
+        if any(isinstance(module, Placeholder) for module in model.modules()):
+            raise ConfigError(
+                f"mutator: {type(model).__name__} has placeholders, which have no channels yet; "
+                f"list {{type: Mutator, placeholder_mapping: ...}} in front of ChannelWidths"
+            )
         with torch.device("cpu"):  # where the model may be built without values
             graph = channel_graph(model, shape, leaves=[*self.leaves, *mutables(model)])
         groups = self._groups(model, graph)

@@ -272,7 +272,7 @@ class _Check:
         step = self._try("", partial(dry_step, self.experiment, built))
         if step is not None:
             shape = self.experiment.shape
-            self._try("distiller", partial(compare_once, step, built.model, shape))
+            self._try("distiller", partial(compare_once, step, built, shape))
         return step
 
     def _optimizer(self, model: nn.Module, step: Step | None) -> None:

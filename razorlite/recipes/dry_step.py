@@ -1,6 +1,7 @@
 """The training step of an experiment on shapes alone, to find what does not go together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -57,30 +58,59 @@ def dry_step(experiment: Experiment, built: Built) -> Step:
         return build_step(experiment, built, lambda: _distiller(experiment.distiller), steps)
 
 
-def compare_once(step: Step, student: nn.Module, shape: tuple[int, int]) -> None:
-    """Let the distillers of a step compare a student with its teacher.
+def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:
+    """Let the distillers of a step compare a student, in all its forms, with its teacher.
 
     Terms of one's own are left out, as they may need targets; but what they record must be there.
 
     Args:
         step: what `dry_step` returned.
-        student: the model; is in evaluation mode afterwards.
+        built: the student; is in evaluation mode afterwards.
         shape: (height, width) in pixels of the images.
 
     Raises:
         ConfigError: the two sides do not fit.
     """
+    student = built.model
     batch = Batch(example_inputs(student, shape, count=2, device="meta"))
     for distiller in [part.distiller for part in chain(step) if isinstance(part, DistilledStep)]:
         teacher = distiller.teach(batch)
-        with distiller.recorder(student) as recorder:
+        with distiller.recorder(student) as recorder, closing(_forms(built)) as forms:
             student.eval()
-            student(batch.inputs)
-            own = Side(student, recorder)
-            scene = Scene(batch, own, teacher or own)
-            for term in distiller.terms:
-                if isinstance(term, PairTerm):
-                    term(scene)
+            for number in forms:
+                student(batch.inputs)
+                teacher = teacher or Side(student, recorder.kept())
+                _compare(distiller, Scene(batch, Side(student, recorder), teacher), number)
+                recorder.clear()
+
+
+def _forms(built: Built) -> Generator[int, None, None]:
+    """Yield 0 for the present form, then set a supernet to others, with every value in one."""
+    yield 0
+    if built.space is not None and built.is_supernet:
+        with built.space.kept_path():
+            for number, point in enumerate(built.space.covering(), 1):
+                built.space.select(built.space.decode(point))
+                yield number
+
+
+def _compare(distiller: Distiller, scene: Scene, number: int) -> None:
+    """Compare by all pairs.
+
+    Raises:
+        ConfigError: the two sides do not fit, at all or in a form with a number above 0.
+    """
+    try:
+        for term in distiller.terms:
+            if isinstance(term, PairTerm):
+                term(scene)
+    except ConfigError as error:
+        if not number:
+            raise
+        raise ConfigError(
+            f"{str(error).rpartition('; ')[0]} in some of the supernet's forms; compare what is "
+            f"there and alike in all, or let its channels stay (by ChannelWidths.ignore)"
+        ) from error
 
 
 def _distiller(settings: DistillerConfig | None) -> Distiller:

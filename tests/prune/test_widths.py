@@ -192,3 +192,9 @@ def test_spaces_of_copies_are_alike():
     assert SearchSpace(copy.deepcopy(space.model)).fingerprint == space.fingerprint
     assert space.size == 16
     assert len({tuple(p) for p in space.random_indices(np.random.default_rng(0), 200)}) == 16
+
+
+def test_placeholders_come_first():
+    net = nn.Sequential(nn.Conv2d(3, 16, 1), Placeholder("ops", "first", channels=16))
+    with pytest.raises(ConfigError, match=r"list \{type: Mutator.* in front of ChannelWidths"):
+        ChannelWidths().prepare(net)

@@ -1,5 +1,7 @@
 """Distillation from configurations: terms and teachers of one's own, supernets, pruning."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint import read_checkpoint, read_state_dict
 from razorlite.engine.checkpoint_io import save_checkpoint
-from razorlite.recipes import training
+from razorlite.recipes import steps, training
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.experiment import read
@@ -178,6 +180,27 @@ def test_a_supernet_whose_largest_path_teaches_the_others():
     # boxes of the smaller paths learn nothing, the largest path's own losses reach all of its parts
     assert {p for p in model.parameters() if p.grad is not None} <= on_paths
     assert model.bbox_head.conv_reg.weight.grad is not None
+
+
+@pytest.mark.parametrize("taught_by", ["largest_path", "teacher"])
+def test_the_check_compares_all_forms_of_a_supernet(taught_by, request, monkeypatch):
+    monkeypatch.setattr(steps, "tabulate", _ends)  # counting takes seconds
+    widths = {"type": "ChannelWidths", "shares": [0.5], "round_to": 4, "ignore": ["backbone.*"]}
+    pair = {"student": "neck", "loss": {"type": "ChannelWiseDivergence"}}
+    block = {"teacher": taught_by, "pairs": [pair]}
+    if taught_by == "teacher":
+        block["teacher"] = request.getfixturevalue("teacher")
+    tree = student(distiller=block, step=STEPS, mutator=widths)
+    [line] = faults(tree)
+    assert "the student has 8 channels, the teacher 16 in some of the supernet's forms" in line
+    if taught_by == "largest_path":
+        widths["ignore"] += ["neck.*"]
+        assert all("batch_size" in remark for remark in check_config(tree))
+
+
+def _ends(space, shape):
+    largest, smallest = (space.decode(point) for point in (space.counts - 1, 0 * space.counts))
+    return SimpleNamespace(largest=lambda: largest, smallest=lambda: smallest)
 
 
 def test_a_supernet_learns_from_a_teacher(teacher):
