@@ -131,20 +131,24 @@ class LatencyTable:
                     f"file, or delete this one to measure again"
                 )
         [name] = self.names
-        fixed = float(_numbers(tree.get("fixed", 0.0)))
-        parts = [self._part(name, part) for part in tree.get("parts", [])]
-        return FactoredCost(self.space, fixed={name: fixed}, parts=parts)
+        fixed, parts = _numbers(tree.get("fixed", 0.0)), tree.get("parts", [])
+        if fixed.ndim or not isinstance(parts, list):
+            raise ConfigError("wants one number as fixed, and a list of parts")
+        parts = [self._part(name, part) for part in parts]
+        return FactoredCost(self.space, fixed={name: float(fixed)}, parts=parts)
 
     def _part(self, name: str, part: Any) -> Part:
         if not isinstance(part, dict) or set(part) != {"dimensions", "values"}:
             raise ConfigError(f"parts want dimensions and values, got {part!r:.60}")
         numbers = {d.name: i for i, d in enumerate(self.space.dimensions)}
-        for dimension in part["dimensions"]:
+        if not isinstance(part["dimensions"], list):
+            raise ConfigError(f"dimensions want a list of names, got {part['dimensions']!r:.60}")
+        for dimension in map(str, part["dimensions"]):
             if dimension not in numbers:
                 raise ConfigError(
                     f"no dimension {dimension!r} in the space{suggestion(dimension, numbers)}"
                 )
-        dimensions = tuple(numbers[d] for d in part["dimensions"])
+        dimensions = tuple(numbers[str(d)] for d in part["dimensions"])
         return Part(dimensions, {name: _numbers(part["values"])})
 
 

@@ -174,10 +174,19 @@ def _fault(record: Mapping[str, Any], expected: Trial, objectives: Objectives) -
     if record["choices"] != dict(expected.subnet.choices):
         return f"trial {expected.number} is not what its batch proposes"
     if record["cost"] != dict(expected.cost):
-        return f"the cost is {_shown(dict(expected.cost))}, got {_shown(record['cost'])}"
+        return _cost_fault(record["cost"], expected.cost)
     if not _is_finite(record["seconds"]) or record["seconds"] < 0:
         return f"seconds wants a number from 0, got {_shown(record['seconds'])}"
     return _error_fault(record, expected) or _score_fault(record, expected, objectives)
+
+
+def _cost_fault(cost: Any, expected: Mapping[str, Any]) -> str:
+    """Name the kinds of cost that differ, and them alone."""
+    if not isinstance(cost, dict):
+        return f"the cost is {_shown(dict(expected))}, got {_shown(cost)}"
+    names = [n for n in {**expected, **cost} if expected.get(n) != cost.get(n)]
+    ours, theirs = ({n: known[n] for n in names if n in known} for known in (expected, cost))
+    return f"the cost is {_shown(ours)}, got {_shown(theirs)} (of another cost model?)"
 
 
 def _error_fault(record: Mapping[str, Any], expected: Trial) -> str | None:

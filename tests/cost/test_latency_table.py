@@ -150,6 +150,10 @@ def test_a_table_may_be_given(tmp_path):
         ({"parts": [{"dimensions": ["wait"], "values": [1, 2, 3]}]}, r"shape \(2,\) over"),
         ({"parts": [{"dimensions": ["wait"], "values": [[1], 2]}]}, "lists of equal length"),
         ({"fixed": float("nan")}, "not finite"),
+        ({"fixed": [1]}, "wants one number as fixed"),
+        ({"parts": 3}, "and a list of parts"),
+        ({"parts": [{"dimensions": "wait", "values": [1, 2]}]}, "list of names, got 'wait'"),
+        ({"parts": [{"dimensions": [["wait"]], "values": [1, 2]}]}, "no dimension"),
     ],
 )
 def test_wrong_files_are_refused_in_one_line(changes, message, tmp_path):

@@ -90,6 +90,11 @@ def edited(data, number, **values):
         ({"cost": ...}, "a trial lacks cost"),
         ({"cost": {}}, r"the cost is {'macs': \d+}, got {}"),
         ({"cost": {"macs": 1}}, r"the cost is {'macs': \d+}, got {'macs': 1}"),
+        (
+            {"cost": {"macs": 1, "ms": 2}},
+            r"the cost is {.*}, got {'macs': 1, 'ms': 2} \(of another cost model",
+        ),
+        ({"cost": [1]}, r"the cost is {'macs': \d+}, got \[1\]"),
         ({"seconds": -1}, "seconds wants a number from 0, got -1"),
         ({"trial": 3}, "wants trial 2, got trial 3"),
         ({"trial": True}, "wants trial 2, got trial True"),
