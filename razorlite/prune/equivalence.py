@@ -1,9 +1,9 @@
 """Run a slim and a masked model on noise: they must compute the same.
 
-What tracing cannot see shows here: hooks, sizes that a forward reads from its layers, modules that
-run in training alone. Copies are run in double precision, so that rounding plays no part, with
-weights that are all alike (norms before training, scales near zero) moved apart, so that no
-mix-up hides behind them.
+What tracing cannot see shows here: hooks, sizes that a forward reads from its layers, branches on
+data, modules that run in training alone. Copies are run in double precision, so that rounding plays
+no part, with weights that are all alike (norms before training, scales near zero) moved apart, so
+that no mix-up hides behind them.
 """
 
 import copy
@@ -37,6 +37,7 @@ from razorlite.structures import (
 
 _log = logging.getLogger("razorlite")
 _SIDES = (32, 64)  # pixels; the first that the model takes
+_OTHER = -3.0  # times the noise of the first run: what branches on data may turn on
 _COARSE = (torch.float32, torch.float16, torch.bfloat16)
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout")
 _RANDOM = (*_DROPOUTS, "feature_alpha_dropout", "rrelu")
@@ -80,7 +81,7 @@ def first_difference(model: nn.Module, sides: Mapping[str, Sides], example: Any)
         cut_layers(slim, sides)
         mask_layers(whole, sides)
         with _arithmetic(exact):
-            faults = (_compare(whole, slim, sides, run, exact) for run in _runs(whole, inputs))
+            faults = (_compare(whole, slim, sides, run, exact) for run in _runs(whole, *inputs))
             return next(filter(None, faults), "")
 
 
@@ -108,16 +109,16 @@ class _Run:
         return list(tensors_in(self.call(model.train(self.training))))
 
 
-def _rehearsed(model: nn.Module, example: Any) -> tuple[nn.Module, tuple[Any, ...], bool]:
-    """Return a copy to be run, noise that it takes, and whether it computes in double precision."""
+def _rehearsed(model: nn.Module, example: Any) -> tuple[nn.Module, list[tuple[Any, ...]], bool]:
+    """Return a copy to be run, inputs of noise, and whether it computes in double precision."""
     error = ""
     for exact in (True, False):
         copied = _rehearsal(model, exact)
         for given in _examples(copied, example):
-            inputs = _noise(copied, given)
+            inputs = [_noise(copied, given, scale) for scale in (1.0, _OTHER)]
             try:
                 with _arithmetic(exact):
-                    copied.eval()(*inputs)
+                    copied.eval()(*inputs[0])
                 return copied, inputs, exact
             except Exception as caught:  # whatever a forward may raise
                 error = error or _first_line(caught)
@@ -136,8 +137,8 @@ def _examples(model: nn.Module, example: Any) -> Iterator[tuple[Any, ...]]:
         yield (example_inputs(model, size, count=count),)
 
 
-def _noise(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return inputs on the model's device and in its precision, with noise for zeros."""
+def _noise(model: nn.Module, inputs: tuple[Any, ...], scale: float) -> tuple[Any, ...]:
+    """Return inputs on the model's device and in its precision, with scaled noise for zeros."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     generator = torch.Generator().manual_seed(0)
 
@@ -145,7 +146,7 @@ def _noise(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         x = x.to(first.device, first.dtype if x.is_floating_point() else x.dtype)
         noisy = with_noise(x, generator)
         assert isinstance(noisy, Tensor)
-        return noisy
+        return noisy if noisy is x else scale * noisy
 
     return tuple(map_tensors(made, inputs))
 
@@ -194,9 +195,10 @@ def _arithmetic(exact: bool) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _runs(model: nn.Module, inputs: tuple[Any, ...]) -> list[_Run]:
+def _runs(model: nn.Module, inputs: tuple[Any, ...], other: tuple[Any, ...]) -> list[_Run]:
     """Return all ways to run a model, the evaluation first."""
     runs = [_Run("in evaluation mode", False, _called(inputs))]
+    runs += [_Run("in evaluation mode on other noise", False, _called(other))]
     runs += [_Run("in training mode", True, _called(x)) for x in training_calls(model, inputs)]
     images = images_of(inputs[0]) if isinstance(inputs[0], Tensor | Mapping) else None
     if callable(getattr(model, "loss", None)) and images is not None:

@@ -4,6 +4,9 @@ Where a call is not understood, or would not work with fewer channels, the chann
 fixed: a missing rule costs reach, never correctness.
 """
 
+from functools import partial
+from typing import Any
+
 from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import StochasticDepth
@@ -12,6 +15,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
 from razorlite.trace.calls import Call, Rule
+from razorlite.trace.ledger import Ledger
 
 _POINTWISE = """
     relu relu6 leaky_relu rrelu prelu gelu silu mish hardswish hardsigmoid hardtanh elu celu
@@ -94,7 +98,18 @@ _FAMILIES: dict[str, Rule] = {
 
 
 def find_rule(call: Call) -> Rule:
-    """Return the rule for a call; `fixed` where there is none."""
+    """Return the rule for a call; `fixed` where there is none, or where it fails on this form."""
+    return partial(_tried, _rule(call))
+
+
+def _tried(rule: Rule, call: Call, ledger: Ledger) -> Any:
+    try:
+        return rule(call, ledger)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return moves.fixed(call, ledger)
+
+
+def _rule(call: Call) -> Rule:
     if call.module is not None:
         return moves.altered if call.altered else _module_rule(call.module)
     return _FUNCTIONS.get(call.name, moves.fixed) if call.known else moves.fixed

@@ -151,8 +151,10 @@ def read(
             return twin, book, reading
         except ExportError as error:
             first = first or error
-    assert first is not None
-    raise first
+    raise first or ExportError(
+        f"torch.fx follows models of one tensor or mapping, not of {type(example).__name__}s; "
+        'give how="run"'
+    )
 
 
 def _ways(

@@ -223,23 +223,16 @@ class Watch(TorchFunctionMode):
         if not results:
             self._fix(call, "values are read by")
             return
-        labels = list(tensors_in(self._ruled(call)))
+        labels = list(tensors_in(find_rule(call)(call, self.ledger)))
         if len(labels) != len(results):
             self._fix(call, "no rule for")
             return
         for tensor, found in zip(results, labels, strict=True):
             setattr(tensor, _MAP, maps.settle(found))
 
-    def _ruled(self, call: Call) -> Any:
-        try:
-            return find_rule(call)(call, self.ledger)
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-            return self._fix(call, "no rule for")  # for a call of this form
-
-    def _fix(self, call: Call, reason: str) -> Any:
+    def _fix(self, call: Call, reason: str) -> None:
         for labels in call.maps():
             self.ledger.fix(maps.numbers(labels), f"{reason} {call.where}")
-        return [maps.blank(x.shape) for x in tensors_in(call.out)]
 
     def _mapped(self, value: Any) -> Any:
         if isinstance(value, Tensor):

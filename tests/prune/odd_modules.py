@@ -243,5 +243,20 @@ LEFT: dict[str, Callable[[], nn.Module]] = {
     ),
     "fed back": lambda: pair(lambda m, x: m.b(m.a(x)) + m.a(x)[:, 3:4]),
     "cumulative sum in place": lambda: pair(lambda m, x: m.b(m.a(x).cumsum_(1))),
+    "branch on the sign of the data": lambda: pair(
+        lambda m, x: m.b(m.a(x).flip(1) if float(x.mean()) < 0 else m.a(x))
+    ),
+    "other branch on the sign of the data": lambda: pair(
+        lambda m, x: m.b(m.a(x).flip(1) if float(x.mean()) > 0 else m.a(x))
+    ),
+    "branch on large values": lambda: pair(
+        lambda m, x: m.b(m.a(x).flip(1) if float(x.std()) > 2 else m.a(x))
+    ),
+    "padded channels": lambda: Net(
+        lambda m, x: m.b(m.p(m.a(x))),
+        a=conv(3, 16),
+        p=nn.ConstantPad3d((0, 0, 0, 0, 8, 8), 0.0),
+        b=conv(32, 4),
+    ),
     "index of the largest": lambda: pair(lambda m, x: (m.b(m.a(x)), m.a(x).argmax(1))),
 }

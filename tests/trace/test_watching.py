@@ -162,3 +162,9 @@ def test_run_leaves_model_and_random_state_alone():
     assert all(torch.equal(before[name], x) for name, x in model.state_dict().items())
     assert model.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_graph_of_several_inputs_is_refused():
+    model = Net(lambda m, x: m.b(m.a(x)), a=conv(3, 8), b=conv(8, 2))
+    with pytest.raises(ExportError, match=r'not of lists; give how="run"'):
+        channel_groups(model, [torch.rand(3, 8, 8)], how="graph")
