@@ -51,8 +51,9 @@ def _joined(same: Sequence[Dimension]) -> Dimension:
     first = same[0]
     options = {dimension.values for dimension in same}
     if len(options) > 1:
+        listed = ", ".join(sorted(map(str, options)))
         raise SubnetError(
-            f"the dimensions named {first.name!r} have different values: {sorted(options)}; give "
+            f"the dimensions named {first.name!r} have different values: {listed}; give "
             f"them different space ids or one group"
         )
     return Dimension(first.name, first.values, _any_of([dimension.when for dimension in same]))

@@ -344,3 +344,11 @@ def test_a_whole_number_stands_for_the_share_that_equals_it():
             assert space.export(whole)[0].out_channels == 8
             space.select(whole)
             assert net[0].out_channels == 8
+
+
+def test_one_name_for_operations_and_widths_is_refused():
+    net = nn.Sequential(Placeholder("ops", "same"), nn.Conv2d(3, 8, 1))
+    mutator = Mutator(placeholder_mapping={"ops": Choices(choices={"a": nn.Identity})})
+    widths = ElasticLayers(layers={"1": Follow(out_channels="same")}, dimensions={"same": [4, 8]})
+    with pytest.raises(SubnetError, match=r"'same' have different values: \('a',\), \(4, 8\)"):
+        prepare(net, [mutator, widths])
