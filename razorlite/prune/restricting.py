@@ -12,13 +12,18 @@ from razorlite.trace import ChannelGraph, ChannelGroup, Layer, Member
 def restricted(graph: ChannelGraph, kept: Mapping[str, Mask]) -> ChannelGraph:
     """Return the graph of the model that keeps some units of each group.
 
+    A group of which one unit is left cannot shrink, as in the graph that reading that model gives.
+
     Args:
         graph: of the whole model.
         kept: for each group's name a (size,) mask of its units.
     """
     sides = sides_of(graph, kept)
-    units = np.concatenate([kept[group.name] for group in graph.prunable] or [np.empty(0, bool)])
-    numbers = _renumbered(units)
+    none = [np.empty(0, bool)]
+    units = np.concatenate([kept[group.name] for group in graph.prunable] or none)
+    free = [kept[group.name] & (kept[group.name].sum() > 1) for group in graph.prunable]
+    numbers = _renumbered(np.concatenate(free or none))
+    numbers[:-1][units & (numbers[:-1] < 0)] = numbers[-1]
     return replace(
         graph,
         groups=tuple(_group(group, kept[group.name], sides) for group in graph.groups),
@@ -35,7 +40,8 @@ def _renumbered(kept: Mask) -> np.ndarray:
 def _group(group: ChannelGroup, kept: Mask, sides: Mapping[str, Sides]) -> ChannelGroup:
     numbers = np.append(_renumbered(kept)[:-1], -1)
     members = tuple(_member(member, numbers, sides[member.key]) for member in group.members)
-    return replace(group, size=int(kept.sum()), members=members)
+    fixed = group.fixed or ("one unit is left" if kept.sum() == 1 else "")
+    return replace(group, size=int(kept.sum()), members=members, fixed=fixed)
 
 
 def _member(member: Member, numbers: np.ndarray, side: Sides) -> Member:

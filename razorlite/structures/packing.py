@@ -1,12 +1,14 @@
 """Records of tensors, and the plain form in which they travel between processes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from razorlite.core.errors import DataError
 
 R = TypeVar("R", bound="Record")
 Packed = tuple[type, dict[str, Any]]
@@ -34,7 +36,11 @@ class Record:
     """
 
     def to(self: R, device: torch.device | str) -> R:
-        """Return the record with its tensors on a device."""
+        """Return the record with its tensors on a device.
+
+        Raises:
+            DataError: the class is no dataclass.
+        """
 
         def moved(value: Any) -> Any:
             if isinstance(value, Tensor):
@@ -44,7 +50,11 @@ class Record:
         return replace(self, **{k: _mapped(moved, v) for k, v in _values(self).items()})  # type: ignore[type-var]
 
     def pack(self) -> Packed:
-        """Return the class to call and its arguments by name, in plain values that pickle."""
+        """Return the class to call and its arguments by name, in plain values that pickle.
+
+        Raises:
+            DataError: the class is no dataclass.
+        """
         return type(self), {name: packed(value) for name, value in _values(self).items()}
 
 
@@ -89,4 +99,9 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _values(record: Any) -> dict[str, Any]:
+    if not is_dataclass(record):
+        raise DataError(
+            f"{type(record).__name__} is no dataclass, whose fields say what to move and pack; "
+            "write @dataclass(frozen=True) above the class"
+        )
     return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -15,7 +15,7 @@ from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
 from tests.prune.odd_modules import PRUNED
 from tests.prune.test_slim import MODELS, assert_same, outputs, random_subnet
-from tests.trace.zoo import conv, network, stirred
+from tests.trace.zoo import Net, conv, network, stirred
 
 SHAPE = (64, 64)
 
@@ -69,6 +69,20 @@ def test_groups_of_a_slim_model_are_found_without_reading_it(name):
     subnet = random_subnet(channels.model)
     slim = channels.slim(subnet)
     assert channels.slim_channels(slim, subnet).graph == channel_graph(slim, SHAPE)
+
+
+def test_groups_of_one_unit_cannot_shrink_further():
+    model = Net(
+        lambda m, x: m.c(m.b(m.a(x).relu()).relu()), a=conv(3, 4), b=conv(4, 4), c=conv(4, 2)
+    )
+    channels = Channels(model.eval(), (8, 8))
+    subnet = Subnet(channels={"a": (2,), "b": (0, 1, 3)})
+    slim = channels.slim(subnet)
+    known, read = channels.slim_channels(slim, subnet), Channels(slim, (8, 8))
+    assert [group.name for group in known.graph.prunable] == ["b"]
+    assert known.graph.fingerprint == read.graph.fingerprint
+    assert known.graph.layers == read.graph.layers
+    assert known.slim(Subnet(channels={"b": (0, 2)})).b.weight.shape[:2] == (2, 1)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "fcos_shufflenet", "rtmdet"])

@@ -135,3 +135,12 @@ def test_a_target_counts_no_crowd_and_keeps_its_masks_for_evaluation():
     padded = target.padded((4, 8)).masks
     assert padded.shape == (2, 4, 8)
     assert padded.sum() == masks.sum()
+
+
+def test_an_annotation_that_is_no_dataclass_is_told_so():
+    class Plain(Annotation):
+        pass
+
+    for use in (lambda: Plain().to("cpu"), lambda: Plain().pack()):
+        with pytest.raises(DataError, match="Plain is no dataclass, whose fields"):
+            use()
