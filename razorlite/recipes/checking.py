@@ -27,6 +27,7 @@ from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_bu
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks, need_predict
+from razorlite.search import Candidates
 from razorlite.space import Mutator, Subnet
 from razorlite.structures import images_of
 
@@ -291,6 +292,8 @@ class _Check:
         costs = None
         if built is not None and built.space is not None and built.is_supernet:
             costs = self._try("search", partial(search_costs, self.experiment, built.space))
+            candidates = Candidates(space=built.space)
+            self._try("search.searcher", partial(search.searcher, candidates=candidates))
         if costs is not None:
             self._try("search.constraints", partial(check_constraints, search, costs))
         for name in search.objectives.names:

@@ -1,5 +1,6 @@
 """What a configuration's candidates cost: counted, and by the models that it names."""
 
+from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
 from razorlite.cost import Constraint, CostModel, JoinedCost, Limit, tabulate
 from razorlite.recipes.experiment import Experiment
@@ -46,6 +47,8 @@ def check_constraints(settings: SearchConfig, costs: CostModel) -> None:
 
 def _own(experiment: Experiment, space: SearchSpace) -> list[CostModel]:
     settings = experiment.search or SearchConfig()
+    for number, block in enumerate(settings.costs):
+        _check_needs(block, f"costs.{number}")
     models = [block(space=space, shape=experiment.shape) for block in settings.costs]
     for number, model in enumerate(models):
         missing = [n for n in ("names", "many", "bounds") if not hasattr(model, n)]
@@ -55,3 +58,14 @@ def _own(experiment: Experiment, space: SearchSpace) -> list[CostModel]:
                 key=f"costs.{number}",
             )
     return models
+
+
+def _check_needs(block: Partial[CostModel], key: str) -> None:
+    """Refuse a block that leaves out what its model needs beside space and shape.
+
+    Raises:
+        ConfigError: it does; names what.
+    """
+    for name, required in block.left().items():
+        if required and name not in ("space", "shape"):
+            raise ConfigError(f"{block.type} needs {name!r}; add it", key=key)

@@ -157,3 +157,23 @@ def test_config_check_runs_the_forms_of_elastic_layers():
 def test_wrong_mutators_are_named(mutator, message):
     with pytest.raises(ConfigError, match=message):
         read({**detector({}), "mutator": mutator})
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"costs": [{"type": "LatencyTable"}]}, "search.costs.0: LatencyTable needs 'file'"),
+        (
+            {"searcher": {"type": "ExhaustiveSearcher", "max_trials": 5}},
+            "the space has 16 points, max_trials is 5",
+        ),
+        (
+            {"searcher": {"type": "EvolutionSearcher", "population_size": 5}},
+            "must fit into population_size 5",
+        ),
+    ],
+)
+def test_the_check_builds_searchers_and_costs(search, message):
+    with pytest.raises(ConfigError) as caught:
+        check_config(small({"search": search}))
+    assert message in str(caught.value)
