@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import SubnetError
 from razorlite.prune._norms import KeptNorm
-from razorlite.trace import ChannelGraph
+from razorlite.trace import ChannelGraph, bias_of, update_widths, weight_of
 
 Mask = NDArray[np.bool_]
 
@@ -73,6 +73,7 @@ def cut_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
             _slim_tensor(model, side.outputs, *side.bare)
         elif not side.whole:
             _slim_layer(model.get_submodule(path), side)
+    update_widths(model)
     model.zero_grad(set_to_none=True)
 
 
@@ -96,6 +97,9 @@ def _slim_tensor(model: nn.Module, stays: Mask, owner: str, name: str, dim: int)
 
 
 def _slim_layer(layer: Any, side: Sides) -> None:
+    if isinstance(layer, nn.MultiheadAttention):
+        _slim_heads(layer, side)
+        return
     if getattr(layer, "weight", None) is None or layer.weight.dim() < 2:
         _slim_norm(layer, side.outputs)
         return
@@ -127,7 +131,18 @@ def _slim_norm(layer: Any, outputs: Mask) -> None:
             setattr(layer, name, count)
 
 
+def _slim_heads(layer: nn.MultiheadAttention, side: Sides) -> None:
+    """Cut what is before the heads; the projection behind them is a layer of its own."""
+    stays = np.ones(layer.embed_dim, dtype=bool) if side.inputs is None else side.inputs
+    _cut(layer, "in_proj_weight", lambda w: w[_places(side.outputs, w)][:, _places(stays, w)])
+    _cut(layer, "in_proj_bias", lambda b: b[_places(side.outputs, b)])
+    layer.embed_dim = layer.kdim = layer.vdim = int(stays.sum())
+    layer.num_heads = layer.embed_dim // layer.head_dim
+
+
 def _inputs_of(layer: Any) -> int:
+    if isinstance(layer, nn.MultiheadAttention):
+        return int(layer.embed_dim)
     return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
 
 
@@ -164,15 +179,15 @@ def _mask_layer(layer: Any, side: Sides) -> None:
     if isinstance(layer, nn.LayerNorm):
         hook = KeptNorm(torch.from_numpy(side.outputs))
         layer.register_forward_hook(hook, with_kwargs=True)
-    weight = getattr(layer, "weight", None)
+    weight, bias = weight_of(layer), bias_of(layer)
     dropped = torch.from_numpy(~side.outputs)
     if weight is not None and weight.dim() > 1:
         gone = torch.from_numpy(~_pairs(layer, side)).to(weight.device)
         weight.masked_fill_(gone.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2)), 0)
     elif weight is not None:
         weight.masked_fill_(dropped.to(weight.device), 0)
-    if getattr(layer, "bias", None) is not None:
-        layer.bias.masked_fill_(dropped.to(layer.bias.device), 0)
+    if bias is not None:
+        bias.masked_fill_(dropped.to(bias.device), 0)
 
 
 def _pairs(layer: Any, side: Sides) -> Mask:

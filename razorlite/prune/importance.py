@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Seed
 from razorlite.core.registry import register
-from razorlite.trace import ChannelGroup, Member, Side
+from razorlite.trace import ChannelGroup, Member, Side, weight_of
 
 Scale = Literal["mean", "max", "none"]
 
@@ -159,7 +159,7 @@ def _sum_over_units(
 
 def _by_channel(layer: Any, side: Side) -> Tensor | None:
     """Return the (channels, weights) of one side of a convolution or linear layer."""
-    weight = getattr(layer, "weight", None)
+    weight = weight_of(layer)
     if weight is None or weight.dim() < 2:
         return None
     groups, transposed = getattr(layer, "groups", 1), getattr(layer, "transposed", False)

@@ -9,6 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
+from razorlite.prune._heads import KeptHeads
 from razorlite.prune._norms import KeptNorm
 from razorlite.prune.kept import kept_units
 from razorlite.space.subnet import Subnet
@@ -18,7 +19,8 @@ from razorlite.trace import ChannelGraph, Member, Side
 class Masks:
     """Factors on the channels of a model, by a hook before every layer that reads them.
 
-    Layer norms see the channels with other factors than 0 alone.
+    Layer norms, and products of activations that sum over channels, see those with other factors
+    than 0 alone.
 
     A dropped channel (factor 0) has no influence, whatever activations make of it: the model
     computes what the slim one does. Factors may be anything, also tensors that learn.
@@ -30,13 +32,16 @@ class Masks:
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
         self._graph = graph
-        self._readers: dict[str, _Reader] = {}
+        self._readers: dict[str, _Reader | KeptHeads] = {}
         self._norms: dict[str, KeptNorm] = {}
+        self._makers: dict[str, _Maker] = {}
         self._handles: list[RemovableHandle] = []
         for group in graph.prunable:
             for member in group.members:
                 if member.module not in (*self._readers, *self._norms) and not member.bare:
                     self._hook(model, member.module, member.side)
+                if member.summed and member.module not in self._makers:
+                    self._hook_maker(model, member.module)
 
     def keep(self, subnet: Subnet) -> "Masks":
         """Let only the units count that a subnet keeps.
@@ -69,6 +74,8 @@ class Masks:
             reader.factors = None
         for norm in self._norms.values():
             norm.stays = None
+        for maker in self._makers.values():
+            maker.stays = None
         for name, values in factors.items():
             for member in groups[name].members:
                 self._multiply(member, values)
@@ -82,7 +89,10 @@ class Masks:
             reader.factors = own if reader.factors is None else reader.factors * own
         elif member.module in self._norms and not member.bare:
             norm = self._norms[member.module]
-            norm.stays = own != 0 if norm.stays is None else norm.stays & (own != 0)
+            norm.stays = _both(norm.stays, own != 0)
+        elif member.summed:
+            maker = self._makers[member.module]
+            maker.stays = _both(maker.stays, own != 0)
 
     def remove(self) -> None:
         """Take the hooks away; the model is what it was."""
@@ -97,12 +107,26 @@ class Masks:
 
     def _hook(self, model: nn.Module, path: str, side: Side) -> None:
         module = model.get_submodule(path)
-        if side == "in":
+        owner = model.get_submodule(path.rpartition(".")[0])
+        if side == "in" and isinstance(owner, nn.MultiheadAttention):
+            heads = self._readers[path] = KeptHeads()
+            self._handles.append(owner.register_forward_hook(heads, with_kwargs=True))
+        elif side == "in":
             reader = self._readers[path] = _Reader(module)
             self._handles.append(module.register_forward_pre_hook(reader, with_kwargs=True))
         elif isinstance(module, nn.LayerNorm):
             norm = self._norms[path] = KeptNorm()
             self._handles.append(module.register_forward_hook(norm, with_kwargs=True))
+
+    def _hook_maker(self, model: nn.Module, path: str) -> None:
+        module = model.get_submodule(path)
+        if not isinstance(module, nn.LayerNorm):
+            maker = self._makers[path] = _Maker(module)
+            self._handles.append(module.register_forward_hook(maker))
+
+
+def _both(first: Tensor | None, second: Tensor) -> Tensor:
+    return second if first is None else first & second
 
 
 def without_masks(model: nn.Module) -> nn.Module:
@@ -112,7 +136,7 @@ def without_masks(model: nn.Module) -> nn.Module:
         flags = (module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs)
         for known, wants in zip(hooks, flags, strict=True):
             for number, hook in list(known.items()):
-                if isinstance(hook, _Reader | KeptNorm):
+                if isinstance(hook, _Reader | _Maker | KeptHeads | KeptNorm):
                     del known[number]
                     wants.pop(number, None)
     return model
@@ -123,6 +147,8 @@ class _Reader:
 
     def __init__(self, module: nn.Module) -> None:
         self.dims = len(getattr(module, "kernel_size", ()))
+        attends = isinstance(module, nn.MultiheadAttention)
+        self.names = ("query", "key", "value") if attends else ("input",)
         self.factors: Tensor | None = None
 
     def __call__(
@@ -130,8 +156,24 @@ class _Reader:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if self.factors is None:
             return None
-        x = args[0] if args else kwargs["input"]
-        factors = self.factors.to(x.device, x.dtype).reshape(-1, *[1] * self.dims)
-        return (
-            ((x * factors, *args[1:]), kwargs) if args else (args, {**kwargs, "input": x * factors})
-        )
+        count = len(self.names)
+        given = (*(self._times(x) for x in args[:count]), *args[count:])
+        named = {name: self._times(kwargs[name]) for name in self.names if name in kwargs}
+        return given, {**kwargs, **named}
+
+    def _times(self, x: Tensor) -> Tensor:
+        assert self.factors is not None
+        return x * self.factors.to(x.device, x.dtype).reshape(-1, *[1] * self.dims)
+
+
+class _Maker:
+    """The hook behind one layer: its output without the channels that go."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.dims = len(getattr(module, "kernel_size", ()))
+        self.stays: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor | None:
+        if self.stays is None:
+            return None
+        return out * self.stays.to(out.device, out.dtype).reshape(-1, *[1] * self.dims)

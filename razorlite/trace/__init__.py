@@ -3,7 +3,9 @@
 from razorlite.trace._layer_rules import norm_dim
 from razorlite.trace.channels import channel_graph, channel_groups
 from razorlite.trace.groups import Block, ChannelGraph, ChannelGroup, Layer, Member, Side
+from razorlite.trace.parameters import bias_of, weight_of
 from razorlite.trace.verify import check_channels, unit_numbers
+from razorlite.trace.widths import update_widths
 
 __all__ = [
     "Block",
@@ -12,9 +14,12 @@ __all__ = [
     "Layer",
     "Member",
     "Side",
+    "bias_of",
     "channel_graph",
     "channel_groups",
     "check_channels",
     "norm_dim",
     "unit_numbers",
+    "update_widths",
+    "weight_of",
 ]

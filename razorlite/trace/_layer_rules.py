@@ -28,13 +28,13 @@ def conv(call: Call, ledger: Ledger) -> Tensor:
     module: Any = call.module
     x: Tensor = call.labels[0]
     dim = x.dim() - len(module.kernel_size) - 1
-    inputs = _incoming(call, ledger, x, dim)
+    inputs = incoming(call, ledger, x, dim)
     outputs = ledger.produce(call.path, module.out_channels)
     if module.groups > 1:
         _group(call, ledger, inputs, outputs)
     spatial = call.args[0].shape if module.transposed else call.out.shape
     others = math.prod(spatial) // spatial[dim]
-    _charge(call, ledger, others * math.prod(module.kernel_size))
+    ledger.charge(call.path, others * math.prod(module.kernel_size))
     return maps.broadcast(outputs, dim, call.out.shape)
 
 
@@ -42,9 +42,9 @@ def linear(call: Call, ledger: Ledger) -> Tensor:
     """Linear layer on the last dimension."""
     module: Any = call.module
     x: Tensor = call.labels[0]
-    _incoming(call, ledger, x, -1)
+    incoming(call, ledger, x, -1)
     outputs = ledger.produce(call.path, module.out_features)
-    _charge(call, ledger, math.prod(call.out.shape[:-1]))
+    ledger.charge(call.path, math.prod(call.out.shape[:-1]))
     return maps.broadcast(outputs, -1, call.out.shape)
 
 
@@ -56,6 +56,7 @@ def norm(call: Call, ledger: Ledger) -> Tensor:
         unknown: Tensor = fixed(call, ledger)
         return unknown
     ledger.passing(call.path, labels)
+    ledger.shifted.append(labels)
     return x
 
 
@@ -94,7 +95,8 @@ def prelu(call: Call, ledger: Ledger) -> Tensor:
     return result
 
 
-def _incoming(call: Call, ledger: Ledger, x: Tensor, dim: int) -> Labels:
+def incoming(call: Call, ledger: Ledger, x: Tensor, dim: int) -> Labels:
+    """Note what a layer reads along one dimension of a (…, D, …) map; return its (D,) labels."""
     labels = maps.line(x, dim)
     if labels is None:
         ledger.fix(maps.numbers(x), f"mixed with another dimension at {call.where}")
@@ -113,8 +115,3 @@ def _group(call: Call, ledger: Ledger, inputs: Labels, outputs: Labels) -> None:
     else:
         ledger.tie(rows.T, call.where)
         ledger.tie(out_rows.T, call.where)
-
-
-def _charge(call: Call, ledger: Ledger, positions: int) -> None:
-    before = ledger.positions.get(call.path, 0)
-    ledger.positions[call.path] = before + positions * ledger.counting

@@ -1,7 +1,6 @@
 """Rules for what has no channels of its own: arithmetic, pooling, reshaping, cutting, joining."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from torch.utils._pytree import tree_map
 from razorlite.trace import maps
 from razorlite.trace.calls import Call, is_computed
 from razorlite.trace.ledger import Ledger
-from razorlite.trace.sizes import Ratio
+from razorlite.trace.sizes import Ratio, source_of
+from razorlite.trace.zeros import keeps_zeros
 
 
 def fixed(call: Call, ledger: Ledger, reason: str = "no rule for") -> Any:
@@ -41,6 +41,9 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
     """Arithmetic place by place, with broadcasting: what meets stays together."""
     if not isinstance(call.out, Tensor):
         return fixed(call, ledger)
+    for source in map(source_of, call.args):
+        if source is not None:
+            ledger.fix(source, f"their number is reckoned with by {call.where}")
     if _has_computed_numbers(call):
         return fixed(call, ledger, "reckoned with a size by")
     shape = call.out.shape
@@ -55,7 +58,12 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
             ledger.fix(maps.numbers(x), f"one channel used for many at {call.where}")
         else:
             meeting.append(x.expand(shape))
-    return _agree(meeting, ledger, call.where) if meeting else maps.blank(shape)
+    if not meeting:
+        return maps.blank(shape)
+    out = _agree(meeting, ledger, call.where)
+    if not keeps_zeros(call):
+        ledger.shifted.append(maps.numbers(out))
+    return out
 
 
 def _tied_along_channels(operands: list[Tensor], ledger: Ledger, where: str) -> list[Tensor]:
@@ -96,41 +104,14 @@ def spatial(call: Call, ledger: Ledger) -> Any:
     pads = call.argument(1, "pad", ()) if call.name == "pad" else ()
     if labels is None or others or not isinstance(call.out, Tensor) or len(pads) > 2 * x.dim() - 4:
         return fixed(call, ledger)
+    if call.name == "pad":
+        ledger.shifted.append(labels)
     return maps.broadcast(labels, 1, call.out.shape)
 
 
 def move(call: Call, ledger: Ledger) -> Any:
     """Permutations, flattening and the like: done on the map as on the tensor."""
     return call.run(*call.labels, **call.label_kwargs)
-
-
-def reshape(call: Call, ledger: Ledger) -> Any:
-    """Views: sizes written as numbers stay, one computed size may shrink.
-
-    Where channels are laid out over several dimensions, the written ones must keep their size, so
-    everything along them is tied; more than one shrinking dimension cannot be made to fit.
-    """
-    x, *sizes = call.labels
-    view = x.reshape if call.name == "view" else partial(call.run, x)
-    out = maps.settle(view(*sizes, **call.label_kwargs))
-    before, after = maps.varying(call.maps()[0]), maps.varying(out)
-    written = _written_dims(call, out)
-    rigid = [d for d in after if d in written]
-    free = len(after) - len(rigid)
-    if rigid and free == 1:
-        return maps.tie_along(out, rigid, ledger, call.where)
-    if rigid or free > max(1, len(before)):
-        ledger.fix(maps.numbers(out), f"brought to a set size at {call.where}")
-    return out
-
-
-def _written_dims(call: Call, out: Tensor) -> set[int]:
-    offset, rest = 0, list(call.written[1:]) or list(call.written_kwargs.values())
-    if call.name == "unflatten":
-        dim = int(call.argument(1, "dim"))
-        offset, rest = dim % call.maps()[0].dim(), [call.as_written(2, "sizes")]
-    sizes: Any = rest[0] if len(rest) == 1 and isinstance(rest[0], (list, tuple)) else rest
-    return {offset + i for i, n in enumerate(sizes) if not is_computed(n) and n != -1}
 
 
 def reduce(call: Call, ledger: Ledger) -> Any:
@@ -143,6 +124,8 @@ def reduce(call: Call, ledger: Ledger) -> Any:
     dims = sorted({d % x.dim() for d in dims}, reverse=True)
     if not isinstance(call.out, Tensor) or set(dims) & set(maps.varying(x)):
         return fixed(call, ledger, "mixed over channels by")
+    if call.name == "logsumexp":
+        ledger.shifted.append(maps.numbers(x))
     keep = call.out.dim() == x.dim()
     for dim in dims:
         x = x.narrow(dim, 0, 1) if keep else x.select(dim, 0)
@@ -155,6 +138,7 @@ def softmax(call: Call, ledger: Ledger) -> Any:
     dim = getattr(call.module, "dim", None) if call.module else call.argument(1, "dim")
     if dim is None or dim % x.dim() in maps.varying(x):
         return fixed(call, ledger, "mixed over channels by")
+    ledger.shifted.append(maps.numbers(x))
     return x
 
 
@@ -225,6 +209,7 @@ def put(call: Call, ledger: Ledger) -> Any:
         return fixed(call, ledger)
     if (there >= 0).any():
         labels = ledger.meet(there, labels, call.where)
+    ledger.shifted.append(labels)
     return maps.broadcast(labels, dim, target.shape)
 
 

@@ -14,6 +14,9 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
+from razorlite.trace import _product_rules as products
+from razorlite.trace import _view_rules as views
+from razorlite.trace._heads_rules import heads
 from razorlite.trace.calls import Call, Rule
 from razorlite.trace.ledger import Ledger
 
@@ -54,9 +57,12 @@ _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(["narrow", "select", "unbind"], moves.select),
     **dict.fromkeys(_SAME.split(), moves.same),
     **dict.fromkeys(_CREATIONS, moves.constant),
-    **dict.fromkeys(_RESHAPES, moves.reshape),
+    **dict.fromkeys(_RESHAPES, views.reshape),
     **dict.fromkeys(["cat", "concat", "concatenate"], moves.cat),
     **dict.fromkeys(["chunk", "split", "tensor_split", "split_with_sizes"], moves.split),
+    **dict.fromkeys(["matmul", "bmm"], products.matmul),
+    "einsum": products.einsum,
+    "scaled_dot_product_attention": products.attention,
     "getitem": moves.item,
     "setitem": moves.put,
     "roi_align": moves.regions,
@@ -76,6 +82,7 @@ _LAYERS: dict[type[nn.Module], Rule] = {
     **dict.fromkeys([nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d], layers.norm),
     **dict.fromkeys([nn.SyncBatchNorm, FrozenBatchNorm2d], layers.norm),
     **dict.fromkeys([nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d], layers.norm),
+    nn.MultiheadAttention: heads,
     nn.GroupNorm: layers.group_norm,
     **dict.fromkeys([nn.LayerNorm, LayerNorm2d], layers.layer_norm),
     nn.PReLU: layers.prelu,
@@ -86,7 +93,7 @@ _LAYERS: dict[type[nn.Module], Rule] = {
     nn.Identity: moves.pointwise,
     StochasticDepth: moves.pointwise,
     **dict.fromkeys([nn.Softmax, nn.LogSoftmax, nn.Softmin], moves.softmax),
-    **dict.fromkeys([nn.MultiheadAttention, nn.GLU, nn.Softmax2d, nn.MaxUnpool2d], moves.fixed),
+    **dict.fromkeys([nn.GLU, nn.Softmax2d, nn.MaxUnpool2d], moves.fixed),
 }
 _FAMILIES: dict[str, Rule] = {
     "torch.nn.modules.activation": moves.pointwise,
@@ -99,7 +106,7 @@ _FAMILIES: dict[str, Rule] = {
 
 def find_rule(call: Call) -> Rule:
     """Return the rule for a call; `fixed` where there is none, or where it fails on this form."""
-    return partial(_tried, _rule(call))
+    return partial(_tried, plain_rule(call))
 
 
 def _tried(rule: Rule, call: Call, ledger: Ledger) -> Any:
@@ -109,7 +116,8 @@ def _tried(rule: Rule, call: Call, ledger: Ledger) -> Any:
         return moves.fixed(call, ledger)
 
 
-def _rule(call: Call) -> Rule:
+def plain_rule(call: Call) -> Rule:
+    """Return the rule for a call, which may fail on a form of it that it does not know."""
     if call.module is not None:
         return moves.altered if call.altered else _module_rule(call.module)
     return _FUNCTIONS.get(call.name, moves.fixed) if call.known else moves.fixed

@@ -12,7 +12,7 @@ from razorlite.trace.calls import is_altered
 from razorlite.trace.following import How, Reading, read
 from razorlite.trace.groups import ChannelGraph, ChannelGroup, Layer, Member
 from razorlite.trace.ledger import Labels, Ledger
-from razorlite.trace.parameters import channel_dim, side_tensors
+from razorlite.trace.parameters import bias_of, channel_dim, side_tensors
 
 
 def channel_groups(
@@ -147,6 +147,9 @@ class _Sorter:
         layers = [self._layer(p, model.get_submodule(p), number) for p in self.ledger.order]
         for name, _, labels in self._bare():
             layers += self._tensor(name, number[labels])
+        for *sides, macs in self.ledger.products:
+            inputs, outputs = (tuple(number[labels].tolist()) for labels in sides)
+            layers.append(Layer("", inputs, outputs, 1, macs, 0, 0))
         return layers
 
     def _join_groups(self, everything: Labels) -> Labels:
@@ -192,7 +195,8 @@ class _Sorter:
             if path in book.consumed:
                 yield Member(path, "in", (), side_tensors(layer, "in")), book.consumed[path]
             made = book.produced[path] if path in book.produced else book.passed[path]
-            yield Member(path, "out", (), side_tensors(layer, "out")), made
+            summed = bool(book.among(book.summed, made).any())
+            yield Member(path, "out", (), side_tensors(layer, "out"), summed=summed), made
         for name, dim, labels in self._bare():
             path, _, own = name.rpartition(".")
             yield Member(path, "out", (), ((own, dim),), bare=True), labels
@@ -223,6 +227,6 @@ class _Sorter:
             inputs, groups = np.repeat(number[-1:], len(inputs) // groups), 1
         outputs = tuple(number[book.produced[path]].tolist())
         kernel = math.prod(getattr(module, "kernel_size", ()))
-        biases = int(module.bias is not None)
+        biases = int(bias_of(module) is not None)
         macs = book.positions.get(path, 0)
         return Layer(path, tuple(inputs.tolist()), outputs, groups, macs, kernel, biases)

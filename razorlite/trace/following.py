@@ -20,6 +20,7 @@ from razorlite.trace.parameters import bare_tensors
 from razorlite.trace.propagate import Propagator
 from razorlite.trace.tracing import copied, graphs, is_leaf, skeleton
 from razorlite.trace.watching import Watch
+from razorlite.trace.widths import remember_widths
 
 How = Literal["auto", "graph", "run"]
 
@@ -108,8 +109,8 @@ def follow_run(
 
 
 def _fix_unread(ledger: Ledger) -> None:
-    """Fix channels that no layer was seen to read: something unseen may do so."""
-    read = [ledger.roots(labels) for labels in ledger.consumed.values()]
+    """Fix channels that neither a layer nor a sum was seen to read: something unseen may do so."""
+    read = [ledger.roots(labels) for labels in (*ledger.consumed.values(), *ledger.summed)]
     known = np.unique(np.concatenate([np.empty(0, np.int64), *read]))
     for labels in ledger.produced.values():
         unread = labels[~np.isin(ledger.roots(labels), known)]
@@ -167,11 +168,11 @@ def _ways(
         return tuple(map_tensors(lambda x: x.to(device), inputs))
 
     def graph(ledger: Ledger) -> tuple[nn.Module, Reading]:
-        ghost = skeleton(model)
+        ghost = remember_widths(skeleton(model))
         return ghost, follow_graph(ghost, ledger, on(torch.device("meta"))[0], leaves)
 
     def run(make: Callable[[nn.Module], nn.Module], ledger: Ledger) -> tuple[nn.Module, Reading]:
-        made = make(model)
+        made = remember_widths(make(model))
         device = next((p.device for p in made.parameters()), torch.device("cpu"))
         return made, follow_run(made, ledger, on(device), leaves)
 

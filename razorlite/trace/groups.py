@@ -24,6 +24,7 @@ class Member:
         tensors: name of each parameter or buffer, and the dimension of it that the channels lie
             along; of what a grouped convolution reads, that of the channels of one of its groups.
         bare: whether it is no layer's but used by a forward itself, such as a layer scale.
+        summed: whether a product of activations sums over what it makes, as of queries and keys.
     """
 
     module: str
@@ -31,6 +32,7 @@ class Member:
     index: tuple[int, ...]
     tensors: tuple[tuple[str, int], ...] = ()
     bare: bool = False
+    summed: bool = False
 
     @property
     def key(self) -> str:
@@ -110,7 +112,7 @@ class Layer:
     """What a layer costs, as far as the channels on its two sides decide it.
 
     Attributes:
-        module: path of the layer, or name of a bare parameter.
+        module: path of the layer, name of a bare parameter, or empty for a product of activations.
         inputs: number of each input channel in the graph's list of units, see `ChannelGraph`;
             empty for layers that pass channels on.
         outputs: the same for the outputs.

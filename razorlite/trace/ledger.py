@@ -25,6 +25,10 @@ class Ledger:
         positions: multiply-accumulates per pair of channels of each layer, summed over calls.
         whole: grouped convolutions whose groups are kept or dropped whole.
         tensors: for each bare parameter or buffer the numbers of its elements, in its shape.
+        products: of channels along which activations are multiplied, the numbers on both sides
+            and the multiply-accumulates of each pair.
+        summed: numbers of channels that such a product sums over.
+        shifted: numbers of channels that may be nonzero where the layer that makes them gives 0.
         fixed: numbers that must stay, and why.
         counting: whether calls cost multiply-accumulates; those in training mode do not.
     """
@@ -39,6 +43,9 @@ class Ledger:
         self.positions: dict[str, int] = {}
         self.whole: set[str] = set()
         self.tensors: dict[str, Labels] = {}
+        self.products: list[tuple[Labels, Labels, int]] = []
+        self.summed: list[Labels] = []
+        self.shifted: list[Labels] = []
         self.fixed: list[tuple[Labels, str]] = []
         self.counting = True
 
@@ -97,6 +104,31 @@ class Ledger:
         """Tie all numbers of each row of an (R, K) array."""
         for column in range(1, rows.shape[1]):
             self.match(rows[:, 0], rows[:, column], where)
+
+    def charge(self, path: str, positions: int) -> None:
+        """Note what a pair of channels of a layer costs."""
+        self.positions[path] = self.positions.get(path, 0) + positions * self.counting
+
+    def multiply(self, labels: Labels, macs: int, others: Labels | None = None) -> None:
+        """Note channels along which activations are multiplied, and what each of them costs.
+
+        Args:
+            labels: the channels.
+            macs: multiply-accumulates of each, or of each pair.
+            others: what each of them is multiplied with; nothing that can shrink by default.
+        """
+        if self.counting:
+            self.products.append((np.array([-1]) if others is None else others, labels, macs))
+
+    def is_shifted(self, labels: Labels) -> bool:
+        """Return whether channels may be nonzero where the layers that make them give 0."""
+        shifted = [numbers.ravel() for numbers in (*self.shifted, *self.tensors.values())]
+        return bool(shifted) and bool(self.among(shifted, labels).any())
+
+    def among(self, some: Sequence[Labels], labels: Labels) -> NDArray[np.bool_]:
+        """Return of each number whether it is tied to one of some others."""
+        known = self.roots(np.concatenate([np.empty(0, np.int64), *some]))
+        return np.isin(self.roots(labels), known[known >= 0])
 
     def fix(self, labels: Labels, reason: str) -> None:
         """Note that channels must stay."""

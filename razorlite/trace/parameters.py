@@ -47,14 +47,27 @@ def channel_dim(labels: Labels) -> int | None:
     return changing[0] if len(changing) == 1 else None
 
 
+def weight_of(layer: nn.Module) -> Tensor | None:
+    """Return the (outputs, inputs, …) or per-channel weight of a layer; None if it has none."""
+    name = "in_proj_weight" if isinstance(layer, nn.MultiheadAttention) else "weight"
+    return getattr(layer, name, None)
+
+
+def bias_of(layer: nn.Module) -> Tensor | None:
+    """Return the (outputs,) bias of a layer; None if it has none."""
+    name = "in_proj_bias" if isinstance(layer, nn.MultiheadAttention) else "bias"
+    return getattr(layer, name, None)
+
+
 def side_tensors(layer: nn.Module, side: Side) -> tuple[tuple[str, int], ...]:
     """Return the tensors of one side of a layer, and where its channels lie in each."""
     tensors = {**layer._parameters, **layer._buffers}
     found = {name: x for name, x in tensors.items() if x is not None and x.dim() > 0}
-    weight = found.get("weight")
+    weight = weight_of(layer)
     if weight is None or weight.dim() < 2:
         return tuple((name, 0) for name in found)
+    own = next(name for name, x in found.items() if x is weight)
     transposed = bool(getattr(layer, "transposed", False))
     first = (side == "out") != transposed
-    rest = [(name, 0) for name in found if name != "weight"] if side == "out" else []
-    return (("weight", 0 if first else 1), *rest)
+    rest = [(name, 0) for name in found if name != own] if side == "out" else []
+    return ((own, 0 if first else 1), *rest)

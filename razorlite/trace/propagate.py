@@ -15,6 +15,7 @@ from razorlite.structures import Inputs
 from razorlite.trace import maps
 from razorlite.trace.calls import Call, Rule, is_altered, is_in_place
 from razorlite.trace.ledger import Ledger
+from razorlite.trace.sizes import remembered
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 _HOMES = ("torch", "_operator", "torchvision", "builtins")
@@ -97,6 +98,7 @@ class Propagator:
         call = self._prepare(node)
         self.values[node] = self.labels[node] = call.out
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(call.out)):
+            self.values[node] = self.labels[node] = _with_sources(call)
             return
         labels = self.find_rule(call)(call, self.ledger)
         self.labels[node] = tree_map(_settle, labels)
@@ -162,6 +164,15 @@ class _Method:
 
     def __call__(self, owner: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(owner, self.name)(*args, **kwargs)
+
+
+def _with_sources(call: Call) -> Any:
+    """Return a shape or size that remembers whose it is, or any other result as it is."""
+    if call.name != "size" and call.args[1:] != ("shape",):
+        return call.out
+    labels, dim = call.labels[0], call.argument(1, "dim")
+    known = isinstance(labels, Tensor)
+    return remembered(call.out, labels if known else None, dim if isinstance(dim, int) else None)
 
 
 def _settle(value: Any) -> Any:

@@ -98,6 +98,9 @@ class _Expectation(Ledger):
     def fix(self, labels: Labels, reason: str) -> None:
         return
 
+    def is_shifted(self, labels: Labels) -> bool:
+        return False
+
     def roots(self, labels: Labels) -> Labels:
         return labels
 

@@ -15,11 +15,12 @@ from torch.utils.hooks import RemovableHandle
 
 from razorlite.structures import tensors_in
 from razorlite.trace import maps
-from razorlite.trace._rules import find_rule
+from razorlite.trace._move_rules import pointwise
+from razorlite.trace._rules import find_rule, plain_rule
 from razorlite.trace.calls import Call, is_altered, is_in_place
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.parameters import bare_tensors
-from razorlite.trace.sizes import Size, remembered
+from razorlite.trace.sizes import Size, remembered, source_of
 from razorlite.trace.tracing import is_leaf, source_line
 
 _SIZES = ("shape", "size", "numel", "nelement")
@@ -168,19 +169,26 @@ class Watch(TorchFunctionMode):
     def _function(self, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
         raw = _name_of(func)
         if raw in _SIZES:
-            return remembered(out)
+            return self._remembered(out, args, kwargs)
         if raw in _FACTS:
             return out
         home = str(getattr(func, "__module__", None) or "torch").split(".")[0]
         known = home in ("torch", "torchvision")
         call = self._call(func, raw.strip("_"), known, args, kwargs, out, path=self._paths[-1])
         _note_sizes(out, args, kwargs)
-        if not any(_is_labelled(x) for x in call.maps()):
+        if not any(_is_labelled(x) for x in call.maps()) and not _is_reckoned(call):
             return out
         self._apply(call)
         if is_in_place(raw) and isinstance(args[0], Tensor):
             setattr(args[0], _MAP, self._map(out))
         return out
+
+    @staticmethod
+    def _remembered(out: Any, args: Any, kwargs: Any) -> Any:
+        labels = vars(args[0]).get(_MAP) if args and isinstance(args[0], Tensor) else None
+        known = labels is not None and labels.shape == args[0].shape
+        dim = args[1] if len(args) > 1 else kwargs.get("dim")
+        return remembered(out, labels if known else None, dim if isinstance(dim, int) else None)
 
     def _call(
         self,
@@ -265,6 +273,11 @@ def _name_of(func: Any) -> str:
     """Return the name of a function, or of the property that it gets."""
     name = str(getattr(func, "__name__", func))
     return str(func.__self__.__name__) if name == "__get__" else name
+
+
+def _is_reckoned(call: Call) -> bool:
+    """Return whether a number of channels takes part in arithmetic."""
+    return plain_rule(call) is pointwise and any(source_of(x) is not None for x in call.args)
 
 
 def _is_labelled(labels: Tensor) -> bool:

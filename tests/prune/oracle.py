@@ -60,7 +60,8 @@ def _norm_of(member, kept):
 
 def _forget(layer: nn.Module, channel: int) -> None:
     """Set the weights to zero by which a layer reads one channel."""
-    weight = layer.weight
+    attends = isinstance(layer, nn.MultiheadAttention)
+    weight = layer.in_proj_weight if attends else layer.weight
     if getattr(layer, "transposed", False):
         weight[channel] = 0
     elif getattr(layer, "groups", 1) > 1:

@@ -321,7 +321,8 @@ def test_layer_left_without_channels_is_refused():
 def test_slim_model_that_cannot_run_is_refused():
     def run(m, x):
         y, z = m.a(x), m.b(x)
-        return m.c(y.reshape(y.shape[0], z.shape[1], -1).flatten(1, 1).unsqueeze(3)), m.d(z)
+        size = z.shape[1] + 1 - 1  # whose number it is, is not followed through sums
+        return m.c(y.reshape(y.shape[0], size, -1).flatten(1, 1).unsqueeze(3)), m.d(z)
 
     model = Net(run, a=conv(3, 4), b=conv(3, 4), c=conv(4, 1), d=conv(4, 1))
     with pytest.raises(ExportError, match="does not fit together"):

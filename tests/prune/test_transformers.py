@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.vision_transformer import VisionTransformer
 
 from razorlite.cost import count
 from razorlite.prune import Budget, Channels, Pruner
+from razorlite.space.subnet import Subnet
+from razorlite.trace import channel_graph
 from tests.prune.oracle import third, zeroed
 
 SHAPE = (32, 32)
@@ -19,6 +22,15 @@ def convnext():
     return varied(model)
 
 
+def vit():
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64
+    )
+    nn.init.normal_(model.heads.head.weight)  # zeros else
+    return varied(model)
+
+
 def varied(model):
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
@@ -27,7 +39,7 @@ def varied(model):
     return model.double().eval()  # so that rounding plays no part
 
 
-MODELS = {"convnext": convnext}
+MODELS = {"convnext": convnext, "vit": vit}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -62,3 +74,22 @@ def test_whole_stream_of_convnext_follows():
     slim = channels.slim(third(channels))
     assert slim.features[1][0].layer_scale.shape[0] == slim.features[0][0].out_channels < 8
     assert slim.features[1][0].block[2].normalized_shape == (slim.features[0][0].out_channels,)
+
+
+def test_heads_go_with_their_share_of_the_stream():
+    channels = Channels(vit(), SHAPE)
+    sizes = {group.name: group.size for group in channels.graph.prunable}
+    assert sizes == {"conv_proj": 4, **{n: 64 for n in sizes if n.endswith("mlp.0")}}
+    assert [g.name for g in channels.graph.groups if g.fixed] == ["heads.head"]
+    slim = channels.slim(Subnet(channels={"conv_proj": (0, 2, 3)}))
+    attention = slim.encoder.layers[1].self_attention
+    assert (attention.embed_dim, attention.num_heads, attention.head_dim) == (24, 3, 8)
+    assert attention.in_proj_weight.shape == (72, 24)
+    assert slim.hidden_dim == 24
+
+
+def test_vision_transformer_is_followed_the_same_way_by_a_run():
+    graphs = [channel_graph(vit(), SHAPE, how=way) for way in ("graph", "run")]
+    one, other = ([(g.name, g.size, g.members) for g in x.groups] for x in graphs)
+    assert one == other
+    assert graphs[0].layers == graphs[1].layers

@@ -166,6 +166,10 @@ def test_squeeze_and_excitation():
     assert groups["down"].size == 2
 
 
+def gram(x):
+    return x @ x.transpose(1, 2)
+
+
 FIXED = {
     "an unknown operation": (lambda m, x: m.b(m.a(x).cumsum(1)), "cumsum"),
     "a mean over channels": (lambda m, x: m.b(m.a(x) * m.a(x).mean(1, keepdim=True)), "mean"),
@@ -173,7 +177,7 @@ FIXED = {
     "a set slice": (lambda m, x: m.b(torch.cat([m.a(x)[:, :3], m.a(x)[:, 3:]], 1)), "set places"),
     "a set split": (lambda m, x: m.b(joined(m.a(x).split(2, 1), 2)), "set places"),
     "a set view": (lambda m, x: m.b(m.a(x).view(-1, 4, 8, 8)), "set size"),
-    "a matrix product": (lambda m, x: m.b(m.a(x) @ m.a(x).transpose(2, 3)), "matmul"),
+    "products of channels": (lambda m, x: m.b(gram(m.a(x).flatten(2)).unsqueeze(-1)), "matmul"),
     "a roll": (lambda m, x: m.b(m.a(x).roll(1, 1)), "roll"),
     "rows as channels": (lambda m, x: m.d(m.a(x).transpose(1, 2)), "another dimension"),
     "one for many": (lambda m, x: m.b(m.a(x) * m.one(x)), ""),
@@ -333,3 +337,13 @@ def test_only_outputs_and_shuffled_trunks_are_fixed(name):
 def test_modules_outside_forward_are_named():
     model = Net(lambda m, x: m.a(x), a=conv(3, 4), aside=nn.Sequential(conv(4, 4)))
     assert channel_graph(model, (8, 8)).unseen == ("aside.0",)
+
+
+def test_what_is_laid_out_by_the_number_of_others_is_tied_to_them():
+    def run(m, x):
+        y, z = m.a(x), m.b(x)
+        return m.c(y.reshape(y.shape[0], z.shape[1] * 2, -1).unsqueeze(3)), m.d(z)
+
+    groups = groups_of(Net(run, a=conv(3, 8), b=conv(3, 4), c=conv(8, 1), d=conv(4, 1)))
+    assert index_of(groups["a"], "a", "out") == (0, 1, 2, 3, 0, 1, 2, 3)
+    assert index_of(groups["a"], "d", "in") == (0, 1, 2, 3)
