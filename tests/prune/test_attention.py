@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from razorlite.cost import count
-from razorlite.prune import Channels
+from razorlite.cost import count, tabulate
+from razorlite.prune import Channels, ChannelWidths
 from razorlite.trace import channel_graph
 from tests.prune.oracle import third
 
@@ -241,6 +241,20 @@ def test_groups_are_the_same_by_graph_and_by_run(how):
     one, other = ([(g.name, g.size, bool(g.fixed), g.members) for g in x.groups] for x in graphs)
     assert one == other
     assert graphs[0].layers == graphs[1].layers
+
+
+@pytest.mark.parametrize("how", ["widths", "by_stream"])
+def test_widths_of_attention_are_searched_at_exact_costs(how):
+    space = ChannelWidths(round_to=1, shares=[0.5, 1.0]).prepare(net(how).float(), SHAPE)
+    points = np.array(list(space.all_indices()))
+    costs = tabulate(space, SHAPE).many(points)
+    for number, point in enumerate(points):
+        subnet = space.decode(point)
+        space.select(subnet)
+        plain, cost = space.export(subnet), count(space.export(subnet), SHAPE)
+        x = images().float()
+        assert torch.equal(space.model.eval()(x), plain.eval()(x))
+        assert (costs["macs"][number], costs["params"][number]) == (cost.macs, cost.params)
 
 
 @pytest.mark.parametrize("how", LEFT)
