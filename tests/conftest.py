@@ -33,8 +33,12 @@ def test_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hang_up_is_heard() -> None:
-    """Take SIGHUP as usual, also where the tests are started by nohup, which has it ignored."""
+def signals_are_heard() -> None:
+    """Take signals as usual, also where the shell that starts the tests has them ignored.
+
+    nohup does so with SIGHUP, and scripts with SIGINT of what they leave in the background.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
