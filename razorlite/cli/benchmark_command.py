@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from razorlite.cli.command import PIXELS, add_command, count
+from razorlite.cli.command import add_command, add_json, add_size, count
 
 
 def add_benchmark(commands: Any) -> None:
@@ -22,13 +22,7 @@ def add_benchmark(commands: Any) -> None:
     parser.add_argument(
         "model", nargs="+", metavar="FILE", help="run folders, checkpoints and exported files"
     )
-    parser.add_argument(
-        "--shape",
-        nargs=2,
-        type=PIXELS,
-        metavar=("H", "W"),
-        help="height and width in pixels; the first model's by default",
-    )
+    add_size(parser, "--shape", "height and width in pixels; the first model's by default")
     parser.add_argument(
         "--threads",
         nargs="+",
@@ -54,7 +48,7 @@ def add_benchmark(commands: Any) -> None:
         "--accuracy", metavar="CONFIG", help="measure the metric, too, on this one's test images"
     )
     parser.add_argument("--csv", metavar="F", help="table that the rows are added to")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -33,7 +33,26 @@ def share(text: str) -> float:
     raise argparse.ArgumentTypeError(f"wants a number from 0 to 1, got {text!r}")
 
 
-PIXELS = count("size in pixels")
+CONFIG = "YAML file, or the name of a shipped one (razorlite config list)"
+_SET = "change values of the configuration, for instance --set train.max_epochs=12 data.holdout=0.1"
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add --set."""
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE …", help=_SET
+    )
+
+
+def add_size(parser: argparse.ArgumentParser, name: str, about: str) -> None:
+    """Add an option that takes a height and a width in pixels."""
+    pixels = count("size in pixels")
+    parser.add_argument(name, nargs=2, type=pixels, metavar=("H", "W"), help=about)
+
+
+def add_json(parser: argparse.ArgumentParser, about: str = "print one JSON object") -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help=about)
 
 
 def add_command(

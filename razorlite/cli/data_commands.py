@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from razorlite.cli.command import PIXELS, add_command
+from razorlite.cli.command import add_command, add_json, add_size
 from razorlite.core.errors import DataError
 
 _SOURCE = (
@@ -41,13 +41,8 @@ def add_init(commands: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
     parser.add_argument("--out", default="detector.yaml", metavar="F", help="(detector.yaml)")
     parser.add_argument("--model", metavar="CONFIG", help="whose model and training are taken")
-    parser.add_argument(
-        "--size",
-        nargs=2,
-        type=PIXELS,
-        metavar=("H", "W"),
-        help="height and width that images are resized to; by default the commonest, scaled down",
-    )
+    about = "height and width that images are resized to; by default the commonest, scaled down"
+    add_size(parser, "--size", about)
 
 
 def _run_init(args: argparse.Namespace) -> None:
@@ -72,7 +67,7 @@ def _add_check(actions: Any) -> None:
         "  razorlite data check photos/ --json",
     )
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    _add_json(parser)
+    add_json(parser)
 
 
 def _add_stats(actions: Any) -> None:
@@ -84,7 +79,7 @@ def _add_stats(actions: Any) -> None:
         "  razorlite data stats photos/",
     )
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    _add_json(parser)
+    add_json(parser)
 
 
 def _add_convert(actions: Any) -> None:
@@ -138,10 +133,6 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--masks", action="store_true", help="take masks, too; objects without one are left out"
     )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _run_check(args: argparse.Namespace) -> None:

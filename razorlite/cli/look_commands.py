@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from razorlite.cli.command import add_command, count
+from razorlite.cli.command import CONFIG, add_command, add_json, add_set, count
 
 
 def add_browse(commands: Any) -> None:
@@ -17,19 +17,12 @@ def add_browse(commands: Any) -> None:
         "The folder gets a picture of each image and an index.html.",
         "  razorlite browse mine.yaml --out look",
     )
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, or the name of a shipped one")
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG)
     parser.add_argument("--out", default="browse", metavar="D", help="folder (browse)")
     parser.add_argument(
         "--images", type=count("number of images"), default=16, metavar="N", help="how many (16)"
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE …",
-        help="change values of the configuration",
-    )
+    add_set(parser)
 
 
 def add_analyze(commands: Any) -> None:
@@ -45,7 +38,7 @@ def add_analyze(commands: Any) -> None:
     )
     parser.add_argument("folder", nargs="+", metavar="RUN", help="run folders of train")
     parser.add_argument("--out", default="analyze", metavar="D", help="folder (analyze)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def _run_browse(args: argparse.Namespace) -> None:

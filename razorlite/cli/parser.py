@@ -4,7 +4,16 @@ import argparse
 from typing import Any
 
 from razorlite.cli.benchmark_command import add_benchmark
-from razorlite.cli.command import PIXELS, Parser, add_command, count, share
+from razorlite.cli.command import (
+    CONFIG,
+    Parser,
+    add_command,
+    add_json,
+    add_set,
+    add_size,
+    count,
+    share,
+)
 from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.look_commands import add_analyze, add_browse
 from razorlite.cli.running import (
@@ -32,8 +41,6 @@ Start with:
   razorlite demo            the whole pipeline on drawn shapes, in minutes, with a report
   razorlite config list     the configurations that come with razorlite
 """
-_SET = "change values of the configuration, for instance --set train.max_epochs=12 data.holdout=0.1"
-_CONFIG = "YAML file, or the name of a shipped one (razorlite config list)"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,10 +67,10 @@ def _add_train(commands: Any) -> None:
         "  razorlite train spos/fcos_spos_bccd_supernet --work-dir runs/supernet\n"
         "  razorlite train CONFIG --processes 2",
     )
-    parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG)
     _add_work_dir(parser)
     _add_subnet(parser)
-    _add_set(parser)
+    add_set(parser)
     _add_resume(parser)
     _add_processes(parser)
 
@@ -78,8 +85,8 @@ def _add_test(commands: Any) -> None:
     )
     _add_config_and_checkpoint(parser)
     _add_subnet(parser)
-    parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object")
-    _add_set(parser)
+    add_json(parser, "print the metrics as one JSON object")
+    add_set(parser)
 
 
 def _add_search(commands: Any) -> None:
@@ -94,7 +101,7 @@ def _add_search(commands: Any) -> None:
     )
     _add_config_and_checkpoint(parser)
     _add_work_dir(parser)
-    _add_set(parser)
+    add_set(parser)
     _add_resume(parser)
     _add_processes(parser)
 
@@ -112,7 +119,7 @@ def _add_prune(commands: Any) -> None:
     )
     _add_config_and_checkpoint(parser)
     _add_work_dir(parser)
-    _add_set(parser)
+    add_set(parser)
     _add_resume(parser)
 
 
@@ -126,17 +133,12 @@ def _add_cost(commands: Any) -> None:
         "exactly; thop's count is shown beside them.",
         "  razorlite cost CONFIG --shape 240 320 --subnet runs/search/subnet.yaml",
     )
-    parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG)
     _add_subnet(parser)
-    parser.add_argument(
-        "--shape",
-        nargs=2,
-        type=PIXELS,
-        metavar=("H", "W"),
-        help="height and width of the input in pixels; the configuration's `shape` by default",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object: params, macs")
-    _add_set(parser)
+    about = "height and width of the input in pixels; the configuration's `shape` by default"
+    add_size(parser, "--shape", about)
+    add_json(parser, "print one JSON object: params, macs")
+    add_set(parser)
 
 
 def _add_demo(commands: Any) -> None:
@@ -179,7 +181,7 @@ def _add_predict(commands: Any) -> None:
         metavar="N",
         help="images at a time",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def _add_export(commands: Any) -> None:
@@ -204,7 +206,7 @@ def _add_export(commands: Any) -> None:
     )
     parser.add_argument("--out", metavar="F", help="the file; beside the checkpoint by default")
     parser.add_argument("--images", metavar="SOURCE", help="images to compare on; noise by default")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -242,9 +244,9 @@ def _add_config(commands: Any) -> None:
         ),
     ):
         action = add_command(actions, name, run, about, f"  razorlite config {name} CONFIG")
-        action.add_argument("config", metavar="CONFIG", help=_CONFIG)
+        action.add_argument("config", metavar="CONFIG", help=CONFIG)
         if name != "cat":
-            _add_set(action)
+            add_set(action)
         if name == "show":
             about = "also what blocks leave out; modules of your own are not imported for it"
             action.add_argument("--defaults", action="store_true", help=about)
@@ -257,18 +259,12 @@ def _add_config(commands: Any) -> None:
 
 
 def _add_config_and_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help=_CONFIG)
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .pt file that training wrote")
 
 
 def _add_work_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", metavar="D", help="run folder; below work_dirs/ by default")
-
-
-def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE …", help=_SET
-    )
 
 
 def _add_resume(parser: argparse.ArgumentParser) -> None:

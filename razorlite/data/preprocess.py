@@ -96,6 +96,9 @@ class Preprocess:
         return f"channels {self.channels}, mean [{mean}], std [{std}]"
 
 
+PIXELS = Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3)  # from 0 to 255, red first, as they are
+
+
 @dataclass(frozen=True)
 class _Blocks:
     """Transforms as a configuration lists them."""

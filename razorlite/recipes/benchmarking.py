@@ -20,7 +20,7 @@ from torch import Tensor
 
 from razorlite.core.compute import with_layout
 from razorlite.core.errors import ConfigError, RazorliteError
-from razorlite.core.files import write_text_atomic
+from razorlite.core.files import csv_text, write_text_atomic
 from razorlite.core.streams import safe_console
 from razorlite.deploy import Deployed, open_file
 from razorlite.deploy.timing import Run, Timing, Timings, machine, measure
@@ -218,14 +218,7 @@ def _accuracy(loaded: Inferencer, experiment: Experiment) -> dict[str, float]:
     """Return the metric's values of a model on a configuration's test images."""
     if experiment.data is None:
         raise ConfigError("accuracy wants a configuration with a `data` block and a `metric`")
-    seen = loaded.preprocess
-    data = replace(
-        experiment.data,
-        mean=list(seen.mean),
-        std=list(seen.std),
-        channels=seen.channels,
-        pad_multiple=seen.pad_multiple,
-    )
+    data = experiment.data.prepared_by(loaded.preprocess)
     splits = Splits(replace(experiment, data=data), loaded.device, loaded.card.classes)
     return splits.evaluate(loaded.model, splits.test, "test")
 
@@ -239,9 +232,4 @@ def _add_rows(path: Path, result: Benchmark) -> None:
     before = []
     if path.is_file():
         before = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    names = list(dict.fromkeys(name for row in [*before, *rows] for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="")
-    writer.writeheader()
-    writer.writerows([*before, *rows])
-    write_text_atomic(path, text.getvalue())
+    write_text_atomic(path, csv_text([*before, *rows]))

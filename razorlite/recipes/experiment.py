@@ -1,7 +1,7 @@
 """What a configuration file may say: the dataclasses every command reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,6 +110,16 @@ class DataConfig:
             std=tuple(self.std),
             channels=self.channels,
             pad_multiple=self.pad_multiple,
+        )
+
+    def prepared_by(self, preprocess: Preprocess) -> "DataConfig":
+        """Return the same splits with pixels prepared in another way."""
+        return replace(
+            self,
+            mean=list(preprocess.mean),
+            std=list(preprocess.std),
+            channels=preprocess.channels,
+            pad_multiple=preprocess.pad_multiple,
         )
 
 

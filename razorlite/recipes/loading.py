@@ -13,7 +13,7 @@ from torch import nn
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import CheckpointError, ConfigError
-from razorlite.data import Preprocess
+from razorlite.data.preprocess import PIXELS
 from razorlite.deploy import FileModel, Predictor, read_meta
 from razorlite.deploy.runtimes import META_NAME, SUFFIXES
 from razorlite.engine.launch import DeviceChoice, choose_device
@@ -80,7 +80,7 @@ class Inferencer(Predictor):
         """Return the parts of a file that normalises by itself."""
         known = self.card.preprocess
         assert known is not None
-        pixels = Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3, transforms=known.transforms)
+        pixels = replace(PIXELS, transforms=known.transforms)
         classes = self.card.classes or ()
         return {"model": FileModel(self.path), "classes": classes, "preprocess": pixels}
 

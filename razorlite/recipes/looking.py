@@ -1,7 +1,5 @@
 """The commands `browse` and `analyze`: training images as they are seen, and runs side by side."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -17,10 +15,11 @@ from torch import Tensor
 
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError, DataError, RunFolderError
-from razorlite.core.files import make_folder, write_text_atomic
+from razorlite.core.files import csv_text, make_folder, write_text_atomic
 from razorlite.core.journal import Journal
 from razorlite.core.streams import safe_console
 from razorlite.data import Dataset
+from razorlite.data.preprocess import PIXELS
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
 from razorlite.structures import Target
@@ -82,7 +81,7 @@ def _in_pixels(experiment: Experiment) -> Splits:
     """Return the splits with images from 0 to 255, red first, not padded further."""
     if experiment.data is None:
         raise ConfigError("the configuration has no `data` block; there is nothing to look at")
-    data = replace(experiment.data, mean=[0.0] * 3, std=[1.0] * 3, channels="rgb", pad_multiple=1)
+    data = experiment.data.prepared_by(PIXELS)
     return Splits(replace(experiment, data=data), torch.device("cpu"))
 
 
@@ -168,9 +167,4 @@ def show_runs(found: Mapping[str, Mapping[str, float]]) -> None:
 
 def _table(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     rows = [{"run": run, **record} for run, lines in records.items() for record in lines]
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows)
