@@ -139,6 +139,7 @@ def test_a_checkpoint_predicts_and_exports_without_its_configuration(run, alone,
     assert_close(again.detections.boxes, known.boxes, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_carries_the_preprocessing(alone, tmp_path):
     needs_onnx()
     exported = recipes.export(alone, out=tmp_path / "a.onnx").path

@@ -130,11 +130,6 @@ def test_torchscript(name, tmp_path):
     _exported(name, tmp_path / "model.torchscript", "torchscript")
 
 
-def test_onnx(tmp_path):
-    needs_onnx()
-    _exported("fcos", tmp_path / "model.onnx", "onnx")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*HEADS, *ROI_HEADS, "detr"])
 def test_onnx_of_every_head(name, tmp_path):
