@@ -1,0 +1,1 @@
+"""Tasks that live outside razorlite and use it through `custom_imports`."""
