@@ -3,10 +3,14 @@
 import sys
 
 from razorlite.core.command_package import CommandPackage
+from razorlite.search.ageing import AgeingEvolutionSearcher
 from razorlite.search.candidates import Candidates
 from razorlite.search.config import SearchConfig, build_study
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.feasible import Feasible
+from razorlite.search.history import HistorySearcher
+from razorlite.search.local import LocalSearcher
+from razorlite.search.nsga import NSGA2Searcher
 from razorlite.search.objectives import Objectives
 from razorlite.search.pareto import pareto_front
 from razorlite.search.scoring import SupernetScore
@@ -17,12 +21,16 @@ from razorlite.search.trial import Trial
 from razorlite.search.workers import Attempt, CandidateError, Outcome, SearchError, Workers
 
 __all__ = [
+    "AgeingEvolutionSearcher",
     "Attempt",
     "CandidateError",
     "Candidates",
     "EvolutionSearcher",
     "ExhaustiveSearcher",
     "Feasible",
+    "HistorySearcher",
+    "LocalSearcher",
+    "NSGA2Searcher",
     "Objectives",
     "Outcome",
     "RandomSearcher",

@@ -52,6 +52,7 @@ class Candidates:
         self.feasible = Feasible(table, constraint or Constraint())
         self.rng = np.random.default_rng(seed)
         self.seen = Seen(space)
+        self._listed: np.ndarray | None = None
 
     @property
     def table(self) -> CostModel | None:
@@ -87,9 +88,10 @@ class Candidates:
 
     def listed(self) -> np.ndarray:
         """Return all (N, D) points that meet the constraint, the last dimension varying fastest."""
-        points: np.ndarray = self.space.all_indices()
-        allowed: np.ndarray = points[self.allowed(points)]
-        return allowed
+        if self._listed is None:
+            points = self.space.all_indices()
+            self._listed = points[self.allowed(points)]
+        return self._listed
 
     def stacked(self, points: Sequence[np.ndarray]) -> np.ndarray:
         """Return (D,) points as (N, D) int64, also where there is none."""
@@ -111,6 +113,44 @@ class Candidates:
             return None
         end = self._walk(point)
         return end if end is not None and self.take(end) else None
+
+    def neighbours(self, point: np.ndarray) -> np.ndarray:
+        """Return the new and allowed points that differ from a (D,) one by one change, (N, D)."""
+        points = np.unique(
+            self.space.canonical(self._moved(point, self._changes(point)[:, None])), axis=0
+        )
+        points = points[self.allowed(points)]
+        return self.stacked([p for p in points if p not in self.seen])
+
+    def mutated(self, point: np.ndarray, tries: int = 10) -> np.ndarray | None:
+        """Give out a point that differs from a (D,) one by a random change, or by a few of them.
+
+        Where no single change is new and allowed, a random walk is taken to where one is.
+
+        Returns:
+            The point, or None where `tries` walks have found none.
+        """
+        near = self.neighbours(point)
+        if len(near):
+            chosen = near[self.rng.integers(len(near))]
+            return chosen if self.take(chosen) else None
+        for _ in range(tries):
+            point = self._stepped(point)
+            if self.take(point):
+                return point
+            found = self.repaired(point)
+            if found is not None:
+                return found
+        return None
+
+    def _stepped(self, point: np.ndarray) -> np.ndarray:
+        """Return a (D,) point after a random change, allowed or not."""
+        changes = self._changes(point)
+        if not len(changes):
+            return point
+        pick = changes[self.rng.integers(len(changes))]
+        stepped: np.ndarray = self.space.canonical(self._moved(point, pick[None, None]))[0]
+        return stepped
 
     def _chosen(self, count: int) -> list[np.ndarray]:
         points = self.listed()
@@ -174,9 +214,14 @@ class Candidates:
 
     def _left(self, point: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """Return the (K,) excess of a point after each of (K, J, 2) sets of changes."""
+        return self.feasible.excess(self.space.canonical(self._moved(point, moves)))
+
+    @staticmethod
+    def _moved(point: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """Return a (D,) point after each of (K, J, 2) sets of changes, (K, D)."""
         points = np.tile(point, (len(moves), 1))
         points[np.arange(len(moves))[:, None], moves[..., 0]] = moves[..., 1]
-        return self.feasible.excess(self.space.canonical(points))
+        return points
 
     def _changes(self, point: np.ndarray) -> np.ndarray:
         """Return (K, 2), dimension and value of each single change."""

@@ -52,7 +52,7 @@ class Searcher(ABC):
         if cls.one_objective and len(objectives) > 1:
             raise ConfigError(
                 f"{cls.__name__} understands one objective, got {objectives}; name one metric, or "
-                f"use a searcher of several such as RandomSearcher"
+                f"use a searcher of several such as NSGA2Searcher"
             )
 
     @abstractmethod

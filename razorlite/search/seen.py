@@ -22,6 +22,12 @@ class Seen:
         self._space = space
         self._trials: dict[bytes, Trial | None] = {}
 
+    @property
+    def trials(self) -> list[Trial]:
+        """Return the trials of all points that were scored, by number."""
+        known = [trial for trial in self._trials.values() if trial is not None]
+        return sorted(known, key=lambda trial: trial.number)
+
     def __len__(self) -> int:
         return len(self._trials)
 

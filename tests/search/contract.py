@@ -35,14 +35,25 @@ def score(space, subnet):
     return -float(np.abs(space.encode(subnet) - 1).sum())
 
 
-def tell(searcher, points, start=0):
-    """Tell a searcher the scores of a batch."""
-    space = searcher.candidates.space
+def scored(space, points, start=0):
+    """Return the trials of a batch."""
     subnets = [space.decode(point) for point in points]
-    trials = [
+    return [
         Trial(number=start + i, subnet=subnet, values=(score(space, subnet),))
         for i, subnet in enumerate(subnets)
     ]
+
+
+def keep(seen, points, trials):
+    """Note what came of points, as a study does."""
+    for point, trial in zip(points, trials, strict=True):
+        seen.keep(point, trial)
+
+
+def tell(searcher, points, start=0):
+    """Tell a searcher the scores of a batch."""
+    trials = scored(searcher.candidates.space, points, start)
+    keep(searcher.candidates.seen, points, trials)
     searcher.tell(trials)
 
 
@@ -120,10 +131,10 @@ class SearcherContract:
             state = json.loads(json.dumps(searcher.state_dict()))
             other = self.make(candidates(seed=5))
             other.candidates.rng.random(7)
-            for point in np.concatenate(head):
-                other.candidates.seen.add(point)
+            told = np.concatenate(head)
+            keep(other.candidates.seen, told, scored(other.candidates.space, told))
             other.load_state_dict(state)
-            done = sum(map(len, head))
+            done = len(told)
             tell(other, head[-1], done - len(head[-1]))
             assert list(batches(other, done)) == whole[stop:]
 

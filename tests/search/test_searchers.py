@@ -9,11 +9,15 @@ import pytest
 from razorlite.core.errors import ConfigError
 from razorlite.cost import Constraint, CostTable
 from razorlite.search import (
+    AgeingEvolutionSearcher,
     Candidates,
     EvolutionSearcher,
     ExhaustiveSearcher,
+    LocalSearcher,
+    NSGA2Searcher,
     RandomSearcher,
     Trial,
+    pareto_front,
 )
 from razorlite.space import ChoiceSpace
 from tests.search.contract import (
@@ -104,6 +108,86 @@ class TestEvolution(SearcherContract):
     def test_wrong_settings_are_refused(self, settings, message):
         with pytest.raises(ConfigError, match=message):
             self.make(candidates(), **settings)
+
+
+class TestAgeingEvolution(SearcherContract):
+    def make(self, candidates, **settings):
+        defaults = {"max_trials": 60, "population_size": 20, "sample_size": 5, "batch_size": 4}
+        return AgeingEvolutionSearcher(candidates=candidates, **{**defaults, **settings})
+
+    def test_defaults_are_the_papers(self):
+        settings = AgeingEvolutionSearcher(candidates=candidates()).settings
+        assert (settings["population_size"], settings["sample_size"]) == (100, 25)
+
+    def test_children_differ_by_one_change_from_a_living_parent(self):
+        found = candidates(places=10)
+        searcher = self.make(found, sample_size=200, batch_size=1)
+        proposed = np.array(run(searcher))
+        for number in range(20, 40):
+            alive = proposed[number - 20 : number]
+            distance = np.abs(alive - 1).sum(axis=1)
+            best = alive[np.flatnonzero(distance == distance.min())[-1]]  # the latest of equal ones
+            assert (proposed[number] != best).sum() == 1
+
+    def test_finds_the_optimum_of_an_easy_score(self):
+        assert (1,) * 10 in run(self.make(candidates(places=10), max_trials=300))
+
+
+class TestLocal(SearcherContract):
+    def make(self, candidates, **settings):
+        defaults = {"max_trials": 60, "batch_size": 6, "starts": 4}
+        return LocalSearcher(candidates=candidates, **{**defaults, **settings})
+
+    def test_climbs_from_the_best_so_far_by_one_change(self):
+        proposed = np.array(run(self.make(candidates(places=10), batch_size=1, max_trials=20)))
+        distance = np.abs(proposed - 1).sum(axis=1)
+        for number in range(4, 20):
+            best = proposed[distance[:number].argmin()]
+            assert (proposed[number] != best).sum() == 1
+
+    def test_starts_again_where_no_neighbour_is_left(self):
+        found = candidates(places=6)
+        proposed = run(self.make(found, batch_size=1, max_trials=100))
+        end = proposed.index((1,) * 6)
+        around = [sum(value != 1 for value in point) for point in proposed[end + 1 :]]
+        # up to 12 neighbours of the optimum are tried, then four random ones, and those around them
+        first = next(i for i, changes in enumerate(around) if changes != 1)
+        assert first <= 12
+        assert max(around[first:]) > 2
+
+
+class TestNSGA2(SearcherContract):
+    def make(self, candidates, **settings):
+        defaults = {"max_trials": 90, "population_size": 30}
+        return NSGA2Searcher(candidates=candidates, **{**defaults, **settings})
+
+    def test_a_batch_is_a_generation(self):
+        assert [len(batch) for batch in batches(self.make(candidates(places=10)))] == [30] * 3
+
+    def test_finds_more_of_a_front_than_chance(self):
+        hypervolume = {kind: np.mean([covered(kind, seed) for seed in range(3)]) for kind in KINDS}
+        assert hypervolume[NSGA2Searcher] > 1.02 * hypervolume[RandomSearcher]
+
+
+KINDS = (NSGA2Searcher, RandomSearcher)
+
+
+def covered(kind, seed):
+    """Return the share of (accuracy, cost) that the front of 150 trials covers."""
+    found = candidates(seed=seed, places=10)
+    worth = np.random.default_rng(7).random((10, 3)).cumsum(axis=1)
+    searcher = kind(candidates=found, max_trials=150)
+    values = np.empty((0, 2))
+    while len(points := searcher.ask()):
+        gain = worth[np.arange(10), points].sum(axis=1) / worth.max(axis=1).sum()
+        new = np.stack([gain, -found.table.many(points)["macs"] / 230], axis=1)
+        subnets = [found.space.decode(point) for point in points]
+        numbered = enumerate(zip(subnets, new.tolist(), strict=True), len(values))
+        searcher.tell([Trial(number=n, subnet=s, values=tuple(v)) for n, (s, v) in numbered])
+        values = np.concatenate([values, new])
+    front = values[pareto_front(values.tolist())]  # the best accuracy first, then ever cheaper
+    widths = front[:, 0] - np.append(front[1:, 0], 0.0)
+    return float((widths * (1 + front[:, 1])).sum())
 
 
 def trials_of(space, points, scores, start=0):
