@@ -1,9 +1,10 @@
 """Bringing a student's features to a teacher's number of channels; trained beside the student."""
 
+import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
-from razorlite.core.ranges import Count, Kernel
+from razorlite.core.ranges import Count, Kernel, ShareBelowOne
 from razorlite.core.registry import register
 
 
@@ -88,3 +89,56 @@ class LinearConnector(Connector):
         """Map (N, student_channels) to (N, teacher_channels)."""
         mapped: Tensor = self.linear(self.check(features))
         return mapped
+
+
+@register()
+class MaskedGeneration(Connector):
+    """Hides part of the student's map and makes up the teacher's from the rest (MGD).
+
+    A 1 x 1 convolution first, where channels differ; then a share of locations, or of channels, is
+    set to zero, drawn anew for each image and step; then 3 x 3, ReLU, 3 x 3.
+
+    Args:
+        student_channels: channels that come in.
+        teacher_channels: channels that go out.
+        mask_ratio: share that is hidden.
+        mask_channels: hide whole channels in the place of locations.
+
+    Yang et al., Masked Generative Distillation, https://arxiv.org/abs/2205.01529, eq. 2 to 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        student_channels: Count,
+        teacher_channels: Count,
+        mask_ratio: ShareBelowOne = 0.65,
+        mask_channels: bool = False,
+    ) -> None:
+        super().__init__(student_channels=student_channels, teacher_channels=teacher_channels)
+        self.mask_ratio, self.mask_channels = mask_ratio, mask_channels
+        self.align = aligned(student_channels, teacher_channels)
+        self.generation = nn.Sequential(
+            nn.Conv2d(teacher_channels, teacher_channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(teacher_channels, teacher_channels, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, student_channels, H, W) to (N, teacher_channels, H, W)."""
+        maps = self.align(self.check(features))
+        generated: Tensor = self.generation(maps * self.keep(maps))
+        return generated
+
+    def keep(self, maps: Tensor) -> Tensor:
+        """Return 1 where (N, C, H, W) maps stay, (N, 1, H, W) or (N, C, 1, 1), else 0."""
+        images, channels, height, width = maps.shape
+        shape = (images, channels, 1, 1) if self.mask_channels else (images, 1, height, width)
+        return (torch.rand(shape, device=maps.device) <= 1 - self.mask_ratio).to(maps.dtype)
+
+
+def aligned(student_channels: int, teacher_channels: int) -> nn.Module:
+    """Return a 1 x 1 convolution between two numbers of channels; nothing where they are equal."""
+    if student_channels == teacher_channels:
+        return nn.Identity()
+    return nn.Conv2d(student_channels, teacher_channels, 1)

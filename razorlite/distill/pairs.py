@@ -35,8 +35,9 @@ class PairTerm(Term):
         student = scene.student.taps[self.pair.student]
         teacher = scene.teacher.taps[self.pair.teacher_name]
         maps = self._matched(student, teacher)
+        known = self.loss.known(scene)
         return self.pair.weight * sum(
-            (self.loss(ours, theirs) for ours, theirs in maps),
+            (self.loss(ours, theirs, **known) for ours, theirs in maps),
             start=torch.zeros((), device=maps[0][0].device),
         )
 
