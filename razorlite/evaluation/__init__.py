@@ -4,6 +4,7 @@ from razorlite.evaluation.classification import Accuracy, ConfusionMatrix
 from razorlite.evaluation.coco import CocoMetric
 from razorlite.evaluation.evaluate import eval_mode, evaluate
 from razorlite.evaluation.metric import Metric
+from razorlite.evaluation.resampling import image_draws, interval
 from razorlite.evaluation.voc import VocMetric
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     "VocMetric",
     "eval_mode",
     "evaluate",
+    "image_draws",
+    "interval",
 ]

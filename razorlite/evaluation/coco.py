@@ -20,6 +20,7 @@ from razorlite.evaluation._coco_entries import (
 )
 from razorlite.evaluation._matching import match_image
 from razorlite.evaluation.metric import ClassNames, Metric, names_without_objects
+from razorlite.evaluation.resampling import Draws, Values, coco_draws
 from razorlite.structures import Detections, Target
 
 _AREAS = ("all", "small", "medium", "large")
@@ -88,6 +89,20 @@ class CocoMetric(Metric):
         self._tell_limit()
         return {**metrics, **(by_class if self.per_class else {})}
 
+    def resampled(self, draws: Draws) -> dict[str, Values]:
+        """Return AP, AP50 and AP75 of the first kind on draws of images, matched once.
+
+        Args:
+            draws: (B, images), how often each image counts.
+        """
+        items = self._items_of(self._kinds[0])
+        evaluator = _matched(items, len(self._names), self._kinds[0], self._limits)
+        images, areas = len(self.items), len(evaluator.params.areaRng)
+        firsts = range(0, len(evaluator.evalImgs), images * areas)  # of each class, of any area
+        found = [coco_draws(evaluator.evalImgs[i : i + images], draws) for i in firsts]
+        whole = np.ma.masked_invalid(np.stack(np.broadcast_arrays(*found))).mean(0).filled(np.nan)
+        return {"AP": whole.mean(axis=1), "AP50": whole[:, 0], "AP75": whole[:, 5]}
+
     def value_names(self) -> list[str]:
         """Return the names of the metrics; nothing where they hang on the labels seen."""
         return [] if self.per_class and not self.classes else names_without_objects(self)
@@ -122,10 +137,15 @@ class CocoMetric(Metric):
         return truths
 
     def _accumulate(self, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+        items = self._items_of(kind)
+        return _pycocotools(items, len(self._names), kind, self._limits)
+
+    def _items_of(self, kind: Kind) -> list[_Pair]:
+        """Return the images' entries of a kind; the classes' names are known then."""
         items: list[_Pair] = [item[kind] for item in self.need_items()]
         labels = {entry["label"] for pair in items for entries in pair for entry in entries}
         self._names = names_of_labels(self.classes, labels, type(self).__name__)
-        return _pycocotools(items, len(self._names), kind, self._limits)
+        return items
 
     def _by_class(self, precision: np.ndarray, kind: Kind) -> dict[str, float]:
         return {
@@ -164,6 +184,14 @@ def _pycocotools(
     items: list[_Pair], classes: int, kind: Kind, limits: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return COCOeval's precision (T, R, K, A, M) and recall (T, K, A, M)."""
+    evaluator = _matched(items, classes, kind, limits)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.accumulate()
+    return evaluator.eval["precision"], evaluator.eval["recall"]
+
+
+def _matched(items: list[_Pair], classes: int, kind: Kind, limits: list[int]) -> Any:
+    """Return a COCOeval that has matched the detections of all images."""
     from pycocotools.cocoeval import COCOeval
 
     evaluator = COCOeval(iouType=kind)
@@ -175,8 +203,7 @@ def _pycocotools(
     evaluator.evaluateImg = partial(match_image, evaluator)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.evaluate()
-        evaluator.accumulate()
-    return evaluator.eval["precision"], evaluator.eval["recall"]
+    return evaluator
 
 
 def _prepare(evaluator: Any, truths: Any, found: Any) -> None:

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from itertools import chain, zip_longest
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 
 from razorlite.core import distributed
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.core.ranges import Distinct, Filled
 from razorlite.core.registry import suggestion
+from razorlite.evaluation.resampling import Draws, Values
 from razorlite.structures import Detections, Target, packed, unpacked
 
 _ABSENT: Any = object()
@@ -46,6 +48,22 @@ class Metric(ABC):
         Raises:
             DataError: there were no images.
         """
+
+    def resampled(self, draws: Draws) -> dict[str, Values]:
+        """Return the metrics on draws of images, see `image_draws`; NaN where one has no value.
+
+        Args:
+            draws: (B, images), how often each image counts.
+
+        Returns:
+            Names to (B,) values; maybe of the most important metrics alone.
+        """
+        found: list[dict[str, float]] = []
+        for counts in draws:
+            drawn = copy.copy(self)
+            drawn.items = [self.items[i] for i in np.repeat(np.arange(len(counts)), counts)]
+            found.append(drawn.compute())
+        return {name: np.array([one[name] for one in found]) for name in found[0]}
 
     def value_names(self) -> list[str]:
         """Return the names of the metrics where they do not hang on the images, else nothing."""
