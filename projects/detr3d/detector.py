@@ -45,6 +45,7 @@ class DETR3D(nn.Module):
         super().__init__()
         self.pts_bbox_head, self.img_neck, self.img_backbone = pts_bbox_head, img_neck, img_backbone
         self.grid_mask = grid_mask
+        self.scale: nn.Module = nn.Identity()  # of images, where a search space puts another size
 
     @property
     def max_detections(self) -> int:
@@ -59,7 +60,8 @@ class DETR3D(nn.Module):
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the (B * N, C, h, w) maps of (B, N, 3, H, W) images."""
-        maps: tuple[Tensor, ...] = self.img_neck(self.img_backbone(images.flatten(0, 1)))
+        pixels = self.scale(images.flatten(0, 1))
+        maps: tuple[Tensor, ...] = self.img_neck(self.img_backbone(pixels))
         return maps
 
     def views(self, inputs: Mapping[str, Any]) -> Views:

@@ -113,13 +113,22 @@ class DETR3DHead(ClassHead):
 
     def decoded(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
         """Return what `Transformer.forward` does, with these queries in every frame."""
-        start = torch.zeros_like(views.lidar2img[:, :1, 0, :1]) + self.query_embedding.weight
-        found: tuple[Tensor, Tensor, Tensor] = self.transformer(start, views, self.reg_branches)
+        start = torch.zeros_like(views.lidar2img[:, :1, 0, :1]) + self.embeddings()
+        branches = self.reg_branches[: self.depth()]
+        found: tuple[Tensor, Tensor, Tensor] = self.transformer(start, views, branches)
         return found
+
+    def embeddings(self) -> Tensor:
+        """Return the (Q, 2 * D) positions and contents that queries start with."""
+        return self.query_embedding.weight
+
+    def depth(self) -> int:
+        """Return how many decoder layers run."""
+        return len(self.reg_branches)
 
     def read(self, queries: Tensor, references: Tensor, codes: Tensor) -> Raw:
         """Return what `forward` does, of what `decoded` returned: (L, B, Q, D) queries, ...."""
-        pairs = zip(self.cls_branches, queries.unbind(0), strict=True)
+        pairs = zip(self.cls_branches[: self.depth()], queries.unbind(0), strict=True)
         classes = torch.stack([exactly(branch, x) for branch, x in pairs])
         centres = torch.cat([codes[..., :2], codes[..., 4:5]], dim=-1)
         x, y, z = to_metres(centres, self.space).split(1, dim=-1)

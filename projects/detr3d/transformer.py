@@ -144,9 +144,9 @@ class Transformer(nn.Module):
         Args:
             embeddings: (B, Q, 2 * D), positions before contents.
             views: what the cameras see.
-            refine: of each layer, (B, Q, D) queries to (B, Q, 10) box codes whose numbers 0, 1 and
-                4 are added to the logits of the reference points; no gradient goes through these
-                from one layer to the next.
+            refine: of each layer that runs, the first L, (B, Q, D) queries to (B, Q, 10) box codes
+                whose numbers 0, 1 and 4 are added to the logits of the reference points; no
+                gradient goes through these from one layer to the next.
 
         Returns:
             (L, B, Q, D) queries; (L + 1, B, Q, 3) reference points in shares of the space, those
@@ -156,7 +156,7 @@ class Transformer(nn.Module):
         position, x = embeddings[..., : self.embed_dims], embeddings[..., self.embed_dims :]
         here = exactly(self.reference_points, position).sigmoid()
         queries, references, codes = [], [here], []
-        for layer, branch in zip(self.decoder.layers, refine, strict=True):
+        for layer, branch in zip(self.decoder.layers, refine, strict=False):
             x = layer(x, position, here, to_metres(here, self.space), views)
             code = exactly(branch, x)
             step = torch.cat([code[..., :2], code[..., 4:5]], dim=-1)

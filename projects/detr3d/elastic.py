@@ -1,0 +1,268 @@
+"""What may vary in a DETR3D besides widths: queries, decoder layers, blocks, size of images."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from projects.detr3d.head import DETR3DHead, Raw
+from projects.detr3d.records import Objects
+from projects.detr3d.transformer import Decoder
+from razorlite.core.distributed import all_reduce_mean
+from razorlite.space.dimension import Dimension, Value, Values
+from razorlite.space.mutable import Mutable
+
+M = TypeVar("M", bound=nn.Module)
+
+QUERIES, LAYERS, SIZE = "queries", "decoder_layers", "image_scale"
+_MEMORY = 0.9  # share of the queries' scores that stays from one batch to the next
+
+
+def alike(kind: type[M], module: nn.Module) -> M:
+    """Return a module of another class with the same parameters, buffers, children and settings."""
+    new = kind.__new__(kind)
+    held = ("_parameters", "_buffers", "_modules")
+    new.__dict__ = {k: dict(v) if k in held else v for k, v in module.__dict__.items()}
+    return new
+
+
+class ElasticHead(Mutable, DETR3DHead):
+    """A head of which the best queries and the first decoder layers run.
+
+    Each layer is supervised, so that the last ones can go; queries stand for themselves. In
+    training it notes how high each query scores.
+
+    Attributes:
+        order: (Q,) int64, the queries in the order in which they are kept, the best first.
+        scores: (Q,) the running mean of each query's highest score.
+    """
+
+    order: Tensor
+    scores: Tensor
+    counts: dict[str, int]
+    options: tuple[Dimension, ...]
+
+    @classmethod
+    def of(cls, head: DETR3DHead, options: Iterable[Dimension]) -> "ElasticHead":
+        """Return the elastic form of a head, with the same weights.
+
+        Args:
+            head: plain.
+            options: `queries` or `decoder_layers` or both, with the numbers that may run.
+        """
+        own = alike(cls, head)
+        own.options = tuple(options)
+        whole = {QUERIES: head.num_query, LAYERS: head.num_layers}
+        own.counts = {d.name: whole[d.name] for d in own.options}
+        device = head.query_embedding.weight.device
+        own.register_buffer("order", torch.arange(head.num_query, device=device))
+        own.register_buffer("scores", torch.zeros(head.num_query, device=device))
+        return own
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Queries and decoder layers, as far as they may vary."""
+        return self.options
+
+    @property
+    def values(self) -> Values:
+        """How many run."""
+        return dict(self.counts)
+
+    def set(self, values: Values) -> None:
+        """Let so many run."""
+        self.counts = {d.name: int(values[d.name]) for d in self.options}
+
+    def kept(self) -> Tensor:
+        """Return the (K,) numbers of the queries that run."""
+        return self.order[: self.counts.get(QUERIES)]
+
+    def depth(self) -> int:
+        """Return how many decoder layers run."""
+        return self.counts.get(LAYERS, self.num_layers)
+
+    def embeddings(self) -> Tensor:
+        """Return the (K, 2 * D) positions and contents of the queries that run."""
+        return self.query_embedding.weight[self.kept()]
+
+    def loss(self, raw: Raw, targets: list[Objects]) -> dict[str, Tensor]:
+        """Return the losses, and note the scores of (L, B, K, C) logits."""
+        with torch.no_grad():
+            best = raw[0][-1].detach().float().sigmoid().amax(-1).mean(0)
+            best = all_reduce_mean(best)
+            self.scores[self.kept()] = torch.lerp(best, self.scores[self.kept()], _MEMORY)
+        return super().loss(raw, targets)
+
+    def rank(self) -> None:
+        """Put the queries that run in the order of their scores; those that do not stay behind."""
+        kept = self.kept()
+        best = self.scores[kept].argsort(descending=True, stable=True)
+        self.order = torch.cat([kept[best], self.order[len(kept) :]])
+
+    def export(self, values: Values) -> nn.Module:
+        """Return a plain head of the queries and layers that run at these values."""
+        queries, layers = self._numbers(values)
+        plain = alike(DETR3DHead, self)
+        for name in ("order", "scores"):
+            del plain._buffers[name]
+        for name in ("counts", "options"):
+            del plain.__dict__[name]
+        plain.num_query, plain.num_layers = len(queries), layers
+        plain.class_layers = self.class_layers[:layers]
+        weight = self.query_embedding.weight[queries].detach()
+        plain.query_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
+        plain.transformer = alike(type(self.transformer), self.transformer)
+        plain.transformer.decoder = Decoder(list(self.transformer.decoder.layers[:layers]))  # type: ignore[arg-type]
+        plain.cls_branches = self.cls_branches[:layers]
+        plain.reg_branches = self.reg_branches[:layers]
+        return plain
+
+    def own_state(self, state: Mapping[str, Tensor], values: Values) -> dict[str, Tensor]:
+        """Return the weights of the queries and layers that run at these values."""
+        count, layers = self._numbers(values)
+        own = {k: v for k, v in state.items() if k not in ("order", "scores")}
+        own = {k: v for k, v in own.items() if (_layer(k) or 0) < layers}
+        order = state["order"][: len(count)]
+        return {**own, "query_embedding.weight": own["query_embedding.weight"][order]}
+
+    def running(self) -> Iterable[nn.Module]:
+        """Return the parts that run."""
+        depth, stacks = self.depth(), (self.transformer.decoder.layers, self.cls_branches)
+        layers = [m for stack in (*stacks, self.reg_branches) for m in stack[:depth]]
+        return [self.transformer.reference_points, self.query_embedding, *layers]
+
+    def condition(self, path: str) -> Mapping[str, tuple[Value, ...]]:
+        """Return for which numbers of layers a module inside runs."""
+        layer = _layer(path)
+        dimension = next((d for d in self.options if d.name == LAYERS), None)
+        if layer is None or dimension is None:
+            return {}
+        return {LAYERS: tuple(v for v in dimension.values if int(v) > layer)}
+
+    def _numbers(self, values: Values) -> tuple[Tensor, int]:
+        """Return the queries and the number of layers at some values."""
+        count = int(values.get(QUERIES, self.num_query))
+        return self.order[:count], int(values.get(LAYERS, self.num_layers))
+
+
+def _layer(path: str) -> int | None:
+    """Return the decoder layer that a module or weight belongs to."""
+    parts = path.split(".")
+    if parts[:3] == ["transformer", "decoder", "layers"] and len(parts) > 3:
+        return int(parts[3])
+    if parts[0] in ("cls_branches", "reg_branches") and len(parts) > 1:
+        return int(parts[1])
+    return None
+
+
+class ElasticStage(Mutable, nn.Sequential):
+    """A stage of blocks of which the first run, as in Once-for-All.
+
+    https://arxiv.org/abs/1908.09791, section 3.
+    """
+
+    count: int
+    option: Dimension
+
+    @classmethod
+    def of(cls, stage: nn.Sequential, option: Dimension) -> "ElasticStage":
+        """Return the elastic form of a stage; `option` has the numbers of blocks that may run."""
+        own = alike(cls, stage)
+        own.option, own.count = option, len(stage)
+        return own
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """How many blocks run."""
+        return (self.option,)
+
+    @property
+    def values(self) -> Values:
+        """How many blocks run."""
+        return {self.option.name: self.count}
+
+    def set(self, values: Values) -> None:
+        """Let so many blocks run."""
+        self.count = int(values[self.option.name])
+
+    def forward(self, x: Any) -> Any:
+        """Map (N, C, H, W) through the blocks that run."""
+        for block in self.running():
+            x = block(x)
+        return x
+
+    def export(self, values: Values) -> nn.Module:
+        """Return the blocks that run at these values."""
+        return nn.Sequential(*list(self.children())[: int(values[self.option.name])])
+
+    def own_state(self, state: Mapping[str, Tensor], values: Values) -> dict[str, Tensor]:
+        """Return the weights of the blocks that run at these values."""
+        count = int(values[self.option.name])
+        return {k: v for k, v in state.items() if int(k.partition(".")[0]) < count}
+
+    def running(self) -> Iterable[nn.Module]:
+        """Return the blocks that run."""
+        return list(self.children())[: self.count]
+
+    def condition(self, path: str) -> Mapping[str, tuple[Value, ...]]:
+        """Return for which numbers of blocks a module inside runs."""
+        block = int(path.partition(".")[0])
+        return {self.option.name: tuple(v for v in self.option.values if int(v) > block)}
+
+
+class ScaledImages(nn.Module):
+    """Images of another size; where in them something is, in shares, stays.
+
+    Args:
+        factor: of height and width.
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, H, W) to (N, 3, factor * H, factor * W)."""
+        return F.interpolate(images, scale_factor=self.factor, mode="bilinear", antialias=True)
+
+
+class ElasticImages(Mutable):
+    """Images whose size may vary.
+
+    Args:
+        option: the factors of height and width, 1.0 among them.
+    """
+
+    def __init__(self, option: Dimension) -> None:
+        super().__init__()
+        self.option, self.factor = option, 1.0
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The factor."""
+        return (self.option,)
+
+    @property
+    def values(self) -> Values:
+        """The factor."""
+        return {self.option.name: self.factor}
+
+    def set(self, values: Values) -> None:
+        """Take a factor."""
+        self.factor = float(values[self.option.name])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, H, W) to images of the size that is set."""
+        out: Tensor = self.export(self.values)(images)
+        return out
+
+    def export(self, values: Values) -> nn.Module:
+        """Return what scales by these values; nothing is done where the size stays."""
+        factor = float(values[self.option.name])
+        return nn.Identity() if factor == 1 else ScaledImages(factor)
+
+    def own_state(self, state: Mapping[str, Tensor], values: Values) -> dict[str, Tensor]:
+        """Return nothing: there are no weights."""
+        return {}
