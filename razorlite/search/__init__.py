@@ -13,6 +13,7 @@ from razorlite.search.local import LocalSearcher
 from razorlite.search.nsga import NSGA2Searcher
 from razorlite.search.objectives import Objectives
 from razorlite.search.pareto import pareto_front
+from razorlite.search.predictor import PredictorSearcher
 from razorlite.search.scoring import SupernetScore
 from razorlite.search.searcher import ExhaustiveSearcher, RandomSearcher, Searcher
 from razorlite.search.seen import Seen
@@ -33,6 +34,7 @@ __all__ = [
     "NSGA2Searcher",
     "Objectives",
     "Outcome",
+    "PredictorSearcher",
     "RandomSearcher",
     "SearchConfig",
     "SearchError",

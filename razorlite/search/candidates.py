@@ -15,6 +15,7 @@ from razorlite.space import ChoiceSpace
 _BLOCK = 4096  # points drawn at once
 _BLOCKS = 8  # blocks drawn before walking
 _WALKS = 100  # walks in a row that may fail
+_POOL_WALKS = 20  # walks for a pool where rejection finds nothing
 _SMALL = 100_000  # spaces up to this size are listed instead of sampled
 
 
@@ -119,8 +120,26 @@ class Candidates:
         points = np.unique(
             self.space.canonical(self._moved(point, self._changes(point)[:, None])), axis=0
         )
-        points = points[self.allowed(points)]
-        return self.stacked([p for p in points if p not in self.seen])
+        return self.new(points)
+
+    def new(self, points: np.ndarray) -> np.ndarray:
+        """Return those of (N, D) points that are allowed and were not given out, canonical."""
+        points = self.space.canonical(points)
+        found: np.ndarray = points[self.feasible(points) & self.seen.new(points)]
+        return found
+
+    def pool(self, count: int) -> np.ndarray:
+        """Return up to `count` random new points, (N, D), without giving them out."""
+        if self.space.size <= _SMALL:
+            points = self.listed()
+            points = points[self.rng.permutation(len(points))[: count + len(self.seen)]]
+        else:
+            points = self.space.random_indices(self.rng, _BLOCK)
+        found = np.unique(self.new(points), axis=0)
+        if not len(found):
+            ends = [self._walk(p) for p in self.space.random_indices(self.rng, _POOL_WALKS)]
+            found = self.new(self.stacked([end for end in ends if end is not None]))
+        return found[self.rng.permutation(len(found))[:count]]
 
     def mutated(self, point: np.ndarray, tries: int = 10) -> np.ndarray | None:
         """Give out a point that differs from a (D,) one by a random change, or by a few of them.

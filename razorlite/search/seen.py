@@ -35,6 +35,11 @@ class Seen:
         """Return whether a (D,) point was given out."""
         return self._key(point) in self._trials
 
+    def new(self, points: np.ndarray) -> np.ndarray:
+        """Return which of (N, D) canonical points were not given out, (N,) bool."""
+        rows = np.ascontiguousarray(points, dtype=np.int64)
+        return np.array([row.tobytes() not in self._trials for row in rows], dtype=bool)
+
     def add(self, point: np.ndarray) -> bool:
         """Give out a (D,) point; return whether it is new."""
         key = self._key(point)

@@ -15,6 +15,7 @@ from razorlite.search import (
     ExhaustiveSearcher,
     LocalSearcher,
     NSGA2Searcher,
+    PredictorSearcher,
     RandomSearcher,
     Trial,
     pareto_front,
@@ -167,6 +168,29 @@ class TestNSGA2(SearcherContract):
     def test_finds_more_of_a_front_than_chance(self):
         hypervolume = {kind: np.mean([covered(kind, seed) for seed in range(3)]) for kind in KINDS}
         assert hypervolume[NSGA2Searcher] > 1.02 * hypervolume[RandomSearcher]
+
+
+class TestPredictor(SearcherContract):
+    def make(self, candidates, **settings):
+        defaults = {"max_trials": 24, "batch_size": 4, "initial": 8, "pool_size": 40}
+        return PredictorSearcher(candidates=candidates, **{**defaults, **settings})
+
+    def test_finds_the_optimum_of_an_easy_score_within_a_few(self):
+        proposed = run(self.make(candidates(places=10), max_trials=32))
+        assert (1,) * 10 in proposed  # one of 59049
+
+    def test_a_tight_budget_of_a_large_space_is_met(self):
+        space, table = wide_space()
+        low, high = table.bounds()["macs"]
+        limits = Constraint.parse({"macs": low + 0.02 * (high - low)}, table)
+        found = Candidates(space=space, table=table, constraint=limits)
+        searcher = self.make(found, max_trials=14, batch_size=3)
+        count = 0
+        while len(points := searcher.ask()):
+            assert found.allowed(points).all()
+            searcher.tell(trials_of(space, points, points.sum(axis=1).tolist(), count))
+            count += len(points)
+        assert count == 14
 
 
 KINDS = (NSGA2Searcher, RandomSearcher)
