@@ -6,9 +6,17 @@ from razorlite.core.command_package import CommandPackage
 from razorlite.prune.budget import Budget, SlimCost
 from razorlite.prune.channels import Channels
 from razorlite.prune.config import PruneConfig
+from razorlite.prune.data_importance import DataImportance
+from razorlite.prune.fisher import GroupFisherImportance
 from razorlite.prune.goal import Goal
+from razorlite.prune.gradient_importance import (
+    GradientImportance,
+    HessianImportance,
+    TaylorImportance,
+)
 from razorlite.prune.importance import (
     BNScaleImportance,
+    FPGMImportance,
     Importance,
     L1Importance,
     L2Importance,
@@ -27,7 +35,12 @@ __all__ = [
     "Budget",
     "ChannelWidths",
     "Channels",
+    "DataImportance",
+    "FPGMImportance",
     "Goal",
+    "GradientImportance",
+    "GroupFisherImportance",
+    "HessianImportance",
     "Importance",
     "L1Importance",
     "L2Importance",
@@ -36,6 +49,7 @@ __all__ = [
     "Pruner",
     "RandomImportance",
     "SlimCost",
+    "TaylorImportance",
     "WeightImportance",
     "apply",
     "compose",

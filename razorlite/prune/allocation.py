@@ -4,7 +4,8 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from razorlite.cost import Constraint, Limit
 from razorlite.prune.budget import SlimCost
 from razorlite.trace import Block
 
-Strategy = Literal["global", "uniform"]
+Strategy = Literal["global", "local", "uniform"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Ladder:
     def rung(self, count: float) -> int:
         """Return the place of the highest rung that keeps at most `count` units, or 0."""
         return max(0, int(np.searchsorted(self.rungs, count, side="right")) - 1)
+
+    @cached_property
+    def held(self) -> NDArray[np.float64]:
+        """(size + 1,) shares of the importance that the first 0, 1, ... units hold."""
+        finite = self.scores[np.isfinite(self.scores)]
+        scores = np.where(np.isfinite(self.scores), self.scores, finite.max(initial=1.0))
+        sums = np.cumsum(scores if scores.sum() > 0 else np.ones(self.size))
+        return np.append(0.0, sums / sums[-1])
 
     def units(self, low: int, high: int) -> NDArray[np.int64]:
         """Return the units, numbered over all groups, between two counts."""
@@ -86,8 +96,9 @@ def allocate(
 ) -> list[int]:
     """Return how many units each block keeps, as near to the limits as rounding allows.
 
-    "global" drops the units with the lowest scores of all; "uniform" keeps the same share of
-    every group. What rounding leaves of the budget then goes to single groups, step by step,
+    "global" drops the units with the lowest scores of all; "local" keeps of every group the fewest
+    units that hold the same share of its importance; "uniform" keeps the same share of every
+    group. What rounding leaves of the budget then goes to single groups, step by step,
     until no group can grow any more.
 
     Raises:
@@ -95,8 +106,9 @@ def allocate(
     """
     search = _Search(ladders, cost, limits)
     search.check_reachable()
-    search.start_from(_by_score(ladders) if strategy == "global" else _by_share(ladders))
-    search.fill(_mean_score if strategy == "global" else _share_left)
+    stages, rank = _STRATEGIES[strategy]
+    search.start_from(stages(ladders))
+    search.fill(rank)
     search.check_lower_ends()
     return [ladder.rungs[i] for ladder, i in zip(ladders, search.places, strict=True)]
 
@@ -123,6 +135,16 @@ def _by_share(ladders: Sequence[Ladder]) -> tuple[Stage, int]:
     return stage, len(shares)
 
 
+def _by_held(ladders: Sequence[Ladder]) -> tuple[Stage, int]:
+    shares = np.unique(np.concatenate([ladder.held for ladder in ladders]))[::-1]
+
+    def stage(number: int) -> list[int]:
+        least = shares[number] - 1e-12
+        return [x.rung(int(np.searchsorted(x.held, least))) for x in ladders]
+
+    return stage, len(shares)
+
+
 def _mean_score(ladder: Ladder, place: int) -> float:
     low, high = ladder.rungs[place - 1], ladder.rungs[place]
     return -float(ladder.scores[low:high].mean())
@@ -130,6 +152,18 @@ def _mean_score(ladder: Ladder, place: int) -> float:
 
 def _share_left(ladder: Ladder, place: int) -> float:
     return ladder.rungs[place - 1] / ladder.size
+
+
+def _held_left(ladder: Ladder, place: int) -> float:
+    return float(ladder.held[ladder.rungs[place - 1]])
+
+
+Rank = Callable[[Ladder, int], float]
+_STRATEGIES: dict[Strategy, tuple[Callable[[Sequence[Ladder]], tuple[Stage, int]], Rank]] = {
+    "global": (_by_score, _mean_score),
+    "local": (_by_held, _held_left),
+    "uniform": (_by_share, _share_left),
+}
 
 
 class _Search:
@@ -163,7 +197,7 @@ class _Search:
             low, high = (low, middle) if self.fits(stage(middle)) else (middle + 1, high)
         self.places = stage(low) if low < number else self.places
 
-    def fill(self, rank: Callable[[Ladder, int], float]) -> None:
+    def fill(self, rank: Rank) -> None:
         """Let groups grow by single rungs, lowest rank first, while the limits hold."""
         queue = [(rank(x, p + 1), i) for i, (x, p) in self._growing()]
         heapq.heapify(queue)

@@ -92,6 +92,8 @@ class SlimCost:
         self.whole = {"macs": whole.macs, "params": whole.params}
         self._block, self._sizes = _blocks(graph)
         self._sides = _sides(graph.layers, self._block, self._sizes)
+        places = np.array([x.positions // x.kernel if x.kernel else 0 for x in graph.layers])
+        self._memory = (places @ self._sides.outputs)[:-1].astype(np.float64)
         none = PairCost(
             [[size] for size in self._sizes], self._sides, fixed={"macs": 0, "params": 0}
         )
@@ -103,6 +105,29 @@ class SlimCost:
         units = np.bincount(self._block[:-1][kept], minlength=len(self._sizes))
         costs = self.among([[size] for size in self._sizes]).of_widths(units[None])
         return {name: int(value[0]) for name, value in costs.items()}
+
+    def per_unit(self, kind: str, units: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return what one unit of each block costs while so many of all blocks are kept.
+
+        Args:
+            kind: "macs" or "params"; "memory" for the values of the maps that convolutions and
+                linear layers make of it.
+            units: (D,) units that each block of each prunable group keeps.
+
+        Returns:
+            (D,) costs; of each, what the model without one of its units would save.
+        """
+        if kind == "memory":
+            return self._memory
+        fewer = units[None] - np.eye(len(units), dtype=np.int64)
+        costs = self.among([[size] for size in self._sizes]).of_widths(np.stack([units, *fewer]))
+        saved: NDArray[np.float64] = (costs[kind][0] - costs[kind][1:]).astype(np.float64)
+        return saved
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(D,) units of each block of each prunable group."""
+        return np.array(self._sizes, dtype=np.int64)
 
     def among(self, widths: Sequence[Sequence[int]]) -> PairCost:
         """Return the costs of the models whose blocks keep one of some numbers of units each.

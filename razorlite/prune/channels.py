@@ -90,8 +90,8 @@ class Channels:
             least: for each prunable group the least units to keep of each of its blocks; one of
                 each by default.
             round_to: channels that a kept number is a multiple of, where it was one before.
-            allocation: "global" compares units of all groups, "uniform" keeps the same share of
-                each group.
+            allocation: "global" compares units of all groups, "local" keeps of each group the units
+                that hold the same share of its scores, "uniform" the same share of its units.
             ignore: patterns of module paths; the channels that these modules make all stay.
 
         Raises:

@@ -7,6 +7,7 @@ from razorlite.core.ranges import Count, Share, checked
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import Budget
 from razorlite.prune.importance import Importance, L1Importance
+from razorlite.prune.per_cost import CostKind
 from razorlite.prune.pruner import Pruner
 
 
@@ -22,7 +23,9 @@ class PruneConfig:
         round_to: a layer that shrinks keeps a multiple of this many channels, where it had a
             multiple before.
         min_keep: least share of each group, and of each layer in it, to keep.
-        allocation: global compares channels of all layers, uniform keeps the same share of each.
+        allocation: global compares channels of all layers, local keeps of each group the channels
+            that hold the same share of its importance, uniform the same share of its channels.
+        per: what importance is divided by: the macs, params or memory that a channel costs.
         ignore: patterns of modules whose own channels all stay.
         leaves: patterns of modules that are not looked into; what they read stays.
         rounds: prune in so many rounds, with fine-tuning after each.
@@ -33,6 +36,7 @@ class PruneConfig:
     round_to: Count = 8
     min_keep: Share = 0.1
     allocation: Strategy = "global"
+    per: CostKind = "none"
     ignore: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     rounds: Count = 1
@@ -50,6 +54,7 @@ class PruneConfig:
             round_to=self.round_to,
             min_keep=self.min_keep,
             allocation=self.allocation,
+            per=self.per,
             ignore=self.ignore,
             leaves=self.leaves,
         )

@@ -1,7 +1,8 @@
 """How much each unit of a channel group matters."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Seed
 from razorlite.core.registry import register
-from razorlite.trace import ChannelGroup, Member, Side, weight_of
+from razorlite.prune._unit_weights import Counted, SidesOf, norm_scale, sum_over_units
+from razorlite.trace import ChannelGroup, Member
 
 Scale = Literal["mean", "max", "none"]
 
@@ -52,38 +54,42 @@ class Importance:
         if self.scale == "none":
             return scores
         whole = scores.mean() if self.scale == "mean" else scores.max()
-        return scores / whole if whole > 0 else scores
+        return scores / whole if 0 < whole < math.inf else scores
 
 
 class WeightImportance(Importance):
     """Base of measures of convolution and linear weights, summed over all that a unit holds."""
 
     def __init__(
-        self, *, scale: Scale = "mean", sides: Literal["in", "out", "both"] = "out"
+        self,
+        *,
+        scale: Scale = "mean",
+        sides: SidesOf = "out",
+        norms: bool = False,
+        depthwise: bool = True,
     ) -> None:
         """Keep the settings.
 
         Args:
             scale: as for `Importance`.
             sides: whether the weights that make a channel count, those that read it, or both.
+            norms: whether the scales of norms count, too.
+            depthwise: whether the weights of depth-wise convolutions count.
         """
         super().__init__(scale=scale)
         self.sides: tuple[str, ...] = ("in", "out") if sides == "both" else (sides,)
+        self.counted = Counted(sides=sides, norms=norms, depthwise=depthwise)
 
     def unit_scores(self, model: nn.Module, group: ChannelGroup) -> Tensor:
         """Return the (size,) sums over the members of the group."""
-        members = [m for m in group.members if m.side in self.sides]
-        total = _sum_over_units(group, members, lambda m: self._weights(model, m))
-        return self.finish(total)
+        return self.finish(sum_over_units(group, lambda member: self._of_member(model, member)))
 
-    def _weights(self, model: nn.Module, member: Member) -> Tensor | None:
-        if member.bare:
-            return None
-        weight = _by_channel(model.get_submodule(member.module), member.side)
-        return None if weight is None else self.measure(weight.double()).sum(1)
+    def _of_member(self, model: nn.Module, member: Member) -> Tensor | None:
+        weights = self.counted.rows(model, member)
+        return None if weights is None else self.measure(weights.double())
 
-    def measure(self, weight: Tensor) -> Tensor:
-        """Return the contribution of each weight, in the weight's shape."""
+    def measure(self, weights: Tensor) -> Tensor:
+        """Return (channels,) values from the (channels, weights) of one layer's side."""
         raise NotImplementedError
 
     def finish(self, total: Tensor) -> Tensor:
@@ -95,22 +101,35 @@ class WeightImportance(Importance):
 class L1Importance(WeightImportance):
     """Sum of absolute weights. https://arxiv.org/abs/1608.08710."""
 
-    def measure(self, weight: Tensor) -> Tensor:
-        """Return absolute weights, in the weight's shape."""
-        return weight.abs()
+    def measure(self, weights: Tensor) -> Tensor:
+        """Return (channels,) sums of the absolute (channels, weights)."""
+        return weights.abs().sum(1)
 
 
 @register()
 class L2Importance(WeightImportance):
     """Euclidean norm of the weights. https://arxiv.org/abs/1808.06866."""
 
-    def measure(self, weight: Tensor) -> Tensor:
-        """Return squared weights, in the weight's shape."""
-        return weight.square()
+    def measure(self, weights: Tensor) -> Tensor:
+        """Return (channels,) sums of the squared (channels, weights)."""
+        return weights.square().sum(1)
 
     def finish(self, total: Tensor) -> Tensor:
         """Return the roots of the (C,) sums."""
         return total.sqrt()
+
+
+@register()
+class FPGMImportance(WeightImportance):
+    """Distance of a filter from all others of its layer: what lies amid them, they can replace.
+
+    Of (C, weights) filters F the score of the i-th is sum over j of ||F_i - F_j||; the least is
+    nearest to their geometric median. https://arxiv.org/abs/1811.00250, eq. 6.
+    """
+
+    def measure(self, weights: Tensor) -> Tensor:
+        """Return (channels,) sums of distances to all (channels, weights)."""
+        return torch.cdist(weights, weights).sum(1)
 
 
 @register()
@@ -122,10 +141,9 @@ class BNScaleImportance(Importance):
 
     def unit_scores(self, model: nn.Module, group: ChannelGroup) -> Tensor:
         """Return the (size,) sums over the norms of the group."""
-        norms = [m for m in group.members if _norm_scale(model, m) is not None]
-        if not norms:
+        if all(norm_scale(model, member) is None for member in group.members):
             return L1Importance().unit_scores(model, group)
-        return _sum_over_units(group, norms, lambda m: _norm_scale(model, m))
+        return sum_over_units(group, lambda member: norm_scale(model, member))
 
 
 @register()
@@ -142,35 +160,3 @@ class RandomImportance(Importance):
         mixed = sum(i * ord(c) for i, c in enumerate(group.name, 1))
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + mixed)
         return torch.rand(group.size, generator=generator)
-
-
-def _sum_over_units(
-    group: ChannelGroup, members: list[Member], values: Callable[[Member], Tensor | None]
-) -> Tensor:
-    """Return the (size,) sums of the members' (channels,) values."""
-    total = torch.zeros(group.size, dtype=torch.float64)
-    for member in members:
-        value, index = values(member), torch.tensor(member.index)
-        if value is not None:
-            value = value.detach().double().cpu()
-            total.index_add_(0, index[index >= 0], value[index >= 0])
-    return total
-
-
-def _by_channel(layer: Any, side: Side) -> Tensor | None:
-    """Return the (channels, weights) of one side of a convolution or linear layer."""
-    weight = weight_of(layer)
-    if weight is None or weight.dim() < 2:
-        return None
-    groups, transposed = getattr(layer, "groups", 1), getattr(layer, "transposed", False)
-    blocks = weight.detach().reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
-    first = (side == "in") == transposed
-    rows: Tensor | None = (blocks if first else blocks.transpose(1, 2)).flatten(2).flatten(0, 1)
-    return rows
-
-
-def _norm_scale(model: nn.Module, member: Member) -> Tensor | None:
-    weight = getattr(model.get_submodule(member.module), "weight", None)
-    if member.side == "in" or member.bare or weight is None or weight.dim() != 1:
-        return None
-    return weight.detach().abs() if len(weight) == len(member.index) else None

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
-from razorlite.prune.allocation import Strategy
+from razorlite.prune.allocation import STRATEGIES, Strategy
 from razorlite.prune.budget import Budget, SlimCost
 from razorlite.prune.channels import Channels
 from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
+from razorlite.prune.per_cost import COST_KINDS, CostKind, per_cost
 from razorlite.prune.planning import why_left
 from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph
@@ -33,6 +34,7 @@ class Pruner:
         round_to: int = 8,
         min_keep: float = 0.1,
         allocation: Strategy = "global",
+        per: CostKind = "none",
         ignore: Sequence[str] = (),
         leaves: Sequence[str] = (),
     ) -> None:
@@ -44,8 +46,10 @@ class Pruner:
             round_to: a layer that shrinks keeps a multiple of this many channels, where it had
                 a multiple before.
             min_keep: least share to keep of each group and of each layer in it, 0 to 1.
-            allocation: "global" compares channels of all layers, "uniform" keeps the same share
-                of each group.
+            allocation: "global" compares channels of all layers, "local" keeps of each group the
+                channels that hold the same share of its importance, "uniform" the same share of its
+                channels.
+            per: what scores are divided by: the macs, params or memory that a channel costs.
             ignore: patterns of module paths (`"backbone.*"`); the channels these modules make
                 all stay.
             leaves: patterns of module paths that are not looked into; what they read stays.
@@ -57,10 +61,13 @@ class Pruner:
             raise ConfigError(
                 f"pruning needs round_to >= 1 and min_keep in 0 to 1, got {round_to} and {min_keep}"
             )
-        if allocation not in ("global", "uniform"):
-            raise ConfigError(f"allocation must be global or uniform, got {allocation!r}")
+        if allocation not in STRATEGIES:
+            raise ConfigError(f"allocation must be global, local or uniform, got {allocation!r}")
+        if per not in COST_KINDS:
+            raise ConfigError(f"per must be one of {', '.join(COST_KINDS)}, got {per!r}")
         self.budget, self.importance = budget, importance or L1Importance()
         self.round_to, self.min_keep, self.allocation = round_to, min_keep, allocation
+        self.per: CostKind = per
         self.ignore, self.leaves = tuple(ignore), tuple(leaves)
 
     def goal(self, model: nn.Module | Channels, shape: Any = (224, 224)) -> Goal:
@@ -101,13 +108,18 @@ class Pruner:
         goal = goal or self.goal(channels)
         channels.check_prunable()
         return channels.plan(
-            self.importance(channels.model, channels.graph.prunable),
+            self.scores(channels),
             goal.limits,
             least=goal.floors,
             round_to=self.round_to,
             allocation=self.allocation,
             ignore=self.ignore,
         )
+
+    def scores(self, channels: Channels) -> dict[str, Tensor]:
+        """Return for each prunable group its (size,) scores, divided by what a unit costs."""
+        scores = self.importance(channels.model, channels.graph.prunable)
+        return scores if self.per == "none" else per_cost(scores, channels, self.per)
 
     def _channels(self, model: nn.Module | Channels, shape: Any) -> Channels:
         if isinstance(model, Channels):

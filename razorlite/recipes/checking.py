@@ -12,7 +12,6 @@ from torch import nn
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError, RazorliteError, SubnetError
-from razorlite.cost import count
 from razorlite.data import Dataset
 from razorlite.data.files import resolve
 from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
@@ -25,6 +24,7 @@ from razorlite.recipes.costing import check_constraints, search_costs
 from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
 from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
+from razorlite.recipes.pruning_check import check_budget, check_importance
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks, need_predict
 from razorlite.search import Candidates
@@ -147,7 +147,8 @@ class _Check:
         """Check what the model may cost, and what it is chosen by."""
         self._search()
         if self.built is not None:
-            self._try("prune", partial(self._budget, self.built))
+            for check in (check_importance, check_budget):
+                self._try("prune", partial(check, self.config, self.experiment, self.built))
 
     def images(self) -> None:
         """Check the splits that are there: names of classes, sizes of batches."""
@@ -299,16 +300,6 @@ class _Check:
         for name in search.objectives.names:
             if costs is None or name not in costs.names:
                 self._try("", partial(self._metric, "search.metric", name))
-
-    def _budget(self, built: Built) -> None:
-        """Refuse a budget that cannot be met, on a model with values that say nothing."""
-        prune = self.experiment.prune
-        if prune is None or built.is_supernet:
-            return
-        prune.whole_budget.limits(vars(count(built.model, self.experiment.shape)))
-        if built.subnet is not None or self.experiment.subnet is None:
-            whole = plain_build(self.config, {})()
-            prune.pruner().plan(whole.model, self.experiment.shape)
 
 
 def _slim(subnet: str | None) -> bool:

@@ -19,10 +19,11 @@ from razorlite.engine.checkpoint import load_weights
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.engine.random_state import seed_everything
 from razorlite.engine.run_folder import on_main, write_config
-from razorlite.prune import Channels, Goal, PruneConfig, compose
+from razorlite.prune import Channels, Goal, PruneConfig, Pruner, compose
 from razorlite.recipes.building import Built, build, channels_of
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.paths import portable
+from razorlite.recipes.pruning_scores import gathered
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.training import build_runner, describe, draw
@@ -100,7 +101,12 @@ class PruningJob:
     @cached_property
     def _plan(self) -> Subnet:
         """What the first round keeps of the model that was handed in."""
-        return self._plan_of(self._channels, self.rounds[0])
+        return self._plan_of(self._first_pruner, self._channels, self.rounds[0])
+
+    @cached_property
+    def _first_pruner(self) -> Pruner:
+        """A pruner that knows how much the channels of that model matter."""
+        return gathered(self.settings.pruner(), self._channels, self.splits)
 
     def check(self) -> None:
         """Find out what cannot be done before anything is written.
@@ -113,7 +119,7 @@ class PruningJob:
         if started:
             self._check_same(self.rounds[0])
         elif self._plan and self._total > 1:
-            self._plan_of(self._channels, self.rounds[-1])
+            self._plan_of(self._first_pruner, self._channels, self.rounds[-1])
 
     def is_finished(self) -> bool:
         """Return whether the run folder holds the end of this pruning."""
@@ -164,12 +170,16 @@ class PruningJob:
     def _handed_in(self) -> Subnet:
         return self.built.subnet or Subnet()
 
-    def _plan_of(self, channels: Channels, one: Round) -> Subnet:
-        return broadcast_object(self.settings.pruner().plan(channels, goal=one.goal))
+    def _plan_of(self, pruner: Pruner, channels: Channels, one: Round) -> Subnet:
+        return broadcast_object(pruner.plan(channels, goal=one.goal))
+
+    def _plan_later(self, channels: Channels, one: Round) -> Subnet:
+        pruner = gathered(self.settings.pruner(), channels, self.splits)
+        return self._plan_of(pruner, channels, one)
 
     def _shrink(self, one: Round, channels: Channels, kept: Subnet, whole: Cost) -> None:
         """Prune once more, and write what is kept and the slim weights."""
-        plan = self._plan if one.number == 1 else self._plan_of(channels, one)
+        plan = self._plan if one.number == 1 else self._plan_later(channels, one)
         weights = channels.slim_weights(plan)
         both = compose(kept, plan) if kept.channels else plan
         origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}

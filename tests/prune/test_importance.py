@@ -6,7 +6,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError
-from razorlite.prune import BNScaleImportance, L1Importance, L2Importance, RandomImportance
+from razorlite.prune import (
+    BNScaleImportance,
+    FPGMImportance,
+    L1Importance,
+    L2Importance,
+    RandomImportance,
+)
 from razorlite.trace import channel_groups
 from tests.trace.zoo import Net, conv
 
@@ -106,3 +112,26 @@ def test_random_is_seeded():
     first, again = (scores(model, RandomImportance(seed=1))["a"] for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, scores(model, RandomImportance(seed=2))["a"])
+
+
+def test_fpgm_is_the_distance_to_all_others():
+    model = nn.Sequential(conv(2, 3), conv(3, 1))
+    with torch.no_grad():
+        model[0].weight[..., 0, 0] = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]])
+    # to one another: 5, 3 and 4
+    found = FPGMImportance(scale="none")(model, channel_groups(model, (torch.zeros(1, 2, 2, 2),)))
+    assert_close(found["0"].tolist(), [8.0, 9.0, 7.0])
+
+
+def test_norms_and_depthwise_count_where_asked():
+    model = nn.Sequential(
+        filled(conv(3, 2), [1.0, 2.0]),
+        filled(nn.BatchNorm2d(2), [10.0, 20.0]),
+        filled(conv(2, 2, groups=2), [100.0, 200.0]),
+        conv(2, 1),
+    )
+    assert scores(model, L1Importance(scale="none"))["0"].tolist() == [103.0, 206.0]
+    plain = L1Importance(scale="none", depthwise=False)
+    assert scores(model, plain)["0"].tolist() == [3.0, 6.0]
+    with_norm = L1Importance(scale="none", depthwise=False, norms=True)
+    assert scores(model, with_norm)["0"].tolist() == [13.0, 26.0]

@@ -241,7 +241,7 @@ def test_named_range_is_the_reachable_one(resnet):
         ({"budget": Budget(macs=[1, 2, 3])}, "the most allowed or"),
         ({"round_to": 0}, "round_to >= 1"),
         ({"min_keep": 2.0}, "min_keep in 0 to 1"),
-        ({"allocation": "gloabl"}, "global or uniform"),
+        ({"allocation": "gloabl"}, "local or uniform"),
         ({"ignore": ["layr1.*"]}, r"no module matches 'layr1\.\*'; did you mean"),
     ],
 )

@@ -1,0 +1,52 @@
+"""What pruning refuses, found on a model with values that say nothing."""
+
+from dataclasses import replace
+
+from razorlite.core.config import Config, Factory
+from razorlite.core.errors import ConfigError
+from razorlite.cost import count
+from razorlite.prune import DataImportance, L1Importance
+from razorlite.recipes.building import Built
+from razorlite.recipes.dry_step import plain_build
+from razorlite.recipes.experiment import Experiment
+
+
+def check_budget(config: Config, experiment: Experiment, built: Built) -> None:
+    """Refuse a budget that cannot be met.
+
+    Raises:
+        BudgetError: as described; the message names the reachable range.
+        ConfigError: the settings of pruning do not fit the model.
+    """
+    prune = experiment.prune
+    if prune is None or built.is_supernet:
+        return
+    prune.whole_budget.limits(vars(count(built.model, experiment.shape)))
+    if built.subnet is not None or experiment.subnet is None:
+        whole = plain_build(config, {})()
+        planner = replace(prune, importance=Factory(L1Importance, {})).pruner()  # any scores do
+        planner.plan(whole.model, experiment.shape)
+
+
+def check_importance(config: Config, experiment: Experiment, built: Built) -> None:
+    """Refuse an importance that needs batches where there are none, or no losses.
+
+    Raises:
+        ConfigError: as described.
+    """
+    importance = None if experiment.prune is None else experiment.prune.importance()
+    if not isinstance(importance, DataImportance):
+        return
+    name, advice = type(importance).__name__, "or take one of weights, such as L1Importance"
+    if experiment.data is None or experiment.data.train is None:
+        raise ConfigError(
+            f"{name} is gathered over training images, and there is no data.train; add it, "
+            f"{advice}",
+            key="importance",
+        )
+    if not hasattr(built.model, "loss"):
+        raise ConfigError(
+            f"{name} needs the gradients of losses, and {type(built.model).__name__} has no "
+            f"method loss(inputs, targets); add it, {advice}",
+            key="importance",
+        )

@@ -1,0 +1,60 @@
+"""Batches for importance that is gathered from gradients."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+
+from razorlite.core.distributed import rank
+from razorlite.cost.count import evaluating
+from razorlite.data import Loader
+from razorlite.engine.random_state import seed_everything
+from razorlite.prune import Channels, DataImportance, Importance, Pruner
+from razorlite.recipes.splits import Splits
+
+
+def gathered(pruner: Pruner, channels: Channels, splits: Splits) -> Pruner:
+    """Let a pruner's importance see training batches, where it needs any.
+
+    The model computes as in evaluation, with its losses; it is as before afterwards. The same
+    model and configuration give the same scores.
+
+    Args:
+        pruner: its importance is gathered anew.
+        channels: of the model.
+        splits: training images, and the device to run on.
+
+    Returns:
+        The pruner.
+    """
+    importance: Importance = pruner.importance
+    if isinstance(importance, DataImportance):
+        seed_everything(splits.experiment.seed, rank())
+        importance.reset()
+        _gather(importance, channels, splits)
+    return pruner
+
+
+def _gather(importance: DataImportance, channels: Channels, splits: Splits) -> None:
+    model, groups = channels.model, channels.graph.prunable
+    splits.compute.place(model)
+    loader = splits.train_loader()
+    try:
+        with evaluating(model):
+            for batch in islice(_batches(loader), importance.batches):
+                with splits.compute.autocast():
+                    importance.accumulate(model, groups, batch)
+                model.zero_grad(set_to_none=True)
+    finally:
+        loader.close()
+        model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _batches(loader: Loader) -> Iterator[Any]:
+    """Yield batches, epoch after epoch."""
+    epoch = 0
+    while True:
+        loader.set_position(epoch, 0)
+        yield from loader
+        epoch += 1
