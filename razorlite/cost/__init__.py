@@ -16,6 +16,7 @@ from razorlite.cost.pairs import PairCost, Sides
 from razorlite.cost.profile import ThopProfile, thop_profile
 from razorlite.cost.table import CostTable
 from razorlite.cost.tabulate import tabulate
+from razorlite.cost.timed import LatencyConfig, Timer
 
 __all__ = [
     "Constraint",
@@ -25,6 +26,7 @@ __all__ = [
     "FactoredCost",
     "JoinedCost",
     "Latency",
+    "LatencyConfig",
     "LatencyTable",
     "Limit",
     "PairCost",
@@ -32,6 +34,7 @@ __all__ = [
     "PointCost",
     "Sides",
     "ThopProfile",
+    "Timer",
     "cost_text",
     "count",
     "measure_latency",

@@ -6,6 +6,7 @@ from razorlite.deploy.graph import Deployed
 from razorlite.deploy.predictor import Prediction, Predictor
 from razorlite.deploy.runtimes import FileModel, open_file, read_meta
 from razorlite.deploy.sources import Picture, count, pictures
+from razorlite.deploy.timer import RuntimeTimer
 
 __all__ = [
     "BOX_TOLERANCE",
@@ -17,6 +18,7 @@ __all__ = [
     "Picture",
     "Prediction",
     "Predictor",
+    "RuntimeTimer",
     "agreement",
     "count",
     "export",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from razorlite.core.errors import ExportError
 from razorlite.core.files import make_folder
@@ -83,13 +83,38 @@ def export(
     draft = path.with_name(f".{path.name}.{os.getpid()}{SUFFIXES[format]}")
     model = model.eval()
     try:
+        write_file(model, draft, images[0], format=format, meta=meta)
         with torch.no_grad(), _quiet():
-            _WRITERS[format](model, draft, images[0], dict(meta or {}))
             result = _check(model, draft, images)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     return Exported(path, format, tuple(tuple(x.shape) for x in images), result)
+
+
+@torch.no_grad()
+def write_file(
+    model: nn.Module,
+    path: Path,
+    images: Tensor,
+    *,
+    format: Format = "onnx",
+    meta: Mapping[str, str] | None = None,
+) -> None:
+    """Write a file and compare nothing.
+
+    Args:
+        model: a module of images, in evaluation mode, on the CPU.
+        path: where to.
+        images: (N, 3, H, W) to trace it with.
+        format: "onnx" or "torchscript".
+        meta: plain texts that are kept in the file.
+
+    Raises:
+        ExportError: a package is missing, or the model cannot be written.
+    """
+    with _quiet():
+        _WRITERS[format](model, path, images, dict(meta or {}))
 
 
 def _check(model: Deployed, path: Path, images: Sequence[Tensor]) -> Agreement:
@@ -101,7 +126,7 @@ def _check(model: Deployed, path: Path, images: Sequence[Tensor]) -> Agreement:
     return total
 
 
-def _write_onnx(model: Deployed, path: Path, example: Tensor, meta: Mapping[str, str]) -> None:
+def _write_onnx(model: nn.Module, path: Path, example: Tensor, meta: Mapping[str, str]) -> None:
     onnx = needed("onnx")
     needed("onnxscript")
     # A dimension of 1 would be taken for a constant.
@@ -119,7 +144,7 @@ def _write_onnx(model: Deployed, path: Path, example: Tensor, meta: Mapping[str,
             dynamo=True,
             dynamic_shapes=({0: free, 2: free, 3: free},),
             input_names=["images"],
-            output_names=list(model.outputs),
+            output_names=list(getattr(model, "outputs", ())) or None,
             opset_version=OPSET,
             verbose=False,
         )
@@ -133,7 +158,7 @@ def _write_onnx(model: Deployed, path: Path, example: Tensor, meta: Mapping[str,
 
 
 def _write_torchscript(
-    model: Deployed, path: Path, example: Tensor, meta: Mapping[str, str]
+    model: nn.Module, path: Path, example: Tensor, meta: Mapping[str, str]
 ) -> None:
     try:
         script = torch.jit.trace(model, (example,), check_trace=False)

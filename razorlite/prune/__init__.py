@@ -28,6 +28,7 @@ from razorlite.prune.masks import Masks
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.schedule import polynomial_schedule
 from razorlite.prune.slim import apply, mask, slim_weights
+from razorlite.prune.stopwatch import Paired, Stopwatch
 from razorlite.prune.widths import ChannelWidths
 
 __all__ = [
@@ -45,10 +46,12 @@ __all__ = [
     "L1Importance",
     "L2Importance",
     "Masks",
+    "Paired",
     "PruneConfig",
     "Pruner",
     "RandomImportance",
     "SlimCost",
+    "Stopwatch",
     "TaylorImportance",
     "WeightImportance",
     "apply",

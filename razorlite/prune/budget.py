@@ -12,6 +12,7 @@ from torch import nn
 from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.cost import Limit, PairCost, Sides, count
 from razorlite.cost.amounts import Amount
+from razorlite.cost.model import Number, shown
 from razorlite.trace import ChannelGraph, Layer
 
 Range = list[Amount | None]
@@ -28,16 +29,25 @@ class Budget:
     Attributes:
         macs: multiply-accumulates of one image.
         params: parameters.
+        latency_ms: measured milliseconds of one image, such as "20ms" or "50%"; see
+            `razorlite.prune.Stopwatch`.
     """
 
     macs: Amount | Range | None = None
     params: Amount | Range | None = None
+    latency_ms: Amount | Range | None = None
 
-    def limits(self, whole: Mapping[str, int]) -> list[Limit]:
+    @property
+    def counted(self) -> "Budget | None":
+        """The limits on what can be counted; None if there are none."""
+        some = self.macs is not None or self.params is not None
+        return replace(self, latency_ms=None) if some else None
+
+    def limits(self, whole: Mapping[str, Number]) -> list[Limit]:
         """Return the limits in numbers.
 
         Args:
-            whole: macs and params of the model before pruning.
+            whole: macs and params of the model before pruning, and latency_ms if that is limited.
 
         Raises:
             BudgetError: the limits are above what the whole model costs.
@@ -45,7 +55,9 @@ class Budget:
         """
         given = {name: value for name, value in vars(self).items() if value is not None}
         if not given:
-            raise ConfigError("budget limits nothing; give macs or params, such as macs: 60%")
+            raise ConfigError(
+                "budget limits nothing; give macs, params or latency_ms, such as macs: 60%"
+            )
         parsed = [Limit.parse(n, v, whole=whole[n], where="budget") for n, v in given.items()]
         limits = [
             replace(limit, high=float(whole[limit.name])) if limit.high == math.inf else limit
@@ -54,7 +66,7 @@ class Budget:
         for limit in limits:
             _check_below(limit, whole[limit.name])
         if all(limit.high > whole[limit.name] for limit in limits):
-            costs = ", ".join(f"{whole[limit.name]:,} {limit.name}" for limit in limits)
+            costs = ", ".join(f"{shown(whole[limit.name])} {limit.name}" for limit in limits)
             raise BudgetError(
                 f"budget {' and '.join(map(str, limits))} is above what the whole model costs "
                 f"({costs}), so nothing would be pruned; lower it"
@@ -62,11 +74,11 @@ class Budget:
         return limits
 
 
-def _check_below(limit: Limit, whole: int) -> None:
+def _check_below(limit: Limit, whole: Number) -> None:
     if limit.low > whole:
         raise BudgetError(
             f"budget.{limit.name}: the least allowed, {limit.low:,.0f}, is above the most there "
-            f"is, the unpruned model's {whole:,}; lower it"
+            f"is, the unpruned model's {shown(whole)}; lower it"
         )
 
 

@@ -133,9 +133,13 @@ class Channels:
             check_outputs(self.model, sides, self.example)
         return slim
 
+    def cut(self, subnet: Subnet) -> nn.Module:
+        """Return the same as `slim`; nothing is run or compared."""
+        return self._cut(self._sides(subnet))
+
     def slim_weights(self, subnet: Subnet) -> dict[str, Tensor]:
         """Return the weights of the slim model by name; nothing is run or compared."""
-        return self._cut(self._sides(subnet)).state_dict()
+        return self.cut(subnet).state_dict()
 
     def slim_channels(self, model: nn.Module, subnet: Subnet) -> "Channels":
         """Return the channels of a slim model without reading it.

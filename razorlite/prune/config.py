@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 from razorlite.core.config import Factory
 from razorlite.core.ranges import Count, Share, checked
+from razorlite.cost import LatencyConfig
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import Budget
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.per_cost import CostKind
 from razorlite.prune.pruner import Pruner
+from razorlite.prune.stopwatch import Stopwatch
 
 
 @checked
@@ -29,6 +31,7 @@ class PruneConfig:
         ignore: patterns of modules whose own channels all stay.
         leaves: patterns of modules that are not looked into; what they read stays.
         rounds: prune in so many rounds, with fine-tuning after each.
+        latency: how milliseconds are measured, for `budget: {latency_ms: 50%}` and for the log.
     """
 
     budget: Budget | float | str
@@ -40,16 +43,26 @@ class PruneConfig:
     ignore: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     rounds: Count = 1
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
 
     @property
     def whole_budget(self) -> Budget:
         """The budget, as a block."""
         return self.budget if isinstance(self.budget, Budget) else Budget(macs=self.budget)
 
-    def pruner(self) -> Pruner:
-        """Return the pruner."""
+    def pruner(self, stopwatch: Stopwatch | None = None) -> Pruner:
+        """Return the pruner.
+
+        Args:
+            stopwatch: times slim models; without one limits on latency are left out.
+
+        Raises:
+            ConfigError: nothing else is limited, and there is no stopwatch.
+        """
+        budget = self.whole_budget
         return Pruner(
-            budget=self.whole_budget,
+            budget=budget if stopwatch is not None else budget.counted or budget,
+            stopwatch=stopwatch,
             importance=self.importance(),
             round_to=self.round_to,
             min_keep=self.min_keep,

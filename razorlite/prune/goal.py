@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from razorlite.cost import Limit
+from razorlite.cost.model import Number
 from razorlite.prune.schedule import polynomial_schedule
 from razorlite.trace import ChannelGraph
 
@@ -14,12 +15,12 @@ class Goal:
     """Limits and floors, resolved once against the model that was handed in.
 
     Attributes:
-        whole: macs and params of that model.
+        whole: macs and params of that model, and latency_ms where it is limited.
         limits: of its slim form.
         floors: for each prunable group the least units to keep of each of its blocks.
     """
 
-    whole: Mapping[str, int]
+    whole: Mapping[str, Number]
     limits: tuple[Limit, ...]
     floors: Mapping[str, tuple[int, ...]]
 

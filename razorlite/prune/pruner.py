@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.cost.model import Number
 from razorlite.prune.allocation import STRATEGIES, Strategy
 from razorlite.prune.budget import Budget, SlimCost
 from razorlite.prune.channels import Channels
@@ -15,6 +17,8 @@ from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.per_cost import COST_KINDS, CostKind, per_cost
 from razorlite.prune.planning import why_left
+from razorlite.prune.stopwatch import Stopwatch
+from razorlite.prune.within_latency import LatencyFit
 from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph
 
@@ -37,6 +41,7 @@ class Pruner:
         per: CostKind = "none",
         ignore: Sequence[str] = (),
         leaves: Sequence[str] = (),
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         """Keep the settings.
 
@@ -53,9 +58,10 @@ class Pruner:
             ignore: patterns of module paths (`"backbone.*"`); the channels these modules make
                 all stay.
             leaves: patterns of module paths that are not looked into; what they read stays.
+            stopwatch: times slim models; a budget of latency_ms needs it.
 
         Raises:
-            ConfigError: a setting is out of range.
+            ConfigError: a setting is out of range, or there is no stopwatch for the budget.
         """
         if round_to < 1 or not 0 <= min_keep <= 1:
             raise ConfigError(
@@ -65,6 +71,12 @@ class Pruner:
             raise ConfigError(f"allocation must be global, local or uniform, got {allocation!r}")
         if per not in COST_KINDS:
             raise ConfigError(f"per must be one of {', '.join(COST_KINDS)}, got {per!r}")
+        if budget.latency_ms is not None and stopwatch is None:
+            raise ConfigError(
+                "a budget of latency_ms is met by measuring: give "
+                "stopwatch=razorlite.prune.Stopwatch(model, razorlite.deploy.RuntimeTimer(shape))"
+            )
+        self.stopwatch = stopwatch
         self.budget, self.importance = budget, importance or L1Importance()
         self.round_to, self.min_keep, self.allocation = round_to, min_keep, allocation
         self.per: CostKind = per
@@ -78,10 +90,13 @@ class Pruner:
         channels = self._channels(model, shape)
         channels.check_prunable()
         graph, cost = channels.graph, channels.cost
-        limits = tuple(self.budget.limits(cost.whole))
+        whole: dict[str, Number] = dict(cost.whole)
+        if self.stopwatch is not None and self.budget.latency_ms is not None:
+            whole["latency_ms"] = self.stopwatch.whole_ms
+        limits = tuple(self.budget.limits(whole))
         _warn_of_unseen(graph)
         _tell_reach(graph, cost)
-        return Goal(cost.whole, limits, floors(graph, self.min_keep))
+        return Goal(whole, limits, floors(graph, self.min_keep))
 
     def plan(
         self,
@@ -107,14 +122,27 @@ class Pruner:
         channels = self._channels(model, shape)
         goal = goal or self.goal(channels)
         channels.check_prunable()
-        return channels.plan(
+        plan = partial(
+            channels.plan,
             self.scores(channels),
-            goal.limits,
             least=goal.floors,
             round_to=self.round_to,
             allocation=self.allocation,
             ignore=self.ignore,
         )
+        counted = [limit for limit in goal.limits if limit.name != "latency_ms"]
+        latency = [limit for limit in goal.limits if limit.name == "latency_ms"]
+        if not latency:
+            return plan(counted)
+        assert self.stopwatch is not None
+        return LatencyFit(
+            plan,
+            channels.cut,
+            limits=counted,
+            latency=latency[0],
+            macs=channels.cost.whole["macs"],
+            stopwatch=self.stopwatch,
+        ).run()
 
     def scores(self, channels: Channels) -> dict[str, Tensor]:
         """Return for each prunable group its (size,) scores, divided by what a unit costs."""

@@ -15,6 +15,7 @@ from razorlite.recipes.measuring import cost, test
 from razorlite.recipes.predicting import predict
 from razorlite.recipes.pruning import prune
 from razorlite.recipes.searching import search
+from razorlite.recipes.slim_models import load_slim
 from razorlite.recipes.training import train
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "init",
     "load",
     "load_config",
+    "load_slim",
     "predict",
     "prune",
     "search",

@@ -1,5 +1,6 @@
 """What pruning does in its rounds, each of which can be gone on with."""
 
+import copy
 import json
 import logging
 from collections.abc import Mapping
@@ -14,18 +15,21 @@ from razorlite.core.config import Config, load
 from razorlite.core.distributed import broadcast_object, rank
 from razorlite.core.errors import RunFolderError
 from razorlite.core.files import make_folder
+from razorlite.core.journal import Journal
 from razorlite.cost import Cost, count
 from razorlite.engine.checkpoint import load_weights
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.engine.random_state import seed_everything
 from razorlite.engine.run_folder import on_main, write_config
-from razorlite.prune import Channels, Goal, PruneConfig, Pruner, compose
+from razorlite.prune import Channels, Goal, PruneConfig, Pruner, Stopwatch, compose
+from razorlite.prune.stopwatch import paired_text
 from razorlite.recipes.building import Built, build, channels_of
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pruning_scores import gathered
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.timing import stopwatch_of
 from razorlite.recipes.training import build_runner, describe, draw
 from razorlite.space import Subnet
 from razorlite.visual import plot_channels
@@ -91,7 +95,7 @@ class PruningJob:
     @cached_property
     def rounds(self) -> list[Round]:
         """The rounds; the last one's folder is the run folder itself."""
-        goal, total = self.settings.pruner().goal(self._channels), self._total
+        goal, total = self._pruner().goal(self._channels), self._total
         places = [self.folder / f"round_{number}" for number in range(1, total)]
         return [
             Round(number, place, goal.of_round(number, total))
@@ -106,7 +110,7 @@ class PruningJob:
     @cached_property
     def _first_pruner(self) -> Pruner:
         """A pruner that knows how much the channels of that model matter."""
-        return gathered(self.settings.pruner(), self._channels, self.splits)
+        return gathered(self._pruner(), self._channels, self.splits)
 
     def check(self) -> None:
         """Find out what cannot be done before anything is written.
@@ -134,6 +138,7 @@ class PruningJob:
         """
         kept, channels = self._handed_in, self._channels
         whole, scores = count(channels.model, channels.example), dict[str, float]()
+        on_main(lambda: self._stopwatch.write_to(self._times))
         for one in self.rounds:
             if not broadcast_object(self.resume and one.start.exists()):
                 self._shrink(one, channels, kept, whole)
@@ -174,8 +179,24 @@ class PruningJob:
         return broadcast_object(pruner.plan(channels, goal=one.goal))
 
     def _plan_later(self, channels: Channels, one: Round) -> Subnet:
-        pruner = gathered(self.settings.pruner(), channels, self.splits)
+        pruner = gathered(self._pruner(), channels, self.splits)
         return self._plan_of(pruner, channels, one)
+
+    def _pruner(self) -> Pruner:
+        return self.settings.pruner(self._stopwatch)
+
+    @cached_property
+    def _stopwatch(self) -> Stopwatch:
+        """Times slim models beside the one that was handed in; a resumed run knows the times."""
+        model = copy.deepcopy(self.built.model)
+        found = stopwatch_of(self.splits.experiment, model, self.settings.latency)
+        if self.resume:
+            found.remember(self._times)
+        return found
+
+    @property
+    def _times(self) -> Journal:
+        return Journal(self.folder / "latency.jsonl")
 
     def _shrink(self, one: Round, channels: Channels, kept: Subnet, whole: Cost) -> None:
         """Prune once more, and write what is kept and the slim weights."""
@@ -183,6 +204,7 @@ class PruningJob:
         weights = channels.slim_weights(plan)
         both = compose(kept, plan) if kept.channels else plan
         origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}
+        origin |= {name: both.origin[name] for name in ("latency",) if name in both.origin}
         subnet = replace(
             both,
             choices=kept.choices,
@@ -194,6 +216,7 @@ class PruningJob:
         on_main(lambda: _write(one, subnet, content, before))
         round_of = f"round {one.number} of {self._total}: " if self._total > 1 else ""
         _log.info("%spruned %s", round_of, _change(vars(whole), subnet.cost))
+        _log.info("latency %s", paired_text(self._stopwatch.record(channels.cut(plan))))
 
     def _tune(self, one: Round, built: Built) -> dict[str, float]:
         """Fine-tune as the `train` block says, or save the slim model as it is."""

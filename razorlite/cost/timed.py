@@ -1,0 +1,45 @@
+"""What latency is measured in, and by whom: settings and the face of a timer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from torch import nn
+
+from razorlite.core.ranges import Count, checked
+
+Runtime = Literal["pytorch", "onnxruntime", "torchscript"]
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class LatencyConfig:
+    """How latency is measured, on this machine's CPU in float32.
+
+    Attributes:
+        runtime: what runs the model: PyTorch, or another one the file that is exported for it.
+        threads: that it computes with. With one, the process's own processor time counts, so that
+            other programs do not; with more, the wall clock's.
+        batch: images at a time; a latency is that of one image.
+        rounds: how often each model is run, in turns; less often, but five times, if that takes
+            longer than a minute.
+    """
+
+    runtime: Runtime = "pytorch"
+    threads: Count = 1
+    batch: Count = 1
+    rounds: Count = 20
+
+
+class Timer(Protocol):
+    """What times models in turns, such as `razorlite.deploy.RuntimeTimer`."""
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """What the times depend on beside the models and the machine: plain values."""
+
+    def opened(self, model: nn.Module) -> Callable[[], float]:
+        """Return what runs a model once, as it is now, and tells the milliseconds of an image."""
+
+    def in_turns(self, runs: Mapping[str, Callable[[], float]]) -> Mapping[str, Sequence[float]]:
+        """Return for each name the milliseconds of one image in each round."""

@@ -1,0 +1,124 @@
+"""Models timed in turns in the runtime that they are shipped in."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from razorlite.core.compute import Compute, with_layout
+from razorlite.core.errors import ConfigError
+from razorlite.cost import LatencyConfig
+from razorlite.cost.latency import take_turns
+from razorlite.deploy.export import SUFFIXES, write_file
+from razorlite.deploy.runtimes import open_file
+from razorlite.structures import inputs_of, is_shape, map_tensors
+
+_FORMATS: Any = {"onnxruntime": "onnx", "torchscript": "torchscript"}
+_MOST, _LEAST, _WARMUP = 60_000, 5, 2  # milliseconds of all rounds; rounds at least; before them
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class RuntimeTimer:
+    """Times models in turns, so that a busy machine slows all alike.
+
+    Attributes:
+        example: (height, width) in pixels of images, or another example of what the models are
+            called with, as for `razorlite.prune.Channels`.
+        settings: runtime, threads, batch and rounds.
+        form: makes of a model what is shipped, a module of (N, 3, H, W) pixels such as `Deployed`;
+            by default models are timed as they are.
+    """
+
+    example: Any
+    settings: LatencyConfig = field(default_factory=LatencyConfig)
+    form: Callable[[nn.Module], nn.Module] | None = None
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What the times depend on beside the models and the machine."""
+        own = self.settings
+        known = {"runtime": own.runtime, "threads": own.threads, "batch": own.batch}
+        size = {"shape": list(self.example)} if is_shape(self.example) else {}
+        return {**known, **size, "device": "cpu", "dtype": "float32"}
+
+    def opened(self, model: nn.Module) -> Callable[[], float]:
+        """Return what runs a model once, as it is now, and tells the milliseconds of an image.
+
+        Raises:
+            ConfigError: the model takes no batches of images, and the settings want some.
+            ExportError: the model cannot be exported, or the runtime is not installed.
+        """
+        model = copy.deepcopy(model).cpu().eval()
+        inputs = self._inputs(model)
+        shipped = model if self.form is None else self.form(model).eval()
+        return partial(self._time, self._run(shipped, inputs))
+
+    def in_turns(self, runs: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+        """Return for each name the milliseconds of one image in each round."""
+        with _threads(self.settings.threads):
+            first = take_turns(runs, rounds=1, warmup=_WARMUP)
+            once = sum(values[0] for values in first.values()) * self.settings.batch
+            most = max(_LEAST, int(_MOST / max(once, 1e-3)))
+            return take_turns(runs, rounds=min(self.settings.rounds, most), warmup=0)
+
+    @torch.no_grad()
+    def _time(self, run: Run) -> float:
+        clock = time.process_time if self.settings.threads == 1 else time.perf_counter
+        start = clock()
+        run()
+        return 1000 * (clock() - start) / self.settings.batch
+
+    def _run(self, shipped: nn.Module, inputs: tuple[Any, ...]) -> Run:
+        if self.settings.runtime == "pytorch":
+            return _in_pytorch(shipped, inputs)
+        images, chosen = self._images(inputs), _FORMATS[self.settings.runtime]
+        with TemporaryDirectory() as folder:  # the runtime has read the file once it is open
+            path = Path(folder) / f"model{SUFFIXES[chosen]}"
+            write_file(shipped, path, images, format=chosen)
+            return partial(open_file(path, self.settings.threads), images)
+
+    def _inputs(self, model: nn.Module) -> tuple[Any, ...]:
+        inputs = inputs_of(model, self.example)
+        if self.form is None and self.settings.batch == 1:
+            return inputs
+        images = self._images(inputs)
+        noise = torch.rand(
+            (self.settings.batch, *images.shape[1:]), generator=torch.Generator().manual_seed(0)
+        )
+        return (255 * noise if self.form is not None else noise,)
+
+    def _images(self, inputs: tuple[Any, ...]) -> Tensor:
+        if len(inputs) == 1 and isinstance(inputs[0], Tensor):
+            return inputs[0].cpu()
+        own = self.settings
+        raise ConfigError(
+            f"latency in {own.runtime} in batches of {own.batch} wants a model of one tensor of "
+            f"images; set runtime: pytorch and batch: 1"
+        )
+
+
+def _in_pytorch(model: nn.Module, inputs: tuple[Any, ...]) -> Run:
+    compute = Compute(torch.device("cpu"))
+    return partial(
+        compute.place(model), *map_tensors(lambda x: with_layout(x, compute.layout), inputs)
+    )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute with a number of threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,116 @@
+"""Slim models timed beside the model that they come from; what was measured is kept."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import cached_property
+from hashlib import sha256
+from statistics import median
+from typing import Any
+
+from torch import nn
+
+from razorlite.core.distributed import broadcast_object
+from razorlite.core.journal import Journal
+from razorlite.cost import Timer
+from razorlite.engine.run_folder import on_main
+
+_log = logging.getLogger("razorlite")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models timed in turns.
+
+    Attributes:
+        ms: median of the slim model, in milliseconds for one image.
+        whole_ms: of the model it comes from.
+        share: median over the rounds of the one by the other.
+    """
+
+    ms: float
+    whole_ms: float
+    share: float
+
+
+class Stopwatch:
+    """Times slim models beside the whole one; no structure is timed twice.
+
+    Args:
+        whole: what slim models are compared with; it stays as it is.
+        timer: measures.
+
+    Attributes:
+        timer: as given.
+    """
+
+    def __init__(self, whole: nn.Module, timer: Timer) -> None:
+        self.whole, self.timer = whole, timer
+        self._known: dict[str, dict[str, Any]] = {}
+        self._journal: Journal | None = None
+        self._whole_form = _form(whole)
+
+    def remember(self, journal: Journal) -> None:
+        """Take over what a file holds, which a resumed run must find again; nothing is written."""
+        self._known |= {str(record.get("candidate")): record for record in journal}
+
+    def write_to(self, journal: Journal) -> None:
+        """Append to a file what was measured before and what will be."""
+        written = {record.get("candidate") for record in journal}
+        for key, record in self._known.items():
+            if key not in written:
+                journal.append(record)
+        self._journal = journal
+
+    @property
+    def whole_ms(self) -> float:
+        """Milliseconds of the whole model for one image."""
+        first = next(iter(self._known.values()), None)
+        return float(first["whole_ms"]) if first else self.beside(self.whole).whole_ms
+
+    def beside(self, slim: nn.Module) -> Paired:
+        """Return how long a model takes, and the whole one in turns with it."""
+        record = self.record(slim)
+        return Paired(*(record[name] for name in ("ms", "whole_ms", "share")))
+
+    def record(self, slim: nn.Module) -> Mapping[str, Any]:
+        """Return the same with all that it depends on, as the file has it."""
+        facts = [_form(slim), self._whole_form, dict(self.timer.conditions)]
+        key = sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+        if key not in self._known:
+            found = broadcast_object(on_main(lambda: self._measured(key, slim)))
+            assert found is not None
+            self._known[key] = found
+        return self._known[key]
+
+    @cached_property
+    def _whole_run(self) -> Callable[[], float]:
+        return self.timer.opened(self.whole)
+
+    def _measured(self, key: str, slim: nn.Module) -> dict[str, Any]:
+        runs = {"whole": self._whole_run, "slim": self.timer.opened(slim)}
+        times = self.timer.in_turns(runs)
+        shares = [b / a for a, b in zip(times["whole"], times["slim"], strict=True)]
+        pair = Paired(median(times["slim"]), median(times["whole"]), median(shares))
+        today = date.today().isoformat()
+        rounds = {"rounds": len(shares), "date": today}
+        record = {"candidate": key, **asdict(pair), **self.timer.conditions, **rounds}
+        if self._journal is not None:
+            self._journal.append(record)
+        return record
+
+
+def _form(model: nn.Module) -> list[Any]:
+    return [[name, list(value.shape)] for name, value in model.state_dict().items()]
+
+
+def paired_text(record: Mapping[str, Any]) -> str:
+    """Return a measurement as logs show it."""
+    shape = " x ".join(map(str, record.get("shape", ()))) or "the example"
+    return (
+        f"from {record['whole_ms']:.1f} to {record['ms']:.1f} ms ({record['share']:.0%}; measured "
+        f"in turns in {record['runtime']}, {record['threads']} thread(s), batch "
+        f"{record['batch']}, {shape})"
+    )

@@ -1,0 +1,154 @@
+"""A budget of milliseconds met by measuring slim models, not by guessing from MACs."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from razorlite.core.errors import BudgetError
+from razorlite.cost import Limit
+from razorlite.prune.stopwatch import Stopwatch
+from razorlite.space.subnet import Subnet
+
+_log = logging.getLogger("razorlite")
+_BELOW = 0.04  # how far below the limit is near enough, as a share of it
+_MOST = 10  # measurements
+_NEAR = 1e-3  # shares of MACs that are about the same
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A slim model that was timed.
+
+    Attributes:
+        macs: its share of the model's MACs.
+        share: its share of the whole model's time.
+        subnet: what it keeps.
+    """
+
+    macs: float
+    share: float
+    subnet: Subnet | None = None
+
+
+class LatencyFit:
+    """Finds the share of MACs whose slim model, measured end to end, takes the time allowed.
+
+    Time rises with the share of the MACs, nearly as a straight line: each try is where the line
+    between the nearest two tries meets the limit, or in their middle where that leads nowhere.
+
+    Args:
+        plan: returns the subnet within limits on macs and params.
+        cut: returns the slim model of a subnet.
+        limits: on macs and params.
+        latency: on latency_ms.
+        macs: of the model that is pruned.
+        stopwatch: measures beside the whole model.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[Sequence[Limit]], Subnet],
+        cut: Callable[[Subnet], nn.Module],
+        *,
+        limits: Sequence[Limit],
+        latency: Limit,
+        macs: int,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self.plan, self.cut, self.limits, self.stopwatch = plan, cut, list(limits), stopwatch
+        self.macs, self.latency = macs, latency
+        self.most = latency.high / stopwatch.whole_ms
+        self.low, self.high = Tried(0.0, 0.0), Tried(1.0, 1.0)
+        self.fits: list[Tried] = []
+        self.refused: BudgetError | None = None
+
+    def run(self) -> Subnet:
+        """Return the subnet with the most MACs that takes no more than the limit.
+
+        Raises:
+            BudgetError: no subnet does, or none that does is above the least allowed.
+        """
+        for number in range(_MOST):
+            tried = self._try(self._next(number))
+            if (tried and self._is_near(tried)) or self.high.macs - self.low.macs < _NEAR:
+                break
+        return self._best()
+
+    def _next(self, number: int) -> float:
+        """Return the share of MACs to try."""
+        low, high = self.low, self.high
+        middle = (low.macs + high.macs) / 2
+        rise = high.share - low.share
+        if rise <= 0 or number % 4 == 3:
+            return middle
+        aim = self.most * (1 - _BELOW / 2)
+        at = low.macs + (high.macs - low.macs) * (aim - low.share) / rise
+        edge = 0.05 * (high.macs - low.macs)
+        return min(max(at, low.macs + edge), high.macs - edge)
+
+    def _try(self, macs: float) -> Tried | None:
+        """Time a slim model and move an end to it; None where there is no such small one."""
+        try:
+            subnet = self.plan(self._limits(macs))
+        except BudgetError as error:
+            self.refused, self.low = error, Tried(macs, self.low.share)
+            return None
+        share = self.stopwatch.beside(self.cut(subnet)).share
+        _log.info(
+            "latency: %.0f%% of the MACs take %.1f%% of the time, %.1f%% are allowed",
+            100 * subnet.cost["macs"] / self.macs,
+            100 * share,
+            100 * self.most,
+        )
+        own = min(max(subnet.cost["macs"] / self.macs, self.low.macs), macs)
+        tried = Tried(own, share, subnet)
+        if share <= self.most:
+            self.fits.append(tried)
+            self.low = Tried(macs, share, subnet)
+        else:
+            self.high = tried
+        return tried
+
+    def _limits(self, share: float) -> list[Limit]:
+        most, low = share * self.macs, 0.0
+        for limit in self.limits:
+            if limit.name == "macs":
+                most, low = min(most, limit.high), limit.low
+        rest = [limit for limit in self.limits if limit.name != "macs"]
+        return [*rest, Limit("macs", min(low, most), most)]
+
+    def _is_near(self, tried: Tried) -> bool:
+        return self.most * (1 - _BELOW) <= tried.share <= self.most
+
+    def _best(self) -> Subnet:
+        if self.refused is not None and self.high.subnet is None and not self.fits:
+            raise self.refused
+        if not self.fits:
+            raise BudgetError(
+                f"budget {self.latency} cannot be met: the smallest slim model timed takes "
+                f"{self.high.share * self.stopwatch.whole_ms:.1f} ms ({self.high.share:.0%} of the "
+                f"whole one's time); lower min_keep or round_to, ignore less, or raise the budget"
+            )
+        best = max(self.fits, key=lambda tried: (tried.share, tried.macs))
+        assert best.subnet is not None
+        self._check_lower_end(best)
+        record = dict(self.stopwatch.record(self.cut(best.subnet)))
+        cost = {**best.subnet.cost, "latency_ms": record["ms"]}
+        return best.subnet.with_results(cost=cost, origin={**best.subnet.origin, "latency": record})
+
+    def _check_lower_end(self, best: Tried) -> None:
+        found = best.share * self.stopwatch.whole_ms
+        if found < self.latency.low:
+            raise BudgetError(
+                f"budget {self.latency}: the nearest below its upper end takes {found:.1f} ms; "
+                f"widen the range or lower round_to"
+            )
+        if not self._is_near(best):
+            _log.warning(
+                "latency: the nearest slim model takes %.1f%% of the time, %.1f%% are allowed; a "
+                "lower round_to gives finer steps",
+                100 * best.share,
+                100 * self.most,
+            )
