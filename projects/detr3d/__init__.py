@@ -5,6 +5,7 @@ Named under `custom_imports: [projects.detr3d]`, this registers the model, its d
 
 from projects.detr3d.dataset import NuScenesDataset
 from projects.detr3d.detector import DETR3D
+from projects.detr3d.distilling import QueryDistillation
 from projects.detr3d.dropping import DropQueries
 from projects.detr3d.grid_mask import GridMask
 from projects.detr3d.head import DETR3DHead
@@ -37,5 +38,6 @@ __all__ = [
     "Objects",
     "PadViews",
     "PhotometricDistortion",
+    "QueryDistillation",
     "ResizeViews",
 ]

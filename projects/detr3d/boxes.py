@@ -70,6 +70,8 @@ def corners(boxes: Tensor) -> Tensor:
 
 
 def logits(shares: Tensor) -> Tensor:
-    """Return the inverse of the sigmoid of shares of any shape (…), kept off 0 and 1 by 1e-5."""
-    bounded = shares.clamp(min=0, max=1)
-    return (bounded.clamp(min=_EPS) / (1 - bounded).clamp(min=_EPS)).log()
+    """Return what the sigmoid makes shares of, within 0 to 1 and of any shape (…).
+
+    What is nearer than 1e-5 to 0 or to 1 counts as that far from it.
+    """
+    return (shares.clamp(min=_EPS) / (1 - shares).clamp(min=_EPS)).log()
