@@ -1,16 +1,17 @@
-"""Layer norms that see some of their channels alone."""
+"""Norms that see some of their channels alone, and layers called as functions that read fewer."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from razorlite.trace import norm_dim
+_DIMS = {"layer_norm": -1, "rms_norm": -1, "group_norm": 1}  # where a function's channels lie
 
 
 class KeptNorm:
-    """A hook behind a layer norm: statistics and results are of the channels that stay.
+    """A hook behind a norm: statistics and results are of the channels that stay.
 
     Attributes:
         stays: (C,) bool; None for all channels.
@@ -20,14 +21,79 @@ class KeptNorm:
         self.stays = stays
 
     def __call__(
-        self, module: nn.LayerNorm, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor
-    ) -> Tensor:
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor
+    ) -> Any:
         """Return the norm of what stays, and 0 for the other channels."""
         if self.stays is None or bool(self.stays.all()):
             return out
-        dim, x = norm_dim(module), args[0] if args else kwargs["input"]
-        kept = torch.nonzero(self.stays.to(x.device)).flatten()
-        weight, bias = (None if p is None else p[kept] for p in (module.weight, module.bias))
-        x = x.movedim(dim, -1)
-        normed = F.layer_norm(x[..., kept], (len(kept),), weight, bias, module.eps)
-        return torch.zeros_like(x).index_copy(-1, kept, normed.to(x.dtype)).movedim(-1, dim)
+        with _Seen(self._change):
+            return module.forward(*args, **kwargs)
+
+    def _change(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        assert self.stays is not None
+        dim = _DIMS.get(getattr(func, "__name__", ""))
+        if dim is None or args[0].shape[dim] != len(self.stays):
+            return func(*args, **kwargs)
+        kept = torch.nonzero(self.stays.to(args[0].device)).flatten()
+        x = args[0].movedim(dim, -1)
+        normed = _of_kept(func, dim, kept, [x[..., kept].movedim(-1, dim), *args[1:]], kwargs)
+        normed = normed.movedim(dim, -1).to(x.dtype)
+        return torch.zeros_like(x).index_copy(-1, kept, normed).movedim(-1, dim)
+
+
+def _of_kept(
+    func: Any, dim: int, kept: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Call a norm with the parts of its weights that belong to some channels."""
+    x, *rest = args
+    if dim == -1:  # the shape that it is over
+        named = {"normalized_shape": (len(kept),)} if "normalized_shape" in kwargs else {}
+        rest = rest if named else [(len(kept),), *rest[1:]]
+        kwargs = {**kwargs, **named}
+    parts = [p[kept] if isinstance(p, Tensor) else p for p in rest]
+    return func(
+        x, *parts, **{k: p[kept] if isinstance(p, Tensor) else p for k, p in kwargs.items()}
+    )
+
+
+class ReadingFunction:
+    """A hook behind a layer whose forward calls a function with its weight: what that reads.
+
+    Attributes:
+        factors: (C,) for the channels that the function reads; None for all ones.
+    """
+
+    def __init__(self, dims: int) -> None:
+        """Take the number of dimensions behind the channels."""
+        self.dims = dims
+        self.factors: Tensor | None = None
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> Any:
+        """Return the results with the factors."""
+        factors = self.factors
+        if factors is None:
+            return out
+
+        def change(func: Any, given: Sequence[Any], named: Mapping[str, Any]) -> Any:
+            if not any(x is module.weight for x in [*given, *named.values()]):
+                return func(*given, **named)
+            x = given[0] * factors.to(given[0]).reshape(-1, *[1] * self.dims)
+            return func(x, *given[1:], **named)
+
+        with _Seen(change):
+            return module.forward(*args, **kwargs)
+
+
+class _Seen(TorchFunctionMode):
+    """Lets calls of functions be changed."""
+
+    def __init__(self, change: Callable[..., Any]) -> None:
+        super().__init__()
+        self.change = change
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return self.change(func, args, kwargs or {})

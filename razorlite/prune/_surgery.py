@@ -24,11 +24,13 @@ class Sides:
         outputs: of what it makes.
         inputs: of what it reads; None if it has one side.
         bare: owner, name and dimension of a bare tensor.
+        normed: whether it is a norm whose statistics are those of the channels that stay.
     """
 
     outputs: Mask
     inputs: Mask | None = None
     bare: tuple[str, str, int] | None = None
+    normed: bool = False
 
     @property
     def whole(self) -> bool:
@@ -47,11 +49,14 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
     """
     sides: dict[str, dict[str, Mask]] = {}
     bare: dict[str, tuple[str, str, int]] = {}
+    normed: set[str] = set()
     for group in graph.groups:
         for member in group.members:
             index = np.asarray(member.index)
             stays = np.append(kept[group.name], True)[index]
             side = sides.setdefault(member.key, {})
+            if member.normed:
+                normed.add(member.key)
             if member.bare:
                 bare[member.key] = (member.module, *member.tensors[0])
             side[member.side] = side.get(member.side, np.ones(len(index), dtype=bool)) & stays
@@ -62,7 +67,8 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
                     f"the subnet leaves layer {path!r} no channels ({name}); keep at least one"
                 )
     return {
-        path: Sides(side["out"], side.get("in"), bare.get(path)) for path, side in sides.items()
+        path: Sides(side["out"], side.get("in"), bare.get(path), path in normed)
+        for path, side in sides.items()
     }
 
 
@@ -81,7 +87,7 @@ def cut_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
 def mask_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
     """Set all weights of a model that make or read a dropped channel to zero.
 
-    Layer norms get hooks by which they see the other channels alone.
+    Norms over the channels get hooks by which they see the other channels alone.
     """
     for path, side in sides.items():
         if side.bare is not None:
@@ -122,10 +128,10 @@ def _slim_norm(layer: Any, outputs: Mask) -> None:
     count = int(outputs.sum())
     for name in ("weight", "bias", "running_mean", "running_var"):
         _cut(layer, name, lambda x: x[_places(outputs, x)])
-    if isinstance(layer, nn.LayerNorm):
+    if hasattr(layer, "normalized_shape"):
         layer.normalized_shape = (count,)
     if isinstance(layer, nn.GroupNorm):
-        layer.num_groups = layer.num_groups * count // layer.num_channels
+        layer.num_groups = max(1, layer.num_groups * count // layer.num_channels)
     for name in ("num_features", "num_channels", "num_parameters"):
         if hasattr(layer, name):
             setattr(layer, name, count)
@@ -176,7 +182,7 @@ def _format(x: Tensor) -> torch.memory_format:
 
 
 def _mask_layer(layer: Any, side: Sides) -> None:
-    if isinstance(layer, nn.LayerNorm):
+    if side.normed:
         hook = KeptNorm(torch.from_numpy(side.outputs))
         layer.register_forward_hook(hook, with_kwargs=True)
     weight, bias = weight_of(layer), bias_of(layer)

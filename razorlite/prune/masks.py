@@ -10,10 +10,10 @@ from torch.utils.hooks import RemovableHandle
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
 from razorlite.prune._heads import KeptHeads
-from razorlite.prune._norms import KeptNorm
+from razorlite.prune._norms import KeptNorm, ReadingFunction
 from razorlite.prune.kept import kept_units
 from razorlite.space.subnet import Subnet
-from razorlite.trace import ChannelGraph, Member, Side
+from razorlite.trace import ChannelGraph, Member
 
 
 class Masks:
@@ -32,15 +32,15 @@ class Masks:
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
         self._graph = graph
-        self._readers: dict[str, _Reader | KeptHeads] = {}
+        self._readers: dict[str, _Reader | KeptHeads | ReadingFunction] = {}
         self._norms: dict[str, KeptNorm] = {}
         self._makers: dict[str, _Maker] = {}
         self._handles: list[RemovableHandle] = []
         for group in graph.prunable:
             for member in group.members:
                 if member.module not in (*self._readers, *self._norms) and not member.bare:
-                    self._hook(model, member.module, member.side)
-                if member.summed and member.module not in self._makers:
+                    self._hook(model, member)
+                if member.summed and member.module not in self._makers and not member.normed:
                     self._hook_maker(model, member.module)
 
     def keep(self, subnet: Subnet) -> "Masks":
@@ -105,24 +105,27 @@ class Masks:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def _hook(self, model: nn.Module, path: str, side: Side) -> None:
+    def _hook(self, model: nn.Module, member: Member) -> None:
+        path, side = member.module, member.side
         module = model.get_submodule(path)
         owner = model.get_submodule(path.rpartition(".")[0])
         if side == "in" and isinstance(owner, nn.MultiheadAttention):
             heads = self._readers[path] = KeptHeads()
             self._handles.append(owner.register_forward_hook(heads, with_kwargs=True))
+        elif side == "in" and member.as_function:
+            function = self._readers[path] = ReadingFunction(_dims_of(module))
+            self._handles.append(module.register_forward_hook(function, with_kwargs=True))
         elif side == "in":
             reader = self._readers[path] = _Reader(module)
             self._handles.append(module.register_forward_pre_hook(reader, with_kwargs=True))
-        elif isinstance(module, nn.LayerNorm):
+        elif member.normed:
             norm = self._norms[path] = KeptNorm()
             self._handles.append(module.register_forward_hook(norm, with_kwargs=True))
 
     def _hook_maker(self, model: nn.Module, path: str) -> None:
         module = model.get_submodule(path)
-        if not isinstance(module, nn.LayerNorm):
-            maker = self._makers[path] = _Maker(module)
-            self._handles.append(module.register_forward_hook(maker))
+        maker = self._makers[path] = _Maker(module)
+        self._handles.append(module.register_forward_hook(maker))
 
 
 def _both(first: Tensor | None, second: Tensor) -> Tensor:
@@ -136,17 +139,22 @@ def without_masks(model: nn.Module) -> nn.Module:
         flags = (module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs)
         for known, wants in zip(hooks, flags, strict=True):
             for number, hook in list(known.items()):
-                if isinstance(hook, _Reader | _Maker | KeptHeads | KeptNorm):
+                if isinstance(hook, _HOOKS):
                     del known[number]
                     wants.pop(number, None)
     return model
+
+
+def _dims_of(module: nn.Module) -> int:
+    """Return how many dimensions follow the channels of what a layer reads or makes."""
+    return len(getattr(module, "kernel_size", ()))
 
 
 class _Reader:
     """The hook before one layer: its input times a factor for each channel."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.dims = len(getattr(module, "kernel_size", ()))
+        self.dims = _dims_of(module)
         attends = isinstance(module, nn.MultiheadAttention)
         self.names = ("query", "key", "value") if attends else ("input",)
         self.factors: Tensor | None = None
@@ -170,10 +178,13 @@ class _Maker:
     """The hook behind one layer: its output without the channels that go."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.dims = len(getattr(module, "kernel_size", ()))
+        self.dims = _dims_of(module)
         self.stays: Tensor | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor | None:
         if self.stays is None:
             return None
         return out * self.stays.to(out.device, out.dtype).reshape(-1, *[1] * self.dims)
+
+
+_HOOKS = (_Reader, _Maker, KeptHeads, KeptNorm, ReadingFunction)

@@ -122,7 +122,7 @@ class ElasticBatchNorm2d(_ElasticBatchNorm, nn.BatchNorm2d):
 
 
 class ElasticGroupNorm(Elastic, nn.GroupNorm):
-    """A group norm with elastic channels, of which whole groups stay."""
+    """A group norm with elastic channels, of which whole groups stay; of a single one, any."""
 
     plain = nn.GroupNorm
 
@@ -135,7 +135,7 @@ class ElasticGroupNorm(Elastic, nn.GroupNorm):
         """Return the part of weight and bias, and the numbers of channels and groups."""
         outputs = kept["outputs"]
         stays = _mask(outputs, self.num_channels).reshape(self.num_groups, -1)
-        if (stays.any(1) != stays.all(1)).any():
+        if self.num_groups > 1 and (stays.any(1) != stays.all(1)).any():
             raise ConfigError(
                 f"a group norm with {stays.shape[1]} channels a group cannot keep {len(outputs)} "
                 f"of {self.num_channels}; keep whole groups"

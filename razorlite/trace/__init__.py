@@ -1,6 +1,5 @@
 """Which channels must stay equal, by a model's graph or one watched run: channel groups as data."""
 
-from razorlite.trace._layer_rules import norm_dim
 from razorlite.trace.channels import channel_graph, channel_groups
 from razorlite.trace.groups import Block, ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.parameters import bias_of, weight_of
@@ -18,7 +17,6 @@ __all__ = [
     "channel_graph",
     "channel_groups",
     "check_channels",
-    "norm_dim",
     "unit_numbers",
     "update_widths",
     "weight_of",

@@ -4,7 +4,7 @@ Grouped layers follow one idea: the slim layer must be an ordinary layer of the 
 groups see the same channels as before.
 
 - GroupNorm keeps or drops whole norm groups, so its statistics are those of the original.
-- LayerNorm takes its statistics from the channels that stay.
+- LayerNorm, RMSNorm and a GroupNorm of one group take their statistics from the channels that stay.
 - A grouped convolution whose groups outnumber the channels in each (depth-wise ones above all)
   keeps or drops whole groups, inputs and outputs together.
 - Any other grouped convolution keeps all its groups and the same places in each of them.
@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.convnext import LayerNorm2d
 
 from razorlite.trace import maps
@@ -32,10 +32,25 @@ def conv(call: Call, ledger: Ledger) -> Tensor:
     outputs = ledger.produce(call.path, module.out_channels)
     if module.groups > 1:
         _group(call, ledger, inputs, outputs)
-    spatial = call.args[0].shape if module.transposed else call.out.shape
+    transposed = getattr(module, "transposed", False)
+    spatial = call.args[0].shape if transposed else call.out.shape
     others = math.prod(spatial) // spatial[dim]
     ledger.charge(call.path, others * math.prod(module.kernel_size))
     return maps.broadcast(outputs, dim, call.out.shape)
+
+
+def deformable(call: Call, ledger: Ledger) -> Tensor:
+    """Deformable convolution: what says where it looks, and how much that counts, stays."""
+    x, *others = call.maps()
+    for other in others:
+        ledger.fix(maps.numbers(other), f"offsets or mask of {call.where}")
+    module: Any = call.module
+    offset = call.argument(1, "offset")
+    parts = offset.shape[1] // (2 * math.prod(module.kernel_size))
+    labels = maps.line(x, 1)
+    if parts > 1 and labels is not None:
+        ledger.tie(labels.reshape(parts, -1).T, call.where)
+    return conv(call, ledger)
 
 
 def linear(call: Call, ledger: Ledger) -> Tensor:
@@ -63,34 +78,43 @@ def norm(call: Call, ledger: Ledger) -> Tensor:
 def group_norm(call: Call, ledger: Ledger) -> Tensor:
     """Group norm: whole norm groups stay or go."""
     module: Any = call.module
+    groups = call.argument(1, "num_groups") if call.as_function else module.num_groups
+    if groups == 1:
+        return _normed(call, ledger, 1)
     x = norm(call, ledger)
     labels = maps.line(x, 1)
     if labels is not None:
-        ledger.tie(labels.reshape(module.num_groups, -1), call.where)
+        ledger.tie(labels.reshape(groups, -1), call.where)
     return maps.rooted(x, ledger)
 
 
 def layer_norm(call: Call, ledger: Ledger) -> Tensor:
     """Layer norm over the channels: what stays is normalised by its own statistics."""
     module: Any = call.module
+    shape = call.argument(1, "normalized_shape") if call.as_function else module.normalized_shape
+    if len(shape) > 1:
+        unknown: Tensor = fixed(call, ledger)
+        return unknown
+    planar = isinstance(module, LayerNorm2d) and not call.as_function
+    return _normed(call, ledger, 1 if planar else -1)
+
+
+def _normed(call: Call, ledger: Ledger, dim: int) -> Tensor:
+    """Note a norm over the channels along a dimension."""
     x: Tensor = call.labels[0]
-    labels = maps.line(x, norm_dim(module))
-    if labels is None or len(module.normalized_shape) > 1:
+    labels = maps.line(x, dim)
+    if labels is None:
         unknown: Tensor = fixed(call, ledger)
         return unknown
     ledger.passing(call.path, labels)
+    ledger.normed.add(call.path)
     return x
-
-
-def norm_dim(module: nn.LayerNorm) -> int:
-    """Return the dimension of the channels that a layer norm is over."""
-    return 1 if isinstance(module, LayerNorm2d) else -1
 
 
 def prelu(call: Call, ledger: Ledger) -> Tensor:
     """PReLU: a slope for all channels, or one for each."""
     module: Any = call.module
-    rule = pointwise if module.num_parameters == 1 else norm
+    rule = pointwise if module.weight.numel() == 1 else norm
     result: Tensor = rule(call, ledger)
     return result
 

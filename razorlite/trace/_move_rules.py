@@ -101,45 +101,28 @@ def spatial(call: Call, ledger: Ledger) -> Any:
     """Pooling, padding and resizing of (N, C, …): channels stay, places change."""
     x, *others = call.maps()
     labels = maps.line(x, 1) if x.dim() > 2 else None
-    pads = call.argument(1, "pad", ()) if call.name == "pad" else ()
-    if labels is None or others or not isinstance(call.out, Tensor) or len(pads) > 2 * x.dim() - 4:
+    if labels is None or others or not isinstance(call.out, Tensor):
         return fixed(call, ledger)
-    if call.name == "pad":
-        ledger.shifted.append(labels)
     return maps.broadcast(labels, 1, call.out.shape)
+
+
+def pad(call: Call, ledger: Ledger) -> Any:
+    """Padding along dimensions without channels."""
+    x, pads = call.labels[0], call.argument(1, "pad", ())
+    padded = {x.dim() - 1 - place // 2 for place, amount in enumerate(pads) if amount}
+    along = maps.varying(x)
+    if padded & set(along) or (len(along) == 1 and maps.line(x, along[0]) is None):
+        return fixed(call, ledger)
+    ledger.shifted.append(maps.numbers(x))
+    first = x
+    for dim in padded:
+        first = first.narrow(dim, 0, 1)
+    return maps.settle(first.expand(call.out.shape))
 
 
 def move(call: Call, ledger: Ledger) -> Any:
     """Permutations, flattening and the like: done on the map as on the tensor."""
     return call.run(*call.labels, **call.label_kwargs)
-
-
-def reduce(call: Call, ledger: Ledger) -> Any:
-    """Means, sums and extremes over dimensions without channels."""
-    if len(call.maps()) > 1:
-        return pointwise(call, ledger)
-    x = call.maps()[0]
-    dims = call.argument(1, "dim")
-    dims = range(x.dim()) if dims is None else [dims] if isinstance(dims, int) else dims
-    dims = sorted({d % x.dim() for d in dims}, reverse=True)
-    if not isinstance(call.out, Tensor) or set(dims) & set(maps.varying(x)):
-        return fixed(call, ledger, "mixed over channels by")
-    if call.name == "logsumexp":
-        ledger.shifted.append(maps.numbers(x))
-    keep = call.out.dim() == x.dim()
-    for dim in dims:
-        x = x.narrow(dim, 0, 1) if keep else x.select(dim, 0)
-    return x
-
-
-def softmax(call: Call, ledger: Ledger) -> Any:
-    """Softmax along a dimension without channels."""
-    x = call.maps()[0]
-    dim = getattr(call.module, "dim", None) if call.module else call.argument(1, "dim")
-    if dim is None or dim % x.dim() in maps.varying(x):
-        return fixed(call, ledger, "mixed over channels by")
-    ledger.shifted.append(maps.numbers(x))
-    return x
 
 
 def item(call: Call, ledger: Ledger) -> Any:
@@ -150,7 +133,7 @@ def item(call: Call, ledger: Ledger) -> Any:
     if len(call.maps()) > 1 or _has_lists(index):
         return fixed(call, ledger)
     written: Any = call.written[1]
-    cuts = _cuts(x.dim(), written, index)
+    cuts = _cuts(x.shape, written, index)
     cuts = {d: cut for d, cut in cuts.items() if d in maps.varying(x)}
     for dim, (as_written, value) in cuts.items():
         if not _is_half(as_written, value, x.shape[dim]):
@@ -165,7 +148,7 @@ def _has_lists(index: Any) -> bool:
     return any(not isinstance(p, (int, slice)) and p not in (None, ...) for p in parts)
 
 
-def _cuts(dims: int, written: Any, index: Any) -> dict[int, tuple[Any, Any]]:
+def _cuts(shape: Sequence[int], written: Any, index: Any) -> dict[int, tuple[Any, Any]]:
     """Return, for each dimension that an index shortens, the entry as written and as it is."""
     if not isinstance(index, tuple):
         written, index = (written,), (index,)
@@ -173,12 +156,19 @@ def _cuts(dims: int, written: Any, index: Any) -> dict[int, tuple[Any, Any]]:
     found, dim = {}, 0
     for as_written, value in zip(written, index, strict=True):
         if value is ...:
-            dim += dims - used
+            dim += len(shape) - used
         elif value is not None:
-            if value != slice(None):
+            if not _is_whole(value, shape[dim]):
                 found[dim] = (as_written, value)
             dim += 1
     return found
+
+
+def _is_whole(value: Any, size: int) -> bool:
+    """Tell whether an index takes all of a dimension, however small it becomes."""
+    if not isinstance(value, slice) or value.step not in (None, 1) or value.start not in (None, 0):
+        return False
+    return value.stop is None or value.stop >= size
 
 
 def _is_half(written: Any, value: Any, size: int) -> bool:

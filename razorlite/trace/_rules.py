@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import nn
 from torchvision.models.convnext import LayerNorm2d
-from torchvision.ops import StochasticDepth
+from torchvision.ops import DeformConv2d, StochasticDepth
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
 from razorlite.trace import _product_rules as products
+from razorlite.trace import _reduction_rules as reductions
 from razorlite.trace import _view_rules as views
 from razorlite.trace._heads_rules import heads
 from razorlite.trace.calls import Call, Rule
@@ -38,7 +39,7 @@ _SAME = """
 _SPATIAL = """
     max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
     adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
-    adaptive_max_pool3d interpolate upsample pad
+    adaptive_max_pool3d interpolate upsample
 """
 _MOVES = """
     permute transpose swapaxes swapdims movedim moveaxis t T mT squeeze unsqueeze flatten flip
@@ -46,14 +47,14 @@ _MOVES = """
 """
 _CREATIONS = ["new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"]
 _RESHAPES = {"view": 1, "reshape": 1, "unflatten": 2, "expand": 1, "broadcast_to": 1}
-_REDUCTIONS = ["mean", "sum", "amax", "amin", "max", "min", "std", "var", "logsumexp"]
+_REDUCTIONS = ["norm", "mean", "sum", "amax", "amin", "max", "min", "std", "var", "logsumexp"]
 
 _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), moves.pointwise),
     **dict.fromkeys(_SPATIAL.split(), moves.spatial),
     **dict.fromkeys(_MOVES.split(), moves.move),
-    **dict.fromkeys(_REDUCTIONS, moves.reduce),
-    **dict.fromkeys(["softmax", "log_softmax", "softmin"], moves.softmax),
+    **dict.fromkeys(_REDUCTIONS, reductions.reduce),
+    **dict.fromkeys(["softmax", "log_softmax", "softmin"], reductions.softmax),
     **dict.fromkeys(["narrow", "select", "unbind"], moves.select),
     **dict.fromkeys(_SAME.split(), moves.same),
     **dict.fromkeys(_CREATIONS, moves.constant),
@@ -61,6 +62,9 @@ _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(["cat", "concat", "concatenate"], moves.cat),
     **dict.fromkeys(["chunk", "split", "tensor_split", "split_with_sizes"], moves.split),
     **dict.fromkeys(["matmul", "bmm"], products.matmul),
+    **dict.fromkeys(["reshape_as", "view_as"], views.reshape_as),
+    "pad": moves.pad,
+    "normalize": reductions.normalize,
     "einsum": products.einsum,
     "scaled_dot_product_attention": products.attention,
     "getitem": moves.item,
@@ -75,16 +79,27 @@ _FUNCTIONS: dict[str, Rule] = {
     "pixel_unshuffle": moves.pixel_unshuffle,
 }
 
+_CALLED: dict[str, Rule] = {
+    **{f"conv{kind}{n}d": layers.conv for kind in ("", "_transpose") for n in (1, 2, 3)},
+    **dict.fromkeys(["batch_norm", "instance_norm"], layers.norm),
+    **dict.fromkeys(["layer_norm", "rms_norm"], layers.layer_norm),
+    "deform_conv2d": layers.deformable,
+    "group_norm": layers.group_norm,
+    "linear": layers.linear,
+    "prelu": layers.prelu,
+}  # layers that a forward calls as functions
+_LAYER_NORMS = [nn.LayerNorm, LayerNorm2d, *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else [])]
 _LAYERS: dict[type[nn.Module], Rule] = {
     **dict.fromkeys([nn.Conv1d, nn.Conv2d, nn.Conv3d], layers.conv),
     **dict.fromkeys([nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d], layers.conv),
+    DeformConv2d: layers.deformable,
     nn.Linear: layers.linear,
     **dict.fromkeys([nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d], layers.norm),
     **dict.fromkeys([nn.SyncBatchNorm, FrozenBatchNorm2d], layers.norm),
     **dict.fromkeys([nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d], layers.norm),
     nn.MultiheadAttention: heads,
     nn.GroupNorm: layers.group_norm,
-    **dict.fromkeys([nn.LayerNorm, LayerNorm2d], layers.layer_norm),
+    **dict.fromkeys(_LAYER_NORMS, layers.layer_norm),
     nn.PReLU: layers.prelu,
     nn.Flatten: moves.move,
     nn.ChannelShuffle: moves.channel_shuffle,
@@ -92,7 +107,7 @@ _LAYERS: dict[type[nn.Module], Rule] = {
     nn.PixelUnshuffle: moves.pixel_unshuffle,
     nn.Identity: moves.pointwise,
     StochasticDepth: moves.pointwise,
-    **dict.fromkeys([nn.Softmax, nn.LogSoftmax, nn.Softmin], moves.softmax),
+    **dict.fromkeys([nn.Softmax, nn.LogSoftmax, nn.Softmin], reductions.softmax),
     **dict.fromkeys([nn.GLU, nn.Softmax2d, nn.MaxUnpool2d], moves.fixed),
 }
 _FAMILIES: dict[str, Rule] = {
@@ -110,6 +125,8 @@ def find_rule(call: Call) -> Rule:
 
 
 def _tried(rule: Rule, call: Call, ledger: Ledger) -> Any:
+    if call.as_function:
+        ledger.functions.add(call.path)
     try:
         return rule(call, ledger)
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
@@ -118,6 +135,8 @@ def _tried(rule: Rule, call: Call, ledger: Ledger) -> Any:
 
 def plain_rule(call: Call) -> Rule:
     """Return the rule for a call, which may fail on a form of it that it does not know."""
+    if call.as_function:
+        return _CALLED[call.name]
     if call.module is not None:
         return moves.altered if call.altered else _module_rule(call.module)
     return _FUNCTIONS.get(call.name, moves.fixed) if call.known else moves.fixed

@@ -1,6 +1,7 @@
 """Rules for views: tensors laid out by sizes that are written, computed or those of others."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from razorlite.trace import maps
 from razorlite.trace.calls import Call, is_computed
 from razorlite.trace.ledger import Ledger
-from razorlite.trace.sizes import source_of
+from razorlite.trace.sizes import remembered, source_of
 
 
 def reshape(call: Call, ledger: Ledger) -> Any:
@@ -30,6 +31,21 @@ def reshape(call: Call, ledger: Ledger) -> Any:
     elif rigid or free > max(1, len(before)):
         ledger.fix(maps.numbers(out), f"brought to a set size at {call.where}")
     return _tied_to_sources(call, out, ledger)
+
+
+def reshape_as(call: Call, ledger: Ledger) -> Any:
+    """A view of the sizes of another tensor."""
+    x, other = call.labels[:2]
+    sizes = remembered(call.args[1].shape, other)
+    like = replace(
+        call,
+        name="reshape",
+        run=Tensor.reshape,
+        labels=(x, *sizes),
+        args=(call.args[0], *sizes),
+        written=(call.written[0], *sizes),
+    )
+    return reshape(like, ledger)
 
 
 def _written_dims(call: Call) -> set[int]:

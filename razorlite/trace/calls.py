@@ -33,6 +33,7 @@ class Call:
         node: name of the call's node, if there is a graph.
         line: file and line of the source.
         computed: of a constant that is written to, which of its sizes were computed.
+        as_function: whether the module is a layer that a forward calls as a function.
     """
 
     run: Callable[..., Any]
@@ -51,6 +52,7 @@ class Call:
     node: str
     line: str
     computed: tuple[bool, ...] = ()
+    as_function: bool = False
 
     @property
     def where(self) -> str:

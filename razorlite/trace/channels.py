@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from razorlite.trace.calls import is_altered
@@ -84,7 +85,7 @@ def _fix_read(model: nn.Module, ledger: Ledger, reading: Reading) -> None:
     """Fix layers of which a forward reads weights or statistics itself, beside calling them."""
     for path, module in model.named_modules():
         own = [*module._parameters.values(), *module._buffers.values()]
-        if any(id(tensor) in reading.read for tensor in own):
+        if any(x is not None and x.dim() and id(x) in reading.read for x in own):
             for book in (ledger.produced, ledger.consumed, ledger.passed):
                 reason = f"forward reads the weights of {path} itself"
                 ledger.fix(book.get(path, np.empty(0, int)), reason)
@@ -124,7 +125,16 @@ class _Sorter:
             units, places = np.unique(self.unit_of[inside], return_inverse=True)
             self.local[inside], self.sizes[group] = places.ravel(), len(units)
             if len(units) == 1:
-                self.reasons.setdefault(group, f"all {inside.sum()} channels only fit together")
+                self.reasons.setdefault(group, self._together(inside))
+
+    def _together(self, inside: NDArray[np.bool_]) -> str:
+        """Return why the channels of a group cannot part, given a mask of them."""
+        ties = (where for numbers, where in self.ledger.tied if inside[numbers[numbers >= 0]].any())
+        count = int(inside.sum())
+        if count == 1:
+            return "it has one channel"
+        by = next(ties, "different channels are added to one another")
+        return f"its {count} channels can only go all at once: {by}"
 
     def groups(self) -> list[ChannelGroup]:
         """Return the groups in the order in which layers run."""
@@ -192,11 +202,14 @@ class _Sorter:
         book = self.ledger
         for path in book.order:
             layer = self.model.get_submodule(path)
+            called = path in book.functions
             if path in book.consumed:
-                yield Member(path, "in", (), side_tensors(layer, "in")), book.consumed[path]
+                reads = Member(path, "in", (), side_tensors(layer, "in"), as_function=called)
+                yield reads, book.consumed[path]
             made = book.produced[path] if path in book.produced else book.passed[path]
             summed = bool(book.among(book.summed, made).any())
-            yield Member(path, "out", (), side_tensors(layer, "out"), summed=summed), made
+            makes = Member(path, "out", (), side_tensors(layer, "out"), as_function=called)
+            yield replace(makes, summed=summed, normed=path in book.normed), made
         for name, dim, labels in self._bare():
             path, _, own = name.rpartition(".")
             yield Member(path, "out", (), ((own, dim),), bare=True), labels
@@ -219,7 +232,7 @@ class _Sorter:
     def _layer(self, path: str, module: Any, number: Labels) -> Layer:
         book = self.ledger
         if path in book.passed:
-            parameters = len(list(module.parameters(recurse=False)))
+            parameters = sum(getattr(module, name, None) is not None for name in ("weight", "bias"))
             outputs = tuple(number[book.passed[path]].tolist())
             return Layer(path, (), outputs, 1, 0, 0, parameters)
         inputs, groups = number[book.consumed[path]], getattr(module, "groups", 1)

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
 from razorlite.structures import Inputs, inputs_of, map_tensors, training_calls
 from razorlite.trace._rules import find_rule
+from razorlite.trace.functions import owners
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.parameters import bare_tensors
 from razorlite.trace.propagate import Propagator
@@ -52,25 +53,33 @@ def follow_graph(
     Raises:
         ExportError: the forward cannot be traced, or fails on the inputs.
     """
-    bare = bare_tensors(model, partial(is_leaf, leaves=leaves))
-    evaluation, *training = traced = graphs(model, leaves)
-    Propagator(evaluation, ledger, find_rule, bare).run(inputs)
+    leaf = partial(is_leaf, leaves=leaves)
+    bare, known = bare_tensors(model, leaf), owners(model, leaf)
+    evaluation, *training = (
+        Propagator(graph, ledger, find_rule, bare, known) for graph in graphs(model, leaves)
+    )
+    evaluation.run(inputs)
+    ran = [evaluation]
     ledger.counting = False
     model.train()
-    for graph in training:
-        try:
-            Propagator(graph, ledger, find_rule, bare).run(inputs)
-        except ExportError:
-            traced = [evaluation]  # it does not run without targets, say
+    for propagator in training:
+        with suppress(ExportError):  # it does not run without targets, say
+            propagator.run(inputs)
+            ran.append(propagator)
     model.eval()
-    return _reading(model, traced)
+    return _reading(model, ran)
 
 
-def _reading(model: nn.Module, traced: Sequence[fx.GraphModule]) -> Reading:
-    nodes = [node for graph in traced for node in graph.graph.nodes]
-    called = frozenset(str(node.target) for node in nodes if node.op == "call_module")
-    names = [str(node.target) for node in nodes if node.op == "get_attr"]
-    return Reading(called, frozenset(id(attrgetter(name)(model)) for name in names))
+def _reading(model: nn.Module, ran: Sequence[Propagator]) -> Reading:
+    called, read = set[str](), set[int]()
+    for propagator in ran:
+        called.update(propagator.layers.values())
+        for node in propagator.traced.graph.nodes:
+            if node.op == "call_module":
+                called.add(str(node.target))
+            if node.op == "get_attr" and not propagator.layers.keys() >= node.users.keys():
+                read.add(id(attrgetter(str(node.target))(model)))
+    return Reading(frozenset(called), frozenset(read))
 
 
 def follow_run(

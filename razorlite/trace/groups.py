@@ -25,6 +25,8 @@ class Member:
             along; of what a grouped convolution reads, that of the channels of one of its groups.
         bare: whether it is no layer's but used by a forward itself, such as a layer scale.
         summed: whether a product of activations sums over what it makes, as of queries and keys.
+        normed: whether it is a norm whose statistics are those of the channels that stay.
+        as_function: whether a forward calls the layer as a function, such as `F.layer_norm`.
     """
 
     module: str
@@ -33,6 +35,8 @@ class Member:
     tensors: tuple[tuple[str, int], ...] = ()
     bare: bool = False
     summed: bool = False
+    normed: bool = False
+    as_function: bool = False
 
     @property
     def key(self) -> str:

@@ -24,11 +24,14 @@ class Ledger:
         passed: for each layer with one parameter per channel, the numbers that pass.
         positions: multiply-accumulates per pair of channels of each layer, summed over calls.
         whole: grouped convolutions whose groups are kept or dropped whole.
+        functions: layers that a forward calls as functions.
+        normed: norms whose statistics are those of the channels that stay.
         tensors: for each bare parameter or buffer the numbers of its elements, in its shape.
         products: of channels along which activations are multiplied, the numbers on both sides
             and the multiply-accumulates of each pair.
         summed: numbers of channels that such a product sums over.
         shifted: numbers of channels that may be nonzero where the layer that makes them gives 0.
+        tied: numbers of channels of one map that were tied to one another, and by what.
         fixed: numbers that must stay, and why.
         counting: whether calls cost multiply-accumulates; those in training mode do not.
     """
@@ -42,10 +45,13 @@ class Ledger:
         self.passed: dict[str, Labels] = {}
         self.positions: dict[str, int] = {}
         self.whole: set[str] = set()
+        self.functions: set[str] = set()
+        self.normed: set[str] = set()
         self.tensors: dict[str, Labels] = {}
         self.products: list[tuple[Labels, Labels, int]] = []
         self.summed: list[Labels] = []
         self.shifted: list[Labels] = []
+        self.tied: list[tuple[Labels, str]] = []
         self.fixed: list[tuple[Labels, str]] = []
         self.counting = True
 
@@ -102,6 +108,8 @@ class Ledger:
 
     def tie(self, rows: Labels, where: str) -> None:
         """Tie all numbers of each row of an (R, K) array."""
+        if rows.shape[1] > 1:
+            self.tied.append((rows.ravel(), where))
         for column in range(1, rows.shape[1]):
             self.match(rows[:, 0], rows[:, column], where)
 

@@ -14,6 +14,7 @@ from razorlite.trace.ledger import Labels
 
 _MANY = 1_000_000  # elements; larger tensors are not followed
 _LISTS = (nn.ParameterList, nn.ParameterDict)
+_NAMES = ("weight", "bias", "running_mean", "running_var", "in_proj_weight", "in_proj_bias")
 
 IsLeaf = Callable[[nn.Module, str], bool]
 
@@ -62,7 +63,7 @@ def bias_of(layer: nn.Module) -> Tensor | None:
 def side_tensors(layer: nn.Module, side: Side) -> tuple[tuple[str, int], ...]:
     """Return the tensors of one side of a layer, and where its channels lie in each."""
     tensors = {**layer._parameters, **layer._buffers}
-    found = {name: x for name, x in tensors.items() if x is not None and x.dim() > 0}
+    found = {name: x for name in _NAMES if (x := tensors.get(name)) is not None and x.dim() > 0}
     weight = weight_of(layer)
     if weight is None or weight.dim() < 2:
         return tuple((name, 0) for name in found)

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from razorlite.core.errors import ExportError
 from razorlite.structures import Inputs
 from razorlite.trace import maps
 from razorlite.trace.calls import Call, Rule, is_altered, is_in_place
+from razorlite.trace.functions import NORMS, Owner, layer_of
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.sizes import remembered
 
@@ -30,6 +31,7 @@ class Propagator:
         ledger: Ledger,
         find_rule: Callable[[Call], Rule],
         bare: Mapping[int, str],
+        owners: Mapping[int, Owner],
     ) -> None:
         """Keep what is needed.
 
@@ -38,8 +40,11 @@ class Propagator:
             ledger: the book to write to.
             find_rule: finds the rule for a call.
             bare: names of the tensors that no layer uses, by their ids.
+            owners: whose each tensor is, by their ids.
         """
         self.traced, self.ledger, self.find_rule, self.bare = traced, ledger, find_rule, bare
+        self.owners = owners
+        self.layers: dict[fx.Node, str] = {}  # calls of functions that are layers, and their paths
         self.values: dict[fx.Node, Any] = {}
         self.labels: dict[fx.Node, Any] = {}
 
@@ -92,7 +97,21 @@ class Propagator:
         self.values[node] = self.labels[node] = value
         if isinstance(value, Tensor):
             self.values[node] = value.to("meta")
-            self.labels[node] = maps.of_tensor(self.bare.get(id(value)), value.shape, self.ledger)
+            of_layers = all(self._layer(user) for user in node.users)
+            name = None if of_layers else self.bare.get(id(value))
+            self.labels[node] = maps.of_tensor(name, value.shape, self.ledger)
+
+    def _layer(self, node: fx.Node) -> Owner | None:
+        """Return the owner of the weights of a function's call where it is a layer."""
+        if node.op != "call_function":
+            return None
+
+        def tensor(given: fx.Node) -> Any:
+            known = given.op == "get_attr"
+            return operator.attrgetter(str(given.target))(self.traced) if known else given
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), tensor)
+        return layer_of(self._target(node)[1], args, kwargs, self.owners)
 
     def _call(self, node: fx.Node) -> None:
         call = self._prepare(node)
@@ -109,11 +128,14 @@ class Propagator:
     def _prepare(self, node: fx.Node) -> Call:
         run, name, module = self._target(node)
         args, kwargs = self._values(node.args), self._values(node.kwargs)
+        owner = self._layer(node)
         stack = list(node.meta.get("nn_module_stack", {"": ("", None)}).values())
         path = str(node.target) if module is not None else str(stack[-1][0])
         try:
             # a norm changes no shape, and torch takes long to run one on meta tensors
-            plain = isinstance(module, _NORMS) and not is_altered(module)
+            plain = (isinstance(module, _NORMS) and not is_altered(module)) or (
+                owner is not None and name in NORMS
+            )
             out = args[0] if plain else run(*args, **kwargs)
         except Exception as error:  # whatever an operation may raise
             text = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -123,7 +145,7 @@ class Propagator:
             ) from error
         labels, label_kwargs = self._labels(node.args), self._labels(node.kwargs)
         home = str(getattr(run, "__module__", None) or "torch").split(".")[0]
-        return Call(
+        call = Call(
             run=run,
             name=name,
             known=node.op == "call_method" or home in _HOMES,
@@ -140,6 +162,10 @@ class Propagator:
             node=node.name,
             line=node.meta.get("line", ""),
         )
+        if owner is None:
+            return call
+        self.layers[node] = owner.path
+        return replace(call, path=owner.path, module=owner.module, as_function=True)
 
     def _target(self, node: fx.Node) -> tuple[Callable[..., Any], str, nn.Module | None]:
         if node.op == "call_module":

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torchvision.models.convnext import LayerNorm2d
+from torchvision.ops import DeformConv2d
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from razorlite.core.errors import ExportError
 
-PLAIN = (FrozenBatchNorm2d, LayerNorm2d)
+PLAIN = (DeformConv2d, FrozenBatchNorm2d, LayerNorm2d)
 _TORCH, _HERE = (f"{Path(torch.__file__).parent}{os.sep}", "<"), str(Path(__file__).parent)
 
 

@@ -5,6 +5,7 @@ data. Operations are seen as they are called, and each tensor carries the map of
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from razorlite.trace import maps
 from razorlite.trace._move_rules import pointwise
 from razorlite.trace._rules import find_rule, plain_rule
 from razorlite.trace.calls import Call, is_altered, is_in_place
+from razorlite.trace.functions import Owner, layer_of, owners
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.parameters import bare_tensors
 from razorlite.trace.sizes import Size, remembered, source_of
@@ -82,9 +84,10 @@ class Watch(TorchFunctionMode):
         self.model, self.ledger, self.leaves = model, ledger, leaves
         self.called: set[str] = set()
         self.read: set[int] = set()
-        self._bare = bare_tensors(model, partial(is_leaf, leaves=leaves))
+        leaf = partial(is_leaf, leaves=leaves)
+        self._bare, self._owners = bare_tensors(model, leaf), owners(model, leaf)
         self._own = {id(x) for x in [*model.parameters(), *model.buffers()]}
-        self._paths, self._inside = [""], 0
+        self._paths, self._inside, self._claimed = [""], 0, set[int]()
         self._altered = {module for module in model.modules() if is_altered(module)}
 
     def run(self, inputs: tuple[Any, ...]) -> None:
@@ -174,13 +177,29 @@ class Watch(TorchFunctionMode):
             return out
         home = str(getattr(func, "__module__", None) or "torch").split(".")[0]
         known = home in ("torch", "torchvision")
-        call = self._call(func, raw.strip("_"), known, args, kwargs, out, path=self._paths[-1])
+        name = raw.strip("_")
+        owner = layer_of(name, args, kwargs, self._owners) if known else None
+        if owner is not None:
+            return self._as_layer(owner, func, name, args, kwargs, out)
+        call = self._call(func, name, known, args, kwargs, out, path=self._paths[-1])
         _note_sizes(out, args, kwargs)
         if not any(_is_labelled(x) for x in call.maps()) and not _is_reckoned(call):
             return out
         self._apply(call)
         if is_in_place(raw) and isinstance(args[0], Tensor):
             setattr(args[0], _MAP, self._map(out))
+        return out
+
+    def _as_layer(
+        self, owner: Owner, func: Any, name: str, args: Any, kwargs: Any, out: Any
+    ) -> Any:
+        """Apply the rule of a layer that is called as a function; its weights are no channels."""
+        self.called.add(owner.path)
+        module = owner.module
+        self._claimed = {id(x) for x in [*module.parameters(False), *module.buffers(False)]}
+        call = self._call(func, name, True, args, kwargs, out, path=owner.path, module=module)
+        self._claimed = set()
+        self._apply(replace(call, as_function=True, altered=False))
         return out
 
     @staticmethod
@@ -253,6 +272,8 @@ class Watch(TorchFunctionMode):
         return value
 
     def _map(self, tensor: Tensor) -> Tensor:
+        if id(tensor) in self._claimed:
+            return maps.blank(tensor.shape)
         found: Tensor | None = vars(tensor).get(_MAP)
         if found is not None and found.shape == tensor.shape:
             return found

@@ -100,10 +100,10 @@ class Attention(nn.Module):
 
 
 class Flipped(nn.Conv2d):
-    """A layer that is not what its base class is."""
+    """A layer that does more than its base class."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).flip(1)
+        return super().forward(x).flip(2)
 
 
 def _own_forward() -> Net:
@@ -141,6 +141,7 @@ PRUNED: dict[str, Callable[[], nn.Module]] = {
     "transposed in place": lambda: Net(
         lambda m, x: m.l(m.a(x).transpose_(1, 3)), a=conv(3, 16), l=nn.Linear(16, 4)
     ),
+    "subclass": lambda: Net(plain, a=Flipped(3, 16, 1), b=conv(16, 4)),
     "half precision": lambda: nn.Sequential(conv(3, 16), nn.BatchNorm2d(16), conv(16, 4)).half(),
     "bfloat16": lambda: nn.Sequential(conv(3, 16), nn.ReLU(), conv(16, 4)).bfloat16(),
     "channels last": lambda: nn.Sequential(conv(3, 16, 3), conv(16, 4)).to(
@@ -223,7 +224,6 @@ LEFT: dict[str, Callable[[], nn.Module]] = {
         lambda m, x: m.b(m.n(m.a(x)) - m.n.running_var.mean()), n=nn.BatchNorm2d(16)
     ),
     "losses with a head of their own": AuxiliaryLoss,
-    "subclass": lambda: Net(plain, a=Flipped(3, 16, 1), b=conv(16, 4)),
     "forward of an object": _own_forward,
     "shared parameter": _shared_parameter,
     "mixed in evaluation": lambda: pair(

@@ -31,7 +31,9 @@ def zeroed(channels: Channels, subnet: Subnet) -> nn.Module:
         kept = set(subnet.channels[group.name])
         for member in group.members:
             layer = model.get_submodule(member.module)
-            if isinstance(layer, nn.LayerNorm):
+            if member.normed and isinstance(layer, nn.GroupNorm):
+                layer.register_forward_hook(_planes_of(member, kept))
+            elif isinstance(layer, nn.LayerNorm):
                 layer.register_forward_hook(_norm_of(member, kept))
             elif member.side == "in":
                 for channel, unit in enumerate(member.index):
@@ -54,6 +56,23 @@ def _norm_of(member, kept):
             normed = (x[..., c] - mean) / (variance + layer.eps).sqrt()
             given[..., c] = normed * layer.weight[c] + layer.bias[c]
         return given.movedim(-1, dim)
+
+    return hook
+
+
+def _planes_of(member, kept):
+    """Return a hook that computes a group norm of one group by hand, over what stays."""
+    stays = [channel for channel, unit in enumerate(member.index) if unit in kept]
+
+    def hook(layer, inputs, out):
+        x, given = inputs[0], torch.zeros_like(inputs[0])
+        for n in range(len(x)):
+            values = torch.cat([x[n, c].flatten() for c in stays])
+            scale = (((values - values.mean()) ** 2).mean() + layer.eps).sqrt()
+            for c in stays:
+                normed = (x[n, c] - values.mean()) / scale
+                given[n, c] = normed * layer.weight[c] + layer.bias[c]
+        return given
 
     return hook
 
