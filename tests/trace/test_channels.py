@@ -277,7 +277,7 @@ def test_same_module_under_two_names_is_one_layer():
 def test_layer_with_all_channels_tied_is_fixed():
     model = nn.Sequential(conv(3, 4), nn.PixelShuffle(2), conv(1, 1))
     reason = groups_of(model)["0"].fixed
-    assert reason.startswith("its 4 channels can only go all at once: PixelShuffle (_1) in 1 at")
+    assert reason.startswith("its 4 channels can only go all at once: PixelShuffle (_1) in 1")
 
 
 def test_user_named_leaf_is_not_looked_into():
