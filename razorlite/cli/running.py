@@ -124,14 +124,15 @@ def run_config_list(args: argparse.Namespace) -> None:
 
 
 def run_config_show(args: argparse.Namespace) -> None:
-    if not args.defaults:
-        from razorlite.core import config
+    from razorlite.core import config
 
-        print(config.load(args.config, args.overrides, imports=False).dump(), end="")
+    merged = config.load(args.config, args.overrides, imports=False)
+    if not args.defaults and merged.get("distiller.recipe") is None:
+        print(merged.dump(), end="")
         return
     from razorlite import recipes
 
-    print(recipes.show_config(args.config, args.overrides, defaults=True), end="")
+    print(recipes.show_config(args.config, args.overrides, defaults=args.defaults), end="")
 
 
 def run_config_types(args: argparse.Namespace) -> None:
@@ -143,7 +144,12 @@ def run_config_types(args: argparse.Namespace) -> None:
 def run_config_cat(args: argparse.Namespace) -> None:
     from razorlite.core import shipped
 
-    print(shipped.find(args.config).read_text(encoding="utf-8"), end="")
+    text = shipped.find(args.config).read_text(encoding="utf-8")
+    if "distiller:" in text:
+        from razorlite import recipes
+
+        text = recipes.cat_config(args.config)
+    print(text, end="")
 
 
 def run_config_check(args: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Knowledge distillation: recorders on forward hooks, terms, losses, connectors, and the step."""
 
-from razorlite.distill.config import DistillerConfig, DistillPair, TeacherConfig
+from razorlite.distill.config import LARGEST_PATH, DistillerConfig, DistillPair, TeacherConfig
 from razorlite.distill.connectors import (
     Connector,
     ConvConnector,
@@ -8,6 +8,8 @@ from razorlite.distill.connectors import (
     MaskedGeneration,
 )
 from razorlite.distill.distiller import Distiller
+from razorlite.distill.expansion import by_recipe, expand_recipe
+from razorlite.distill.head_terms import CrossHead, LocalisationDistillation, ScoredMaps
 from razorlite.distill.losses import (
     DIST,
     DKD,
@@ -30,25 +32,31 @@ from razorlite.distill.losses import (
     SigmoidKL,
 )
 from razorlite.distill.pairs import PairTerm
+from razorlite.distill.recipes import RECIPES
 from razorlite.distill.recorder import Recorder
+from razorlite.distill.region_terms import SharedProposals
 from razorlite.distill.scene import Scene, Side, Term
 from razorlite.distill.step import DistilledStep
 from razorlite.distill.taps import Recorded, Tap
+from razorlite.distill.teachers import Teachers
 
 __all__ = [
     "DIST",
     "DKD",
     "FGD",
+    "LARGEST_PATH",
     "LD",
     "MGD",
     "OFD",
     "PKD",
+    "RECIPES",
     "WSLD",
     "ActivationBoundary",
     "AttentionTransfer",
     "ChannelWiseDivergence",
     "Connector",
     "ConvConnector",
+    "CrossHead",
     "CrossKDQuality",
     "DistillLoss",
     "DistillPair",
@@ -58,6 +66,7 @@ __all__ = [
     "FeatureL2",
     "FeatureMSE",
     "LinearConnector",
+    "LocalisationDistillation",
     "LogitKL",
     "MaskedGeneration",
     "PairTerm",
@@ -66,9 +75,14 @@ __all__ = [
     "Recorded",
     "Recorder",
     "Scene",
+    "ScoredMaps",
+    "SharedProposals",
     "Side",
     "SigmoidKL",
     "Tap",
     "TeacherConfig",
+    "Teachers",
     "Term",
+    "by_recipe",
+    "expand_recipe",
 ]

@@ -1,7 +1,6 @@
 """The `distiller:` block of a configuration."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import nn
 
@@ -12,6 +11,8 @@ from razorlite.data import Preprocess
 from razorlite.distill.connectors import Connector
 from razorlite.distill.losses import DistillLoss
 from razorlite.distill.scene import Term
+
+LARGEST_PATH = "largest_path"
 
 
 @checked
@@ -82,8 +83,14 @@ class DistillerConfig:
     """The `distiller:` block of a configuration.
 
     Attributes:
-        teacher: where the teacher comes from; "largest_path" of a supernet whose largest path
-            teaches its other ones, in place (`SandwichStep`).
+        teacher: where the teacher comes from: a block, or a configuration file with `checkpoint`
+            beside it; "largest_path" of a supernet whose largest path teaches its other ones, in
+            place (`SandwichStep`).
+        teachers: in the place of `teacher`, several by names of one's own; what is recorded of
+            them then begins with the name, as in `large.neck`.
+        checkpoint: the teacher's weights, where `teacher` is a configuration file.
+        recipe: name of a published way, which adds its pairs and terms (`razorlite config show`
+            prints them); of several teachers, one for each name.
         pairs: modules that are compared.
         terms: what else is learnt, by classes of one's own; see `razorlite.distill.Term`.
         start_step: training step at which distillation starts.
@@ -93,7 +100,10 @@ class DistillerConfig:
             teacher alone.
     """
 
-    teacher: TeacherConfig | Literal["largest_path"]
+    teacher: TeacherConfig | str | None = None
+    teachers: dict[str, TeacherConfig] = field(default_factory=dict)
+    checkpoint: str | None = None
+    recipe: str | dict[str, str] | None = None
     pairs: list[DistillPair] = field(default_factory=list)
     terms: list[Factory[Term]] = field(default_factory=list)
     start_step: Whole = 0
@@ -102,5 +112,20 @@ class DistillerConfig:
     task_weight: NonNegative = 1.0
 
     def __post_init__(self) -> None:
-        if not self.pairs and not self.terms:
-            raise ConfigError("is empty; name at least one position to compare", key="pairs")
+        if (self.teacher is None) == (not self.teachers):
+            raise ConfigError("takes one of teacher and teachers", key="teacher")
+        by_file = isinstance(self.teacher, str) and self.teacher != LARGEST_PATH
+        if by_file and self.checkpoint is None:
+            raise ConfigError(
+                f"needs 'checkpoint', the weights of the teacher {self.teacher!r}", key="teacher"
+            )
+        if self.checkpoint is not None and not by_file:
+            raise ConfigError(
+                "goes with a teacher that is a configuration file; write it into the teacher's "
+                "block",
+                key="checkpoint",
+            )
+        if not self.pairs and not self.terms and self.recipe is None:
+            raise ConfigError(
+                "is empty; name a recipe, or at least one position to compare", key="pairs"
+            )

@@ -1,6 +1,6 @@
 """A frozen teacher and what a student learns from it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,9 @@ from razorlite.distill.config import DistillPair
 from razorlite.distill.pairs import PairTerm
 from razorlite.distill.recorder import Recorder
 from razorlite.distill.scene import Scene, Side, Term
-from razorlite.structures import Batch, Inputs
-
-Size = tuple[int, int]
-Prepare = Callable[[Inputs, Sequence[Size]], Inputs]
+from razorlite.distill.shortened import Shortened
+from razorlite.distill.teachers import Prepare, Teachers
+from razorlite.structures import Batch
 
 
 class Distiller:
@@ -25,8 +24,9 @@ class Distiller:
 
     Args:
         teacher: the built teacher, weights loaded; it is frozen here. It is called as
-            `teacher(inputs)` with the student's batch. None where the student's own first path
-            of each step is the teacher of its others.
+            `teacher(inputs)` with the student's batch, and left as soon as all that is recorded of
+            it has run. None where the student's own first path of each step is the teacher of its
+            others; `Teachers` for several.
         pairs: modules that are compared; loss and connector may be factories or ready modules.
         terms: what else is learnt; terms or factories of them.
         seed: of the terms' initial weights.
@@ -34,7 +34,8 @@ class Distiller:
             it was trained on images of other preprocessing; see `razorlite.data.Renormalise`.
 
     Attributes:
-        terms: what is learnt, pairs first.
+        parts: the terms, pairs first.
+        terms: the same as one module.
         names: of the terms, for the log.
 
     Raises:
@@ -55,12 +56,13 @@ class Distiller:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             built = [*map(PairTerm, pairs), *(t if isinstance(t, Term) else t() for t in terms)]
-        self._parts, self.terms, self.names = built, nn.ModuleList(built), _names(built)
+        self.parts, self.terms, self.names = built, nn.ModuleList(built), _names(built)
         self.teacher, self._prepare = teacher, prepare
         self._recorder: Recorder | None = None
         if teacher is not None:
             teacher.eval().requires_grad_(False)
             self._recorder = Recorder(teacher, _taps(t.teacher_taps for t in built))
+            self._runs = list(_runs(teacher, prepare, self._recorder))
 
     def to(self, device: torch.device | str) -> "Distiller":
         """Move teacher and terms to a device and return self."""
@@ -75,9 +77,9 @@ class Distiller:
         Raises:
             ConfigError: the student has no such module, or shares weights with the teacher.
         """
-        names = [term.student_taps for term in self._parts]
+        names = [term.student_taps for term in self.parts]
         if self.teacher is None:
-            names += [term.teacher_taps for term in self._parts]
+            names += [term.teacher_taps for term in self.parts]
         else:
             _check_apart(student, self.teacher)
         return Recorder(student, _taps(names))
@@ -87,11 +89,9 @@ class Distiller:
         if self.teacher is None or self._recorder is None:
             return None
         self.teacher.eval()
-        inputs = batch.inputs
-        if self._prepare is not None:
-            inputs = self._prepare(inputs, batch.image_sizes())
         with torch.no_grad(), self._recorder as recorder:
-            self.teacher(inputs)
+            for run, prepare in self._runs:
+                run(prepare(batch.inputs, batch.image_sizes()) if prepare else batch.inputs)
             return Side(self.teacher, recorder.kept())
 
     def compare(self, scene: Scene) -> dict[str, Tensor]:
@@ -103,12 +103,35 @@ class Distiller:
             ConfigError: the two sides do not fit; the message says what to add.
         """
         losses: dict[str, Tensor] = {}
-        for name, term in zip(self.names, self._parts, strict=True):
+        for name, term in zip(self.names, self.parts, strict=True):
             found = term(scene)
             several = isinstance(found, Mapping)
             parts = {f"{name}.{k}": v for k, v in found.items()} if several else {name: found}
             losses |= {key: _scalar(key, value) for key, value in parts.items()}
         return losses
+
+
+def _runs(
+    teacher: nn.Module, prepare: Prepare | None, recorder: Recorder
+) -> Iterator[tuple[Shortened, Prepare | None]]:
+    """Yield what runs each teacher as far as it is recorded, and what makes its inputs."""
+    if not isinstance(teacher, Teachers):
+        yield Shortened(teacher, _recorded(teacher, recorder)), prepare
+        return
+    for name, model in teacher.items():
+        yield Shortened(model, _recorded(model, recorder)), teacher.prepare.get(name)
+
+
+def _recorded(model: nn.Module, recorder: Recorder) -> list[nn.Module] | None:
+    """Return which modules of a model are recorded; None where methods are, which run any time."""
+    inside = set(model.modules())
+    found = [
+        (recorder.taps[name].method, module)
+        for name, modules in recorder.modules.items()
+        for module in modules.values()
+        if module in inside
+    ]
+    return None if any(method for method, _ in found) else [module for _, module in found]
 
 
 def _scalar(name: str, loss: object) -> Tensor:

@@ -29,21 +29,24 @@ class Recorder(Recorded):
         model: any module; it is not changed.
         names: names in the form of `Tap`.
 
+    Attributes:
+        modules: what each name means, by the modules' names.
+
     Raises:
         ConfigError: the model has no such module or method; the message suggests the nearest name.
     """
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         taps = {name: Tap.parse(name) for name in names}
-        self._modules = {name: tap.find(model) for name, tap in taps.items()}
-        calls: dict[str, list[list[Call]]] = {n: [[] for _ in m] for n, m in self._modules.items()}
+        self.modules = {name: tap.find(model) for name, tap in taps.items()}
+        calls: dict[str, list[list[Call]]] = {n: [[] for _ in m] for n, m in self.modules.items()}
         super().__init__(model, taps, calls)
         self._hooks: ExitStack | None = None
 
     def __enter__(self) -> Recorder:
         assert self._hooks is None, "a recorder is opened once at a time"
         with ExitStack() as hooks:
-            for name, found in self._modules.items():
+            for name, found in self.modules.items():
                 for module, calls in zip(found.values(), self._calls[name], strict=True):
                     hooks.callback(_attach(module, self.taps[name], calls))
             self._hooks = hooks.pop_all()

@@ -66,9 +66,12 @@ class Term(nn.Module):
         name: in the log, `distill_NAME`; the class's by default.
         student_taps: what to record of the student, in the form of `Tap`.
         teacher_taps: the same of the teacher.
+        compares_classes: whether it compares what heads say of classes, which must then be the
+            same on both sides, in the same order.
     """
 
     name: str = ""
+    compares_classes: bool = False
     student_taps: Sequence[str] = ()
     teacher_taps: Sequence[str] = ()
 

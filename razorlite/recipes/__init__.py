@@ -4,7 +4,7 @@ from razorlite.recipes.beginning import init
 from razorlite.recipes.benchmarking import benchmark
 from razorlite.recipes.building import build_model
 from razorlite.recipes.checking import check_config
-from razorlite.recipes.configs import show_config, show_types
+from razorlite.recipes.configs import cat_config, show_config, show_types
 from razorlite.recipes.datasets import check_data, convert_data, data_stats, split_data
 from razorlite.recipes.demonstration import demo
 from razorlite.recipes.experiment import load_config
@@ -24,6 +24,7 @@ __all__ = [
     "benchmark",
     "browse",
     "build_model",
+    "cat_config",
     "check_config",
     "check_data",
     "convert_data",

@@ -23,7 +23,9 @@ from razorlite.recipes.classes import compare
 from razorlite.recipes.costing import check_constraints, search_costs
 from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
 from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
+from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
+from razorlite.recipes.paths import teacher_keys
 from razorlite.recipes.pruning_check import check_budget, check_importance
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks, need_predict
@@ -58,6 +60,7 @@ def check_config(config: ConfigLike, overrides: Any = (), *, imports: bool = Fal
     core_config.check(merged, Experiment)
     if merged.unchecked:
         return [*dict.fromkeys(merged.unchecked), "nothing was built; see --allow-imports"]
+    merged = expanded(merged)
     experiment = core_config.build(merged, Experiment)
     check = _Check(merged, experiment)
     check.files()
@@ -229,13 +232,13 @@ class _Check:
         named = {"subnet": self.experiment.subnet}
         origin = self.config.get("load_from")
         named["load_from"] = origin.get("checkpoint") if isinstance(origin, dict) else origin
-        for part in ("config", "checkpoint", "subnet"):
-            named[f"distiller.teacher.{part}"] = self.config.get(f"distiller.teacher.{part}")
+        for key in teacher_keys(self.config):
+            named[key] = None if key.endswith(".config") else self.config.get(key)
         for key in keys_of(self.config.tree.get("model"), "pretrained"):
             source = self.config.get(f"model.{key}")
             named[f"model.{key}"] = None if is_name_of_weights(source) else source
         for key, path in named.items():
-            if path is not None and key != "distiller.teacher.config" and not _exists(path):
+            if path is not None and not _exists(path):
                 self.faults.append(
                     f"{self._at(key)}: no file {path!r}; make it first, or name another"
                 )
@@ -269,7 +272,7 @@ class _Check:
 
     def _step(self, built: Built) -> Step | None:
         """Build the training step, and let a distiller compare once."""
-        if any("distiller.teacher." in fault for fault in self.faults):
+        if any("distiller.teacher" in fault for fault in self.faults):
             return None
         step = self._try("", partial(dry_step, self.experiment, built))
         if step is not None:

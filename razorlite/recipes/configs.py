@@ -1,9 +1,12 @@
 """The commands about configurations: what they come to, and what they may name."""
 
 from razorlite.core import config as core_config
-from razorlite.core.config import Overrides
+from razorlite.core import shipped
+from razorlite.core.config import Config, Overrides
 from razorlite.core.type_docs import explain_type, list_types, with_defaults
+from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment
+from razorlite.recipes.paths import located
 
 _WIDTH = 100
 
@@ -18,12 +21,40 @@ def show_config(config: ConfigLike, overrides: Overrides = (), *, defaults: bool
             as nothing is imported.
 
     Raises:
-        ConfigError: a file cannot be read, or an override is wrong.
+        ConfigError: a file cannot be read, an override is wrong, or a recipe of distillation does
+            not go with its models.
     """
-    merged = core_config.load(config, overrides, imports=False)
+    merged = _in_full(core_config.load(config, overrides, imports=False))
     if defaults:
         return core_config.Config(with_defaults(merged, Experiment), sources={}).dump()
     return merged.dump()
+
+
+def cat_config(config: str) -> str:
+    """Return a configuration as its file is written; what a recipe of distillation comes to behind.
+
+    Args:
+        config: a YAML file, or the name of a shipped configuration.
+
+    Raises:
+        ConfigError: there is no such file, or the recipe does not go with its models.
+    """
+    text = shipped.find(config).read_text(encoding="utf-8")
+    merged = core_config.load(config, imports=False)
+    full = _in_full(merged)
+    if full is merged:
+        return text
+    block = core_config.Config({"distiller": full.get("distiller")}, sources={}).dump()
+    comment = "".join(f"# {line}\n" for line in block.splitlines())
+    return f"{text.rstrip()}\n\n# in full:\n{comment}"
+
+
+def _in_full(config: Config) -> Config:
+    """Return a configuration with its `distiller` block in full, where that needs no imports."""
+    if config.get("distiller.recipe") is None:
+        return config
+    core_config.check(config, Experiment)
+    return config if config.unchecked else expanded(located(config))
 
 
 def show_types(name: str | None = None) -> str:

@@ -18,6 +18,7 @@ from razorlite.distill import (
     Scene,
     Side,
     TeacherConfig,
+    Teachers,
 )
 from razorlite.engine.steps import Step
 from razorlite.recipes.building import Built, build, untrained
@@ -115,9 +116,12 @@ def _compare(distiller: Distiller, scene: Scene, number: int) -> None:
 
 def _distiller(settings: DistillerConfig | None) -> Distiller:
     assert settings is not None
-    teacher = None
+    teacher: nn.Module | None = None
     if isinstance(settings.teacher, TeacherConfig):
-        teacher = _teacher(settings.teacher)
+        teacher = teacher_without_values(settings.teacher)
+    elif settings.teachers:
+        known = settings.teachers.items()
+        teacher = Teachers({n: teacher_without_values(s, f"teachers.{n}") for n, s in known})
     try:
         return Distiller(teacher=teacher, pairs=settings.pairs, terms=settings.terms)
     except LocatedConfigError:
@@ -126,7 +130,16 @@ def _distiller(settings: DistillerConfig | None) -> Distiller:
         raise ConfigError(str(error), key="distiller") from error
 
 
-def _teacher(settings: TeacherConfig) -> nn.Module:
+def teacher_without_values(settings: TeacherConfig, key: str = "teacher") -> nn.Module:
+    """Return a teacher as its block describes it, without its weights.
+
+    Args:
+        settings: the block.
+        key: where it stands in the `distiller` block.
+
+    Raises:
+        ConfigError: it cannot be built, or is a supernet.
+    """
     if settings.model is not None:
         model: nn.Module = Factory(settings.model.type, untrained(settings.model.kwargs))()
         return model
@@ -136,6 +149,6 @@ def _teacher(settings: TeacherConfig) -> nn.Module:
     built = plain_build(theirs, {} if path is None else {"subnet": path})()
     if built.is_supernet:
         raise ConfigError(
-            "is a supernet; name a path of it by `subnet`", key="distiller.teacher.config"
+            "is a supernet; name a path of it by `subnet`", key=f"distiller.{key}.config"
         )
     return built.model

@@ -16,10 +16,10 @@ _KEYS = (
     "subnet",
     "load_from",
     "load_from.checkpoint",
-    "distiller.teacher.config",
-    "distiller.teacher.checkpoint",
-    "distiller.teacher.subnet",
+    "distiller.teacher",
+    "distiller.checkpoint",
 )
+_TEACHER_KEYS = ("config", "checkpoint", "subnet")
 
 
 def located(config: Config) -> Config:
@@ -40,8 +40,15 @@ def portable(config: Config, folder: Path) -> Config:
     return core_config.load(config, _changed(config, found))
 
 
+def teacher_keys(config: Config) -> list[str]:
+    """Return where a configuration may name files of its teachers."""
+    several = config.get("distiller.teachers")
+    names = [f"teachers.{name}" for name in several] if isinstance(several, dict) else []
+    return [f"distiller.{n}.{key}" for n in ("teacher", *names) for key in _TEACHER_KEYS]
+
+
 def _paths(config: Config) -> dict[str, str]:
-    values = {key: config.get(key) for key in _KEYS}
+    values = {key: config.get(key) for key in (*_KEYS, *teacher_keys(config))}
     return {key: value for key, value in values.items() if isinstance(value, str)}
 
 

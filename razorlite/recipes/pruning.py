@@ -11,7 +11,8 @@ from razorlite.engine.run_folder import claimed
 from razorlite.prune import PruneConfig
 from razorlite.recipes.building import build, load_trained
 from razorlite.recipes.checking import check_before_work
-from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.expanding import read_expanded
+from razorlite.recipes.experiment import ConfigLike, Experiment
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pruning_rounds import PruningJob
 from razorlite.recipes.splits import Splits
@@ -52,7 +53,7 @@ def prune(
         RunFolderError: the run folder holds another run.
         Interrupted: a signal asked the run to end; the state is saved.
     """
-    merged, experiment = read(config, overrides)
+    merged, experiment = read_expanded(config, overrides)
     settings = _settings(experiment)
     check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:

@@ -10,7 +10,7 @@ from torch import nn
 from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess, Renormalise
 from razorlite.data.relabelling import name_list
-from razorlite.distill import Distiller, DistillPair, Tap, TeacherConfig
+from razorlite.distill import Distiller, PairTerm, Tap, TeacherConfig, Teachers, Term
 from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.building import Built, build, load_into, load_trained
 from razorlite.recipes.card import ModelCard, read_card
@@ -56,15 +56,23 @@ def build_distiller(
     assert settings is not None
     parts: dict[str, Any] = {"pairs": settings.pairs, "terms": settings.terms}
     parts["seed"] = experiment.seed
-    if not isinstance(settings.teacher, TeacherConfig):
+    known = settings.teachers if settings.teacher is None else {"": settings.teacher}
+    blocks = {name: block for name, block in known.items() if isinstance(block, TeacherConfig)}
+    if not blocks:
         return Distiller(teacher=None, **parts).to(device)
-    teacher = _teacher(settings.teacher)
-    if teacher.classes is not None and teacher.classes != tuple(classes):
-        _refuse_class_maps(settings.pairs, student, teacher.model, classes, teacher.classes)
+    teachers = {name: _teacher(block) for name, block in blocks.items()}
+    models = {n: experiment.compute(device).place(t.model) for n, t in teachers.items()}
     own = experiment.data.preprocess if experiment.data else None
-    prepare = _view(own, teacher.preprocess, device)
-    model = experiment.compute(device).place(teacher.model)
-    return Distiller(teacher=model, prepare=prepare, **parts).to(device)
+    views = {n: _view(own, t.preprocess, device) for n, t in teachers.items()}
+    if "" in models:
+        distiller = Distiller(teacher=models[""], prepare=views[""], **parts)
+    else:
+        seen = {name: view for name, view in views.items() if view is not None}
+        distiller = Distiller(teacher=Teachers(models, seen), **parts)
+    for name, teacher in teachers.items():
+        if teacher.classes is not None and teacher.classes != tuple(classes):
+            _refuse_class_maps(distiller, student, name, classes, teacher.classes)
+    return distiller.to(device)
 
 
 def _teacher(settings: TeacherConfig) -> Teacher:
@@ -134,25 +142,40 @@ def _spelt(block: Any) -> Iterator[tuple[str, ...]]:
 
 
 def _refuse_class_maps(
-    pairs: Sequence[DistillPair],
+    distiller: Distiller,
     student: nn.Module,
-    teacher: nn.Module,
+    name: str,
     ours: Sequence[str],
     theirs: Sequence[str],
 ) -> None:
     """Refuse to compare what heads say of classes that are not the same; features may be.
 
+    Args:
+        distiller: what is compared.
+        student: what learns.
+        name: of the teacher among several, or empty.
+        ours: the student's classes.
+        theirs: the teacher's.
+
     Raises:
-        ConfigError: a pair lies in a head that tells classes apart, on either side.
+        ConfigError: a term compares classes, or a pair lies in a head that tells them apart.
     """
-    for pair in pairs:
-        sides = ((pair.student, student), (pair.teacher or pair.student, teacher))
-        if any(_tells_classes(name, model) for name, model in sides):
+    for term, title in zip(distiller.parts, distiller.names, strict=True):
+        taps = [tap for tap in term.teacher_taps if not name or tap.startswith(f"{name}.")]
+        if taps and _compares_classes(term, student, distiller.teacher):
+            what = str(term.pair) if isinstance(term, PairTerm) else f"distiller term {title!r}"
             raise ConfigError(
-                f"distiller pair student {pair.student!r} compares class maps, but the student's "
-                f"classes are {name_list(ours)} and the teacher's {name_list(theirs)}; list the "
-                f"teacher's by data.train.dataset.classes, or compare features such as the neck"
+                f"{what} compares class maps, but the student's classes are {name_list(ours)} and "
+                f"the teacher's {name_list(theirs)}; list the teacher's by "
+                f"data.train.dataset.classes, or compare features such as the neck"
             )
+
+
+def _compares_classes(term: Term, student: nn.Module, teacher: nn.Module | None) -> bool:
+    if term.compares_classes or not isinstance(term, PairTerm):
+        return term.compares_classes
+    sides = ((term.pair.student, student), (term.pair.teacher_name, teacher))
+    return any(_tells_classes(place, model) for place, model in sides if model is not None)
 
 
 def _tells_classes(name: str, model: nn.Module) -> bool:

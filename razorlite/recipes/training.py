@@ -20,7 +20,8 @@ from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build
 from razorlite.recipes.card import ModelCard, preprocess_of
 from razorlite.recipes.checking import check_before_work
-from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.expanding import read_expanded
+from razorlite.recipes.experiment import ConfigLike, Experiment
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
@@ -66,7 +67,7 @@ def train(
         TrainingError: a loss is not finite.
         Interrupted: a signal asked the run to end (see `StopSignals`); the state is saved.
     """
-    merged, experiment = read(config, overrides, subnet)
+    merged, experiment = read_expanded(config, overrides, subnet)
     check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
         folder = run_folder(merged, experiment, work_dir)
