@@ -257,20 +257,21 @@ def _matches(ours: Maps, theirs: Maps, prefix: str) -> Iterator[_Match]:
     As a whole where all levels are alike, else level by level, else each of the teacher's with the
     nearest of the student's.
     """
+    other = f"{prefix}{theirs.tap}".removesuffix(".")
     whole = [size[1:] for size in ours.sizes] == [size[1:] for size in theirs.sizes]
     if whole and len(ours.channels) == len(theirs.channels) == 1:
         channels = ours.sizes[0][0], theirs.sizes[0][0]
-        yield _Match(ours.tap, f"{prefix}{theirs.tap}".removesuffix("."), channels)
+        yield _Match(ours.tap, other, channels)
         return
     pairs = [
         (i, j)
         for i, own in enumerate(ours.sizes)
-        for j, other in enumerate(theirs.sizes)
-        if own[1:] == other[1:]
+        for j, size in enumerate(theirs.sizes)
+        if own[1:] == size[1:]
     ]
     resize = not pairs
     for i, j in pairs or _nearest(ours.sizes, theirs.sizes):
-        names = f"{ours.tap}[{i}]", f"{prefix}{theirs.tap}[{j}]"
+        names = f"{ours.tap}[{i}]", f"{other}[{j}]"
         yield _Match(*names, (ours.sizes[i][0], theirs.sizes[j][0]), resize)
 
 

@@ -25,7 +25,7 @@ from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
 from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
-from razorlite.recipes.paths import teacher_keys
+from razorlite.recipes.paths import located, teacher_keys
 from razorlite.recipes.pruning_check import check_budget, check_importance
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks, need_predict
@@ -60,7 +60,7 @@ def check_config(config: ConfigLike, overrides: Any = (), *, imports: bool = Fal
     core_config.check(merged, Experiment)
     if merged.unchecked:
         return [*dict.fromkeys(merged.unchecked), "nothing was built; see --allow-imports"]
-    merged = expanded(merged)
+    merged = expanded(located(merged))
     experiment = core_config.build(merged, Experiment)
     check = _Check(merged, experiment)
     check.files()
