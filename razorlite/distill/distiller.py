@@ -1,6 +1,7 @@
 """A frozen teacher and what a student learns from it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,29 @@ class Distiller:
             for run, prepare in self._runs:
                 run(prepare(batch.inputs, batch.image_sizes()) if prepare else batch.inputs)
             return Side(self.teacher, recorder.kept())
+
+    @contextmanager
+    def lesson(self, student: nn.Module, batch: Batch) -> Iterator[Callable[[], Tensor]]:
+        """Record a student within the block; what is given returns all terms' losses, summed.
+
+        For training loops of one's own:
+
+            with distiller.lesson(student, Batch(images)) as taught:
+                losses = student(images, targets)
+                total = sum(losses.values()) + taught()
+
+        Args:
+            student: what learns.
+            batch: what it is called with, normalised as it wants it.
+
+        Raises:
+            ConfigError: the two sides do not fit, or the student has no such module.
+        """
+        teacher = self.teach(batch)
+        assert teacher is not None, "a lesson needs a teacher"
+        with self.recorder(student) as taps:
+            scene = Scene(batch, Side(student, taps), teacher)
+            yield lambda: torch.stack(list(self.compare(scene).values())).sum()
 
     def compare(self, scene: Scene) -> dict[str, Tensor]:
         """Return each term's losses, float32 scalars, by the term's name.

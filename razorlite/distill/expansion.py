@@ -294,8 +294,8 @@ def _lacking(name: str, lines: Sequence[Line], student: Model, teacher: Model) -
         for side, part in (("student", student), ("teacher", teacher))
         if all(getattr(part, line.role) is None for line in lines)
     ]
-    wanted = " or ".join(_NAMES[role] for role in dict.fromkeys(line.role for line in lines))
+    needs = " or ".join(_NAMES[role] for role in dict.fromkeys(line.role for line in lines))
     return (
-        f"recipe {name!r} compares {wanted}; {' and '.join(missing) or 'the two have not the same'}"
+        f"recipe {name!r} compares {needs}; {' and '.join(missing) or 'the two have not the same'}"
         f"; choose another recipe, or write pairs"
     )
