@@ -14,6 +14,7 @@ from razorlite.prune.gradient_importance import (
     HessianImportance,
     TaylorImportance,
 )
+from razorlite.prune.gradual import GradualStep
 from razorlite.prune.importance import (
     BNScaleImportance,
     FPGMImportance,
@@ -28,6 +29,7 @@ from razorlite.prune.masks import Masks
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.schedule import polynomial_schedule
 from razorlite.prune.slim import apply, mask, slim_weights
+from razorlite.prune.sparse import SparseStep
 from razorlite.prune.stopwatch import Paired, Stopwatch
 from razorlite.prune.widths import ChannelWidths
 
@@ -40,6 +42,7 @@ __all__ = [
     "FPGMImportance",
     "Goal",
     "GradientImportance",
+    "GradualStep",
     "GroupFisherImportance",
     "HessianImportance",
     "Importance",
@@ -51,6 +54,7 @@ __all__ = [
     "Pruner",
     "RandomImportance",
     "SlimCost",
+    "SparseStep",
     "Stopwatch",
     "TaylorImportance",
     "WeightImportance",

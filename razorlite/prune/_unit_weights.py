@@ -33,7 +33,7 @@ class Counted:
         if member.bare or weight is None:
             return None
         if weight.dim() < 2:
-            return weight if self.norms and _is_scale(weight, member) else None
+            return weight if self.norms and is_scale(weight, member) else None
         one_side = self.sides in (member.side, "both")
         return weight if one_side and (self.depthwise or not is_depthwise(layer)) else None
 
@@ -72,7 +72,7 @@ def by_channel(layer: Any, side: Side, weight: Tensor) -> Tensor:
 def norm_scale(model: nn.Module, member: Member) -> Tensor | None:
     """Return the absolute (channels,) scales of a norm; None of other members."""
     weight = getattr(model.get_submodule(member.module), "weight", None)
-    if weight is None or member.bare or not _is_scale(weight, member):
+    if weight is None or member.bare or not is_scale(weight, member):
         return None
     absolute: Tensor = weight.detach().abs()
     return absolute
@@ -84,5 +84,6 @@ def is_depthwise(layer: nn.Module) -> bool:
     return groups > 1 and groups == getattr(layer, "in_channels", 0)
 
 
-def _is_scale(weight: Tensor, member: Member) -> bool:
+def is_scale(weight: Tensor, member: Member) -> bool:
+    """Return whether a (channels,) weight has a scale for each channel of a member."""
     return member.side == "out" and weight.dim() == 1 and len(weight) == len(member.index)

@@ -1,16 +1,34 @@
 """What the `prune` block of a configuration may say."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from razorlite.core.config import Factory
-from razorlite.core.ranges import Count, Share, checked
+from razorlite.core.config import Factory, Partial
+from razorlite.core.ranges import Count, Filled, Share, checked
 from razorlite.cost import LatencyConfig
+from razorlite.engine.config import TrainConfig
+from razorlite.engine.steps import Step
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import Budget
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.per_cost import CostKind
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.stopwatch import Stopwatch
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """A training of the whole model before channels go.
+
+    Attributes:
+        train: optimiser, schedule, length.
+        step: SparseStep draws channels to zero; GradualStep masks them one by one, down to the
+            budget, and so decides which ones go. A list of steps is one around another.
+    """
+
+    train: TrainConfig
+    step: Partial[Step] | Annotated[list[Partial[Step]], Filled()]
 
 
 @checked
@@ -32,6 +50,7 @@ class PruneConfig:
         leaves: patterns of modules that are not looked into; what they read stays.
         rounds: prune in so many rounds, with fine-tuning after each.
         latency: how milliseconds are measured, for `budget: {latency_ms: 50%}` and for the log.
+        before: train the whole model first: sparsely, or with more and more channels masked.
     """
 
     budget: Budget | float | str
@@ -44,6 +63,7 @@ class PruneConfig:
     leaves: list[str] = field(default_factory=list)
     rounds: Count = 1
     latency: LatencyConfig = field(default_factory=LatencyConfig)
+    before: Before | None = None
 
     @property
     def whole_budget(self) -> Budget:

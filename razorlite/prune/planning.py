@@ -46,7 +46,7 @@ class Planner:
         """Return what is kept of each prunable group, with its cost."""
         kept = self._choose(model, graph, cost, example)
         return Subnet(
-            channels=_by_group(graph, kept),
+            channels=by_group(graph, kept),
             cost=cost.of(kept),
             origin={"made_by": "prune", "groups": graph.fingerprint},
         )
@@ -58,7 +58,7 @@ class Planner:
         """
         staying = ignored_groups(model, graph, self.ignore)
         while True:
-            ladders = self._ladders(graph, staying)
+            ladders = self.ladders(graph, staying)
             counts = allocate(ladders, cost, self.limits, self.allocation)
             kept = np.zeros(graph.size, dtype=bool)
             for x, number in zip(ladders, counts, strict=True):
@@ -69,7 +69,8 @@ class Planner:
             _warn_of_changing(changing)
             staying |= set(changing)
 
-    def _ladders(self, graph: ChannelGraph, staying: Collection[str]) -> list[Ladder]:
+    def ladders(self, graph: ChannelGraph, staying: Collection[str]) -> list[Ladder]:
+        """Return the sizes that each block of each group can take; `staying` groups have one."""
         ladders, start = [], 0
         for group in graph.prunable:
             for block, floor in zip(group.blocks, self.least[group.name], strict=True):
@@ -110,7 +111,7 @@ def why_left(graph: ChannelGraph) -> dict[str, str]:
     return {**altered, **{group.name: group.fixed for group in graph.groups if group.fixed}}
 
 
-def _by_group(graph: ChannelGraph, kept: Mask) -> dict[str, tuple[int, ...]]:
+def by_group(graph: ChannelGraph, kept: Mask) -> dict[str, tuple[int, ...]]:
     """Return the kept units of each prunable group, given a mask over all of them."""
     masks = unit_masks(graph, kept)
     return {g.name: tuple(np.flatnonzero(masks[g.name]).tolist()) for g in graph.prunable}

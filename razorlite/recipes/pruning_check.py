@@ -5,10 +5,11 @@ from dataclasses import replace
 from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
 from razorlite.cost import count
-from razorlite.prune import DataImportance, L1Importance
+from razorlite.prune import Channels, DataImportance, L1Importance, PruneConfig, Stopwatch
 from razorlite.recipes.building import Built
 from razorlite.recipes.dry_step import plain_build
 from razorlite.recipes.experiment import Experiment
+from razorlite.recipes.pruning_steps import check_steps
 
 _UNKNOWN_MS = 1e9  # what is measured later; shares of it can be read
 
@@ -29,8 +30,22 @@ def check_budget(config: Config, experiment: Experiment, built: Built) -> None:
         return  # the rest is measured, which a check does not
     if built.subnet is not None or experiment.subnet is None:
         whole = plain_build(config, {})()
-        planner = replace(prune, importance=Factory(L1Importance, {})).pruner()  # any scores do
-        planner.plan(whole.model, experiment.shape)
+        channels = Channels(whole.model, experiment.shape, leaves=prune.leaves)
+        check_before(prune, channels)
+        if prune.before is not None:
+            check_steps(experiment, whole, channels)
+
+
+def check_before(
+    prune: PruneConfig, channels: Channels, stopwatch: Stopwatch | None = None
+) -> None:
+    """Refuse a budget that no scores meet, where the scores are not known yet.
+
+    Raises:
+        BudgetError: as described; the message names the reachable range.
+    """
+    settings = replace(prune, importance=Factory(L1Importance, {}))
+    settings.pruner(stopwatch).plan(channels)
 
 
 def check_importance(config: Config, experiment: Experiment, built: Built) -> None:
@@ -39,11 +54,14 @@ def check_importance(config: Config, experiment: Experiment, built: Built) -> No
     Raises:
         ConfigError: as described.
     """
-    importance = None if experiment.prune is None else experiment.prune.importance()
+    prune = experiment.prune
+    importance = None if prune is None else prune.importance()
+    if prune is not None and prune.before is not None and _without_images(experiment):
+        raise ConfigError("trains on images, and there is no data.train; add it", key="before")
     if not isinstance(importance, DataImportance):
         return
     name, advice = type(importance).__name__, "or take one of weights, such as L1Importance"
-    if experiment.data is None or experiment.data.train is None:
+    if _without_images(experiment):
         raise ConfigError(
             f"{name} is gathered over training images, and there is no data.train; add it, "
             f"{advice}",
@@ -55,3 +73,7 @@ def check_importance(config: Config, experiment: Experiment, built: Built) -> No
             f"method loss(inputs, targets); add it, {advice}",
             key="importance",
         )
+
+
+def _without_images(experiment: Experiment) -> bool:
+    return experiment.data is None or experiment.data.train is None

@@ -26,6 +26,8 @@ from razorlite.prune.stopwatch import paired_text
 from razorlite.recipes.building import Built, build, channels_of
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.paths import portable
+from razorlite.recipes.pruning_before import claim, train_before
+from razorlite.recipes.pruning_check import check_before
 from razorlite.recipes.pruning_scores import gathered
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
@@ -122,6 +124,8 @@ class PruningJob:
         started = broadcast_object(self.resume and self.rounds[0].start.exists())
         if started:
             self._check_same(self.rounds[0])
+        elif self.settings.before is not None:
+            check_before(self.settings, self._channels, self._stopwatch)
         elif self._plan and self._total > 1:
             self._plan_of(self._first_pruner, self._channels, self.rounds[-1])
 
@@ -141,7 +145,8 @@ class PruningJob:
         on_main(lambda: self._stopwatch.write_to(self._times))
         for one in self.rounds:
             if not broadcast_object(self.resume and one.start.exists()):
-                self._shrink(one, channels, kept, whole)
+                plan = self._plan_before() if one.number == 1 else self._plan_later(channels, one)
+                self._shrink(one, channels, kept, whole, plan)
             kept = Subnet.load(one.subnet)
             built = build(self.splits.experiment, one.subnet, self._whole.graph)
             load_weights(built.model, one.start)
@@ -198,9 +203,29 @@ class PruningJob:
     def _times(self) -> Journal:
         return Journal(self.folder / "latency.jsonl")
 
-    def _shrink(self, one: Round, channels: Channels, kept: Subnet, whole: Cost) -> None:
+    def _plan_before(self) -> Subnet:
+        """Return the first plan, after the training of the whole model if there is one."""
+        if self.settings.before is None:
+            return self._plan
+        folder, digest = self.folder / "before", self._digest  # of the weights as they came
+        claim(folder, digest, resume=self.resume)
+        classes = self.splits.classes
+        found = train_before(
+            self.settings,
+            self.built,
+            self._channels,
+            lambda: self._pruner().goal(self._channels),
+            splits=self.splits,
+            folder=folder,
+            card=describe(self.config, self.splits.experiment, self.built, classes),
+            resume=self.resume,
+        )
+        return self._plan if found is None else found
+
+    def _shrink(
+        self, one: Round, channels: Channels, kept: Subnet, whole: Cost, plan: Subnet
+    ) -> None:
         """Prune once more, and write what is kept and the slim weights."""
-        plan = self._plan if one.number == 1 else self._plan_later(channels, one)
         weights = channels.slim_weights(plan)
         both = compose(kept, plan) if kept.channels else plan
         origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}

@@ -20,6 +20,7 @@ _NEEDS = {
     "ends": "a supernet: a `mutator` and no `subnet`",
     "distiller": "a `distiller` block",
     "start_step": "a `distiller` block",
+    "channels": "a model to prune: list it in prune.before.step",
 }
 
 
@@ -28,6 +29,7 @@ def build_step(
     built: Built,
     distiller: Callable[[], Distiller],
     total_steps: int | None = None,
+    more: Known | None = None,
 ) -> Step:
     """Return the training step of an experiment.
 
@@ -42,11 +44,12 @@ def build_step(
         built: the model.
         distiller: builds what the `distiller` block describes.
         total_steps: optimiser steps of the whole run, if that is known.
+        more: what else steps may ask for, such as pruning's `channels`.
 
     Raises:
         ConfigError: the steps do not go together, or not with the model.
     """
-    known = _known(experiment, built, distiller, total_steps)
+    known = {**_known(experiment, built, distiller, total_steps), **(more or {})}
     blocks = _blocks(experiment, built)
     if experiment.distiller is not None:
         _check_taken(blocks)

@@ -27,7 +27,7 @@ from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
-from razorlite.recipes.steps import build_step
+from razorlite.recipes.steps import Known, build_step
 from razorlite.recipes.teaching import build_distiller
 from razorlite.space import SearchSpace, Subnet, recalibrate
 from razorlite.structures import Inputs
@@ -105,7 +105,12 @@ def describe(
 
 
 def build_runner(
-    experiment: Experiment, built: Built, splits: Splits, folder: Path, card: ModelCard
+    experiment: Experiment,
+    built: Built,
+    splits: Splits,
+    folder: Path,
+    card: ModelCard,
+    more: Known | None = None,
 ) -> Runner:
     """Return the runner that trains a model as an experiment says.
 
@@ -115,6 +120,7 @@ def build_runner(
         splits: images, and the device to train on.
         folder: run folder.
         card: what checkpoints say of the model.
+        more: what else the training step may ask for, see `build_step`.
 
     Raises:
         ConfigError: there is no `train` block, or the steps do not go together.
@@ -128,6 +134,7 @@ def build_runner(
         built,
         lambda: build_distiller(experiment, model, splits.classes, splits.device),
         experiment.train.total_steps(len(loader)),
+        more,
     )
     return Runner(
         model=model,

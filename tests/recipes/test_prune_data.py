@@ -4,12 +4,16 @@ import pytest
 import torch
 
 from razorlite import recipes
-from razorlite.core.errors import ConfigError
+from razorlite.core.errors import ConfigError, RunFolderError
+from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.recipes.checking import check_config
-from tests.recipes.runs import detector, split
-from tests.recipes.test_prune_resume import MODEL
+from razorlite.space import Subnet
+from tests.engine.toys import assert_same
+from tests.recipes.runs import detector, lines, run, split, write
+from tests.recipes.test_prune_resume import MODEL, killed
 
+pytestmark = pytest.mark.slow
 FISHER = {"type": "GroupFisherImportance", "batches": 2}
 
 
@@ -27,7 +31,6 @@ def weights(tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
 def test_command_gathers_from_training_images(weights, tmp_path):
     config = tree(importance=FISHER, per="memory")
     found = [recipes.prune(config, weights, tmp_path / name) for name in "ab"]
@@ -42,3 +45,40 @@ def test_check_refuses_what_cannot_be_gathered():
         check_config({**tree(importance=FISHER), "data": None})
     with pytest.raises(ConfigError, match=r"prune\.per: wants one of"):
         check_config(tree(per="time"))
+
+
+TRAIN = {"max_steps": 6, "optimizer": {"type": "SGD", "lr": 0.01}, "save_every": 2, "log_every": 1}
+GRADUAL = {"type": "GradualStep", "every": 2, "drop": 20}
+
+
+def test_check_refuses_steps_that_do_not_fit():
+    gradual = {"train": TRAIN, "step": GRADUAL}
+    assert check_config(tree(importance=FISHER, before=gradual)) == []
+    with pytest.raises(ConfigError, match=r"prune\.rounds: GradualStep comes down to the budget"):
+        check_config(tree(importance=FISHER, before=gradual, rounds=2))
+    sparse = {"train": TRAIN, "step": {"type": "SparseStep"}}
+    assert check_config(tree(before=sparse, rounds=2)) == []
+    with pytest.raises(ConfigError, match="limit these in the place of latency_ms"):
+        check_config(tree(before=gradual, budget={"macs": "90%", "latency_ms": "90%"}))
+    with pytest.raises(ConfigError, match=r"needs a model to prune: list it in prune\.before"):
+        check_config({**tree(), "train": TRAIN, "step": {"type": "SparseStep"}})
+
+
+@pytest.mark.parametrize("step", [[{"type": "SparseStep"}, GRADUAL], {"type": "SparseStep"}])
+def test_killed_training_before_pruning_ends_with_the_same_weights(weights, tmp_path, step):
+    config = write(tree(importance=FISHER, before={"train": TRAIN, "step": step}), tmp_path)
+    words = ("prune", config, weights)
+    run(*words, folder=tmp_path / "whole")
+    folder = tmp_path / "run"
+    killed(words, folder, lambda: len(lines(folder / "before")) > 2)
+    run(*words, "--resume", folder=folder)
+    ours, theirs = (
+        read_checkpoint(f / "checkpoints/last.pt") for f in (folder, tmp_path / "whole")
+    )
+    assert_same(ours["model"], theirs["model"])
+    found, expected = (Subnet.load(f / "subnet.yaml") for f in (folder, tmp_path / "whole"))
+    assert found.channels == expected.channels
+    whole = recipes.cost(config, as_json=True)["macs"]
+    assert found.cost["macs"] <= 0.6 * whole
+    with pytest.raises(RunFolderError, match="go on with the same command"):
+        recipes.prune(*words[1:], folder, {"prune.round_to": 4}, resume=True)
