@@ -97,13 +97,19 @@ def _add_search(commands: Any) -> None:
         "search a trained supernet for the best subnet within a budget\n"
         "The run folder gets subnet.yaml (the best one), journal.jsonl (every trial) and a plot\n"
         "of accuracy against MACs.",
-        "  razorlite search CONFIG runs/supernet/checkpoints/best.pt --work-dir runs/search",
+        "  razorlite search CONFIG runs/supernet/checkpoints/best.pt --work-dir runs/search\n"
+        "  razorlite search CONFIG CHECKPOINT --workers ray:HEAD:6379",
     )
     _add_config_and_checkpoint(parser)
     _add_work_dir(parser)
     add_set(parser)
     _add_resume(parser)
     _add_processes(parser)
+    parser.add_argument(
+        "--workers",
+        metavar="ray[:ADDRESS]",
+        help="score candidates on a Ray cluster: of this machine, or the one at ADDRESS",
+    )
 
 
 def _add_prune(commands: Any) -> None:

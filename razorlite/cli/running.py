@@ -42,6 +42,7 @@ def run_search(args: argparse.Namespace) -> None:
         work_dir=args.work_dir,
         overrides=args.overrides,
         resume=args.resume,
+        workers=args.workers,
     )
 
 

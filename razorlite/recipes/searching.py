@@ -26,6 +26,7 @@ from razorlite.recipes.pictures import or_warn, search_pictures
 from razorlite.recipes.scored import scored_with
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
+from razorlite.recipes.worker_pools import worker_pool
 from razorlite.search import SearchConfig, Study, SupernetScore, Trial, build_study
 from razorlite.space import SearchSpace, Subnet
 
@@ -38,6 +39,7 @@ def search(
     work_dir: str | Path | None = None,
     overrides: Overrides = (),
     resume: bool = False,
+    workers: str | None = None,
 ) -> Subnet:
     """Search a trained supernet for the best subnet within the configuration's constraints.
 
@@ -51,6 +53,7 @@ def search(
             objectives also front/, the subnet files of all trials that no other beats.
         overrides: "a.b=value" each, or a mapping of paths to plain values.
         resume: go on with the search in the run folder.
+        workers: "ray" or "ray:ADDRESS" to score candidates on a Ray cluster.
 
     Returns:
         The best subnet, with its cost and scores.
@@ -79,7 +82,10 @@ def search(
         table = search_costs(experiment, space)
         Constraint.parse(settings.constraints, table)  # an impossible one fails before any work
         splits = _splits(built, checkpoint, experiment, device)
-        with claimed(folder, "search", resume=resume):
+        with (
+            claimed(folder, "search", resume=resume),
+            worker_pool(workers, settings, device) as pool,
+        ):
             study = build_study(
                 settings,
                 space=space,
@@ -89,6 +95,7 @@ def search(
                 seed=experiment.seed,
                 settings=scored_with(merged, experiment, splits, space.model),
                 progress=_report,
+                workers=pool,
             )
             trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())

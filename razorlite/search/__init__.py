@@ -12,8 +12,10 @@ from razorlite.search.history import HistorySearcher
 from razorlite.search.local import LocalSearcher
 from razorlite.search.nsga import NSGA2Searcher
 from razorlite.search.objectives import Objectives
+from razorlite.search.optuna_searcher import OptunaSearcher
 from razorlite.search.pareto import pareto_front
 from razorlite.search.predictor import PredictorSearcher
+from razorlite.search.ray_workers import RayWorkers, ray_cluster
 from razorlite.search.scoring import SupernetScore
 from razorlite.search.searcher import ExhaustiveSearcher, RandomSearcher, Searcher
 from razorlite.search.seen import Seen
@@ -33,9 +35,11 @@ __all__ = [
     "LocalSearcher",
     "NSGA2Searcher",
     "Objectives",
+    "OptunaSearcher",
     "Outcome",
     "PredictorSearcher",
     "RandomSearcher",
+    "RayWorkers",
     "SearchConfig",
     "SearchError",
     "Searcher",
@@ -46,6 +50,7 @@ __all__ = [
     "Workers",
     "build_study",
     "pareto_front",
+    "ray_cluster",
 ]
 
 sys.modules[__name__].__class__ = CommandPackage

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core.config import Partial
-from razorlite.core.ranges import Count, Whole, checked
+from razorlite.core.ranges import Count, Positive, Whole, checked
 from razorlite.cost import Constraint, CostModel
 from razorlite.search.candidates import Candidates
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.objectives import Direction, Objectives
 from razorlite.search.searcher import Searcher
 from razorlite.search.study import Progress, Study
-from razorlite.search.workers import Score
+from razorlite.search.workers import Score, Workers
 from razorlite.space import ChoiceSpace
 
 
@@ -36,6 +36,9 @@ class SearchConfig:
             min}. The chosen subnet is the best by the first.
         recalibrate_batches: training batches that refresh a candidate's batch-norm statistics.
         max_trials: stop after so many candidates; the searcher's own end by default.
+        worker_timeout: seconds after which a worker of a cluster that scores one candidate counts
+            as hung.
+        retries: how often a candidate is scored again whose worker has died or hung.
         allow_test_split: let candidates be scored on images that test metrics are reported on.
     """
 
@@ -47,6 +50,8 @@ class SearchConfig:
     metric: str | list[str] | dict[str, Direction] = "AP"
     recalibrate_batches: Whole = 20
     max_trials: Count | None = None
+    worker_timeout: Positive = 600.0
+    retries: Whole = 3
     allow_test_split: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +76,7 @@ def build_study(
     settings: Mapping[str, Any] | None = None,
     split: bool = True,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> Study:
     """Return the study that a configuration describes; see `Study` for the other arguments.
 
@@ -84,6 +90,7 @@ def build_study(
         settings: what else must be equal for a resumed study.
         split: whether processes take different candidates.
         progress: called with the study and each new trial.
+        workers: where candidates are scored.
 
     Raises:
         BudgetError: a constraint cannot be met; the message names the reachable range.
@@ -100,4 +107,5 @@ def build_study(
         max_trials=config.max_trials,
         split=split,
         progress=progress,
+        workers=workers,
     )

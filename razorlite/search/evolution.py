@@ -19,8 +19,8 @@ from razorlite.search.trial import Trial
 class EvolutionSearcher(Searcher):
     """Rounds of mutation and crossover among the best so far.
 
-    The first round is random. Each later one mutates random members of the top, crosses pairs of
-    them, and fills up with random candidates; all are new and meet the constraint.
+    The first round is random. Each later one crosses pairs of the top, mutates random members of
+    it, and fills up with random candidates; all are new and meet the constraint.
 
     Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, algorithm 1.
     """
@@ -77,8 +77,8 @@ class EvolutionSearcher(Searcher):
         self.round += 1
         children: list[np.ndarray] = []
         if self._top:
-            children += self._children(self._mutated, self.num_mutation)
             children += self._children(self._crossed, self.num_crossover)
+            children += self._children(self._mutated, self.num_mutation)
         fresh = self.candidates.random(self.population_size - len(children))
         return self.candidates.stacked([*children, *fresh])
 
