@@ -6,13 +6,16 @@ from razorlite.distill.connectors import (
     ConvConnector,
     LinearConnector,
     MaskedGeneration,
+    NonLocalConnector,
 )
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.expansion import by_recipe, expand_recipe
 from razorlite.distill.head_terms import CrossHead, LocalisationDistillation, ScoredMaps
 from razorlite.distill.losses import (
+    CRD,
     DIST,
     DKD,
+    FBKD,
     FGD,
     LD,
     MGD,
@@ -24,6 +27,7 @@ from razorlite.distill.losses import (
     ChannelWiseDivergence,
     CrossKDQuality,
     DistillLoss,
+    FactorTransfer,
     FeatureL2,
     FeatureMSE,
     LogitKL,
@@ -41,8 +45,10 @@ from razorlite.distill.taps import Recorded, Tap
 from razorlite.distill.teachers import Teachers
 
 __all__ = [
+    "CRD",
     "DIST",
     "DKD",
+    "FBKD",
     "FGD",
     "LARGEST_PATH",
     "LD",
@@ -63,12 +69,14 @@ __all__ = [
     "DistilledStep",
     "Distiller",
     "DistillerConfig",
+    "FactorTransfer",
     "FeatureL2",
     "FeatureMSE",
     "LinearConnector",
     "LocalisationDistillation",
     "LogitKL",
     "MaskedGeneration",
+    "NonLocalConnector",
     "PairTerm",
     "RKDAngle",
     "RKDDistance",

@@ -1,6 +1,7 @@
 """The `distiller:` block of a configuration."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
@@ -13,6 +14,7 @@ from razorlite.distill.losses import DistillLoss
 from razorlite.distill.scene import Term
 
 LARGEST_PATH = "largest_path"
+Resize = bool | Literal["student", "teacher"]
 
 
 @checked
@@ -26,7 +28,8 @@ class DistillPair:
         loss: how two maps are compared; modules that give several maps (a pyramid) sum theirs.
         connector: layer on the student's maps, one for all of them; none by default.
         weight: factor of this pair.
-        resize: scale the student's maps to the teacher's height and width where they differ.
+        resize: scale maps where height and width differ: the "student"'s to the teacher's (or
+            true), or the "teacher"'s to the student's.
         join: compare all maps at once, as one set of locations (N, C, all locations).
     """
 
@@ -35,7 +38,7 @@ class DistillPair:
     loss: Factory[DistillLoss]
     connector: Factory[Connector] | None = None
     weight: NonNegative = 1.0
-    resize: bool = False
+    resize: Resize = False
     join: bool = False
 
     @property

@@ -93,7 +93,7 @@ class LinearConnector(Connector):
 
 @register()
 class MaskedGeneration(Connector):
-    """Hides part of the student's map and makes up the teacher's from the rest (MGD).
+    """Hides part of a map and makes up the teacher's from the rest (MGD).
 
     A 1 x 1 convolution first, where channels differ; then a share of locations, or of channels, is
     set to zero, drawn anew for each image and step; then 3 x 3, ReLU, 3 x 3.
@@ -142,3 +142,59 @@ def aligned(student_channels: int, teacher_channels: int) -> nn.Module:
     if student_channels == teacher_channels:
         return nn.Identity()
     return nn.Conv2d(student_channels, teacher_channels, 1)
+
+
+class NonLocalBlock(nn.Module):
+    """Adds to each location of a map what it relates to at all others, by dot products.
+
+    The last layer begins with zeros, so that nothing is added at first.
+
+    Args:
+        channels: of the map.
+        pool: max pooling of the locations that each is related to.
+
+    Wang et al., Non-local Neural Networks, https://arxiv.org/abs/1711.07971, eq. 1, 4 and 6.
+    """
+
+    def __init__(self, channels: int, pool: int = 1) -> None:
+        super().__init__()
+        middle = max(channels // 2, 1)
+        self.query, self.key, self.value = (nn.Conv2d(channels, middle, 1) for _ in range(3))
+        self.pool = nn.MaxPool2d(pool) if pool > 1 else nn.Identity()
+        self.out = nn.Conv2d(middle, channels, 1)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        query = self.query(maps).flatten(2)
+        key, value = (self.pool(layer(maps)).flatten(2) for layer in (self.key, self.value))
+        relations = query.transpose(1, 2) @ key / key.shape[2]
+        gathered = (value @ relations.transpose(1, 2)).unflatten(2, maps.shape[2:])
+        added: Tensor = maps + self.out(gathered)
+        return added
+
+
+@register()
+class NonLocalConnector(Connector):
+    """Relates a map's locations to each other, then a convolution (FBKD).
+
+    Args:
+        student_channels: channels that come in.
+        teacher_channels: channels that go out.
+        pool: max pooling of the locations that each is related to; 2 or 4 for large maps.
+
+    Zhang and Ma, https://openreview.net/forum?id=uKhGRvM8QNH, section 3.2.
+    """
+
+    def __init__(
+        self, *, student_channels: Count, teacher_channels: Count, pool: Count = 1
+    ) -> None:
+        super().__init__(student_channels=student_channels, teacher_channels=teacher_channels)
+        self.block = NonLocalBlock(student_channels, pool)
+        self.conv = nn.Conv2d(student_channels, teacher_channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, student_channels, H, W) to (N, teacher_channels, H, W)."""
+        mapped: Tensor = self.conv(self.block(self.check(features)))
+        return mapped

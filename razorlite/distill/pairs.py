@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
-from razorlite.distill.config import DistillPair
+from razorlite.distill.config import DistillPair, Resize
+from razorlite.distill.levels import paired_levels, resized
 from razorlite.distill.scene import Scene, Term
+
+Sides = tuple[Tensor, Tensor]
 
 
 class PairTerm(Term):
@@ -32,30 +34,41 @@ class PairTerm(Term):
         Raises:
             ConfigError: the two sides do not fit; the message says what to add.
         """
-        student = scene.student.taps[self.pair.student]
-        teacher = scene.teacher.taps[self.pair.teacher_name]
-        maps = self._matched(student, teacher)
+        maps = self._matched(scene)
         known = self.loss.known(scene)
         return self.pair.weight * sum(
             (self.loss(ours, theirs, **known) for ours, theirs in maps),
             start=torch.zeros((), device=maps[0][0].device),
         )
 
-    def _matched(self, student: list[Tensor], teacher: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Return pairs of tensors of one shape."""
-        where = str(self.pair)
-        if len(student) != len(teacher):
-            raise ConfigError(
-                f"{where}: the student gives {len(student)} maps, the teacher {len(teacher)}; "
-                f"pick single ones by '{self.pair.student}[0]', or name other modules"
-            )
-        ours = [self._fitted(*sides) for sides in zip(student, teacher, strict=True)]
-        if self.pair.join:
-            return [(_joined(ours), _joined(teacher))]
-        return list(zip(ours, teacher, strict=True))
+    def rehearse(self, scene: Scene) -> None:
+        """Compare shapes alone, of a batch without values and targets.
 
-    def _fitted(self, own: Tensor, other: Tensor) -> Tensor:
-        """Return a tensor of the student in the teacher's shape."""
+        Raises:
+            ConfigError: the two sides do not fit; the message says what to add.
+        """
+        for ours, theirs in self._matched(scene):
+            if self.loss.needs:
+                self.loss.prepared(ours, theirs)
+            else:
+                self.loss(ours, theirs, **self.loss.known(scene))
+
+    def _matched(self, scene: Scene) -> list[Sides]:
+        """Return pairs of tensors, of one shape but for the channels if the loss takes any."""
+        maps = paired_levels(
+            str(self.pair),
+            scene.student.taps[self.pair.student],
+            scene.teacher.taps[self.pair.teacher_name],
+            bool(self.pair.resize),
+        )
+        fitted = [self._fitted(*sides) for sides in maps]
+        if self.pair.join:
+            ours, theirs = zip(*fitted, strict=True)
+            return [(_joined(ours), _joined(theirs))]
+        return fitted
+
+    def _fitted(self, own: Tensor, other: Tensor) -> Sides:
+        """Return a tensor of the student and one of the teacher in one shape."""
         where = str(self.pair)
         _check_gradient(where, own)
         own = self.connector(own.float())
@@ -91,7 +104,7 @@ def _check_channels(where: str, student: Tensor, teacher: Tensor, connector: nn.
     raise ConfigError(f"{where}: the student has {ours} channels, the teacher {theirs}; {cure}")
 
 
-def _same_size(where: str, student: Tensor, teacher: Tensor, resize: bool) -> Tensor:
+def _same_size(where: str, student: Tensor, teacher: Tensor, resize: Resize) -> Sides:
     if student.ndim != teacher.ndim:
         raise ConfigError(
             f"{where}: the student's tensor has shape {tuple(student.shape)}, the teacher's "
@@ -99,13 +112,15 @@ def _same_size(where: str, student: Tensor, teacher: Tensor, resize: bool) -> Te
         )
     ours, theirs = tuple(student.shape[2:]), tuple(teacher.shape[2:])
     if ours == theirs:
-        return student
+        return student, teacher
     if not resize or student.ndim != 4:
         raise ConfigError(
             f"{where}: the student's map is {' x '.join(map(str, ours))}, the teacher's "
             f"{' x '.join(map(str, theirs))}; name maps of one stride, or set resize: true"
         )
-    return F.interpolate(student, size=theirs, mode="bilinear", align_corners=False)
+    if resize == "teacher":
+        return student, resized(teacher.float(), ours)
+    return resized(student, theirs), teacher
 
 
 def _joined(maps: Sequence[Tensor]) -> Tensor:

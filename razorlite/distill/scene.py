@@ -78,3 +78,10 @@ class Term(nn.Module):
     def forward(self, scene: Scene) -> Tensor | dict[str, Tensor]:
         """Return a loss, a float32 scalar, or several by name, to be summed."""
         raise NotImplementedError
+
+    def rehearse(self, scene: Scene) -> None:
+        """Compare shapes alone, of a batch without values and targets; nothing by default.
+
+        Raises:
+            ConfigError: the two sides do not fit.
+        """

@@ -19,12 +19,16 @@ from razorlite.distill import (
     Side,
     TeacherConfig,
     Teachers,
+    Term,
 )
 from razorlite.engine.steps import Step
 from razorlite.recipes.building import Built, build, untrained
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.recipes.steps import build_step, chain
+from razorlite.recipes.tasks import task_of
 from razorlite.structures import Batch, example_inputs
+
+_KNOWN = {"classification": "labels", "detection": "boxes"}
 
 
 def plain_build(config: Config, overrides: dict[str, Any]) -> Callable[[], Built]:
@@ -62,7 +66,8 @@ def dry_step(experiment: Experiment, built: Built) -> Step:
 def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:
     """Let the distillers of a step compare a student, in all its forms, with its teacher.
 
-    Terms of one's own are left out, as they may need targets; but what they record must be there.
+    Terms of one's own compare what their `rehearse` does, as they may need targets; what they
+    record must be there.
 
     Args:
         step: what `dry_step` returned.
@@ -96,7 +101,7 @@ def _forms(built: Built) -> Generator[int, None, None]:
 
 
 def _compare(distiller: Distiller, scene: Scene, number: int) -> None:
-    """Compare by all pairs.
+    """Compare shapes by all terms.
 
     Raises:
         ConfigError: the two sides do not fit, at all or in a form with a number above 0.
@@ -104,7 +109,9 @@ def _compare(distiller: Distiller, scene: Scene, number: int) -> None:
     try:
         for term in distiller.terms:
             if isinstance(term, PairTerm):
-                term(scene)
+                _check_needs(term, scene.student.model)
+            assert isinstance(term, Term)
+            term.rehearse(scene)
     except ConfigError as error:
         if not number:
             raise
@@ -112,6 +119,20 @@ def _compare(distiller: Distiller, scene: Scene, number: int) -> None:
             f"{str(error).rpartition('; ')[0]} in some of the supernet's forms; compare what is "
             f"there and alike in all, or let its channels stay (by ChannelWidths.ignore)"
         ) from error
+
+
+def _check_needs(term: PairTerm, student: nn.Module) -> None:
+    """Refuse a loss that needs labels of images where there are boxes, or the reverse.
+
+    Raises:
+        ConfigError: as described.
+    """
+    task = task_of(student)
+    if task is not None and term.loss.needs not in ("", _KNOWN[task]):
+        raise ConfigError(
+            f"{term.pair}: {type(term.loss).__name__} needs the images' {term.loss.needs}, but "
+            f"{task} has their {_KNOWN[task]}; take a loss that needs neither, such as PKD"
+        )
 
 
 def _distiller(settings: DistillerConfig | None) -> Distiller:

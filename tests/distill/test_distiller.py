@@ -166,7 +166,7 @@ def test_other_kinds_of_places_are_refused(images):
         with pytest.raises(ConfigError, match=match):
             losses(Distiller(teacher=Toy(), pairs=[pair]), Toy(), images)
 
-    refused(r"gives 2 maps, the teacher 1; pick single ones", student="neck", teacher="stem")
+    refused(r"gives 2 maps, the teacher 1; pick single ones", student="neck", teacher="pool")
     refused("name modules that give the same kind", student="stem", teacher="pool")
     refused("no module 'nek' to record; did you mean 'neck'", student="stem", teacher="nek")
     refused("no module 'nek' to record; did you mean 'neck'", student="nek", teacher="neck")

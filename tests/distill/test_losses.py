@@ -10,9 +10,13 @@ from torch.testing import assert_close
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import lookup
 from razorlite.distill import (
+    DIST,
+    OFD,
     PKD,
     AttentionTransfer,
     ChannelWiseDivergence,
+    CrossKDQuality,
+    FeatureL2,
     FeatureMSE,
     LogitKL,
     SigmoidKL,
@@ -27,6 +31,12 @@ ALL = [
     SigmoidKL(tau=2.0, quality=1.0),
     AttentionTransfer(),
     PKD(),
+    FeatureL2(),
+    FeatureL2(normalize=False, root=True),
+    ChannelWiseDivergence(over="channels"),
+    DIST(tau=2.0),
+    OFD(mul_factor=1.0),
+    CrossKDQuality(beta=2.0),
 ]
 LOG3 = math.log(3)
 

@@ -9,7 +9,9 @@ gradient.
 
 from razorlite.distill.losses.base import DistillLoss
 from razorlite.distill.losses.boundaries import OFD, ActivationBoundary
+from razorlite.distill.losses.contrast import CRD
 from razorlite.distill.losses.dense import LD, CrossKDQuality
+from razorlite.distill.losses.factors import FactorTransfer
 from razorlite.distill.losses.features import (
     PKD,
     AttentionTransfer,
@@ -18,13 +20,16 @@ from razorlite.distill.losses.features import (
     FeatureMSE,
 )
 from razorlite.distill.losses.focal import FGD
+from razorlite.distill.losses.fusion import FBKD
 from razorlite.distill.losses.logits import DIST, DKD, WSLD, LogitKL, SigmoidKL
 from razorlite.distill.losses.masked import MGD
 from razorlite.distill.losses.relations import RKDAngle, RKDDistance
 
 __all__ = [
+    "CRD",
     "DIST",
     "DKD",
+    "FBKD",
     "FGD",
     "LD",
     "MGD",
@@ -36,6 +41,7 @@ __all__ = [
     "ChannelWiseDivergence",
     "CrossKDQuality",
     "DistillLoss",
+    "FactorTransfer",
     "FeatureL2",
     "FeatureMSE",
     "LogitKL",

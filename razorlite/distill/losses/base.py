@@ -1,22 +1,22 @@
 """What a loss between a student's and a teacher's tensor is, and what several of them share."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.compute import full_precision
 from razorlite.core.errors import ConfigError
-from razorlite.core.ranges import NonNegative
+from razorlite.core.ranges import Count, NonNegative
 from razorlite.distill.scene import Scene
 
 
 class DistillLoss(nn.Module):
     """A loss between a student's and a teacher's tensor; subclasses write `compare`.
 
-    Layers of a loss's own run in `project`, in the precision of the step, and are trained beside
-    the student. What else `compare` takes, labels or boxes, comes from the scene by `known`, or by
-    keyword where a loss is called directly.
+    Layers of a loss's own are trained beside the student; those in `project` run in the precision
+    of the step, those in `compare` in float32. What else `compare` takes, labels or boxes, comes
+    from the scene by `known`, or by keyword where a loss is called directly.
 
     Args:
         weight: factor of the loss.
@@ -25,15 +25,35 @@ class DistillLoss(nn.Module):
     same_channels = True
     """Whether student and teacher must have equally many channels."""
 
+    needs: Literal["", "labels", "boxes"] = ""
+    """What must be known of each image: one label, or boxes."""
+
     def __init__(self, *, weight: NonNegative = 1.0) -> None:
         super().__init__()
         self.weight = weight
 
     def forward(self, student: Tensor, teacher: Tensor, **known: Any) -> Tensor:
         """Return the weighted loss, a float32 scalar, of two tensors (N, C, ...)."""
-        student, teacher = self.project(student, teacher.detach())
+        student, teacher = self.prepared(student, teacher)
         with full_precision(student.device):
             return self.weight * self.compare(student.float(), teacher.float(), **known)
+
+    def prepared(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is compared of two tensors (N, C, ...), the teacher's without gradient.
+
+        Raises:
+            ConfigError: they cannot be compared.
+        """
+        student, teacher = self.project(student, teacher.detach())
+        self.check(student, teacher)
+        return student, teacher
+
+    def check(self, student: Tensor, teacher: Tensor) -> None:
+        """Refuse two tensors (N, C, ...) whose shapes `compare` cannot take.
+
+        Raises:
+            ConfigError: as described.
+        """
 
     def known(self, scene: Scene) -> dict[str, Any]:
         """Return what `compare` takes beside the two tensors, by name.
@@ -50,6 +70,39 @@ class DistillLoss(nn.Module):
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the 0-dim loss of two float32 tensors of one shape, without the weight."""
         raise NotImplementedError
+
+
+class LayeredLoss(DistillLoss):
+    """A loss with layers of its own, trained beside the student, one for each level of a pyramid.
+
+    Args:
+        weight: factor of the loss.
+        student_channels: channels of the student's map.
+        teacher_channels: channels of the teacher's map.
+    """
+
+    same_channels = False
+
+    def __init__(
+        self, *, weight: NonNegative, student_channels: Count, teacher_channels: Count
+    ) -> None:
+        super().__init__(weight=weight)
+        self.student_channels, self.teacher_channels = student_channels, teacher_channels
+
+    def prepared(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is compared of two tensors (N, C, ...), the teacher's without gradient.
+
+        Raises:
+            ConfigError: they do not have the channels that the layers take.
+        """
+        for side, maps in (("student", student), ("teacher", teacher)):
+            expected = getattr(self, f"{side}_channels")
+            if maps.shape[1] != expected:
+                raise ConfigError(
+                    f"{type(self).__name__}: {side}_channels is {expected} but the {side}'s "
+                    f"features have {maps.shape[1]}; set {side}_channels to that"
+                )
+        return super().prepared(student, teacher)
 
 
 def image_labels(loss: nn.Module, scene: Scene) -> Tensor:
@@ -127,21 +180,6 @@ def require_maps(loss: nn.Module, maps: Tensor, instead: str) -> None:
             f"{type(loss).__name__} compares maps (N, C, H, W), got shape {tuple(maps.shape)}; "
             f"use {instead}"
         )
-
-
-def split_channels(owner: str, name: str, maps: Tensor, size: int) -> Tensor:
-    """Return (N, C / size, size, ...) of maps (N, C, ...).
-
-    Raises:
-        ConfigError: the channels are no multiple of the size; names its owner and the argument.
-    """
-    if maps.shape[1] % size:
-        raise ConfigError(
-            f"{owner}: logits have {maps.shape[1]} channels, not a multiple of {name} {size}; set "
-            f"{name} to what the head has"
-        )
-    split: Tensor = maps.unflatten(1, (-1, size))
-    return split
 
 
 def _kind(targets: Any) -> str:

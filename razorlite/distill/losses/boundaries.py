@@ -85,7 +85,7 @@ def _batch_norm(teacher: nn.Module, name: str) -> BatchNorm:
 
 @register()
 class ActivationBoundary(DistillLoss):
-    """Puts the student's neurons on the side of zero where the teacher's are, with a margin (AB).
+    """Puts neurons on the teacher's side of zero, with a margin (AB).
 
     (margin - s)^2 where the teacher is active and the student below the margin, (margin + s)^2
     where it is not and the student above -margin; summed over neurons, mean over images. Record

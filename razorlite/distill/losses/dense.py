@@ -5,14 +5,15 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor
 
+from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, NonNegative, Positive, Range
 from razorlite.core.registry import register
-from razorlite.distill.losses.base import DistillLoss, averaged, kl, split_channels
+from razorlite.distill.losses.base import DistillLoss, averaged, kl
 
 
 @register()
 class CrossKDQuality(DistillLoss):
-    """Cross-entropy with the teacher's sigmoid scores, times how far the student's are from them.
+    """Cross-entropy with the teacher's scores, times the distance from them.
 
     |sigmoid(s) - sigmoid(t)| ** beta times the binary cross-entropy of s with sigmoid(t), summed
     over classes. Class maps (N, C, H, W) or rows (R, C); the mean over rows or locations, or, by
@@ -56,7 +57,7 @@ class CrossKDQuality(DistillLoss):
 
 @register()
 class LD(DistillLoss):
-    """tau^2 * KL(teacher || student) of each box side's distribution of distances (GFL's heads).
+    """tau^2 * KL(teacher || student) of box sides' distributions (GFL).
 
     Maps (N, 4 * bins, H, W) or rows (R, 4 * bins); the mean over the four sides, and over rows or
     locations, or, by keyword, `weights` for each and `avg_factor` that their sum is divided by.
@@ -83,6 +84,18 @@ class LD(DistillLoss):
         super().__init__(weight=weight)
         self.bins, self.tau, self.mean_over_bins = bins, tau, mean_over_bins
 
+    def check(self, student: Tensor, teacher: Tensor) -> None:
+        """Refuse what does not have 4 * bins channels, (R, 4 * bins) or (N, 4 * bins, ...).
+
+        Raises:
+            ConfigError: as described.
+        """
+        if student.shape[1] != 4 * self.bins:
+            raise ConfigError(
+                f"LD: the box sides' logits have {student.shape[1]} channels, not 4 * bins = "
+                f"{4 * self.bins}; set bins to the head's reg_max + 1"
+            )
+
     def compare(
         self,
         student: Tensor,
@@ -97,10 +110,7 @@ class LD(DistillLoss):
             teacher: logits of the same shape.
             weights: (R,) or (N, ...) of each row; ones by default.
             avg_factor: what the sum is divided by; the number of rows by default.
-
-        Raises:
-            ConfigError: the channels are not 4 * bins.
         """
-        ours, theirs = (split_channels("LD", "bins", t, self.bins) for t in (student, teacher))
+        ours, theirs = (side.unflatten(1, (4, self.bins)) for side in (student, teacher))
         rows = kl(ours, theirs, 2, self.tau).mean(1)
         return averaged(rows / (self.bins if self.mean_over_bins else 1), weights, avg_factor)

@@ -36,7 +36,7 @@ class FeatureMSE(DistillLoss):
 
 @register()
 class FeatureL2(DistillLoss):
-    """Sum of squared differences, per image; or the distance of the whole batch, its root.
+    """Sum of squared differences per image, or the batch's distance.
 
     Args:
         weight: factor of the loss.
@@ -91,16 +91,23 @@ class ChannelWiseDivergence(DistillLoss):
         super().__init__(weight=weight)
         self.tau, self.over = tau, over
 
+    def check(self, student: Tensor, teacher: Tensor) -> None:
+        """Refuse what are no maps (N, C, H, W).
+
+        Raises:
+            ConfigError: as described.
+        """
+        require_maps(self, student, "LogitKL for logits or FeatureMSE for vectors")
+
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the 0-dim loss of two float32 tensors of one shape."""
-        require_maps(self, student, "LogitKL for logits or FeatureMSE for vectors")
         dim = 2 if self.over == "locations" else 1
         return kl(student.flatten(2), teacher.flatten(2), dim, self.tau).mean()
 
 
 @register()
 class AttentionTransfer(DistillLoss):
-    """Mean squared difference of spatial attention maps; channel counts may differ.
+    """Mean squared difference of spatial attention; channels may differ.
 
     A location's attention is the mean of |value| ** power over channels; each image's map is
     scaled to unit length.

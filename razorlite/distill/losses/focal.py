@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from razorlite.core.ranges import Count, NonNegative, Positive
 from razorlite.core.registry import register
 from razorlite.distill.connectors import aligned
-from razorlite.distill.losses.base import DistillLoss, image_boxes, per_image
+from razorlite.distill.losses.base import LayeredLoss, image_boxes, per_image
 from razorlite.distill.scene import Scene
 
 
 @register()
-class FGD(DistillLoss):
-    """Squared difference weighted by objects and the teacher's attention, and global context.
+class FGD(LayeredLoss):
+    """Squared difference by objects and teacher's attention; global context.
 
     Four parts: locations inside objects, each object counting alike whatever its size; locations
     outside; the difference of spatial and channel attention; and of the maps with their global
@@ -38,7 +38,7 @@ class FGD(DistillLoss):
     https://arxiv.org/abs/2111.11837, eq. 2 to 12.
     """
 
-    same_channels = False
+    needs = "boxes"
 
     def __init__(
         self,
@@ -52,7 +52,9 @@ class FGD(DistillLoss):
         attention: NonNegative = 1e-3,
         context: NonNegative = 5e-6,
     ) -> None:
-        super().__init__(weight=weight)
+        super().__init__(
+            weight=weight, student_channels=student_channels, teacher_channels=teacher_channels
+        )
         self.tau, self.foreground, self.background = tau, foreground, background
         self.attention, self.context = attention, context
         self.align = aligned(student_channels, teacher_channels)

@@ -15,7 +15,6 @@ from razorlite.distill.losses.base import (
     kl,
     kl_terms,
     per_image,
-    split_channels,
 )
 from razorlite.distill.scene import Scene
 
@@ -56,8 +55,7 @@ class LogitKL(DistillLoss):
         if self.num_classes is not None:
             dim = 2
             student, teacher = (
-                split_channels("LogitKL", "num_classes", logits, self.num_classes)
-                for logits in (student, teacher)
+                _per_anchor(logits, self.num_classes) for logits in (student, teacher)
             )
         terms = kl_terms(student, teacher, dim, self.tau)
         if self.reduction == "location":
@@ -67,9 +65,20 @@ class LogitKL(DistillLoss):
         return terms.sum() / (max(images, 1) if self.reduction == "batchmean" else 1)
 
 
+def _per_anchor(logits: Tensor, num_classes: int) -> Tensor:
+    """Return (N, anchors, num_classes, ...) of logits (N, anchors * num_classes, ...)."""
+    if logits.shape[1] % num_classes:
+        raise ConfigError(
+            f"LogitKL: logits have {logits.shape[1]} channels, not a multiple of num_classes "
+            f"{num_classes}; set num_classes to the head's number of classes"
+        )
+    split: Tensor = logits.unflatten(1, (-1, num_classes))
+    return split
+
+
 @register()
 class SigmoidKL(DistillLoss):
-    """tau^2 * KL(teacher || student) of each class's yes-or-no, summed over classes.
+    """tau^2 * KL(teacher || student) of each class's yes-or-no, summed.
 
     For class maps (N, C, H, W) of detectors trained with sigmoid losses. Each image's locations
     are averaged with weight q ** quality, where q is the teacher's highest class probability
@@ -103,6 +112,20 @@ class SigmoidKL(DistillLoss):
 class _LabelledLoss(DistillLoss):
     """A loss between class logits (N, C) that needs each image's label."""
 
+    needs = "labels"
+
+    def check(self, student: Tensor, teacher: Tensor) -> None:
+        """Refuse what are no logits (N, C) of at least 2 classes.
+
+        Raises:
+            ConfigError: as described.
+        """
+        if student.ndim != 2 or student.shape[1] < 2:
+            raise ConfigError(
+                f"{type(self).__name__} compares class logits (N, C) of at least 2 classes, got "
+                f"shape {tuple(student.shape)}; use LogitKL or SigmoidKL for dense maps"
+            )
+
     def known(self, scene: Scene) -> dict[str, Any]:
         """Return the labels, (N,) int64.
 
@@ -114,7 +137,7 @@ class _LabelledLoss(DistillLoss):
 
 @register()
 class DKD(_LabelledLoss):
-    """KD split into the target class against the rest, and the other classes among themselves.
+    """KD in two parts: target class against the rest, and the others' shares.
 
     alpha * tau^2 * KL of (target, rest) + beta * tau^2 * KL of the others' softmax, both
     teacher || student, means over images. With beta equal to the teacher's probability of the rest
@@ -143,7 +166,6 @@ class DKD(_LabelledLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
         """Return the 0-dim loss of logits (N, C) with labels (N,) int64 from 0 to C - 1."""
-        _require_rows(self, student)
         sides = [_decoupled(logits / self.tau, labels) for logits in (student, teacher)]
         (target, others), (true_target, true_others) = sides
         binary = kl(target, true_target, 1, 1.0)
@@ -162,7 +184,7 @@ def _decoupled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @register()
 class WSLD(_LabelledLoss):
-    """Soft labels of the teacher, each image weighted by how much the student still errs.
+    """Soft labels, each image weighted by how much the student still errs.
 
     tau^2 times the cross-entropy of softened logits, times 1 - exp(-L_s / L_t), where L_s and L_t
     are the student's and the teacher's cross-entropy with the label: images that the student knows
@@ -183,7 +205,6 @@ class WSLD(_LabelledLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
         """Return the 0-dim loss of logits (N, C) with labels (N,) int64 from 0 to C - 1."""
-        _require_rows(self, student)
         own, other = (
             F.cross_entropy(t.detach(), labels, reduction="none") for t in (student, teacher)
         )
@@ -195,7 +216,7 @@ class WSLD(_LabelledLoss):
 
 @register()
 class DIST(DistillLoss):
-    """One minus the correlation of class probabilities, along classes and along images.
+    """One minus the correlation of probabilities, along classes and images.
 
     beta * (1 - correlation of each image's probabilities) + gamma * (1 - correlation of each
     class's probabilities over the batch), times tau^2; magnitudes do not matter, so that a much
@@ -241,16 +262,3 @@ def _correlation(ours: Tensor, theirs: Tensor) -> Tensor:
     ours, theirs = (t - t.mean(1, keepdim=True) for t in (ours, theirs))
     lengths = ours.square().sum(1) * theirs.square().sum(1)
     return (ours * theirs).sum(1) / (lengths + 1e-16).sqrt()
-
-
-def _require_rows(loss: DistillLoss, logits: Tensor) -> None:
-    """Refuse what are no logits (N, C) of at least 2 classes.
-
-    Raises:
-        ConfigError: as described.
-    """
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ConfigError(
-            f"{type(loss).__name__} compares class logits (N, C) of at least 2 classes, got shape "
-            f"{tuple(logits.shape)}; use LogitKL or SigmoidKL for dense maps"
-        )

@@ -5,12 +5,12 @@ from torch import Tensor
 from razorlite.core.ranges import Count, NonNegative, ShareBelowOne
 from razorlite.core.registry import register
 from razorlite.distill.connectors import MaskedGeneration
-from razorlite.distill.losses.base import DistillLoss, per_image
+from razorlite.distill.losses.base import LayeredLoss, per_image
 
 
 @register()
-class MGD(DistillLoss):
-    """Squared difference of the teacher's map and the one generated from the student's, masked.
+class MGD(LayeredLoss):
+    """Squared difference of the teacher's map and one made of the student's.
 
     The sum over channels and locations, mean over images. Each level of a pyramid has a loss of its
     own. A perfect student has a loss until the generating layers are trained.
@@ -27,8 +27,6 @@ class MGD(DistillLoss):
     Yang et al., Masked Generative Distillation, https://arxiv.org/abs/2205.01529, eq. 2 to 5.
     """
 
-    same_channels = False
-
     def __init__(
         self,
         *,
@@ -38,12 +36,10 @@ class MGD(DistillLoss):
         mask_ratio: ShareBelowOne = 0.65,
         mask_channels: bool = False,
     ) -> None:
-        super().__init__(weight=weight)
+        channels = {"student_channels": student_channels, "teacher_channels": teacher_channels}
+        super().__init__(weight=weight, **channels)
         self.block = MaskedGeneration(
-            student_channels=student_channels,
-            teacher_channels=teacher_channels,
-            mask_ratio=mask_ratio,
-            mask_channels=mask_channels,
+            mask_ratio=mask_ratio, mask_channels=mask_channels, **channels
         )
 
     def project(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ class _RelationalLoss(DistillLoss):
 
 @register()
 class RKDDistance(_RelationalLoss):
-    """Smooth L1 of the distances between the images of a batch, each side in its own mean.
+    """Smooth L1 of distances between a batch's images, in their mean.
 
     Distances of features (N, ...) are divided by their mean over pairs of different images; the
     loss is the mean over all N^2 pairs. Needs several images in a batch; channels may differ.
@@ -57,7 +57,7 @@ class RKDDistance(_RelationalLoss):
 
 @register()
 class RKDAngle(_RelationalLoss):
-    """Smooth L1 of the cosines of the angles that the images of a batch form by threes.
+    """Smooth L1 of the angles that a batch's images form by threes.
 
     Mean over all N^3 triples. Needs at least three images in a batch, and N^2 times the memory of
     one image's features: use it on embeddings. Channels may differ.

@@ -1,0 +1,75 @@
+"""Factors of a teacher's map, paraphrased, and of a student's, translated."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from razorlite.core.ranges import Count, NonNegative, Positive, Whole
+from razorlite.core.registry import register
+from razorlite.distill.losses.base import LayeredLoss
+
+
+@register()
+class FactorTransfer(LayeredLoss):
+    """Mean absolute difference of factors that networks make of the maps.
+
+    A paraphraser learns to write the teacher's map in fewer channels and to read it again, for so
+    many steps; then it is frozen, and the student's translator learns to give the same factors,
+    scaled to unit length per image.
+
+    Args:
+        weight: factor of the loss; 200 to 1000 in the paper, whose loss is a mean, too.
+        student_channels: channels of the student's map.
+        teacher_channels: channels of the teacher's map.
+        rate: channels of the factors, as a share of the teacher's.
+        paraphraser_steps: training steps in which the paraphraser learns and the student does not.
+
+    Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer,
+    https://arxiv.org/abs/1802.04977, eq. 1 and 3.
+    """
+
+    calls: Tensor
+
+    def __init__(
+        self,
+        *,
+        weight: NonNegative = 1.0,
+        student_channels: Count,
+        teacher_channels: Count,
+        rate: Positive = 0.5,
+        paraphraser_steps: Whole,
+    ) -> None:
+        super().__init__(
+            weight=weight, student_channels=student_channels, teacher_channels=teacher_channels
+        )
+        self.paraphraser_steps = paraphraser_steps
+        factors = max(1, round(rate * teacher_channels))
+        self.paraphraser = _layers([teacher_channels, teacher_channels, factors, factors])
+        self.reader = _layers([factors, factors, teacher_channels, teacher_channels])
+        self.translator = _layers([student_channels, student_channels, factors, factors])
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the 0-dim loss of maps (N, C, H, W), each side with channels of its own."""
+        learning = self.paraphraser_steps > 0 and not student.is_meta
+        if learning and int(self.calls) < self.paraphraser_steps:
+            self.calls += 1
+            return F.mse_loss(self.reader(self.paraphraser(teacher)), teacher)
+        with torch.no_grad():
+            theirs = _unit(self.paraphraser(teacher))
+        return F.l1_loss(_unit(self.translator(student)), theirs)
+
+
+def _unit(factors: Tensor) -> Tensor:
+    """Return (N, values) of unit length."""
+    return F.normalize(factors.flatten(1), dim=1)
+
+
+def _layers(widths: list[int]) -> nn.Sequential:
+    """Return three 3 x 3 convolutions of these widths, leaky ReLUs between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
+    return nn.Sequential(*layers[:-1])
