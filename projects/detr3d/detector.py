@@ -56,7 +56,8 @@ class DETR3D(nn.Module):
         """Return one frame of empty images of (height, width) pixels, cameras looking around."""
         cameras = self.pts_bbox_head.num_cameras
         matrices = looking_around(cameras, shape)
-        return {"images": torch.zeros(1, cameras, 3, *shape), "lidar2img": matrices[None]}
+        images = torch.zeros(1, cameras, 3, *shape, device="cpu")
+        return {"images": images, "lidar2img": matrices[None]}
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the (B * N, C, h, w) maps of (B, N, 3, H, W) images."""

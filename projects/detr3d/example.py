@@ -15,6 +15,9 @@ def looking_around(cameras: int, size: tuple[int, int]) -> Tensor:
     Args:
         cameras: how many.
         size: (height, width) of their images in pixels.
+
+    Returns:
+        Numbers on the CPU, also where new tensors have none, as in a check of shapes.
     """
     return torch.stack([_camera(2 * math.pi * i / cameras, size) for i in range(cameras)])
 
@@ -24,9 +27,10 @@ def _camera(turn: float, size: tuple[int, int]) -> Tensor:
     height, width = size
     sine, cosine = math.sin(turn), math.cos(turn)
     outer = torch.tensor(
-        [[cosine, -sine, 0, 0], [0, 0, -1, _HEIGHT], [sine, cosine, 0, 0], [0, 0, 0, 1]]
+        [[cosine, -sine, 0, 0], [0, 0, -1, _HEIGHT], [sine, cosine, 0, 0], [0, 0, 0, 1]],
+        device="cpu",
     )
-    inner = torch.eye(4)
+    inner = torch.eye(4, device="cpu")
     inner[0, 0] = inner[1, 1] = _FOCAL * width
     inner[0, 2], inner[1, 2] = width / 2, height / 2
     return inner @ outer

@@ -1,6 +1,6 @@
-"""Seconds of one inference and of one training step, by part.
+"""Processor seconds of one inference and of one training step on one thread, by part.
 
-python -m projects.detr3d.timing CONFIG [THREADS]
+Start it by `python -m projects.detr3d.timing CONFIG`.
 """
 
 import statistics
@@ -18,13 +18,14 @@ from razorlite.core.errors import ConfigError
 from razorlite.recipes.experiment import read
 from razorlite.structures import example_inputs
 
-_ROUNDS = 3
+_ROUNDS = 2
 
 
 def timings(model: DETR3D, shape: tuple[int, int], rounds: int = _ROUNDS) -> dict[str, float]:
     """Return the median seconds of each part of an inference, then of a training step.
 
-    One frame of noise with twenty objects; weights of the optimiser are not counted.
+    Of the processor, so that other jobs beside count little. One frame of noise with twenty
+    objects; the optimiser's own work is left out.
 
     Args:
         model: on the CPU.
@@ -89,16 +90,16 @@ def _objects(count: int = 20) -> Objects:
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
+    start = time.process_time()
     result = function()
-    return result, time.perf_counter() - start
+    return result, time.process_time() - start
 
 
 def main(arguments: list[str]) -> None:
     """Print the table of a configuration's model."""
-    if not 1 <= len(arguments) <= 2:
-        raise ConfigError("usage: python -m projects.detr3d.timing CONFIG [THREADS]")
-    torch.set_num_threads(int(arguments[1]) if len(arguments) > 1 else 1)
+    if len(arguments) != 1:
+        raise ConfigError("usage: python -m projects.detr3d.timing CONFIG")
+    torch.set_num_threads(1)
     experiment = read(arguments[0])[1]
     model: Any = experiment.model()
     model.to(memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ from projects.detr3d.convert import convert_file, converted
 from projects.detr3d.detector import DETR3D
 from projects.detr3d.distilling import QueryDistillation
 from projects.detr3d.export import compare, export_onnx
+from projects.detr3d.timing import timings
 from razorlite import recipes
 from razorlite.core.errors import CheckpointError
 from razorlite.distill import Scene
@@ -249,7 +250,7 @@ def test_queries_layers_blocks_and_sizes_are_searched(tmp_path):
     searcher = {"type": "EvolutionSearcher", "population_size": 3, "max_rounds": 1}
     searcher |= {"num_mutation": 1, "num_crossover": 1}
     search = {"searcher": searcher, "constraints": {"macs": "80%"}, "metric": "NDS"}
-    search["recalibrate_batches"] = 0
+    search |= {"recalibrate_batches": 0, "allow_test_split": True}
     space = {"type": "ElasticDETR3D", "queries": [12, 6], "decoder_layers": [2, 1]}
     space |= {"blocks": {"layer1": [2, 1]}, "image_scales": [1.0, 0.5]}
     train = {"max_steps": 2, "optimizer": {"type": "AdamW", "lr": 1e-3}}
@@ -274,3 +275,12 @@ def test_nothing_in_razorlite_knows_of_projects():
 )
 def test_configurations_are_right(name):
     load_config(f"{CONFIGS}/{name}.yaml")
+
+
+def test_parts_are_timed():
+    found = timings(tiny(), SHAPE, rounds=1)
+    assert [name for name in found if name.startswith("inference")] == [
+        f"inference: {part}" for part in ("backbone", "neck", "head", "decoding")
+    ]
+    assert {"step: backward", "step: matching and losses"} <= found.keys()
+    assert all(seconds >= 0 for seconds in found.values())
