@@ -15,7 +15,7 @@ from razorlite.distill.scene import Scene
 
 @register()
 class OFD(DistillLoss):
-    """Squared difference before the ReLU, but for what stays dead on both sides.
+    """Squared difference before the ReLU, but for what is dead on both sides.
 
     The teacher's values are raised to a margin below zero, the expected value of its channel where
     it is negative. An element counts where student > teacher or teacher > 0; the sum over elements

@@ -136,7 +136,7 @@ class AttentionTransfer(DistillLoss):
 
 @register()
 class PKD(DistillLoss):
-    """One minus the Pearson correlation of each channel, averaged over channels.
+    """One minus the Pearson correlation of each channel, a mean over channels.
 
     Both sides' channels are scaled to zero mean and unit deviation over the n values that batch
     and locations have, and half their mean squared difference is taken. As in the authors' code
