@@ -26,7 +26,7 @@ from razorlite.recipes.pictures import or_warn, search_pictures
 from razorlite.recipes.scored import scored_with
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
-from razorlite.recipes.worker_pools import worker_pool
+from razorlite.recipes.worker_pools import check_workers, worker_pool
 from razorlite.search import SearchConfig, Study, SupernetScore, Trial, build_study
 from razorlite.space import SearchSpace, Subnet
 
@@ -68,6 +68,7 @@ def search(
         SearchError: scoring broke down; what is done is kept.
         Interrupted: a signal asked the search to end; what is done is kept.
     """
+    check_workers(workers)
     merged, experiment = read(config, overrides)
     settings = experiment.search or SearchConfig()
     check_before_work(merged, experiment, trains=False)

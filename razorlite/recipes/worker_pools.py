@@ -30,11 +30,19 @@ def worker_pool(
     if name is None:
         yield None
         return
-    kind, _, address = name.partition(":")
-    if kind != "ray":
-        raise ConfigError(f"--workers takes ray or ray:ADDRESS, got {name!r}")
+    check_workers(name)
     if world_size() > 1:
         raise ConfigError("--workers ray is for one process; leave out --processes and torchrun")
-    with ray_cluster(address or None):
+    with ray_cluster(name.partition(":")[2] or None):
         gpus = 1.0 if device.type == "cuda" else 0.0
         yield RayWorkers(gpus=gpus, timeout=settings.worker_timeout, retries=settings.retries)
+
+
+def check_workers(name: str | None) -> None:
+    """Refuse a name of workers that `worker_pool` would refuse, before any work.
+
+    Raises:
+        ConfigError: it is another than ray or ray:ADDRESS.
+    """
+    if name is not None and name.partition(":")[0] != "ray":
+        raise ConfigError(f"--workers takes ray or ray:ADDRESS, got {name!r}")

@@ -1,10 +1,13 @@
 """The command `search` on a Ray cluster."""
 
 import pytest
+import torch
 
 from razorlite import cli, recipes
 from razorlite.core.errors import ConfigError
 from razorlite.core.journal import Journal
+from razorlite.recipes import worker_pools
+from razorlite.search import SearchConfig
 
 
 def trials(folder):
@@ -21,6 +24,13 @@ def test_a_cluster_finds_what_this_process_finds(pipeline, tmp_path):
     assert trials(tmp_path) == trials(pipeline.root / "search")
 
 
-def test_other_workers_are_refused(pipeline, tmp_path):
+def test_other_workers_are_refused_before_any_work():
     with pytest.raises(ConfigError, match="--workers takes ray or ray:ADDRESS, got 'dask'"):
-        recipes.search(pipeline.supernet, pipeline.weights, tmp_path, workers="dask")
+        recipes.search("no such file", "none", workers="dask")
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(worker_pools, "world_size", lambda: 2)
+    pool = worker_pools.worker_pool("ray", SearchConfig(), torch.device("cpu"))
+    with pytest.raises(ConfigError, match="--workers ray is for one process"), pool:
+        pass
