@@ -1,7 +1,7 @@
 """What pruning by MACs saves in milliseconds, beside what it saves in MACs.
 
-For each model, runtime, allocation and rounding the whole model and slim ones of several budgets run
-in turns, pixels in and detections out, with random weights; each line is one slim model:
+For each model, runtime, allocation and rounding the whole model and slim ones of several budgets
+run in turns, pixels in and detections out, with random weights; each line is one slim model:
 
     python tools/benchmarks/pruned_latency.py --models retinanet_r18 --runtimes pytorch onnxruntime
 
