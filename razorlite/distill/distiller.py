@@ -1,5 +1,6 @@
 """A frozen teacher and what a student learns from it."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,8 +13,11 @@ from razorlite.distill.pairs import PairTerm
 from razorlite.distill.recorder import Recorder
 from razorlite.distill.scene import Scene, Side, Term
 from razorlite.distill.shortened import Shortened
+from razorlite.distill.taps import Recorded, flat_tensors
 from razorlite.distill.teachers import Prepare, Teachers
 from razorlite.structures import Batch
+
+_log = logging.getLogger("razorlite")
 
 
 class Distiller:
@@ -60,10 +64,14 @@ class Distiller:
         self.parts, self.terms, self.names = built, nn.ModuleList(built), _names(built)
         self.teacher, self._prepare = teacher, prepare
         self._recorder: Recorder | None = None
+        self._looked = False
         if teacher is not None:
             teacher.eval().requires_grad_(False)
             self._recorder = Recorder(teacher, _taps(t.teacher_taps for t in built))
-            self._runs = list(_runs(teacher, prepare, self._recorder))
+            self._runs = [
+                (Shortened(model, _recorded(model, self._recorder)), own)
+                for _, model, own in self.models()
+            ]
 
     def to(self, device: torch.device | str) -> "Distiller":
         """Move teacher and terms to a device and return self."""
@@ -93,7 +101,19 @@ class Distiller:
         with torch.no_grad(), self._recorder as recorder:
             for run, prepare in self._runs:
                 run(prepare(batch.inputs, batch.image_sizes()) if prepare else batch.inputs)
-            return Side(self.teacher, recorder.kept())
+            kept = recorder.kept()
+        if not self._looked:
+            self._looked = True
+            _tell_constant(kept)
+        return Side(self.teacher, kept)
+
+    def models(self) -> Iterator[tuple[str, nn.Module, Prepare | None]]:
+        """Yield each teacher: what to call it, the model, and what makes its inputs."""
+        if isinstance(self.teacher, Teachers):
+            for name, model in self.teacher.items():
+                yield f"the teacher {name!r}", model, self.teacher.prepare.get(name)
+        elif self.teacher is not None:
+            yield "the teacher", self.teacher, self._prepare
 
     @contextmanager
     def lesson(self, student: nn.Module, batch: Batch) -> Iterator[Callable[[], Tensor]]:
@@ -135,17 +155,6 @@ class Distiller:
         return losses
 
 
-def _runs(
-    teacher: nn.Module, prepare: Prepare | None, recorder: Recorder
-) -> Iterator[tuple[Shortened, Prepare | None]]:
-    """Yield what runs each teacher as far as it is recorded, and what makes its inputs."""
-    if not isinstance(teacher, Teachers):
-        yield Shortened(teacher, _recorded(teacher, recorder)), prepare
-        return
-    for name, model in teacher.items():
-        yield Shortened(model, _recorded(model, recorder)), teacher.prepare.get(name)
-
-
 def _recorded(model: nn.Module, recorder: Recorder) -> list[nn.Module] | None:
     """Return which modules of a model are recorded; None where methods are, which run any time."""
     inside = set(model.modules())
@@ -156,6 +165,19 @@ def _recorded(model: nn.Module, recorder: Recorder) -> list[nn.Module] | None:
         if module in inside
     ]
     return None if any(method for method, _ in found) else [module for _, module in found]
+
+
+def _tell_constant(recorded: Recorded) -> None:
+    """Log which of a teacher's tensors have one value throughout, which nothing is learnt from."""
+    for name in recorded.taps:
+        calls = recorded.calls(name) if recorded.taps[name].method == "" else []
+        tensors = [t for t in flat_tensors(calls) if t.numel() > 1 and t.device.type != "meta"]
+        if tensors and all(bool((t == t.flatten()[0]).all()) for t in tensors):
+            _log.warning(
+                "the teacher's %r is constant on the first batch, so there is nothing to learn "
+                "from it; has the teacher its weights?",
+                name,
+            )
 
 
 def _scalar(name: str, loss: object) -> Tensor:

@@ -28,6 +28,7 @@ from razorlite.recipes.pictures import or_warn, sample_detections, training_pict
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
 from razorlite.recipes.steps import Known, build_step
+from razorlite.recipes.taught import tell_of_lesson
 from razorlite.recipes.teaching import build_distiller
 from razorlite.space import SearchSpace, Subnet, recalibrate
 from razorlite.structures import Inputs
@@ -82,6 +83,9 @@ def train(
             runner = build_runner(experiment, built, splits, folder, card)
             runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))
             metrics = runner.run(resume=resume)
+            if experiment.distiller is not None:
+                score = None if built.is_supernet else _evaluate(built, splits)
+                tell_of_lesson(runner.state.step, folder, metrics, score)
             draw(built, splits, folder)
     return metrics
 

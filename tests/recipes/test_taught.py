@@ -1,0 +1,85 @@
+"""What is told of a distillation that has ended."""
+
+import logging
+
+import pytest
+from torch import nn
+
+from razorlite import recipes
+from razorlite.distill import PKD, DistilledStep, Distiller, DistillPair
+from razorlite.recipes.taught import flat_losses, tell_of_lesson
+from razorlite.structures import Batch
+from tests.distill.toys import Toy
+from tests.recipes.runs import detector, run, split, torchrun, write
+from tests.recipes.test_classes import plain
+
+MAPS = ("pkd", "cwd", "mgd", "fgd", "fitnets", "at", "score_l2", "crosskd", "kd", "ld")
+
+
+def lines(values):
+    return [{"kind": "train", "step": i, "distill_neck": v} for i, v in enumerate(values)]
+
+
+def test_a_loss_that_does_not_fall():
+    [told] = flat_losses(lines([1.0, 1.2, *[0.5] * 6, 1.1, 1.3]))
+    assert "distill_neck has not fallen: 1.1 in the first fifth of the run, 1.2 in the last" in told
+    assert list(flat_losses(lines([1.0, 1.2, *[0.5] * 6, 0.9, 0.9]))) == []
+    assert list(flat_losses(lines([1.0] * 9))) == []
+
+
+class Predicting(Toy):
+    def predict(self, batch):
+        return batch.images
+
+
+@pytest.mark.parametrize(("theirs", "told"), [(0.2, True), (0.4, False)])
+def test_a_teacher_worse_than_its_student(tmp_path, caplog, theirs, told):
+    (tmp_path / "metrics.jsonl").write_text("")
+    pair = DistillPair(student="neck", loss=PKD)
+    distiller = Distiller(teacher=Predicting(), pairs=[pair], prepare=lambda x, sizes: 2 * x)
+    seen = []
+
+    def score(model):
+        seen.append(model.predict(Batch(1.0 * Toy().stem.weight)))
+        return {"AP": theirs}
+
+    with caplog.at_level(logging.WARNING):
+        tell_of_lesson(DistilledStep(distiller=distiller), tmp_path, {"AP": 0.3}, score)
+    assert ("the teacher has AP 0.2000 on val, its student 0.3000" in caplog.text) is told
+    assert len(seen) == 1
+
+
+def test_constant_maps(caplog):
+    teacher = Toy()
+    for parameter in teacher.parameters():
+        nn.init.zeros_(parameter)
+    distiller = Distiller(teacher=teacher, pairs=[DistillPair(student="neck", loss=PKD)])
+    batch = Batch(nn.init.normal_(Toy().stem.weight.new_empty(1, 3, 8, 8)))
+    for _ in range(2):
+        distiller.teach(batch)
+    assert caplog.text.count("'neck' is constant on the first batch") == 1
+
+
+@pytest.mark.slow
+def test_all_recipes_under_torchrun_in_bf16(tmp_path):
+    """A teacher for each recipe: two processes, bf16; the checkpoint is a plain student's."""
+    anchors = {"ratios": [1.0], "scales": [3.0], "strides": [16, 32]}
+    model = {**plain()["model"], "type": "GFL"}
+    kept = {k: v for k, v in model["bbox_head"].items() if k not in ("type", "strides")}
+    model["bbox_head"] = {"type": "GFLHead", **kept, "reg_max": 4, "anchor_generator": anchors}
+    base = detector(
+        {
+            "mutator": None,
+            "model": model,
+            "data": {"train": split(8, 0), "val": split(4, 1), "test": split(4, 2)},
+        }
+    )
+    base["train"] = {"max_steps": 2, "optimizer": {"type": "SGD", "lr": 1e-3}, "amp": "bf16"}
+    run("train", write(base, tmp_path, "teacher.yaml"), folder=tmp_path / "teacher")
+    block = {"config": "./teacher.yaml", "checkpoint": "./teacher/checkpoints/last.pt"}
+    distiller = {"teachers": dict.fromkeys(MAPS, block), "recipe": {n: n for n in MAPS}}
+    path = write({**base, "distiller": distiller}, tmp_path, "student.yaml")
+    torchrun("train", path, "--work-dir", tmp_path / "student")
+    checkpoint = tmp_path / "student/checkpoints/last.pt"
+    assert "AP" in recipes.test(path, checkpoint)
+    assert "AP" in recipes.test(tmp_path / "teacher.yaml", checkpoint)
