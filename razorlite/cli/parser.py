@@ -120,10 +120,18 @@ def _add_prune(commands: Any) -> None:
         "remove the least important channels of a trained model, down to a budget\n"
         "The run folder gets the smaller model's checkpoint and its subnet.yaml. The budget is a\n"
         "share of the model that is given, or an amount such as 300M. With --resume an\n"
-        "interrupted run goes on exactly where it stopped.",
-        "  razorlite prune CONFIG runs/fcos/checkpoints/best.pt --set prune.budget.macs=50%",
+        "interrupted run goes on exactly where it stopped. --show prints what could be pruned:\n"
+        "channel groups, what stays and why, and the share of the model that is in reach.",
+        "  razorlite prune CONFIG runs/fcos/checkpoints/best.pt --set prune.budget.macs=50%\n"
+        "  razorlite prune CONFIG --show",
     )
-    _add_config_and_checkpoint(parser)
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG)
+    about = "a .pt file that training wrote; not needed with --show"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help=about)
+    parser.add_argument(
+        "--show", action="store_true", help="print the channel groups; prune nothing"
+    )
+    add_json(parser, "with --show: print one JSON object")
     _add_work_dir(parser)
     add_set(parser)
     _add_resume(parser)

@@ -49,6 +49,13 @@ def run_search(args: argparse.Namespace) -> None:
 def run_prune(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
+    if args.show:
+        _show_groups(args)
+        return
+    if args.checkpoint is None or args.json:
+        raise RazorliteError(
+            "prune takes CONFIG and CHECKPOINT; CONFIG alone goes with --show, as does --json"
+        )
     recipes.prune(
         args.config,
         args.checkpoint,
@@ -56,6 +63,17 @@ def run_prune(args: argparse.Namespace) -> None:
         overrides=args.overrides,
         resume=args.resume,
     )
+
+
+def _show_groups(args: argparse.Namespace) -> None:
+    from razorlite import recipes
+    from razorlite.prune.report import lines
+
+    found = recipes.show_groups(args.config, overrides=args.overrides)
+    if args.json:
+        _print_json(found, args)
+    else:
+        print(*lines(found), sep="\n")
 
 
 def run_cost(args: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from razorlite.prune.goal import floors
 from razorlite.prune.kept import kept_units
 from razorlite.prune.masks import Masks, without_masks
 from razorlite.prune.planning import Planner, why_left
+from razorlite.prune.report import reach_of, report
 from razorlite.prune.restricting import restricted
 from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph, Side, channel_graph, check_channels, unit_numbers
@@ -110,6 +111,19 @@ class Channels:
             ignore=ignore,
         )
         return planner.plan(self.model, self.graph, self.cost, self.example)
+
+    @cached_property
+    def reach(self) -> dict[str, float]:
+        """Shares of params and macs, 0 to 1, that go with the channels that can go."""
+        return reach_of(self.graph, self.cost)
+
+    def report(self) -> dict[str, Any]:
+        """Return groups, members, reach, and what stays and why, as plain values.
+
+        Raises:
+            ExportError: the model cannot be traced.
+        """
+        return report(self.graph, self.cost)
 
     def check_prunable(self) -> None:
         """Raise `BudgetError` if no group can shrink, with the reasons."""

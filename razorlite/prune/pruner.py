@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.cost.model import Number
 from razorlite.prune.allocation import STRATEGIES, Strategy
-from razorlite.prune.budget import Budget, SlimCost
+from razorlite.prune.budget import Budget
 from razorlite.prune.channels import Channels
 from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.per_cost import COST_KINDS, CostKind, per_cost
-from razorlite.prune.planning import why_left
+from razorlite.prune.report import left_of
 from razorlite.prune.stopwatch import Stopwatch
 from razorlite.prune.within_latency import LatencyFit
 from razorlite.space.subnet import Subnet
@@ -24,7 +23,6 @@ from razorlite.trace import ChannelGraph
 
 _log = logging.getLogger("razorlite")
 _LITTLE = 0.3  # share of the parameters that pruning should reach
-_ENDS = ("input of the model", "output of the model")
 
 
 class Pruner:
@@ -95,7 +93,7 @@ class Pruner:
             whole["latency_ms"] = self.stopwatch.whole_ms
         limits = tuple(self.budget.limits(whole))
         _warn_of_unseen(graph)
-        _tell_reach(graph, cost)
+        _tell_reach(channels)
         return Goal(whole, limits, floors(graph, self.min_keep))
 
     def plan(
@@ -155,20 +153,24 @@ class Pruner:
         return Channels(model, shape, leaves=self.leaves)
 
 
-def _tell_reach(graph: ChannelGraph, cost: SlimCost) -> None:
-    """Say what pruning leaves alone and why; warn if that is most of the model."""
-    least = cost.of(np.zeros(graph.size, dtype=bool))
-    reach = 1 - least["params"] / max(cost.whole["params"], 1)
-    left = [f"{name} ({why})" for name, why in why_left(graph).items() if why not in _ENDS]
+def _tell_reach(channels: Channels) -> None:
+    """Say how much pruning reaches, what it leaves alone and why; warn if that is most of it."""
+    left = [f"{name} ({why})" for name, why in left_of(channels.graph).items()]
     shown = "; ".join(left[:3]) + (f"; {len(left) - 3} more" if len(left) > 3 else "")
-    if reach < _LITTLE:
+    reach = channels.reach
+    if reach["params"] < _LITTLE:
         _log.warning(
             "pruning reaches only %.0f %% of the parameters; channels stay as they are in %s",
-            100 * reach,
+            100 * reach["params"],
             shown or "the model's outputs",
         )
     elif left:
-        _log.info("pruning leaves the channels alone of %s", shown)
+        _log.info(
+            "pruning reaches %.1f %% of the parameters and %.1f %% of the MACs; left alone: %s",
+            100 * reach["params"],
+            100 * reach["macs"],
+            shown,
+        )
 
 
 def _warn_of_unseen(graph: ChannelGraph) -> None:

@@ -13,7 +13,7 @@ from razorlite.recipes.loading import Inferencer, load
 from razorlite.recipes.looking import analyze, browse
 from razorlite.recipes.measuring import cost, test
 from razorlite.recipes.predicting import predict
-from razorlite.recipes.pruning import prune
+from razorlite.recipes.pruning import prune, show_groups
 from razorlite.recipes.searching import search
 from razorlite.recipes.slim_models import load_slim
 from razorlite.recipes.training import train
@@ -40,6 +40,7 @@ __all__ = [
     "prune",
     "search",
     "show_config",
+    "show_groups",
     "show_types",
     "split_data",
     "test",

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from razorlite.core.config import Overrides
 from razorlite.core.distributed import broadcast_object
@@ -9,7 +10,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed
 from razorlite.prune import PruneConfig
-from razorlite.recipes.building import build, load_trained
+from razorlite.recipes.building import build, channels_of, load_trained
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.expanding import read_expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment
@@ -80,6 +81,27 @@ def prune(
                 _log.info("the pruning in %s is finished: there is nothing to go on with", folder)
                 return Subnet.load(folder / "subnet.yaml")
             return job.run(str(checkpoint))
+
+
+def show_groups(config: ConfigLike, overrides: Overrides = ()) -> dict[str, Any]:
+    """Return what pruning can reach of a configuration's model; needs no `prune` block.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        overrides: "a.b=value" each, or a mapping of paths to plain values.
+
+    Returns:
+        Plain values: channel groups, their members, and what stays and why; see `Channels.report`.
+
+    Raises:
+        ConfigError: the configuration is wrong or describes a supernet.
+        ExportError: the model cannot be followed.
+    """
+    experiment = read(config, overrides)[1]
+    built = build(experiment)
+    if built.is_supernet:
+        raise ConfigError("the configuration is a supernet; name a path of it by `subnet`")
+    return channels_of(built.model, experiment).report()
 
 
 def _settings(experiment: Experiment) -> PruneConfig:

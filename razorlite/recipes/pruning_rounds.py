@@ -229,6 +229,7 @@ class PruningJob:
         weights = channels.slim_weights(plan)
         both = compose(kept, plan) if kept.channels else plan
         origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}
+        origin |= {"reach": self._channels.reach, "left": self._channels.report()["left"]}
         origin |= {name: both.origin[name] for name in ("latency",) if name in both.origin}
         subnet = replace(
             both,

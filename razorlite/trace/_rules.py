@@ -20,6 +20,7 @@ from razorlite.trace import _view_rules as views
 from razorlite.trace._heads_rules import heads
 from razorlite.trace.calls import Call, Rule
 from razorlite.trace.ledger import Ledger
+from razorlite.trace.rules import taught_rule
 
 _POINTWISE = """
     relu relu6 leaky_relu rrelu prelu gelu silu mish hardswish hardsigmoid hardtanh elu celu
@@ -135,6 +136,9 @@ def _tried(rule: Rule, call: Call, ledger: Ledger) -> Any:
 
 def plain_rule(call: Call) -> Rule:
     """Return the rule for a call, which may fail on a form of it that it does not know."""
+    taught = taught_rule(call)
+    if taught is not None:
+        return taught
     if call.as_function:
         return _CALLED[call.name]
     if call.module is not None:

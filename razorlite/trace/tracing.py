@@ -19,6 +19,7 @@ from torchvision.ops import DeformConv2d
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from razorlite.core.errors import ExportError
+from razorlite.trace.rules import is_taught
 
 PLAIN = (DeformConv2d, FrozenBatchNorm2d, LayerNorm2d)
 _TORCH, _HERE = (f"{Path(torch.__file__).parent}{os.sep}", "<"), str(Path(__file__).parent)
@@ -43,6 +44,8 @@ class _Tracer(fx.Tracer):
 def is_leaf(module: nn.Module, path: str, leaves: Sequence[str]) -> bool:
     """Return whether a module is taken as it is, and not looked into."""
     if any(fnmatchcase(path, pattern) for pattern in leaves) or isinstance(module, PLAIN):
+        return True
+    if is_taught(module):
         return True
     of_torch = module.__module__.startswith(("torch.nn", "torch.ao.nn"))
     return of_torch and not isinstance(module, nn.Sequential)
