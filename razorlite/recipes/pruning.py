@@ -97,7 +97,7 @@ def show_groups(config: ConfigLike, overrides: Overrides = ()) -> dict[str, Any]
         ConfigError: the configuration is wrong or describes a supernet.
         ExportError: the model cannot be followed.
     """
-    experiment = read(config, overrides)[1]
+    experiment = read_expanded(config, overrides)[1]
     built = build(experiment)
     if built.is_supernet:
         raise ConfigError("the configuration is a supernet; name a path of it by `subnet`")
