@@ -1,6 +1,7 @@
 """Where a demo stands, so that an interrupted one can be gone on with."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from razorlite.core.errors import RunFolderError
 from razorlite.core.files import write_text_atomic
 from razorlite.engine.run_folder import recorded_command
+
+_log = logging.getLogger("razorlite")
 
 
 class DemoSteps:
@@ -70,4 +73,9 @@ def _numbered(resume: bool) -> Path:
     base = Path("work_dirs")
     folders = [base / name for name in ("demo", *(f"demo_{i}" for i in range(2, 1000)))]
     free = next(i for i, folder in enumerate(folders) if not folder.exists())
+    if free and not resume:
+        _log.info(
+            "%s holds the demo before; this one goes to %s (--resume goes on with the newest)",
+            folders[free - 1], folders[free],
+        )  # fmt: skip
     return folders[max(free - 1, 0) if resume else free]

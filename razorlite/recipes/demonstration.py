@@ -2,62 +2,47 @@
 
 import json
 import logging
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from razorlite.core.journal import Journal
 from razorlite.core.streams import safe_console
-from razorlite.cost import Constraint, measure_latency, tabulate
+from razorlite.cost import Constraint, tabulate
 from razorlite.engine.run_folder import claimed
-from razorlite.recipes.building import build, load_into
+from razorlite.recipes.building import build
+from razorlite.recipes.demo_report import write_demo_report
+from razorlite.recipes.demo_rows import Contestant, conclusions, measure
 from razorlite.recipes.demo_steps import DemoSteps, demo_folder
 from razorlite.recipes.experiment import read
-from razorlite.recipes.measuring import test
 from razorlite.recipes.pruning import prune
 from razorlite.recipes.searching import search
 from razorlite.recipes.training import train
 from razorlite.search import Candidates
 from razorlite.space import Subnet
-from razorlite.visual import print_table, write_report
+from razorlite.visual import print_table
 
 _log = logging.getLogger("razorlite")
 _REPORTS = ("report.html", "report.json")
+_HAND = 0.625  # of all channels: the detector scaled by hand
 _NOTES = {
-    "largest": "the space's largest subnet: what there is to gain from",
-    "random": "a random subnet within the same budget: what searching has to beat",
-    "searched": "the search's choice, retrained like the two above",
-    "distilled": "the same subnet, trained on with the largest subnet as its teacher",
-    "pruned": "the distilled subnet after removing its least important channels, fine-tuned",
+    "largest": "the whole detector: what there is to make smaller",
+    "by hand": "the control: the same detector with five eighths of its channels everywhere, "
+    "trained from nothing",
+    "random": "a random subnet within the searched one's budget: what searching has to beat",
+    "searched": "the search's choice, trained on from the supernet's weights as the random one",
+    "distilled": "the searched subnet, trained likewise with the finished largest as its teacher",
+    "pruned": "the whole detector of the supernet without its least important channels, down to "
+    "the searched one's MACs, trained on likewise",
 }
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A trained model of the demo.
-
-    Attributes:
-        name: row of the table.
-        config: its configuration.
-        subnet: its subnet file.
-        checkpoint: its weights.
-    """
-
-    name: str
-    config: str
-    subnet: Path
-    checkpoint: Path
 
 
 def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[str, Any]]:
     """Pretrain a supernet on drawn shapes, search it, retrain, distil and prune; compare.
 
-    Needs neither data nor a GPU. The run folder gets a folder for each step, report.html and
-    report.json.
+    Needs neither data nor a GPU. The weights of all rows have seen as many batches. The run folder
+    gets a folder for each step, report.html and report.json.
 
     Args:
         work_dir: run folder; work_dirs/demo, or the next free number after it, by default.
@@ -65,7 +50,7 @@ def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[
             are skipped, an interrupted one goes on where it stopped.
 
     Returns:
-        A row for each model: name, macs, params, latency_ms, AP, AP50.
+        A row for each model: name, steps, macs, params, latency_ms, AP, AP_interval, AP50.
 
     Raises:
         RunFolderError: the run folder holds something already.
@@ -77,125 +62,145 @@ def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[
             _log.info("the demo in %s is finished: see %s", folder, folder / "report.html")
             rows: list[dict[str, Any]] = json.loads((folder / "report.json").read_text())["rows"]
             return rows
-        return _run(folder, DemoSteps(folder), resume)
+        return _report(folder, *_Demo(folder, resume).run())
 
 
-def _run(folder: Path, steps: DemoSteps, resume: bool) -> list[dict[str, Any]]:
-    say = safe_console().rule
-    say("1/5  supernet: one random path a step")
-    steps.do("supernet", lambda: train("demo/supernet", folder / "supernet", resume=resume))
-    weights = folder / "supernet" / "checkpoints" / "last.pt"
-    say("2/5  search: the best path within the budget")
-    steps.do("search", lambda: search("demo/supernet", weights, folder / "search", resume=resume))
-    steps.do("controls", lambda: _controls(folder))
-    say("3/5  retraining: largest, random and searched subnet")
-    names = ("largest", "random", "searched")
-    contestants = [_retrained(name, folder, weights, steps, resume) for name in names]
-    say("4/5  distillation: the searched subnet learns from the largest")
-    student, teacher = contestants[2], contestants[0]
-    contestants.append(_distilled(folder, student, teacher, steps, resume))
-    say("5/5  pruning: fewer channels, then fine-tuning")
-    contestants.append(_pruned(folder, contestants[-1], steps, resume))
-    rows = _measure(contestants)
-    print_table(rows, title="On 200 test images that nothing was trained or chosen on")
-    report = _report(folder, rows, steps.seconds)
+@dataclass
+class _Demo:
+    """The steps of a demo; each returns the model that it makes."""
+
+    folder: Path
+    resume: bool
+
+    def __post_init__(self) -> None:
+        self.steps = DemoSteps(self.folder)
+        self.weights = self.folder / "supernet" / "checkpoints" / "last.pt"
+
+    def run(self) -> tuple[list[Contestant], list[str], float]:
+        """Return the models, what there is to say of how they came about, and the seconds."""
+        say, folder, resume = safe_console().rule, self.folder, self.resume
+        say("1/5  supernet: one random path a step")
+        self.steps.do("supernet", lambda: train("demo/widths", folder / "supernet", resume=resume))
+        say("2/5  search: the best path within the budget")
+        self.steps.do(
+            "search", lambda: search("demo/widths", self.weights, folder / "search", resume=resume)
+        )
+        self.steps.do("controls", lambda: _controls(folder))
+        say("3/5  training on: largest, random and searched subnet; by hand from nothing")
+        names = ("largest", "by hand", "random", "searched")
+        found = [self._scratch(n) if n == "by hand" else self._retrained(n) for n in names]
+        say("4/5  distillation: the searched subnet learns from the largest")
+        distilled, why = self._distilled(found[0], found[-1])
+        say("5/5  pruning: the largest path with fewer channels, trained on")
+        found += [*distilled, self._pruned()]
+        return found, why, self.steps.seconds
+
+    def _retrained(self, name: str) -> Contestant:
+        return self._trained(name, "demo/retrain", name, {"load_from": str(self.weights)})
+
+    def _scratch(self, name: str) -> Contestant:
+        return self._trained(name, "demo/scratch", name, {}, before=0)
+
+    def _distilled(
+        self, teacher: Contestant, student: Contestant
+    ) -> tuple[list[Contestant], list[str]]:
+        """Distil, unless the teacher is no better than the student on the validation images."""
+        better, worse = (_validated(one.checkpoint) for one in (teacher, student))
+        values = f"AP {better:.3f} against {worse:.3f} on the validation images"
+        if better <= worse:
+            return [], [
+                f"There is no distilled row: the largest, which would teach, is no better than "
+                f"the searched subnet ({values})."
+            ]
+        overrides = {
+            "load_from": str(self.weights),
+            "distiller.teacher.checkpoint": str(teacher.checkpoint),
+            "distiller.teacher.subnet": str(teacher.subnet),
+        }
+        made = self._trained("distilled", "demo/distill", "searched", overrides)
+        return [made], [f"The teacher is better than its pupil without it: {values}."]
+
+    def _trained(
+        self,
+        name: str,
+        config: str,
+        subnet: str,
+        overrides: Mapping[str, str],
+        before: int | None = None,
+    ) -> Contestant:
+        """Train a subnet; `before` is what its weights have seen already, the supernet's steps."""
+        file, where = self.folder / _file(subnet), self.folder / _folder(name)
+        settings = {**overrides, "subnet": str(file)}
+        self.steps.do(name, lambda: train(config, where, settings, self.resume))
+        return self._contestant(name, config, file, where, before)
+
+    def _pruned(self) -> Contestant:
+        where = self.folder / "pruned"
+        goal = Subnet.load(self.folder / _file("searched")).cost["macs"]
+        overrides = {"subnet": str(self.folder / _file("largest")), "prune.budget.macs": goal}
+        self.steps.do(
+            "pruned", lambda: prune("demo/prune", self.weights, where, overrides, self.resume)
+        )
+        return self._contestant("pruned", "demo/prune", where / "subnet.yaml", where)
+
+    def _contestant(
+        self, name: str, config: str, subnet: Path, where: Path, before: int | None = None
+    ) -> Contestant:
+        seen = _steps("demo/widths") if before is None else before
+        checkpoint = where / "checkpoints" / "last.pt"
+        return Contestant(
+            name, config, subnet, checkpoint, seen + _steps(config), note=_NOTES[name]
+        )
+
+
+def _report(
+    folder: Path, contestants: list[Contestant], why: list[str], seconds: float
+) -> list[dict[str, Any]]:
+    found = measure(contestants)
+    rows = [one.row for one in found.values()]
+    print_table(rows, title="On 500 test images that nothing was trained or chosen on")
+    findings = [*conclusions(found), *why]
+    for line in findings:
+        safe_console().print(f"- {line}", highlight=False)
+    report = write_demo_report(folder, rows, findings, seconds)
     safe_console().print(f"report: {report}", soft_wrap=True)
     return rows
 
 
 def _controls(folder: Path) -> None:
-    """Write the subnet files of the three that are retrained."""
-    _, experiment = read("demo/supernet")
+    """Write the subnet files of those that are trained on."""
+    _, experiment = read("demo/widths")
     built = build(experiment)
     assert built.space is not None
     assert experiment.search is not None
     table = tabulate(built.space, experiment.shape)
     constraint = Constraint.parse(experiment.search.constraints, table)
     candidates = Candidates(space=built.space, table=table, constraint=constraint, seed=1)
-    Subnet.load(folder / "search" / "subnet.yaml").save(folder / "searched.yaml")
-    table.largest().save(folder / "largest.yaml")
-    built.space.decode(candidates.random(1)[0]).save(folder / "random.yaml")
-
-
-def _retrained(
-    name: str, folder: Path, weights: Path, steps: DemoSteps, resume: bool
-) -> Contestant:
-    subnet = folder / f"{name}.yaml"
-    overrides = {"subnet": str(subnet), "load_from": str(weights)}
-    steps.do(name, lambda: train("demo/subnet", folder / name, overrides, resume))
-    return Contestant(name, "demo/subnet", subnet, folder / name / "checkpoints" / "last.pt")
-
-
-def _distilled(
-    folder: Path, student: Contestant, teacher: Contestant, steps: DemoSteps, resume: bool
-) -> Contestant:
-    overrides = {
-        "subnet": str(student.subnet),
-        "load_from": str(student.checkpoint),
-        "distiller.teacher.checkpoint": str(teacher.checkpoint),
-        "distiller.teacher.subnet": str(teacher.subnet),
+    widths = {
+        d.name: min(d.values, key=lambda value: abs(float(value) - _HAND * float(max(d.values))))
+        for d in built.space.dimensions
     }
-    where = folder / "distilled"
-    steps.do("distilled", lambda: train("demo/distill", where, overrides, resume))
-    return Contestant("distilled", "demo/subnet", student.subnet, where / "checkpoints" / "last.pt")
+    Subnet.load(folder / "search" / "subnet.yaml").save(folder / _file("searched"))
+    table.largest().save(folder / _file("largest"))
+    built.space.decode(candidates.random(1)[0]).save(folder / _file("random"))
+    built.space.resolve(Subnet(choices=widths)).save(folder / _file("by hand"))
 
 
-def _pruned(folder: Path, before: Contestant, steps: DemoSteps, resume: bool) -> Contestant:
-    where, overrides = folder / "pruned", {"subnet": str(before.subnet)}
-    steps.do("pruned", lambda: prune("demo/prune", before.checkpoint, where, overrides, resume))
-    subnet, checkpoint = where / "subnet.yaml", where / "checkpoints" / "last.pt"
-    return Contestant("pruned", "demo/prune", subnet, checkpoint)
+def _steps(config: str) -> int:
+    train = read(config)[1].train
+    assert train is not None
+    return train.max_steps or 0
 
 
-def _measure(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
-    models, shape = {}, (0, 0)
-    for one in contestants:
-        _, experiment = read(one.config)
-        shape = experiment.shape
-        built = build(experiment, one.subnet)
-        load_into(built, one.checkpoint)
-        models[one.name] = built.model
-    latency = measure_latency(models, shape, rounds=50)
-    rows = []
-    for one in contestants:
-        metrics = test(one.config, one.checkpoint, one.subnet, as_json=True)
-        shown = {key: metrics[key] for key in ("macs", "params", "AP", "AP50")}
-        median = latency[one.name].median
-        rows.append({"name": one.name, "note": _NOTES[one.name], **shown, "latency_ms": median})
-    return rows
+def _validated(checkpoint: Path) -> float:
+    """Return the AP of the last evaluation of a training."""
+    lines = Journal(checkpoint.parents[1] / "metrics.jsonl").read()
+    return float([line["AP"] for line in lines if line.get("kind") == "eval"][-1])
 
 
-def _report(folder: Path, rows: Sequence[dict[str, Any]], seconds: float) -> Path:
-    steps = ("supernet", *_NOTES)
-    names = {"searched": "searched", **{step: step for step in steps}}
-    pictures = [
-        ("How the search went", folder / "search" / "pictures" / "search.png"),
-        ("Accuracy against MACs", folder / "search" / "pictures" / "pareto.png"),
-        ("Channels that pruning kept", folder / "pruned" / "pictures" / "channels.png"),
-        ("What the pruned model finds", folder / "pruned" / "pictures" / "detections.png"),
-        *(
-            (f"Training: {names[step]}", folder / step / "pictures" / "training.png")
-            for step in steps
-        ),
-    ]
-    return write_report(
-        folder / "report.html",
-        title="razorlite demo: from a supernet to a small detector",
-        summary="One supernet was trained on drawn shapes. Its best subnet within 80 to 88 % of "
-        "the largest one's MACs was searched, retrained, distilled and pruned.",
-        rows=rows,
-        figures=pictures,
-        notes=[
-            "AP and AP50 are COCO's, on 200 images that nothing was trained or chosen on. Single "
-            "runs of this length differ by about 0.02 AP.",
-            "The rows are not trained equally long: the distilled model starts from the searched "
-            "one's weights and the pruned from the distilled one's, each for as many steps more. "
-            "What they gain is partly the longer training.",
-            "Latency is the median of 50 rounds with batch 1; the models took turns.",
-        ],
-        facts={
-            "duration": f"{seconds:.0f} s",
-            "machine": f"{platform.machine()}, PyTorch threads: {torch.get_num_threads()}",
-            "versions": f"torch {torch.__version__}, numpy {np.__version__}",
-        },
-    )
+def _file(name: str) -> str:
+    return f"{_folder(name)}.yaml"
+
+
+def _folder(name: str) -> str:
+    return name.replace(" ", "_")

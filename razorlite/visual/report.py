@@ -25,6 +25,7 @@ def write_report(
     title: str,
     rows: Sequence[Row],
     summary: str = "",
+    findings: Sequence[str] = (),
     figures: Sequence[Figure] = (),
     notes: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
@@ -32,7 +33,7 @@ def write_report(
     """Write `path` (HTML) and a JSON file of the same name beside it.
 
     The page holds its pictures and styles and loads nothing from elsewhere. The JSON holds
-    `title`, `rows`, `notes` and `facts`; its rows always have `name`, `macs`, `params`,
+    `title`, `rows`, `findings`, `notes` and `facts`; its rows always have `name`, `macs`, `params`,
     `latency_ms`, `AP` and `AP50`, null where unknown.
 
     Args:
@@ -40,6 +41,7 @@ def write_report(
         title: headline.
         rows: one a model: `name`, the figures of `print_table`, and `note`, which explains the row.
         summary: a paragraph under the headline.
+        findings: what the rows show, in plain words.
         figures: caption and picture (file or bytes, PNG or JPEG); a file that is missing is named
             in its place.
         notes: how the figures were measured, a paragraph each.
@@ -53,10 +55,12 @@ def write_report(
     """
     path = Path(path)
     facts = dict(facts or {})
-    content = {"title": title, "rows": plain_rows(rows), "notes": list(notes), "facts": facts}
+    content: dict[str, Any] = {"title": title, "rows": plain_rows(rows)}
+    content |= {"findings": list(findings), "notes": list(notes), "facts": facts}
     parts = [
         f"<header><h1>{escape(title)}</h1>{_paragraph(summary)}</header>",
         _comparison(rows),
+        _found(findings),
         _pictures(figures),
         _how(notes),
         _facts(facts),
@@ -78,9 +82,24 @@ def _comparison(rows: Sequence[Row]) -> str:
     table = f"<thead><tr><th scope='col'>Model</th>{heads}</tr></thead><tbody>{body}</tbody>"
     return (
         f"<section><h2>Models</h2><div class='scroll'><table>{table}</table></div>"
-        f"<p class='hint'>The best figure of each column is green.</p>"
-        f"{_explanations(rows, shown)}</section>"
+        f"{_hint(rows, best)}{_explanations(rows, shown)}</section>"
     )
+
+
+def _hint(rows: Sequence[Row], best: Sequence[set[int]]) -> str:
+    """Say what the colour means, or why there is none."""
+    if len({row.get("steps") for row in rows}) > 1:
+        return "<p class='hint'>The rows differ in training: none is marked as the best.</p>"
+    if not any(best):
+        return ""
+    within = any(key.endswith("_interval") for row in rows for key in row)
+    noise = ", and what lies within the interval of the best" if within else ""
+    return f"<p class='hint'>The best value of each column{noise} is green.</p>"
+
+
+def _found(findings: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(text)}</li>" for text in findings)
+    return f"<section><h2>What this shows</h2><ul>{items}</ul></section>" if items else ""
 
 
 def _head(column: Column) -> str:
@@ -195,6 +214,8 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .4rem; }
 h2 { font-size: 1.15rem; margin: 0 0 .8rem; }
 h3 { font-size: .95rem; margin: 1.2rem 0 .4rem; }
 p { margin: 0 0 .7rem; max-width: 75ch; }
+ul { margin: 0; padding-left: 1.2em; }
+li { margin: 0 0 .4rem; max-width: 75ch; }
 header { margin-bottom: 20px; }
 section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
   padding: 18px; margin-bottom: 18px; }

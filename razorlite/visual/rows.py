@@ -18,7 +18,7 @@ class Column:
         unit: of the number as it is shown; empty for a score.
         scale: what the row's number is divided by.
         digits: after the decimal point.
-        best: whether the lowest ("min") or the highest ("max") value is the best.
+        best: whether the lowest ("min") or the highest ("max") value is the best; "" for none.
         meaning: one sentence for readers of a report.
     """
 
@@ -36,12 +36,20 @@ class Column:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     def text(self, row: Row) -> str:
-        """Return a row's value as it is printed, "–" if it has none."""
+        """Return a row's value as it is printed, with its interval; "–" if it has none."""
         value = number(row, self.key)
-        return "–" if value is None else f"{value / self.scale:,.{self.digits}f}"
+        return "–" if value is None else f"{self._shown(value)}{self._range(row)}"
+
+    def _shown(self, value: float) -> str:
+        return f"{value / self.scale:,.{self.digits}f}"
+
+    def _range(self, row: Row) -> str:
+        ends = interval_of(row, self.key)
+        return f" ({self._shown(ends[0])}–{self._shown(ends[1])})" if ends else ""
 
 
 _COSTS = (
+    Column("steps", "Steps", digits=0, best="", meaning="batches that the weights have seen"),
     Column(
         "macs",
         "MACs",
@@ -84,14 +92,27 @@ def number(row: Row, key: str) -> float | None:
     return value
 
 
+def interval_of(row: Row, key: str) -> tuple[float, float] | None:
+    """Return the least and the greatest value that a row gives by `KEY_interval`, if it does."""
+    ends = row.get(f"{key}_interval")
+    return None if ends is None else (float(ends[0]), float(ends[1]))
+
+
 def best_rows(rows: Sequence[Row], column: Column) -> set[int]:
-    """Return which rows print the best value of a column; none where all print the same."""
+    """Return which rows print the best value of a column; none where all print the same.
+
+    Rows that differ in training (`steps`) have no best. Where rows have intervals, those whose
+    value lies in the interval of the best one are as good.
+    """
     values = {i: v for i, row in enumerate(rows) if (v := number(row, column.key)) is not None}
-    if len({column.text(rows[i]) for i in values}) < 2:
+    alike = len({row.get("steps") for row in rows}) < 2
+    if not (column.best and alike) or len({column.text(rows[i]) for i in values}) < 2:
         return set()
     pick = min if column.best == "min" else max
-    best = column.text(rows[pick(values, key=lambda i: values[i])])
-    return {i for i in values if column.text(rows[i]) == best}
+    winner = pick(values, key=lambda i: values[i])
+    low, high = interval_of(rows[winner], column.key) or (values[winner],) * 2
+    best = column.text(rows[winner])
+    return {i for i in values if low <= values[i] <= high or column.text(rows[i]) == best}
 
 
 def plain_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -165,3 +165,24 @@ def test_a_narrow_terminal_cuts_no_value_and_no_word_of_the_table():
 def test_importing_visual_does_not_import_matplotlib():
     code = "import sys, razorlite.visual; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_that_differ_in_training_have_no_best(tmp_path):
+    rows = [{"name": "a", "AP": 0.5, "steps": 10}, {"name": "b", "AP": 0.6, "steps": 20}]
+    assert [best_rows(rows, column) for column in columns(rows)] == [set(), set()]
+    page = write_report(tmp_path / "report.html", title="t", rows=rows).read_text()
+    assert "differ in training" in page
+    assert "class=best" not in page
+
+
+def test_what_lies_in_the_interval_of_the_best_is_as_good(tmp_path):
+    rows = [
+        {"name": "a", "AP": 0.5, "AP_interval": [0.4, 0.55]},
+        {"name": "b", "AP": 0.58, "AP_interval": [0.5, 0.7]},
+        {"name": "c", "AP": 0.6, "AP_interval": [0.58, 0.7]},
+    ]
+    (column,) = columns(rows)
+    assert best_rows(rows, column) == {1, 2}
+    assert column.text(rows[0]) == "0.500 (0.400–0.550)"
+    page = write_report(tmp_path / "r.html", title="t", rows=rows, findings=["b is < c"])
+    assert "<li>b is &lt; c</li>" in page.read_text()

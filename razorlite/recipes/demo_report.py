@@ -1,0 +1,73 @@
+"""The page that a demo ends with."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from razorlite.recipes.demo_rows import LATENCY_SHAPE
+from razorlite.visual import write_report
+
+_TRAININGS = ("supernet", "largest", "by_hand", "random", "searched", "distilled", "pruned")
+
+
+def write_demo_report(
+    folder: Path, rows: Sequence[Mapping[str, Any]], findings: Sequence[str], seconds: float
+) -> Path:
+    """Write report.html and report.json into a demo's run folder.
+
+    Args:
+        folder: the run folder, with the pictures of its steps.
+        rows: of the table.
+        findings: what the rows show, a sentence each.
+        seconds: what the steps took.
+
+    Returns:
+        The HTML file.
+    """
+    height, width = LATENCY_SHAPE
+    return write_report(
+        folder / "report.html",
+        title="razorlite demo: from a supernet to a small detector",
+        summary="One supernet with a width for each group of channels was trained on drawn shapes. "
+        "Its subnets cost 32 to 100 % of the whole detector; the best one of 40 to 45 % was "
+        "searched and trained on, with a teacher and without, beside a pruned detector and three "
+        "controls.",
+        findings=findings,
+        rows=rows,
+        figures=_pictures(folder),
+        notes=[
+            "AP and AP50 are COCO's, on 500 images that nothing was trained or chosen on. The "
+            "interval holds 95 % of 200 draws of these images (bootstrap). It does not hold what "
+            "another seed of the training would change: one seed was run.",
+            "The weights of every row have seen as many batches: those trained on from the "
+            "supernet have its steps behind them, the detector scaled by hand has all of its "
+            "own. The distilled row has had its teacher's training besides; the search "
+            "itself trains nothing.",
+            f"Latency is the median of 50 rounds with one image of {height} x {width} pixels; the "
+            f"models took turns. At the 64 x 64 pixels of training, starting each operation takes "
+            f"longer than its work.",
+        ],
+        facts={
+            "duration": f"{seconds:.0f} s",
+            "machine": f"{platform.machine()}, PyTorch threads: {torch.get_num_threads()}",
+            "versions": f"torch {torch.__version__}, numpy {np.__version__}",
+        },
+    )
+
+
+def _pictures(folder: Path) -> list[tuple[str, Path]]:
+    made = [name for name in _TRAININGS if (folder / name).is_dir()]
+    return [
+        ("How the search went", folder / "search" / "pictures" / "search.png"),
+        ("Accuracy against MACs", folder / "search" / "pictures" / "pareto.png"),
+        ("Channels that pruning kept", folder / "pruned" / "pictures" / "channels.png"),
+        ("What the searched model finds", folder / "searched" / "pictures" / "detections.png"),
+        *(
+            (f"Training: {name.replace('_', ' ')}", folder / name / "pictures" / "training.png")
+            for name in made
+        ),
+    ]
