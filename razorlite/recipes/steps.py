@@ -11,12 +11,13 @@ from razorlite.distill import LARGEST_PATH, DistilledStep, Distiller
 from razorlite.engine.steps import Step, plain_step
 from razorlite.recipes.building import Built
 from razorlite.recipes.experiment import Experiment
-from razorlite.space import PathStep, SinglePathStep, Subnet
+from razorlite.space import PathStep, SinglePathStep
 
 Block = Partial[Step] | Step
 Known = Mapping[str, Callable[[], Any]]
 _NEEDS = {
     "space": "a supernet: a `mutator` and no `subnet`",
+    "costs": "a supernet: a `mutator` and no `subnet`",
     "ends": "a supernet: a `mutator` and no `subnet`",
     "distiller": "a `distiller` block",
     "start_step": "a `distiller` block",
@@ -35,9 +36,10 @@ def build_step(
 
     The `step` block lists steps, the outermost first; each takes by name what its constructor asks
     for: `base_step` (the next one, in the end a plain step), `seed`, `total_steps`, of a supernet
-    `space` and `ends` (the largest and the smallest path), of a `distiller` block the `distiller`,
-    `start_step`, `stop_step`, `warmup_steps` and `task_weight`. Without the block, a `mutator`
-    stands for `SinglePathStep`, and a `distiller` for a `DistilledStep` around it.
+    `space`, `costs` (what paths cost) and `ends` (the largest and the smallest path), of a
+    `distiller` block the `distiller`, `start_step`, `stop_step`, `warmup_steps` and `task_weight`.
+    Without the block, a `mutator` stands for `SinglePathStep`, and a `distiller` for a
+    `DistilledStep` around it.
 
     Args:
         experiment: the configuration.
@@ -92,8 +94,11 @@ def _known(
         "seed": lambda: experiment.seed,
         "total_steps": lambda: total_steps,
     }
-    if built.is_supernet:
-        known |= {"space": lambda: built.space, "ends": lambda: _ends(experiment, built)}
+    space = built.space
+    if space is not None and built.is_supernet:
+        costs = cache(lambda: tabulate(space, experiment.shape))
+        ends = cache(lambda: (costs().largest(), costs().smallest()))
+        known |= {"space": lambda: space, "costs": costs, "ends": ends}
     settings = experiment.distiller
     if settings is not None:
         known |= {
@@ -104,12 +109,6 @@ def _known(
             "task_weight": lambda: settings.task_weight,
         }
     return known
-
-
-def _ends(experiment: Experiment, built: Built) -> tuple[Subnet, Subnet]:
-    assert built.space is not None
-    table = tabulate(built.space, experiment.shape)
-    return table.largest(), table.smallest()
 
 
 def _around(step: Step, block: Block, known: Known, last: bool, key: str) -> Step:
@@ -178,7 +177,7 @@ def _check_in_place(steps: Sequence[Step]) -> None:
     """
     kinds = [type(step) for step in steps]
     inside = kinds[kinds.index(DistilledStep) + 1 :] if DistilledStep in kinds else kinds
-    if not any(issubclass(k, PathStep) and not issubclass(k, SinglePathStep) for k in inside):
+    if not any(issubclass(kind, PathStep) and kind.largest_first for kind in inside):
         raise ConfigError(
             "the largest path teaches the others of a step: list {type: DistilledStep} and, "
             "inside it, {type: SandwichStep} in `step`, or name another teacher",

@@ -4,6 +4,7 @@ from razorlite.space.choice_space import ChoiceSpace
 from razorlite.space.dimension import Dimension, Value, Values
 from razorlite.space.elastic import Elastic, Form
 from razorlite.space.elastic_preparer import ElasticLayers, Follow
+from razorlite.space.fair_steps import FairStep, ProgressiveStep, WindowStep
 from razorlite.space.mutable import Mutable, OneOf, active_modules
 from razorlite.space.mutator import Choices, Mutator, Preparer, prepare
 from razorlite.space.placeholder import Placeholder
@@ -18,6 +19,7 @@ __all__ = [
     "Dimension",
     "Elastic",
     "ElasticLayers",
+    "FairStep",
     "Follow",
     "Form",
     "Mutable",
@@ -26,12 +28,14 @@ __all__ = [
     "PathStep",
     "Placeholder",
     "Preparer",
+    "ProgressiveStep",
     "SandwichStep",
     "SearchSpace",
     "SinglePathStep",
     "Subnet",
     "Value",
     "Values",
+    "WindowStep",
     "active_modules",
     "kept_statistics",
     "prepare",

@@ -1,6 +1,6 @@
 """Training steps of supernets."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
@@ -23,7 +23,13 @@ class PathStep(WrappingStep):
         space: of the model that is trained.
         seed: of the paths.
         base_step: the step that trains a path.
+
+    Attributes:
+        largest_first: whether several paths are trained on each batch, the largest first, so that
+            it can teach the others.
     """
+
+    largest_first: ClassVar[bool] = True
 
     def __init__(
         self, space: SearchSpace, *, seed: int = 0, base_step: Step | StepFunction = plain_step
@@ -53,6 +59,8 @@ class SinglePathStep(PathStep):
 
     Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, section 3.2.
     """
+
+    largest_first = False
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from razorlite.recipes.checking import check_config
 from razorlite.recipes.dry_step import dry_step
 from razorlite.recipes.experiment import read
 from razorlite.recipes.steps import chain
-from razorlite.space import SandwichStep, SinglePathStep
+from razorlite.space import FairStep, ProgressiveStep, SandwichStep, SinglePathStep, WindowStep
 from tests.engine.toys import assert_same
 from tests.recipes.own_steps import Innermost, LearntFactor, Stopped
 from tests.recipes.runs import last, lines, write
@@ -158,3 +158,19 @@ def test_a_step_of_ones_own_is_trained_and_resumed_exactly(tmp_path, monkeypatch
     assert [line["calls"] for line in found] == [1, 2, 3, 4]
     assert found[0]["factor"] == 2.0
     assert found[3]["factor"] < 2.0  # a smaller factor is a smaller loss
+
+
+@pytest.mark.parametrize("kind", [FairStep, WindowStep, ProgressiveStep])
+def test_steps_of_a_supernet_are_named_in_the_configuration(kind):
+    step, _ = steps_of(supernet(step={"type": kind.__name__}))
+    assert isinstance(step, kind)
+    with pytest.raises(ConfigError, match=f"{kind.__name__} needs a supernet"):
+        steps_of(plain(step={"type": kind.__name__}))
+
+
+@pytest.mark.parametrize("kind", ["FairStep", "WindowStep", "ProgressiveStep"])
+def test_only_a_step_that_begins_with_the_largest_path_lets_it_teach(kind):
+    distiller = {"teacher": "largest_path", "pairs": [{"student": "neck", "loss": {"type": "PKD"}}]}
+    tree = supernet(step=[{"type": "DistilledStep"}, {"type": kind}], distiller=distiller)
+    with pytest.raises(ConfigError, match="the largest path teaches the others"):
+        steps_of(tree)
