@@ -40,9 +40,9 @@ def write_demo_report(
         rows=rows,
         figures=_pictures(folder),
         notes=[
-            "AP and AP50 are COCO's, on 500 images that nothing was trained or chosen on. The "
-            "interval holds 95 % of 200 draws of these images (bootstrap). It does not hold what "
-            "another seed of the training would change: one seed was run.",
+            "AP and AP50 are COCO's, on 500 images that nothing was trained or chosen on. What "
+            "follows ± is half the range of 95 % of 200 draws of these images (bootstrap). It does "
+            "not hold what another seed of the training would change: one seed was run.",
             "The weights of every row have seen as many batches: those trained on from the "
             "supernet have its steps behind them, the detector scaled by hand has all of its "
             "own. The distilled row has had its teacher's training besides; the search "

@@ -13,8 +13,9 @@ from razorlite.core.errors import RazorliteError
 from razorlite.core.journal import Journal
 from razorlite.data import Dataset
 from razorlite.evaluation.evaluate import eval_mode
+from razorlite.recipes.fronts import front_cost, point_of
 from razorlite.recipes.splits import Splits
-from razorlite.search import Study, Trial
+from razorlite.search import Study
 from razorlite.structures import Target
 from razorlite.visual import draw_detections, draw_grid, plot_pareto, plot_search, plot_training
 
@@ -49,10 +50,10 @@ def search_pictures(study: Study, folder: Path) -> list[Path]:
         for t in study.trials
     ]
     progress = plot_search(records, folder / "pictures" / "search.png", metric=metric)
-    cost = _cost_to_draw(study)
+    cost = front_cost(study)
     if cost is None:
         return [progress]
-    points = {t.number: _point(study, t, cost) for t in study.trials if t.score is not None}
+    points = {t.number: point_of(study, t, cost) for t in study.trials if t.score is not None}
     front = plot_pareto(
         list(points.values()),
         folder / "pictures" / "pareto.png",
@@ -61,19 +62,6 @@ def search_pictures(study: Study, folder: Path) -> list[Path]:
         metric=metric,
     )
     return [progress, front]
-
-
-def _cost_to_draw(study: Study) -> str | None:
-    directions = list(study.objectives.directions.items())
-    small = [name for name, direction in directions[1:] if direction == "min"]
-    limited = [limit.name for limit in study.constraint.limits]
-    known = sorted(study.feasible.names, key=lambda name: name != "macs")
-    return next(iter([*small, *limited, *known]), None)
-
-
-def _point(study: Study, trial: Trial, cost: str) -> tuple[float, float]:
-    known = {**trial.cost, **study.objectives.measured(trial.values)}
-    return float(known[cost]), trial.values[0]
 
 
 @torch.no_grad()

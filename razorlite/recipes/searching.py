@@ -1,15 +1,16 @@
 """The command `search`: the best subnet of a trained supernet within a budget."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from razorlite.core.config import Overrides
+from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
-from razorlite.core.files import make_folder
 from razorlite.cost import Constraint, cost_text
 from razorlite.engine.interrupt import stopped_at_once
 from razorlite.engine.launch import session
@@ -17,15 +18,18 @@ from razorlite.engine.run_folder import check_run_folder, claimed, on_main, writ
 from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import need_value
 from razorlite.recipes.building import Built, build, load_trained
+from razorlite.recipes.card import ModelCard, preprocess_of
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.costing import search_costs
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
+from razorlite.recipes.fronts import write_front
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, search_pictures
 from razorlite.recipes.scored import scored_with
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
+from razorlite.recipes.trust import scored_on_draws, write_trust
 from razorlite.recipes.worker_pools import check_workers, worker_pool
 from razorlite.search import SearchConfig, Study, SupernetScore, Trial, build_study
 from razorlite.space import SearchSpace, Subnet
@@ -49,8 +53,8 @@ def search(
     Args:
         config: a YAML file, the name of a shipped configuration, or a dict.
         checkpoint: weights of the supernet.
-        work_dir: run folder; gets config.yaml, journal.jsonl, subnet.yaml and pictures; of several
-            objectives also front/, the subnet files of all trials that no other beats.
+        work_dir: run folder; gets config.yaml, journal.jsonl, subnet.yaml, report.html, pictures
+            and front/, the subnet files and weights of all trials that no other beats.
         overrides: "a.b=value" each, or a mapping of paths to plain values.
         resume: go on with the search in the run folder.
         workers: "ray" or "ray:ADDRESS" to score candidates on a Ray cluster.
@@ -87,11 +91,12 @@ def search(
             claimed(folder, "search", resume=resume),
             worker_pool(workers, settings, device) as pool,
         ):
+            score = supernet_score(space, splits, settings, table.names)
             study = build_study(
                 settings,
                 space=space,
                 table=table,
-                score=supernet_score(space, splits, settings, table.names),
+                score=score,
                 journal=folder / "journal.jsonl",
                 seed=experiment.seed,
                 settings=scored_with(merged, experiment, splits, space.model),
@@ -101,7 +106,8 @@ def search(
             trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())
             best = study.run(resume=resume, started=start)
-            on_main(lambda: _finish(study, folder, str(checkpoint)))
+            end = _End(folder, str(checkpoint), score, partial(_meta, merged, experiment, splits))
+            on_main(lambda: end.write(study, settings.trust))
     return _chosen(best, str(checkpoint))
 
 
@@ -157,6 +163,7 @@ def supernet_score(
         ),
         autocast=splits.compute.autocast,
         batches=splits.calibration(settings.recalibrate_batches),
+        metric=metric,
     )
 
 
@@ -193,12 +200,55 @@ def _chosen(trial: Trial, checkpoint: str) -> Subnet:
     return trial.subnet.with_results(origin=origin)
 
 
-def _finish(study: Study, folder: Path, checkpoint: str) -> None:
-    subnet = _chosen(study.best, checkpoint)
-    subnet.save(folder / "subnet.yaml")
-    if len(study.objectives) > 1:
-        _write_front(study, folder / "front", checkpoint)
-    or_warn(lambda: search_pictures(study, folder))
+@dataclass(frozen=True)
+class _End:
+    """What a search writes when it is done.
+
+    Attributes:
+        folder: run folder.
+        checkpoint: of the supernet.
+        score: of its candidates.
+        meta: subnet to what a checkpoint says of it.
+    """
+
+    folder: Path
+    checkpoint: str
+    score: SupernetScore
+    meta: Callable[[Subnet], dict[str, Any]]
+
+    def write(self, study: Study, trust: int) -> None:
+        """Write the best subnet, the front, pictures and the report."""
+        named = partial(_chosen, checkpoint=self.checkpoint)
+        subnet, folder = named(study.best), self.folder
+        subnet.save(folder / "subnet.yaml")
+        files = write_front(study, folder / "front", self.score, named, self.meta)
+        or_warn(lambda: search_pictures(study, folder))
+        if trust:
+            or_warn(lambda: write_trust(study, scored_on_draws(study, self.score, trust), folder))
+        _tell_front(study, files)
+        _tell_best(study, subnet, folder)
+
+
+def _meta(config: Config, experiment: Experiment, splits: Splits, subnet: Subnet) -> dict[str, Any]:
+    card = ModelCard(
+        model=experiment.model.type,
+        classes=tuple(splits.classes),
+        preprocess=preprocess_of(config, experiment),
+        subnet=subnet,
+        config=config.dump(),
+    )
+    return card.to_meta()
+
+
+def _tell_front(study: Study, files: Sequence[Path]) -> None:
+    _log.info(
+        "%d trials are beaten by no other in %s: %s", len(files),
+        study.objectives if len(study.objectives) > 1 else f"{study.objectives} and cost",
+        files[0].parent,
+    )  # fmt: skip
+
+
+def _tell_best(study: Study, subnet: Subnet, folder: Path) -> None:
     failed = sum(trial.score is None for trial in study.trials)
     metrics = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
     _log.info(
@@ -208,17 +258,6 @@ def _finish(study: Study, folder: Path, checkpoint: str) -> None:
         ", ".join([*metrics, *_costs(study, subnet.cost)]),
         folder / "subnet.yaml",
     )
-
-
-def _write_front(study: Study, folder: Path, checkpoint: str) -> None:
-    """Write the subnet files of all trials that no other beats, and of them alone."""
-    make_folder(folder)
-    files = {folder / f"trial_{trial.number}.yaml": trial for trial in study.front}
-    for path in set(folder.glob("trial_*.yaml")) - set(files):
-        path.unlink()
-    for path, trial in files.items():
-        _chosen(trial, checkpoint).save(path)
-    _log.info("%d trials are beaten by no other in %s: %s", len(files), study.objectives, folder)
 
 
 def _costs(study: Study, cost: Mapping[str, int | float]) -> list[str]:

@@ -39,6 +39,8 @@ class SearchConfig:
         worker_timeout: seconds after which a worker of a cluster that scores one candidate counts
             as hung.
         retries: how often a candidate is scored again whose worker has died or hung.
+        trust: how many of the best are evaluated once more at the end, for intervals over images
+            in report.html; 0 for none.
         allow_test_split: let candidates be scored on images that test metrics are reported on.
     """
 
@@ -52,6 +54,7 @@ class SearchConfig:
     max_trials: Count | None = None
     worker_timeout: Positive = 600.0
     retries: Whole = 3
+    trust: Whole = 5
     allow_test_split: bool = False
 
     def __post_init__(self) -> None:

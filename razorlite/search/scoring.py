@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from razorlite.core.errors import EvaluationError
+from razorlite.evaluation import Metric
 from razorlite.search.workers import CandidateError
 from razorlite.space import SearchSpace, Subnet, recalibrate
 from razorlite.structures import Inputs
@@ -22,6 +23,7 @@ class SupernetScore:
         batches: images (N, 3, H, W) for the statistics, from the training split, normalised; none
             keeps the statistics as they are.
         autocast: makes the context in which statistics are taken, such as `Compute.autocast`.
+        metric: what `evaluate` leaves the images of its last call in, for intervals over images.
     """
 
     def __init__(
@@ -31,9 +33,16 @@ class SupernetScore:
         evaluate: Callable[[nn.Module], Mapping[str, float]],
         batches: Sequence[Inputs] = (),
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        metric: Metric | None = None,
     ) -> None:
         self.space, self.evaluate, self.batches = space, evaluate, batches
-        self.autocast = autocast
+        self.autocast, self.metric = autocast, metric
+
+    def prepare(self, subnet: Subnet) -> None:
+        """Set the supernet to a candidate and refresh its batch-norm statistics."""
+        self.space.select(subnet)
+        with self.autocast():
+            recalibrate(self.space.model, self.batches)
 
     def __call__(self, subnet: Subnet) -> Mapping[str, float]:
         """Return the candidate's metrics.
@@ -41,9 +50,7 @@ class SupernetScore:
         Raises:
             CandidateError: what it predicts cannot be evaluated.
         """
-        self.space.select(subnet)
-        with self.autocast():
-            recalibrate(self.space.model, self.batches)
+        self.prepare(subnet)
         try:
             return self.evaluate(self.space.model)
         except EvaluationError as error:

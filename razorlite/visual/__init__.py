@@ -1,5 +1,6 @@
 """Pictures, tables and reports; matplotlib is imported only when something is drawn."""
 
+from razorlite.visual.choices import plot_choices
 from razorlite.visual.curves import plot_training
 from razorlite.visual.drawing import draw_annotations, draw_detections, draw_grid
 from razorlite.visual.gallery import write_gallery
@@ -20,6 +21,7 @@ __all__ = [
     "metrics_in",
     "pareto_front",
     "plot_channels",
+    "plot_choices",
     "plot_pareto",
     "plot_runs",
     "plot_search",

@@ -36,7 +36,7 @@ class Column:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     def text(self, row: Row) -> str:
-        """Return a row's value as it is printed, with its interval; "–" if it has none."""
+        """Return a row's value as it is printed, ± half its interval; "–" if it has none."""
         value = number(row, self.key)
         return "–" if value is None else f"{self._shown(value)}{self._range(row)}"
 
@@ -45,7 +45,7 @@ class Column:
 
     def _range(self, row: Row) -> str:
         ends = interval_of(row, self.key)
-        return f" ({self._shown(ends[0])}–{self._shown(ends[1])})" if ends else ""
+        return f" ±{self._shown((ends[1] - ends[0]) / 2)}" if ends else ""
 
 
 _COSTS = (

@@ -3,11 +3,20 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
 
 from razorlite import cli
 from razorlite.core.journal import Journal
 from razorlite.recipes import searching
-from razorlite.search import SupernetScore
+from razorlite.recipes.building import build, load_trained
+from razorlite.recipes.experiment import read
+from razorlite.recipes.splits import Splits
+from razorlite.recipes.trust import Scored, finding
+from razorlite.search import Objectives, SupernetScore
 from razorlite.space import Subnet
 from tests.recipes.test_wrong_inputs import complaint
 
@@ -110,10 +119,13 @@ def test_several_objectives_leave_their_front(pipeline, tmp_path, monkeypatch, c
             for other in lines
         )
     }
-    found = {path.name for path in (folder / "front").iterdir()}
-    assert found == {f"trial_{number}.yaml" for number in best}
+    files = sorted((folder / "front").glob("*.yaml"))
+    assert {path.name.partition("-")[2] for path in files} == {f"trial_{n}.yaml" for n in best}
+    costs = [Subnet.load(path).cost["macs"] for path in files]
+    assert costs == sorted(costs)  # the cheapest is 01
+    assert [path.name[:2] for path in files] == [f"{i + 1:02}" for i in range(len(files))]
     assert subnet.origin["trial"] == 5  # the highest AP
-    assert Subnet.load(folder / "front/trial_5.yaml") == subnet
+    assert Subnet.load(next((folder / "front").glob("*-trial_5.yaml"))) == subnet
     assert any("by no other in AP (max), macs (min)" in text for text in caplog.messages)
 
 
@@ -146,3 +158,45 @@ def test_latency_is_measured_once_and_searched_by(pipeline, tmp_path, monkeypatc
     again = searching.search(pipeline.supernet, pipeline.weights, folder, settings, resume=True)
     assert again.cost == subnet.cost
     assert (trials(folder), table.read_bytes()) == (before, measured)
+
+
+def test_weights_of_the_front_are_usable_and_evaluate_as_they_were_scored(pipeline):
+    folder = pipeline.root / "search"
+    for path in sorted((folder / "front").glob("*.yaml")):
+        subnet = Subnet.load(path)
+        built = build(read(pipeline.supernet)[1], path)
+        card = load_trained(built, path.with_suffix(".pt"), read(pipeline.supernet)[1])
+        assert dict(card.subnet.choices) == dict(subnet.choices)
+        splits = Splits(read(pipeline.supernet)[1], torch.device("cpu"), card.classes)
+        found = splits.evaluate(built.model, splits.search, "search")
+        assert found["AP"] == pytest.approx(subnet.scores["AP"], abs=1e-6)
+
+
+def test_the_report_of_a_search_has_intervals_and_says_what_they_mean(pipeline):
+    folder = pipeline.root / "search"
+    report = json.loads((folder / "report.json").read_text())
+    assert "noise" in report["findings"][0]
+    for row in report["rows"]:
+        low, high = row["AP_interval"]
+        assert low <= row["AP"] <= high
+    assert (folder / "pictures" / "choices.png").exists()
+
+
+def scored(number, value, draws, macs):
+    trial = SimpleNamespace(number=number, values=(value,), cost={"macs": macs})
+    return Scored(trial, np.array(draws))
+
+
+def test_the_finding_takes_the_cheapest_that_noise_does_not_tell_from_the_best():
+    study = SimpleNamespace(
+        objectives=Objectives.parse("AP"),
+        constraint=SimpleNamespace(limits=[]),
+        feasible=SimpleNamespace(names=("params", "macs")),
+    )
+    best = scored(3, 0.5, [0.4, 0.6], 30_000_000)
+    near = scored(8, 0.49, [0.41, 0.57], 20_000_000)
+    far = scored(5, 0.2, [0.1, 0.3], 10_000_000)
+    text = finding(study, [best, near, far])
+    assert text.startswith("The best 2 differ by less than the noise over images (AP 0.5000")
+    assert "take the cheapest, trial 8 (20.0 M MACs)" in text
+    assert "Trial 3 is better than the next by more than the noise" in finding(study, [best, far])

@@ -183,6 +183,6 @@ def test_what_lies_in_the_interval_of_the_best_is_as_good(tmp_path):
     ]
     (column,) = columns(rows)
     assert best_rows(rows, column) == {1, 2}
-    assert column.text(rows[0]) == "0.500 (0.400–0.550)"
+    assert column.text(rows[0]) == "0.500 ±0.075"
     page = write_report(tmp_path / "r.html", title="t", rows=rows, findings=["b is < c"])
     assert "<li>b is &lt; c</li>" in page.read_text()
