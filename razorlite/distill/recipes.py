@@ -83,6 +83,10 @@ RECIPES: dict[str, Recipe] = {
         "the pyramid by objects, background and context, https://arxiv.org/abs/2111.11837",
         _maps(connect=False, type="FGD"),
     ),
+    "fbkd": Recipe(
+        "the pyramid and its relations by non-local blocks, ICLR 2021, Zhang and Ma",
+        _maps(connect=False, type="FBKD"),
+    ),
     "score_l2": Recipe(
         "values of the pyramid where the teacher sees objects",
         (

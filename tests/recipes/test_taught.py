@@ -13,7 +13,7 @@ from tests.distill.toys import Toy
 from tests.recipes.runs import detector, run, split, torchrun, write
 from tests.recipes.test_classes import plain
 
-MAPS = ("pkd", "cwd", "mgd", "fgd", "fitnets", "at", "score_l2", "crosskd", "kd", "ld")
+MAPS = ("pkd", "cwd", "mgd", "fgd", "fbkd", "fitnets", "at", "score_l2", "crosskd", "kd", "ld")
 
 
 def lines(values):
