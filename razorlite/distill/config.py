@@ -120,7 +120,9 @@ class DistillerConfig:
         by_file = isinstance(self.teacher, str) and self.teacher != LARGEST_PATH
         if by_file and self.checkpoint is None:
             raise ConfigError(
-                f"needs 'checkpoint', the weights of the teacher {self.teacher!r}", key="teacher"
+                f"needs 'checkpoint', the weights of the configuration {self.teacher!r}; only "
+                f"{LARGEST_PATH!r} is a teacher without a file",
+                key="teacher",
             )
         if self.checkpoint is not None and not by_file:
             raise ConfigError(

@@ -92,7 +92,7 @@ def test_the_commands_show_it(teacher, tmp_path, capsys):
     [
         ({"recipe": "pdk"}, r"student.yaml:\d+: distiller.recipe: no recipe 'pdk'.*'pkd'"),
         ({"recipe": "ld"}, r"student.yaml:\d+: distiller.recipe: .*distributions of box sides"),
-        ({"recipe": "pkd", "checkpoint": None}, "'checkpoint', the weights of the teacher"),
+        ({"recipe": "pkd", "checkpoint": None}, "'checkpoint', the weights of the configuration"),
         ({"recipe": None}, "name a recipe, or at least one position"),
     ],
 )
