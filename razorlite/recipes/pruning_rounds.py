@@ -230,7 +230,7 @@ class PruningJob:
         both = compose(kept, plan) if kept.channels else plan
         origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}
         origin |= {"reach": self._channels.reach, "left": self._channels.report()["left"]}
-        origin |= {name: both.origin[name] for name in ("latency",) if name in both.origin}
+        origin |= {name: plan.origin[name] for name in ("latency",) if name in plan.origin}
         subnet = replace(
             both,
             choices=kept.choices,
