@@ -21,7 +21,7 @@ from razorlite.prune.culprits import unit_masks
 from razorlite.prune.data_importance import DataImportance
 from razorlite.prune.goal import Goal
 from razorlite.prune.per_cost import per_cost
-from razorlite.prune.planning import Planner, by_group, ignored_groups
+from razorlite.prune.planning import Planner, by_group
 from razorlite.prune.pruner import Pruner
 from razorlite.space.subnet import Subnet
 
@@ -64,7 +64,10 @@ class GradualStep(WrappingStep):
         self.every, self.drop = every, drop
         self.kept = np.ones(channels.graph.size, dtype=bool)
         self._upper = Constraint(tuple(Limit(x.name, high=x.high) for x in goal.limits))
-        self._staying = ignored_groups(channels.model, channels.graph, pruner.ignore)
+        graph = channels.graph
+        equal = {group.name: torch.ones(group.size) for group in graph.prunable}
+        planner = self._planner(equal)
+        self._staying = planner.staying(channels.model, graph, channels.example)
         self._masks = channels.masks()
 
     @property
@@ -163,15 +166,17 @@ class GradualStep(WrappingStep):
         gone = {
             n: x.masked_fill(torch.from_numpy(~masks[n]), -math.inf) for n, x in divided.items()
         }
-        planner = Planner(
-            scores=gone,
+        return self._planner(gone).ladders(graph, self._staying), counts
+
+    def _planner(self, scores: Mapping[str, Tensor]) -> Planner:
+        return Planner(
+            scores=scores,
             limits=self.goal.limits,
             least=self.goal.floors,
             round_to=self.pruner.round_to,
             allocation="global",
             ignore=self.pruner.ignore,
         )
-        return planner.ladders(graph, self._staying), counts
 
     def _mask(self) -> None:
         graph = self.channels.graph

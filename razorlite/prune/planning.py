@@ -60,14 +60,18 @@ class Planner:
         while True:
             ladders = self.ladders(graph, staying)
             counts = allocate(ladders, cost, self.limits, self.allocation)
-            kept = np.zeros(graph.size, dtype=bool)
-            for x, number in zip(ladders, counts, strict=True):
-                kept[x.units(0, number)] = True
-            changing = changing_groups(model, graph, kept, example)
+            kept = _first_units(graph, ladders, counts)
+            changing = _changing(model, graph, kept, example)
             if not changing:
                 return kept
-            _warn_of_changing(changing)
-            staying |= set(changing)
+            staying |= changing
+
+    def staying(self, model: nn.Module, graph: ChannelGraph, example: Any) -> set[str]:
+        """Return the groups that are ignored, or change what the model computes at their least."""
+        staying = ignored_groups(model, graph, self.ignore)
+        ladders = self.ladders(graph, staying)
+        kept = _first_units(graph, ladders, [x.rungs[0] for x in ladders])
+        return staying | _changing(model, graph, kept, example)
 
     def ladders(self, graph: ChannelGraph, staying: Collection[str]) -> list[Ladder]:
         """Return the sizes that each block of each group can take; `staying` groups have one."""
@@ -117,6 +121,17 @@ def by_group(graph: ChannelGraph, kept: Mask) -> dict[str, tuple[int, ...]]:
     return {g.name: tuple(np.flatnonzero(masks[g.name]).tolist()) for g in graph.prunable}
 
 
-def _warn_of_changing(changing: Mapping[str, str]) -> None:
+def _first_units(graph: ChannelGraph, ladders: Sequence[Ladder], counts: Sequence[int]) -> Mask:
+    """Return a mask of so many units of each block, those with the highest scores."""
+    kept = np.zeros(graph.size, dtype=bool)
+    for x, number in zip(ladders, counts, strict=True):
+        kept[x.units(0, number)] = True
+    return kept
+
+
+def _changing(model: nn.Module, graph: ChannelGraph, kept: Mask, example: Any) -> set[str]:
+    """Return the groups whose slimming changes what the model computes, and warn of them."""
+    changing = changing_groups(model, graph, kept, example)
     for name, fault in changing.items():
         _log.warning("pruning leaves the channels of %s alone: with fewer of them, %s", name, fault)
+    return set(changing)

@@ -6,6 +6,7 @@ from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
 from razorlite.cost import count
 from razorlite.prune import Channels, DataImportance, L1Importance, PruneConfig, Stopwatch
+from razorlite.prune.planning import ignored_groups
 from razorlite.recipes.building import Built
 from razorlite.recipes.dry_step import plain_build
 from razorlite.recipes.experiment import Experiment
@@ -26,12 +27,14 @@ def check_budget(config: Config, experiment: Experiment, built: Built) -> None:
         return
     counted = vars(count(built.model, experiment.shape))
     prune.whole_budget.limits({**counted, "latency_ms": _UNKNOWN_MS})
-    if prune.whole_budget.counted is None:
-        return  # the rest is measured, which a check does not
     if built.subnet is not None or experiment.subnet is None:
         whole = plain_build(config, {})()
         channels = Channels(whole.model, experiment.shape, leaves=prune.leaves)
-        check_before(prune, channels)
+        if prune.whole_budget.counted is None:  # the rest is measured, which a check does not
+            channels.check_prunable()
+            ignored_groups(whole.model, channels.graph, prune.ignore)
+        else:
+            check_before(prune, channels)
         if prune.before is not None:
             check_steps(experiment, whole, channels)
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from razorlite.core.errors import ConfigError
 from razorlite.engine.steps import Step
-from razorlite.prune import Channels, Goal, GradualStep, PruneConfig
+from razorlite.prune import Channels, Goal, GradualStep, PruneConfig, Pruner
 from razorlite.recipes.building import Built
 from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.steps import Known, build_step, chain
@@ -16,7 +16,7 @@ def known_to_steps(settings: PruneConfig, channels: Channels, goal: Callable[[],
     """Return what a step of `prune.before` may ask for."""
     return {
         "channels": lambda: channels,
-        "pruner": lambda: settings.pruner(),
+        "pruner": lambda: _counting_pruner(settings),
         "goal": goal,
     }
 
@@ -38,19 +38,22 @@ def check_steps(experiment: Experiment, built: Built, channels: Channels) -> Non
     assert settings is not None
     known = known_to_steps(settings, channels, lambda: settings.pruner().goal(channels))
     step = build_step(before_experiment(experiment, settings), built, _no_teacher, None, known)
-    gradual = gradual_of(step)
-    if gradual is not None and settings.whole_budget.latency_ms is not None:
-        raise ConfigError(
-            "GradualStep counts macs and params while it trains and measures nothing; limit these "
-            "in the place of latency_ms",
-            key="budget",
-        )
-    if gradual is not None and settings.rounds > 1:
+    if gradual_of(step) is not None and settings.rounds > 1:
         raise ConfigError(
             f"GradualStep comes down to the budget itself; with it rounds want 1, got "
             f"{settings.rounds}",
             key="rounds",
         )
+
+
+def _counting_pruner(settings: PruneConfig) -> Pruner:
+    if settings.whole_budget.latency_ms is not None:
+        raise ConfigError(
+            "GradualStep counts macs and params while it trains and measures nothing; limit these "
+            "in the place of latency_ms",
+            key="budget",
+        )
+    return settings.pruner()
 
 
 def gradual_of(step: Step) -> GradualStep | None:

@@ -18,6 +18,7 @@ from razorlite.prune import (
     SparseStep,
 )
 from razorlite.structures import Batch
+from tests.prune.odd_modules import pair
 from tests.prune.test_data_importance import by_hand, step
 from tests.trace.zoo import conv
 
@@ -137,6 +138,18 @@ def test_rounding_floors_ignored_and_importance_of_weights():
     kept = part.subnet().channels
     assert len(kept["0"]) == 6
     assert len(kept["3"]) in (2, 4)
+
+
+def test_channels_that_change_what_the_model_computes_stay(caplog):
+    torch.manual_seed(0)
+    model = pair(lambda m, x: m.b(m.c(m.a(x) / m.a.out_channels)), c=conv(16, 16))
+    part = gradual(model, importance=L1Importance(), per="none", every=1, drop=4, macs="70%")
+    assert "pruning leaves the channels of a alone" in caplog.text
+    train(model, part, range(4))
+    kept = part.subnet()
+    assert len(kept.channels["a"]) == 16
+    assert kept.cost["macs"] <= part.goal.limits[0].high
+    part.channels.slim(kept)  # compares
 
 
 def test_penalty_of_norms_by_hand():

@@ -58,8 +58,11 @@ def test_check_refuses_steps_that_do_not_fit():
         check_config(tree(importance=FISHER, before=gradual, rounds=2))
     sparse = {"train": TRAIN, "step": {"type": "SparseStep"}}
     assert check_config(tree(before=sparse, rounds=2)) == []
-    with pytest.raises(ConfigError, match="limit these in the place of latency_ms"):
-        check_config(tree(before=gradual, budget={"macs": "90%", "latency_ms": "90%"}))
+    for counted in ({"macs": "90%"}, {}):
+        with pytest.raises(ConfigError, match=r"prune\.budget: .* in the place of latency_ms"):
+            check_config(tree(before=gradual, budget={**counted, "latency_ms": "90%"}))
+    with pytest.raises(ConfigError, match="ignore: no module matches 'nekc'"):
+        check_config(tree(budget={"latency_ms": "90%"}, ignore=["nekc"]))
     with pytest.raises(ConfigError, match=r"needs a model to prune: list it in prune\.before"):
         check_config({**tree(), "train": TRAIN, "step": {"type": "SparseStep"}})
 
