@@ -1,6 +1,14 @@
 """Knowledge distillation: recorders on forward hooks, terms, losses, connectors, and the step."""
 
-from razorlite.distill.config import LARGEST_PATH, DistillerConfig, DistillPair, TeacherConfig
+from razorlite.distill.averaged import Averaged
+from razorlite.distill.config import (
+    EMA,
+    LARGEST_PATH,
+    DistillerConfig,
+    DistillPair,
+    TeacherConfig,
+    names_file,
+)
 from razorlite.distill.connectors import (
     Connector,
     ConvConnector,
@@ -48,6 +56,7 @@ __all__ = [
     "CRD",
     "DIST",
     "DKD",
+    "EMA",
     "FBKD",
     "FGD",
     "LARGEST_PATH",
@@ -59,6 +68,7 @@ __all__ = [
     "WSLD",
     "ActivationBoundary",
     "AttentionTransfer",
+    "Averaged",
     "ChannelWiseDivergence",
     "Connector",
     "ConvConnector",
@@ -93,4 +103,5 @@ __all__ = [
     "Term",
     "by_recipe",
     "expand_recipe",
+    "names_file",
 ]

@@ -12,8 +12,10 @@ from razorlite.data import Preprocess
 from razorlite.distill.connectors import Connector
 from razorlite.distill.losses import DistillLoss
 from razorlite.distill.scene import Term
+from razorlite.engine.ema import EmaConfig
 
 LARGEST_PATH = "largest_path"
+EMA = "ema"
 Resize = bool | Literal["student", "teacher"]
 
 
@@ -88,7 +90,9 @@ class DistillerConfig:
     Attributes:
         teacher: where the teacher comes from: a block, or a configuration file with `checkpoint`
             beside it; "largest_path" of a supernet whose largest path teaches its other ones, in
-            place (`SandwichStep`).
+            place (`SandwichStep`); "ema" for the average of the student's own weights (mean
+            teacher), which begins where distillation starts.
+        ema: how fast that average forgets.
         teachers: in the place of `teacher`, several by names of one's own; what is recorded of
             them then begins with the name, as in `large.neck`.
         checkpoint: the teacher's weights, where `teacher` is a configuration file.
@@ -106,6 +110,7 @@ class DistillerConfig:
     teacher: TeacherConfig | str | None = None
     teachers: dict[str, TeacherConfig] = field(default_factory=dict)
     checkpoint: str | None = None
+    ema: EmaConfig | None = None
     recipe: str | dict[str, str] | None = None
     pairs: list[DistillPair] = field(default_factory=list)
     terms: list[Factory[Term]] = field(default_factory=list)
@@ -117,11 +122,11 @@ class DistillerConfig:
     def __post_init__(self) -> None:
         if (self.teacher is None) == (not self.teachers):
             raise ConfigError("takes one of teacher and teachers", key="teacher")
-        by_file = isinstance(self.teacher, str) and self.teacher != LARGEST_PATH
+        by_file = names_file(self.teacher)
         if by_file and self.checkpoint is None:
             raise ConfigError(
                 f"needs 'checkpoint', the weights of the configuration {self.teacher!r}; only "
-                f"{LARGEST_PATH!r} is a teacher without a file",
+                f"{LARGEST_PATH!r} and {EMA!r} are teachers without a file",
                 key="teacher",
             )
         if self.checkpoint is not None and not by_file:
@@ -130,7 +135,14 @@ class DistillerConfig:
                 "block",
                 key="checkpoint",
             )
+        if self.ema is not None and self.teacher != EMA:
+            raise ConfigError(f"goes with teacher: {EMA} only; leave it out", key="ema")
         if not self.pairs and not self.terms and self.recipe is None:
             raise ConfigError(
                 "is empty; name a recipe, or at least one position to compare", key="pairs"
             )
+
+
+def names_file(teacher: object) -> bool:
+    """Return whether the `teacher` of a block is the path of a configuration file."""
+    return isinstance(teacher, str) and teacher not in (LARGEST_PATH, EMA)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.distill.averaged import Averaged
 from razorlite.distill.config import DistillPair
 from razorlite.distill.pairs import PairTerm
 from razorlite.distill.recorder import Recorder
@@ -15,6 +16,7 @@ from razorlite.distill.scene import Scene, Side, Term
 from razorlite.distill.shortened import Shortened
 from razorlite.distill.taps import Recorded, flat_tensors
 from razorlite.distill.teachers import Prepare, Teachers
+from razorlite.engine.ema import EmaConfig
 from razorlite.structures import Batch
 
 _log = logging.getLogger("razorlite")
@@ -37,11 +39,14 @@ class Distiller:
         seed: of the terms' initial weights.
         prepare: (inputs, sizes) of the student's batch to the inputs that the teacher sees, where
             it was trained on images of other preprocessing; see `razorlite.data.Renormalise`.
+        ema: the teacher, a deep copy of the student, is the student's own average, and forgets so
+            fast; see `Averaged`.
 
     Attributes:
         parts: the terms, pairs first.
         terms: the same as one module.
         names: of the terms, for the log.
+        average: what moves the teacher along with the student, where it is the average.
 
     Raises:
         ConfigError: nothing is compared, or the teacher has no such module.
@@ -55,6 +60,7 @@ class Distiller:
         terms: Sequence[Term | Callable[[], Term]] = (),
         seed: int = 0,
         prepare: Prepare | None = None,
+        ema: EmaConfig | None = None,
     ) -> None:
         if not pairs and not terms:
             raise ConfigError("distiller.pairs is empty; name at least one position to compare")
@@ -65,6 +71,7 @@ class Distiller:
         self.teacher, self._prepare = teacher, prepare
         self._recorder: Recorder | None = None
         self._looked = False
+        self.average = Averaged(teacher, ema) if teacher is not None and ema is not None else None
         if teacher is not None:
             teacher.eval().requires_grad_(False)
             self._recorder = Recorder(teacher, _taps(t.teacher_taps for t in built))
@@ -92,6 +99,11 @@ class Distiller:
         else:
             _check_apart(student, self.teacher)
         return Recorder(student, _taps(names))
+
+    def follow(self, student: nn.Module) -> None:
+        """Move the teacher towards the student, where it is the student's average."""
+        if self.average is not None:
+            self.average.follow(student)
 
     def teach(self, batch: Batch) -> Side | None:
         """Run the teacher once and return what was recorded of it; None if there is none."""
@@ -132,6 +144,7 @@ class Distiller:
         Raises:
             ConfigError: the two sides do not fit, or the student has no such module.
         """
+        self.follow(student)
         teacher = self.teach(batch)
         assert teacher is not None, "a lesson needs a teacher"
         with self.recorder(student) as taps:

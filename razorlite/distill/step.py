@@ -67,6 +67,7 @@ class DistilledStep(WrappingStep):
     def begin(self, step: int) -> None:
         """Tell the number of the step that comes, from 0."""
         super().begin(step)
+        self._begun = True
         self.number, self.scale = step, self._scale_at(step)
 
     def __call__(self, model: nn.Module, batch: Batch, backward: Backward) -> Metrics:
@@ -81,6 +82,9 @@ class DistilledStep(WrappingStep):
         if not self.scale:
             return self.base_step(model, batch, backward)
         recorder = self._open(model, tensors_of(batch.inputs)[0].device)
+        if self._begun:  # once for all batches of an optimiser step
+            self._begun = False
+            self.distiller.follow(model)
         lesson = _Lesson(self, model, batch, recorder, backward)
         with recorder:
             metrics = self.base_step(model, batch, lesson)
@@ -92,10 +96,21 @@ class DistilledStep(WrappingStep):
             yield f"terms.{name}", parameter
         yield from super().named_parameters()
 
+    def statistics(self) -> Iterator[Tensor]:
+        """Yield the floating buffers of the student's average, if that teaches."""
+        if self.distiller.average is not None:
+            yield from self.distiller.average.statistics()
+        yield from super().statistics()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the terms and of the base step, if any; never the teacher's."""
-        terms = self.distiller.terms.state_dict()
-        return {**({"terms": terms} if terms else {}), **super().state_dict()}
+        """Return the state of the terms, of the student's average and of the base step, if any.
+
+        Never that of a teacher from elsewhere.
+        """
+        own: dict[str, Any] = {"terms": self.distiller.terms.state_dict()}
+        if self.distiller.average is not None:
+            own["average"] = self.distiller.average.state_dict()
+        return {**{name: state for name, state in own.items() if state}, **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -110,6 +125,8 @@ class DistilledStep(WrappingStep):
                 f"the checkpoint's terms and connectors are not those of the distiller block "
                 f"({' '.join(str(error).split())}); resume with the block it was trained with"
             ) from error
+        if self.distiller.average is not None:
+            self.distiller.average.load_state_dict(state.get("average"))
         super().load_state_dict(state)
 
     def _scale_at(self, step: int) -> float:

@@ -29,6 +29,12 @@ class EmaConfig:
     decay: ShareBelowOne = 0.9998
     warmup_steps: Whole = 2000
 
+    def decay_at(self, updates: int) -> float:
+        """Return the decay of an update, given the number of those before it."""
+        if not self.warmup_steps:
+            return self.decay
+        return self.decay * (1 - math.exp(-(updates + 1) / self.warmup_steps))
+
 
 class Ema:
     """A second set of weights that follows a model's.
@@ -56,9 +62,7 @@ class Ema:
 
     def decay(self) -> float:
         """Return the decay of the coming update."""
-        if not self.config.warmup_steps:
-            return self.config.decay
-        return self.config.decay * (1 - math.exp(-(self.updates + 1) / self.config.warmup_steps))
+        return self.config.decay_at(self.updates)
 
     @torch.no_grad()
     def update(self, trained: Collection[Tensor]) -> None:

@@ -18,8 +18,9 @@ _log = logging.getLogger("razorlite")
 
 
 def statistics(run: RunState) -> list[Tensor]:
-    """Return the floating buffers of the model and of its average, which ranks average at times."""
-    buffers = [*run.model.buffers(), *(run.ema.buffers() if run.ema else ())]
+    """Return floating buffers, of model, average and step, which ranks average at times."""
+    averages = run.ema.buffers() if run.ema else ()
+    buffers = [*run.model.buffers(), *averages, *run.step.statistics()]
     return [buffer for buffer in buffers if buffer.is_floating_point()]
 
 

@@ -36,6 +36,10 @@ class Step:
         """Yield what is trained beside the model, by name."""
         yield from ()
 
+    def statistics(self) -> Iterator[Tensor]:
+        """Yield floating buffers beside the model's that processes keep apart and average, too."""
+        yield from ()
+
     def state_dict(self) -> dict[str, Any]:
         """Return what checkpoints keep of the step."""
         return {}
@@ -66,6 +70,10 @@ class WrappingStep(Step):
         """Yield what the step inside trains, as `base.…`."""
         for name, parameter in self.base_step.named_parameters():
             yield f"base.{name}", parameter
+
+    def statistics(self) -> Iterator[Tensor]:
+        """Yield those of the step inside."""
+        yield from self.base_step.statistics()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the step inside as `base`; nothing if it has none."""

@@ -1,5 +1,6 @@
 """The training step of an experiment on shapes alone, to find what does not go together."""
 
+import copy
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any
@@ -11,9 +12,9 @@ from razorlite.core import config as core_config
 from razorlite.core.config import Config, Factory, LocatedConfigError
 from razorlite.core.errors import ConfigError
 from razorlite.distill import (
+    EMA,
     DistilledStep,
     Distiller,
-    DistillerConfig,
     PairTerm,
     Scene,
     Side,
@@ -60,7 +61,7 @@ def dry_step(experiment: Experiment, built: Built) -> Step:
     """
     steps = experiment.train.max_steps if experiment.train is not None else None
     with torch.device("meta"):
-        return build_step(experiment, built, lambda: _distiller(experiment.distiller), steps)
+        return build_step(experiment, built, lambda: _distiller(experiment, built.model), steps)
 
 
 def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:
@@ -135,9 +136,10 @@ def _check_needs(term: PairTerm, student: nn.Module) -> None:
         )
 
 
-def _distiller(settings: DistillerConfig | None) -> Distiller:
+def _distiller(experiment: Experiment, student: nn.Module) -> Distiller:
+    settings = experiment.distiller
     assert settings is not None
-    teacher: nn.Module | None = None
+    teacher: nn.Module | None = copy.deepcopy(student) if settings.teacher == EMA else None
     if isinstance(settings.teacher, TeacherConfig):
         teacher = teacher_without_values(settings.teacher)
     elif settings.teachers:

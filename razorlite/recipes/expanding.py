@@ -11,7 +11,7 @@ from torch import nn
 from razorlite.core import config as core_config
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
-from razorlite.distill import LARGEST_PATH, TeacherConfig
+from razorlite.distill import TeacherConfig, names_file
 from razorlite.distill.expansion import Model, expand_recipe
 from razorlite.recipes.dry_step import plain_build, teacher_without_values
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
@@ -51,7 +51,7 @@ def expanded(config: Config) -> Config:
     if not isinstance(block, Mapping) or not _is_short(block):
         return config
     full = {key: value for key, value in block.items() if key not in _SHORT}
-    if isinstance(block.get("teacher"), str) and block["teacher"] != LARGEST_PATH:
+    if names_file(block.get("teacher")):
         full["teacher"] = {"config": block["teacher"], "checkpoint": block.get("checkpoint")}
     changed = _with_distiller(config, full)
     if block.get("recipe") is None:
@@ -64,9 +64,7 @@ def expanded(config: Config) -> Config:
 
 
 def _is_short(block: Mapping[str, Any]) -> bool:
-    teacher = block.get("teacher")
-    by_file = isinstance(teacher, str) and teacher != LARGEST_PATH
-    return by_file or block.get("recipe") is not None
+    return names_file(block.get("teacher")) or block.get("recipe") is not None
 
 
 def _with_distiller(config: Config, block: Mapping[str, Any]) -> Config:

@@ -7,7 +7,7 @@ from typing import Any
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
 from razorlite.cost import tabulate
-from razorlite.distill import LARGEST_PATH, DistilledStep, Distiller
+from razorlite.distill import EMA, LARGEST_PATH, DistilledStep, Distiller
 from razorlite.engine.steps import Step, plain_step
 from razorlite.recipes.building import Built
 from razorlite.recipes.experiment import Experiment
@@ -60,8 +60,15 @@ def build_step(
         last = number == len(blocks) - 1
         step = _around(step, block, known, last, f"step.{number}" if len(blocks) > 1 else "step")
     _check_paths(list(chain(step)), built.is_supernet)
-    if experiment.distiller is not None and experiment.distiller.teacher == LARGEST_PATH:
+    teacher = experiment.distiller.teacher if experiment.distiller is not None else None
+    if teacher == LARGEST_PATH:
         _check_in_place(list(chain(step)))
+    if teacher == EMA and built.is_supernet:
+        raise ConfigError(
+            f"{EMA} averages all of a supernet, of which each step trains one path; name "
+            f"{LARGEST_PATH}, or train a subnet",
+            key="distiller.teacher",
+        )
     return step
 
 

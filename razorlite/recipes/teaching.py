@@ -1,5 +1,6 @@
 """The teacher of a distillation: its weights, its preprocessing, its classes."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from torch import nn
 from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess, Renormalise
 from razorlite.data.relabelling import name_list
-from razorlite.distill import Distiller, PairTerm, Tap, TeacherConfig, Teachers, Term
+from razorlite.distill import EMA, Distiller, PairTerm, Tap, TeacherConfig, Teachers, Term
+from razorlite.engine.ema import EmaConfig
 from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.building import Built, build, load_into, load_trained
 from razorlite.recipes.card import ModelCard, read_card
@@ -56,6 +58,9 @@ def build_distiller(
     assert settings is not None
     parts: dict[str, Any] = {"pairs": settings.pairs, "terms": settings.terms}
     parts["seed"] = experiment.seed
+    if settings.teacher == EMA:
+        own_average = copy.deepcopy(student)
+        return Distiller(teacher=own_average, ema=settings.ema or EmaConfig(), **parts).to(device)
     known = settings.teachers if settings.teacher is None else {"": settings.teacher}
     blocks = {name: block for name, block in known.items() if isinstance(block, TeacherConfig)}
     if not blocks:

@@ -1,0 +1,71 @@
+"""`teacher: ema` in configurations: training, exact resume, what checkpoints hold, refusals."""
+
+import pytest
+
+from razorlite import recipes
+from razorlite.engine.checkpoint import read_state_dict
+from razorlite.recipes import training
+from razorlite.recipes.building import build
+from razorlite.recipes.checking import check_config
+from razorlite.recipes.expanding import expanded
+from razorlite.recipes.experiment import read
+from tests.engine.toys import assert_same
+from tests.recipes.own_steps import LearntFactor, Stopped
+from tests.recipes.runs import last, lines, write
+from tests.recipes.test_checking import faults
+from tests.recipes.test_classes import plain, shapes
+from tests.recipes.test_terms import TRAIN
+
+WIDTHS = {"type": "ChannelWidths", "shares": [0.5], "round_to": 4, "ignore": ["backbone.*"]}
+BLOCK = {"teacher": "ema", "ema": {"decay": 0.5, "warmup_steps": 0}, "recipe": "pkd"}
+
+
+def student(**more):
+    return plain(**{"data": {"train": shapes(4)}, "train": {**TRAIN, "accumulate": 2}, **more})
+
+
+def test_a_recipe_compares_the_student_with_itself():
+    block = expanded(read(student(distiller=BLOCK))[0]).get("distiller")
+    assert block["teacher"] == "ema"
+    assert [pair["student"] for pair in block["pairs"]] == ["neck"]
+    assert "connector" not in block["pairs"][0]
+    assert check_config(student(distiller={**BLOCK, "ema": None})) == []
+
+
+@pytest.mark.slow
+def test_training_is_resumed_exactly_and_ships_the_student_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "draw", lambda *_: None)
+    stopping = {"type": "tests.recipes.own_steps.LearntFactor", "start": 1.0}
+    tree = student(distiller=BLOCK, step=[{"type": "DistilledStep"}, stopping])
+    config = write(tree, tmp_path)
+    recipes.train(config, tmp_path / "whole")
+    monkeypatch.setattr(LearntFactor, "stop_at", 2)
+    with pytest.raises(Stopped):
+        recipes.train(config, tmp_path / "run")
+    monkeypatch.setattr(LearntFactor, "stop_at", None)
+    recipes.train(config, tmp_path / "run", resume=True)
+    assert_same(last(tmp_path / "run"), last(tmp_path / "whole"))
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+    assert last(tmp_path / "run")["step"]["average"]["updates"] == 3
+    names = set(build(read(config)[1]).model.state_dict())
+    assert set(read_state_dict(tmp_path / "run/checkpoints/last.pt")) == names
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (student(distiller={**BLOCK, "checkpoint": "a.pt"}), "goes with a teacher that is"),
+        (
+            student(distiller={**BLOCK, "teacher": {"model": {"type": "ResNet", "depth": 18}}}),
+            "distiller.ema: goes with teacher: ema only",
+        ),
+        pytest.param(
+            student(distiller=BLOCK, mutator=WIDTHS),
+            "name largest_path, or train",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(tree, message):
+    [line] = faults(tree)
+    assert message in line
