@@ -99,7 +99,7 @@ class ElasticHead(Mutable, DETR3DHead):
         """Put the queries that run in the order of their scores; those that do not stay behind."""
         kept = self.kept()
         best = self.scores[kept].argsort(descending=True, stable=True)
-        self.order = torch.cat([kept[best], self.order[len(kept) :]])
+        self.order[: len(kept)] = kept[best]  # in place: averages of weights follow the tensor
 
     def export(self, values: Values) -> nn.Module:
         """Return a plain head of the queries and layers that run at these values."""

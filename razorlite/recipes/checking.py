@@ -66,6 +66,7 @@ def check_config(config: ConfigLike, overrides: Any = (), *, imports: bool = Fal
     check.files()
     check.model()
     check.forms()
+    check.transforms()
     check.training()
     check.costs()
     check.images()
@@ -89,6 +90,7 @@ def check_before_work(config: Config, experiment: Experiment, *, trains: bool = 
     """
     check = _Check(config, experiment)
     check.model()
+    check.transforms()
     if any(not isinstance(preparer, Mutator) for preparer in experiment.preparers):
         check.forms()  # choices are built for their positions; what else varies is named by hand
     if trains:
@@ -135,6 +137,11 @@ class _Check:
         """Check the parts against each other in other forms of a supernet than the first."""
         if self.built is not None and self.built.is_supernet:
             self._try("mutator", partial(run_forms, self.built, self.experiment.shape))
+
+    def transforms(self) -> None:
+        """Compare what a search and what training is watched on see."""
+        if self.experiment.data is not None and self.experiment.data.search_is_bare:
+            self._odd("data.search", "no transforms, which data.val has: list them here, too")
 
     def training(self) -> None:
         """Check schedule, training step and optimiser."""

@@ -112,6 +112,12 @@ class DataConfig:
             pad_multiple=self.pad_multiple,
         )
 
+    @property
+    def search_is_bare(self) -> bool:
+        """Whether a search sees images as they are stored, though training is watched on others."""
+        watched, scored = self.val, self.search
+        return bool(watched and scored and watched.transforms and not scored.transforms)
+
     def prepared_by(self, preprocess: Preprocess) -> "DataConfig":
         """Return the same splits with pixels prepared in another way."""
         return replace(

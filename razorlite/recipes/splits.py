@@ -178,7 +178,9 @@ class Splits:
         return self._loader(dataset, self._config(part), training=False, **own)
 
     def calibration(self, batches: int) -> list[Inputs]:
-        """Return inputs of some fixed training batches, as they look in evaluation."""
+        """Return inputs of some fixed training batches, as the search's images look; none of 0."""
+        if not batches:
+            return []
         size = self._config("train").batch_size
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         some = self.train.subset(order[: batches * size].tolist())

@@ -16,6 +16,7 @@ from razorlite.cost import tabulate
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
+from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
 from razorlite.recipes.building import Built, build
 from razorlite.recipes.card import ModelCard, preprocess_of
@@ -27,10 +28,10 @@ from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
-from razorlite.recipes.steps import Known, build_step
+from razorlite.recipes.steps import Known, build_step, chain
 from razorlite.recipes.taught import tell_of_lesson
 from razorlite.recipes.teaching import build_distiller
-from razorlite.space import SearchSpace, Subnet, recalibrate
+from razorlite.space import PathStep, SearchSpace, Subnet, recalibrate
 from razorlite.structures import Inputs
 
 _log = logging.getLogger("razorlite")
@@ -146,7 +147,7 @@ def build_runner(
         loader=loader,
         config=experiment.train,
         folder=folder,
-        evaluate=_evaluate(built, splits),
+        evaluate=_evaluate(built, splits, step),
         meta=card.to_meta(),
     )
 
@@ -160,7 +161,7 @@ def draw(built: Built, splits: Splits, folder: Path) -> None:
         on_main(lambda: or_warn(lambda: sample_detections(built.model, splits, val, "val", path)))
 
 
-def _evaluate(built: Built, splits: Splits) -> Any:
+def _evaluate(built: Built, splits: Splits, step: Step = plain_step) -> Any:
     """Return how training is watched; None where there is nothing to watch it on."""
     dataset = splits.val
     if dataset is None:
@@ -173,8 +174,9 @@ def _evaluate(built: Built, splits: Splits) -> Any:
     if not built.is_supernet:
         return score
     assert built.space is not None
-    return _LargestPath(
+    return _PathScore(
         space=built.space,
+        step=step,
         shape=splits.experiment.shape,
         batches=splits.calibration(_CALIBRATION_BATCHES),
         score=score,
@@ -182,19 +184,23 @@ def _evaluate(built: Built, splits: Splits) -> Any:
     )
 
 
-class _LargestPath:
-    """Judges a supernet by its largest path, its batch-norm statistics refreshed for the time."""
+class _PathScore:
+    """Evaluates the path that a supernet's training ends at, or the largest where none is known.
+
+    Batch-norm statistics are refreshed for the time.
+    """
 
     def __init__(
         self,
         *,
         space: SearchSpace,
+        step: Step,
         shape: tuple[int, int],
         batches: Sequence[Inputs],
         score: Callable[[nn.Module], dict[str, float]],
         compute: Compute,
     ) -> None:
-        self.space, self.shape, self.batches = space, shape, batches
+        self.space, self.step, self.shape, self.batches = space, step, shape, batches
         self.score, self.compute = score, compute
 
     @cached_property
@@ -203,10 +209,16 @@ class _LargestPath:
         subnet: Subnet = tabulate(self.space, self.shape).largest()
         return subnet
 
+    @property
+    def path(self) -> Subnet:
+        """The path that is evaluated now."""
+        targets = (step.target for step in chain(self.step) if isinstance(step, PathStep))
+        return next(filter(None, targets), None) or self.largest
+
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return the metrics; the supernet is as before."""
         with self.space.kept_path():
-            self.space.select(self.largest)
+            self.space.select(self.path)
             with self.compute.autocast():
                 recalibrate(model, self.batches)
             return self.score(model)

@@ -34,7 +34,8 @@ class SearchConfig:
         metric: what candidates are compared by, a metric of the evaluation or a kind of cost: a
             name (more is better), several names, or names to max or min, such as {AP: max, macs:
             min}. The chosen subnet is the best by the first.
-        recalibrate_batches: training batches that refresh a candidate's batch-norm statistics.
+        recalibrate_batches: training batches that refresh a candidate's batch-norm statistics; 0
+            keeps those of the checkpoint.
         max_trials: stop after so many candidates; the searcher's own end by default.
         worker_timeout: seconds after which a worker of a cluster that scores one candidate counts
             as hung.

@@ -43,6 +43,11 @@ class PathStep(WrappingStep):
         super().begin(step)
         self.draw(np.random.default_rng((self.seed, step)))
 
+    @property
+    def target(self) -> Subnet | None:
+        """Return the path that training ends at, which is evaluated; None for the largest."""
+        return None
+
     def draw(self, rng: np.random.Generator) -> None:
         """Draw the paths of an optimiser step."""
         raise NotImplementedError

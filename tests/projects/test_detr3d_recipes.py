@@ -271,7 +271,14 @@ def test_nothing_in_razorlite_knows_of_projects():
 
 @pytest.mark.parametrize(
     "name",
-    ["detr3d_r101_gridmask", "detr3d_r50_light", "detr3d_r18_keyframe", "detr3d_r50_search"],
+    [
+        "detr3d_r101_gridmask",
+        "detr3d_r50_light",
+        "detr3d_r50_search",
+        "detr3d_r18_keyframe",
+        "detr3d_r18_keyframe_fewer_queries",
+        "detr3d_r18_keyframe_pruned",
+    ],
 )
 def test_configurations_are_right(name):
     load_config(f"{CONFIGS}/{name}.yaml")

@@ -165,6 +165,17 @@ def test_remarks_are_no_faults():
     assert "there is no" in remarks[3]
 
 
+def test_a_search_on_images_of_another_size_is_odd():
+    tree = plain()
+    resize = [{"type": "Resize", "size": [32, 32]}]
+    tree["data"]["val"]["transforms"] = resize
+    tree["data"]["search"] = {**split(4, 3), "transforms": []}
+    [remark] = check_config(tree)
+    assert "data.search: no transforms, which data.val has" in remark
+    tree["data"]["search"]["transforms"] = resize
+    assert check_config(tree) == []
+
+
 def test_single_values_under_a_batch_norm():
     tree = plain()
     tree["data"]["train"] = split(1, 0, batch_size=4)

@@ -12,6 +12,7 @@ from razorlite.recipes.searching import supernet_score
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.training import build_runner, describe
 from razorlite.search import SearchConfig
+from tests.engine.toys import assert_same
 from tests.recipes.runs import detector, split
 
 TRAIN = {"max_steps": 1, "optimizer": {"type": "SGD", "lr": 1e-3}}
@@ -52,6 +53,18 @@ def test_training_evaluation_and_search_compute_alike(amp, memory_format, dtype,
     score = supernet_score(built.space, splits, SearchConfig(recalibrate_batches=1))
     score(built.space.random(np.random.default_rng(0)))
     assert {seen[1:] for seen in maps} == {(dtype, memory_format)}
+
+
+def test_without_calibration_a_search_scores_with_the_checkpoints_statistics():
+    data = {"train": split(2, 0, 2), "val": split(1, 1, 1)}
+    search = {"recalibrate_batches": 0, "constraints": {"macs": "90%"}}
+    config = detector({"data": data, "search": search})
+    experiment = read(config)[1]
+    built, splits = build(experiment), Splits(experiment, torch.device("cpu"))
+    score = supernet_score(built.space, splits, experiment.search)
+    before = {k: v.clone() for k, v in built.model.state_dict().items()}
+    score(built.space.random(np.random.default_rng(0)))
+    assert_same(before, built.model.state_dict())
 
 
 def test_a_lower_precision_is_part_of_what_scores_depend_on():
