@@ -54,6 +54,7 @@ class Ledger:
         self.tied: list[tuple[Labels, str]] = []
         self.fixed: list[tuple[Labels, str]] = []
         self.counting = True
+        self._roots: Labels | None = None  # of all numbers, until more are tied
 
     def produce(self, path: str, count: int) -> Labels:
         """Return the numbers of what a layer makes: new ones at its first call, then the same."""
@@ -94,8 +95,10 @@ class Ledger:
     def match(self, first: Labels, second: Labels, where: str) -> None:
         """Tie two arrays of numbers place by place, as an addition does."""
         first, second = np.broadcast_arrays(first, second)
-        pairs = np.unique(np.stack([first.ravel(), second.ravel()]), axis=1)
-        pairs = pairs[:, pairs[0] != pairs[1]]
+        parted = first != second
+        if not parted.any():
+            return
+        pairs = np.unique(np.stack([first[parted], second[parted]]), axis=1)
         known = (pairs >= 0).all(0)
         self.fix(pairs[:, ~known], f"joined with channels that cannot be followed at {where}")
         for a, b in pairs[:, known].T.tolist():
@@ -147,12 +150,10 @@ class Ledger:
 
     def roots(self, labels: Labels) -> Labels:
         """Return for each number the least one it is tied to; -1 stays."""
-        parents = np.append(np.asarray(self.parent, dtype=np.int64), -1)
-        while True:
-            higher = parents[labels]
-            if np.array_equal(higher, labels):
-                return labels
-            labels = higher
+        if self._roots is None or len(self._roots) <= len(self.parent):
+            self._roots = _settled(np.append(np.asarray(self.parent, dtype=np.int64), -1))
+        found: Labels = self._roots[labels]
+        return found
 
     def _root(self, label: int) -> int:
         parent = self.parent
@@ -164,3 +165,11 @@ class Ledger:
     def _union(self, a: int, b: int) -> None:
         a, b = self._root(a), self._root(b)
         self.parent[max(a, b)] = min(a, b)
+        self._roots = None
+
+
+def _settled(parents: Labels) -> Labels:
+    """Return the root of each number, given one that it is tied to."""
+    while not np.array_equal(higher := parents[parents], parents):
+        parents = higher
+    return parents
