@@ -48,6 +48,7 @@ from razorlite.distill.recipes import RECIPES
 from razorlite.distill.recorder import Recorder
 from razorlite.distill.region_terms import SharedProposals
 from razorlite.distill.scene import Scene, Side, Term
+from razorlite.distill.spans import Length
 from razorlite.distill.step import DistilledStep
 from razorlite.distill.taps import Recorded, Tap
 from razorlite.distill.teachers import Teachers
@@ -82,6 +83,7 @@ __all__ = [
     "FactorTransfer",
     "FeatureL2",
     "FeatureMSE",
+    "Length",
     "LinearConnector",
     "LocalisationDistillation",
     "LogitKL",

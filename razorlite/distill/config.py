@@ -7,11 +7,12 @@ from torch import nn
 
 from razorlite.core.config import Factory
 from razorlite.core.errors import ConfigError
-from razorlite.core.ranges import Count, NonNegative, Whole, checked
+from razorlite.core.ranges import NonNegative, checked
 from razorlite.data import Preprocess
 from razorlite.distill.connectors import Connector
 from razorlite.distill.losses import DistillLoss
 from razorlite.distill.scene import Term
+from razorlite.distill.spans import Length, Span
 from razorlite.engine.ema import EmaConfig
 
 LARGEST_PATH = "largest_path"
@@ -100,9 +101,11 @@ class DistillerConfig:
             prints them); of several teachers, one for each name.
         pairs: modules that are compared.
         terms: what else is learnt, by classes of one's own; see `razorlite.distill.Term`.
-        start_step: training step at which distillation starts.
+        start_step: training step at which distillation starts; here and below also in epochs
+            ("3 epochs"), or as a share of the run's steps ("80%").
         stop_step: training step at which it ends; None for never.
         warmup_steps: steps over which its weight rises from 0 to full, counted from the start.
+        cooldown_steps: steps over which its weight falls to 0, up to `stop_step` or the run's end.
         task_weight: factor of the student's own losses where it is taught; 0 learns from the
             teacher alone.
     """
@@ -114,10 +117,21 @@ class DistillerConfig:
     recipe: str | dict[str, str] | None = None
     pairs: list[DistillPair] = field(default_factory=list)
     terms: list[Factory[Term]] = field(default_factory=list)
-    start_step: Whole = 0
-    stop_step: Count | None = None
-    warmup_steps: Whole = 0
+    start_step: Span = 0
+    stop_step: Span | None = None
+    warmup_steps: Span = 0
+    cooldown_steps: Span = 0
     task_weight: NonNegative = 1.0
+
+    def steps(self, length: Length) -> dict[str, int | None]:
+        """Return the four spans in optimiser steps, by name.
+
+        What cannot be told, as the run's length is not known, is as by default.
+        """
+        spans = {f"{n}_step": getattr(self, f"{n}_step") for n in ("start", "stop")}
+        spans |= {f"{n}_steps": getattr(self, f"{n}_steps") for n in ("warmup", "cooldown")}
+        found = {name: None if s is None else length.steps(s) for name, s in spans.items()}
+        return {n: 0 if s is None and n != "stop_step" else s for n, s in found.items()}
 
     def __post_init__(self) -> None:
         if (self.teacher is None) == (not self.teachers):

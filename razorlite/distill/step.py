@@ -12,6 +12,7 @@ from razorlite.core.registry import register
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.recorder import Recorder
 from razorlite.distill.scene import Scene, Side
+from razorlite.distill.spans import Weighting
 from razorlite.engine.steps import Backward, Metrics, Step, StepFunction, WrappingStep, plain_step
 from razorlite.structures import Batch, tensors_of
 
@@ -36,9 +37,14 @@ class DistilledStep(WrappingStep):
         start_step: training step at which distillation starts.
         stop_step: training step at which it ends; None for never.
         warmup_steps: steps over which its weight rises linearly from 0 to full.
+        cooldown_steps: steps over which its weight falls linearly to 0 at `stop_step`, or at the
+            end of the run.
         task_weight: factor of the student's own losses where it is taught; 0 learns from the
             teacher alone.
-        total_steps: optimiser steps of the whole run, for terms that depend on it.
+        total_steps: optimiser steps of the whole run, for what depends on it.
+
+    Raises:
+        ConfigError: the steps contradict one another.
     """
 
     def __init__(
@@ -49,17 +55,19 @@ class DistilledStep(WrappingStep):
         start_step: Given[int] = 0,
         stop_step: Given[int | None] = None,
         warmup_steps: Given[int] = 0,
+        cooldown_steps: Given[int] = 0,
         task_weight: Given[float] = 1.0,
         total_steps: Given[int | None] = None,
     ) -> None:
         super().__init__(base_step)
-        if stop_step is not None and stop_step <= start_step:
-            raise ConfigError(
-                f"distiller: stop_step {stop_step} must come after start_step {start_step}"
-            )
-        self.distiller = distiller
-        self.start_step, self.stop_step = start_step, stop_step
-        self.warmup_steps, self.task_weight = warmup_steps, task_weight
+        self.weighting = Weighting(
+            start=start_step,
+            stop=stop_step,
+            warmup=warmup_steps,
+            cooldown=cooldown_steps,
+            total=total_steps,
+        )
+        self.distiller, self.task_weight = distiller, task_weight
         self.total_steps = total_steps
         self._student: tuple[nn.Module, Recorder] | None = None
         self.begin(0)
@@ -68,13 +76,13 @@ class DistilledStep(WrappingStep):
         """Tell the number of the step that comes, from 0."""
         super().begin(step)
         self._begun = True
-        self.number, self.scale = step, self._scale_at(step)
+        self.number, self.scale = step, self.weighting.at(step)
 
     def __call__(self, model: nn.Module, batch: Batch, backward: Backward) -> Metrics:
         """Compute the losses, call `backward` as the base step does, return metrics for the log.
 
-        These are the base step's and `distill_NAME` per term, without the warm-up's factor; a
-        `loss` among them becomes the total.
+        These are the base step's and `distill_NAME` per term, without the factor of warm-up and
+        cool-down; a `loss` among them becomes the total.
 
         Raises:
             ConfigError: the two sides do not fit, or there is no teacher and only one path.
@@ -128,11 +136,6 @@ class DistilledStep(WrappingStep):
         if self.distiller.average is not None:
             self.distiller.average.load_state_dict(state.get("average"))
         super().load_state_dict(state)
-
-    def _scale_at(self, step: int) -> float:
-        if step < self.start_step or (self.stop_step is not None and step >= self.stop_step):
-            return 0.0
-        return min(1.0, (step - self.start_step + 1) / max(1, self.warmup_steps))
 
     def _open(self, model: nn.Module, device: torch.device) -> Recorder:
         if self._student is None or self._student[0] is not model:

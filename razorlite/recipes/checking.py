@@ -14,6 +14,7 @@ from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError, RazorliteError, SubnetError
 from razorlite.data import Dataset
 from razorlite.data.files import resolve
+from razorlite.distill import DistilledStep
 from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
 from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import need_value
@@ -28,6 +29,7 @@ from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.paths import located, teacher_keys
 from razorlite.recipes.pruning_check import check_budget, check_importance
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.steps import chain
 from razorlite.recipes.tasks import compare_tasks, need_predict
 from razorlite.search import Candidates
 from razorlite.space import Mutator, Subnet
@@ -285,6 +287,8 @@ class _Check:
         if step is not None:
             shape = self.experiment.shape
             self._try("distiller", partial(compare_once, step, built, shape))
+            if any(isinstance(p, DistilledStep) and p.weighting.is_idle for p in chain(step)):
+                self._odd("distiller.start_step", "is behind the run's end: nothing is taught")
         return step
 
     def _optimizer(self, model: nn.Module, step: Step | None) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from razorlite.distill import (
     EMA,
     DistilledStep,
     Distiller,
+    Length,
     PairTerm,
     Scene,
     Side,
@@ -29,6 +31,7 @@ from razorlite.recipes.steps import build_step, chain
 from razorlite.recipes.tasks import task_of
 from razorlite.structures import Batch, example_inputs
 
+_EPOCH = 1_000_000  # steps: more than whole numbers in a configuration come to
 _KNOWN = {"classification": "labels", "detection": "boxes"}
 
 
@@ -59,9 +62,17 @@ def dry_step(experiment: Experiment, built: Built) -> Step:
     Raises:
         ConfigError: the steps do not go together, or not with the model.
     """
-    steps = experiment.train.max_steps if experiment.train is not None else None
     with torch.device("meta"):
-        return build_step(experiment, built, lambda: _distiller(experiment, built.model), steps)
+        distiller = partial(_distiller, experiment, built.model)
+        return build_step(experiment, built, distiller, _length(experiment))
+
+
+def _length(experiment: Experiment) -> Length:
+    """Return how long the training is; epochs, whose steps are not known yet, as very long ones."""
+    train = experiment.train
+    if train is None or train.max_epochs is None:
+        return Length(None if train is None else train.max_steps)
+    return Length(train.max_epochs * _EPOCH, _EPOCH)
 
 
 def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:

@@ -1,13 +1,13 @@
 """The training step that a configuration describes: steps around one another."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
 from razorlite.cost import tabulate
-from razorlite.distill import EMA, LARGEST_PATH, DistilledStep, Distiller
+from razorlite.distill import EMA, LARGEST_PATH, DistilledStep, Distiller, Length
 from razorlite.engine.steps import Step, plain_step
 from razorlite.recipes.building import Built
 from razorlite.recipes.experiment import Experiment
@@ -29,7 +29,7 @@ def build_step(
     experiment: Experiment,
     built: Built,
     distiller: Callable[[], Distiller],
-    total_steps: int | None = None,
+    length: Length | None = None,
     more: Known | None = None,
 ) -> Step:
     """Return the training step of an experiment.
@@ -37,7 +37,8 @@ def build_step(
     The `step` block lists steps, the outermost first; each takes by name what its constructor asks
     for: `base_step` (the next one, in the end a plain step), `seed`, `total_steps`, of a supernet
     `space`, `costs` (what paths cost) and `ends` (the largest and the smallest path), of a
-    `distiller` block the `distiller`, `start_step`, `stop_step`, `warmup_steps` and `task_weight`.
+    `distiller` block the `distiller`, `start_step`, `stop_step`, `warmup_steps`, `cooldown_steps`
+    and `task_weight`.
     Without the block, a `mutator` stands for `SinglePathStep`, and a `distiller` for a
     `DistilledStep` around it.
 
@@ -45,13 +46,13 @@ def build_step(
         experiment: the configuration.
         built: the model.
         distiller: builds what the `distiller` block describes.
-        total_steps: optimiser steps of the whole run, if that is known.
+        length: optimiser steps of the whole run and of an epoch, as far as they are known.
         more: what else steps may ask for, such as pruning's `channels`.
 
     Raises:
         ConfigError: the steps do not go together, or not with the model.
     """
-    known = {**_known(experiment, built, distiller, total_steps), **(more or {})}
+    known = {**_known(experiment, built, distiller, length or Length()), **(more or {})}
     blocks = _blocks(experiment, built)
     if experiment.distiller is not None:
         _check_taken(blocks)
@@ -94,12 +95,12 @@ def _known(
     experiment: Experiment,
     built: Built,
     distiller: Callable[[], Distiller],
-    total_steps: int | None,
+    length: Length,
 ) -> Known:
     """Return what steps may ask for by name; made when it is asked for."""
     known: dict[str, Callable[[], Any]] = {
         "seed": lambda: experiment.seed,
-        "total_steps": lambda: total_steps,
+        "total_steps": lambda: length.total,
     }
     space = built.space
     if space is not None and built.is_supernet:
@@ -108,13 +109,9 @@ def _known(
         known |= {"space": lambda: space, "costs": costs, "ends": ends}
     settings = experiment.distiller
     if settings is not None:
-        known |= {
-            "distiller": cache(distiller),
-            "start_step": lambda: settings.start_step,
-            "stop_step": lambda: settings.stop_step,
-            "warmup_steps": lambda: settings.warmup_steps,
-            "task_weight": lambda: settings.task_weight,
-        }
+        known |= {n: partial(lambda s: s, s) for n, s in settings.steps(length).items()}
+        known["distiller"] = cache(distiller)
+        known["task_weight"] = lambda: settings.task_weight
     return known
 
 

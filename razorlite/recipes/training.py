@@ -13,6 +13,8 @@ from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import tabulate
+from razorlite.distill import Length
+from razorlite.engine.config import TrainConfig
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
@@ -91,6 +93,11 @@ def train(
     return metrics
 
 
+def length_of(config: TrainConfig, batches: int) -> Length:
+    """Return how long a training is, given the batches of an epoch."""
+    return Length(config.total_steps(batches), batches / config.accumulate)
+
+
 def describe(
     config: Config,
     experiment: Experiment,
@@ -138,7 +145,7 @@ def build_runner(
         experiment,
         built,
         lambda: build_distiller(experiment, model, splits.classes, splits.device),
-        experiment.train.total_steps(len(loader)),
+        length_of(experiment.train, len(loader)),
         more,
     )
     return Runner(

@@ -69,3 +69,16 @@ def test_training_is_resumed_exactly_and_ships_the_student_alone(tmp_path, monke
 def test_what_does_not_go_with_it_is_refused(tree, message):
     [line] = faults(tree)
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ({"start_step": "90%", "stop_step": "1 epoch"}, "stop_step 1000000 must come after"),
+        ({"warmup_steps": "60%", "cooldown_steps": "50%"}, "shorten them"),
+    ],
+)
+def test_the_check_refuses_spans_that_contradict_one_another(spans, message):
+    train = {**TRAIN, "max_steps": None, "save_every": None, "max_epochs": 3}
+    [line] = faults(student(distiller={**BLOCK, **spans}, train=train))
+    assert message in line

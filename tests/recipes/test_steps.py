@@ -8,6 +8,7 @@ import pytest
 from razorlite import recipes
 from razorlite.core.errors import ConfigError
 from razorlite.distill import DistilledStep
+from razorlite.distill.spans import Weighting
 from razorlite.engine.steps import PlainStep
 from razorlite.recipes import steps, training
 from razorlite.recipes.building import build
@@ -53,7 +54,7 @@ def test_without_the_block_other_blocks_say_what_it_is(distiller):
     found = steps_of(supernet(seed=4, distiller=distiller))
     assert [type(s) for s in found] == [DistilledStep, SinglePathStep, PlainStep]
     assert found[1].seed == 4
-    assert (found[0].start_step, found[0].stop_step, found[0].warmup_steps) == (1, None, 3)
+    assert found[0].weighting == Weighting(start=1, warmup=3, total=found[0].total_steps)
 
 
 def test_the_block_says_the_same_in_other_words(distiller):
@@ -67,7 +68,7 @@ def test_the_block_says_the_same_in_other_words(distiller):
     found = steps_of(supernet(seed=9, distiller=distiller, step=blocks))
     assert [type(s) for s in found] == [DistilledStep, SinglePathStep, PlainStep]
     assert found[1].seed == 9
-    assert (found[0].start_step, found[0].warmup_steps) == (1, 3)
+    assert (found[0].weighting.start, found[0].weighting.warmup) == (1, 3)
 
 
 def test_a_sandwich_gets_the_largest_and_the_smallest_path(monkeypatch):
