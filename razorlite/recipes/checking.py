@@ -308,7 +308,7 @@ class _Check:
         if built is not None and built.space is not None and built.is_supernet:
             costs = self._try("search", partial(search_costs, self.experiment, built.space))
             candidates = Candidates(space=built.space)
-            self._try("search.searcher", partial(search.searcher, candidates=candidates))
+            self._try("search.searcher", partial(search.build_searcher, candidates))
         if costs is not None:
             self._try("search.constraints", partial(check_constraints, search, costs))
         for name in search.objectives.names:

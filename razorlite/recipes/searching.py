@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import Constraint, cost_text
+from razorlite.data import Dataset, split_holdout
+from razorlite.data.usable import need_objects
 from razorlite.engine.interrupt import stopped_at_once
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import check_run_folder, claimed, on_main, write_config
-from razorlite.evaluation import evaluate
+from razorlite.evaluation import Metric, evaluate
 from razorlite.evaluation.metric import need_value
 from razorlite.recipes.building import Built, build, load_trained
 from razorlite.recipes.card import ModelCard, preprocess_of
@@ -31,10 +34,19 @@ from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
 from razorlite.recipes.trust import scored_on_draws, write_trust
 from razorlite.recipes.worker_pools import check_workers, worker_pool
-from razorlite.search import SearchConfig, Study, SupernetScore, Trial, build_study
+from razorlite.search import (
+    Elastic,
+    ElasticResult,
+    SearchConfig,
+    Study,
+    SupernetScore,
+    Trial,
+    build_study,
+)
 from razorlite.space import SearchSpace, Subnet
 
 _log = logging.getLogger("razorlite")
+_SEED = 1  # of the first images; images are held out by 0, so that these would be all of them
 
 
 def search(
@@ -92,6 +104,7 @@ def search(
             worker_pool(workers, settings, device) as pool,
         ):
             score = supernet_score(space, splits, settings, table.names)
+            elastic = elastic_score(score, splits, settings)
             study = build_study(
                 settings,
                 space=space,
@@ -102,6 +115,7 @@ def search(
                 settings=scored_with(merged, experiment, splits, space.model),
                 progress=_report,
                 workers=pool,
+                elastic=elastic,
             )
             trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())
@@ -150,21 +164,53 @@ def supernet_score(
         DataError: there is no object to score by.
     """
     splits.compute.place(space.model)
-    loader = splits.eval_loader(splits.search, "search", alone=True)
     metric = splits.metric(splits.search, "search")
     for name in settings.objectives.names:
         need_value(metric, None if name in costs else name, "search.metric")
-    for _ in loader:  # keeps all batches, so that candidates are scored on the same images
-        pass
     return SupernetScore(
         space=space,
-        evaluate=lambda model: evaluate(
-            model, loader, metric, gather=False, autocast=splits.compute.autocast
-        ),
+        evaluate=_evaluation(splits, splits.search, metric),
         autocast=splits.compute.autocast,
         batches=splits.calibration(settings.recalibrate_batches),
         metric=metric,
     )
+
+
+def elastic_score(whole: SupernetScore, splits: Splits, settings: SearchConfig) -> Elastic | None:
+    """Return what scores candidates on the first images; None where all are scored on all.
+
+    The images are chosen by the hashes of their names: the same for all candidates, on any machine.
+
+    Args:
+        whole: of all images; norms are refreshed by its batches.
+        splits: the images.
+        settings: the `search` block.
+
+    Raises:
+        DataError: there are too few images, or the first ones show no object.
+    """
+    config = settings.elastic
+    if config is None:
+        return None
+    some = splits.search.subset(split_holdout(splits.search, config.share, _SEED)[1])
+    need_objects(some, "the first images, search.elastic.share")
+    score = SupernetScore(
+        space=whole.space,
+        evaluate=_evaluation(splits, some, splits.metric(splits.search, "search")),
+        autocast=whole.autocast,
+        batches=whole.batches,
+    )
+    return Elastic(config=config, score=score, first_images=len(some), images=len(splits.search))
+
+
+def _evaluation(
+    splits: Splits, images: Dataset, metric: Metric
+) -> Callable[[nn.Module], dict[str, float]]:
+    loader = splits.eval_loader(images, "search", alone=True)
+    for _ in loader:  # keeps all batches, so that candidates are scored on the same images
+        pass
+    autocast = splits.compute.autocast
+    return lambda model: evaluate(model, loader, metric, gather=False, autocast=autocast)
 
 
 def _supernet(experiment: Experiment) -> tuple[Built, SearchSpace]:
@@ -190,7 +236,13 @@ def _report(study: Study, trial: Trial) -> None:
 
 def _values(study: Study, trial: Trial) -> str:
     """Return a trial's objectives as they are logged; costs are logged apart."""
-    measured = study.objectives.measured(trial.values)
+    if not trial.promoted:
+        measured = study.objectives.measured(trial.first_values)
+        return f"{_named(trial, measured)} on {trial.images} images, not promoted"
+    return _named(trial, study.objectives.measured(trial.values))
+
+
+def _named(trial: Trial, measured: Mapping[str, float]) -> str:
     names = [name for name in measured if name not in trial.cost] or list(measured)
     return ", ".join(f"{name} {measured[name]:.4f}" for name in names)
 
@@ -249,7 +301,7 @@ def _tell_front(study: Study, files: Sequence[Path]) -> None:
 
 
 def _tell_best(study: Study, subnet: Subnet, folder: Path) -> None:
-    failed = sum(trial.score is None for trial in study.trials)
+    failed = sum(trial.error is not None for trial in study.trials)
     metrics = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
     _log.info(
         "best of %d trials%s: %s; written to %s",
@@ -258,6 +310,8 @@ def _tell_best(study: Study, subnet: Subnet, folder: Path) -> None:
         ", ".join([*metrics, *_costs(study, subnet.cost)]),
         folder / "subnet.yaml",
     )
+    if study.elastic is not None:
+        _log.info("%s", ElasticResult.of(study.trials, study.elastic))
 
 
 def _costs(study: Study, cost: Mapping[str, int | float]) -> list[str]:

@@ -11,7 +11,7 @@ from razorlite.cost import cost_text
 from razorlite.evaluation import Metric, image_draws, interval
 from razorlite.evaluation.resampling import Values
 from razorlite.recipes.fronts import front_cost, point_of
-from razorlite.search import Study, SupernetScore, Trial
+from razorlite.search import ElasticResult, Study, SupernetScore, Trial
 from razorlite.visual import plot_choices, write_report
 
 _log = logging.getLogger("razorlite")
@@ -112,6 +112,8 @@ def write_trust(study: Study, found: Sequence[Scored], folder: Path) -> Path:
     findings = [finding(study, found)] if found else []
     for text in findings:
         _log.info("%s", text)
+    if study.elastic is not None:
+        findings.append(str(ElasticResult.of(study.trials, study.elastic)))
     return write_report(
         folder / "report.html",
         title="What the search found, and how far to trust it",

@@ -6,6 +6,7 @@ from razorlite.core.command_package import CommandPackage
 from razorlite.search.ageing import AgeingEvolutionSearcher
 from razorlite.search.candidates import Candidates
 from razorlite.search.config import SearchConfig, build_study
+from razorlite.search.elastic import Elastic, ElasticConfig, ElasticResult
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.feasible import Feasible
 from razorlite.search.history import HistorySearcher
@@ -28,6 +29,9 @@ __all__ = [
     "Attempt",
     "CandidateError",
     "Candidates",
+    "Elastic",
+    "ElasticConfig",
+    "ElasticResult",
     "EvolutionSearcher",
     "ExhaustiveSearcher",
     "Feasible",

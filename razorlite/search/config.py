@@ -11,6 +11,7 @@ from razorlite.core.config import Partial
 from razorlite.core.ranges import Count, Positive, Whole, checked
 from razorlite.cost import Constraint, CostModel
 from razorlite.search.candidates import Candidates
+from razorlite.search.elastic import Elastic, ElasticConfig
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.objectives import Direction, Objectives
 from razorlite.search.searcher import Searcher
@@ -36,6 +37,8 @@ class SearchConfig:
             min}. The chosen subnet is the best by the first.
         recalibrate_batches: training batches that refresh a candidate's batch-norm statistics; 0
             keeps those of the checkpoint.
+        elastic: score candidates on a share of the images first, and the better part of each batch
+            alone on all, such as {share: 0.2, keep: 0.3}; all on all images by default.
         max_trials: stop after so many candidates; the searcher's own end by default.
         worker_timeout: seconds after which a worker of a cluster that scores one candidate counts
             as hung.
@@ -52,6 +55,7 @@ class SearchConfig:
     costs: list[Partial[CostModel]] = field(default_factory=list)
     metric: str | list[str] | dict[str, Direction] = "AP"
     recalibrate_batches: Whole = 20
+    elastic: ElasticConfig | None = None
     max_trials: Count | None = None
     worker_timeout: Positive = 600.0
     retries: Whole = 3
@@ -68,6 +72,17 @@ class SearchConfig:
         """What candidates are compared by."""
         return Objectives.parse(self.metric)
 
+    def build_searcher(self, candidates: Candidates) -> Searcher:
+        """Return what proposes candidates.
+
+        Raises:
+            ConfigError: a setting is wrong, or its batches are too small for elastic scoring.
+        """
+        searcher = self.searcher(candidates=candidates)
+        if self.elastic is not None:
+            self.elastic.check(searcher)
+        return searcher
+
 
 def build_study(
     config: SearchConfig,
@@ -81,6 +96,7 @@ def build_study(
     split: bool = True,
     progress: Progress | None = None,
     workers: Workers | None = None,
+    elastic: Elastic | None = None,
 ) -> Study:
     """Return the study that a configuration describes; see `Study` for the other arguments.
 
@@ -95,6 +111,7 @@ def build_study(
         split: whether processes take different candidates.
         progress: called with the study and each new trial.
         workers: where candidates are scored.
+        elastic: what scores them on the first images, where the configuration asks for that.
 
     Raises:
         BudgetError: a constraint cannot be met; the message names the reachable range.
@@ -103,7 +120,7 @@ def build_study(
     constraint = Constraint.parse(config.constraints, table)
     candidates = Candidates(space=space, table=table, constraint=constraint, seed=seed)
     return Study(
-        searcher=config.searcher(candidates=candidates),
+        searcher=config.build_searcher(candidates),
         score=score,
         journal=journal,
         metric=config.metric,
@@ -112,4 +129,5 @@ def build_study(
         split=split,
         progress=progress,
         workers=workers,
+        elastic=elastic,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,8 +10,12 @@ import numpy as np
 
 from razorlite.search.candidates import Candidates
 from razorlite.search.objectives import Objectives
+from razorlite.search.searcher import Searcher
+from razorlite.search.seen import Seen
 from razorlite.search.trial import Trial
 from razorlite.search.workers import Attempt, Outcome, SearchError, Workers
+
+_log = logging.getLogger("razorlite")
 
 
 @dataclass(frozen=True)
@@ -18,13 +23,15 @@ class Evaluator:
     """Scores points of a space by workers.
 
     Attributes:
-        candidates: the space, the constraint, and what was scored before.
+        candidates: the space and the constraint.
+        seen: what was scored before on the same images.
         objectives: what candidates are compared by.
         attempt: candidate to outcome.
         workers: where candidates are scored.
     """
 
     candidates: Candidates
+    seen: Seen
     objectives: Objectives
     attempt: Attempt
     workers: Workers
@@ -33,6 +40,16 @@ class Evaluator:
     def size(self) -> int:
         """How many candidates are scored at a time."""
         return max(1, self.workers.size)
+
+    def tell_idle(self, searcher: Searcher) -> None:
+        """Warn where a searcher proposes fewer candidates at a time than there are workers."""
+        proposed = searcher.batch_size
+        if proposed is not None and proposed < self.size:
+            _log.warning(
+                "%d workers share the %d candidates that %s proposes at a time, so that %d idle; "
+                "let it propose more (batch_size, population_size), or take fewer workers",
+                self.size, proposed, type(searcher).__name__, self.size - proposed,
+            )  # fmt: skip
 
     def expected(self, number: int, point: np.ndarray) -> Trial:
         """Return what is known of a (D,) candidate before it is scored.
@@ -68,13 +85,14 @@ class Evaluator:
 
     def keep(self, trial: Trial) -> None:
         """Note what came of a candidate, so that it is not paid for again."""
-        self.candidates.seen.keep(self.candidates.space.encode(trial.subnet), trial)
+        if trial.promoted:
+            self.seen.keep(self.candidates.space.encode(trial.subnet), trial)
 
     def _new(self, trials: Sequence[Trial]) -> dict[bytes, Trial]:
         """Return those that are to be scored, by their points."""
         new: dict[bytes, Trial] = {}
         for trial in trials:
-            if trial.error is None and self._before(trial) is None:
+            if trial.error is None and trial.promoted and self._before(trial) is None:
                 new.setdefault(self._key(trial), trial)
         return new
 
@@ -88,6 +106,8 @@ class Evaluator:
         return False
 
     def _finished(self, trial: Trial, outcomes: Mapping[int, Outcome]) -> Trial:
+        if not trial.promoted:
+            return trial
         before = self._before(trial)
         if before is not None:
             return replace(before, number=trial.number, seconds=0.0)
@@ -106,7 +126,7 @@ class Evaluator:
 
     def _before(self, trial: Trial) -> Trial | None:
         """Return an earlier trial of the same point."""
-        return self.candidates.seen.trial(self.candidates.space.encode(trial.subnet))
+        return self.seen.trial(self.candidates.space.encode(trial.subnet))
 
     def _key(self, trial: Trial) -> bytes:
         return self.candidates.space.encode(trial.subnet).tobytes()

@@ -32,7 +32,8 @@ class HistorySearcher(Searcher):
         self, candidates: Candidates, *, max_trials: int, batch_size: int, **settings: Any
     ) -> None:
         super().__init__(candidates, max_trials=max_trials, batch_size=batch_size, **settings)
-        self.max_trials, self.batch_size = max_trials, batch_size
+        self.max_trials = max_trials
+        self.batch_size: int = batch_size
         self.told = 0
         self.history: list[Trial] = []
         self._points: list[np.ndarray] = []

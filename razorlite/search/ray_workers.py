@@ -63,7 +63,7 @@ class RayWorkers:
         for _ in range(1 + self._retries):
             left = {n: subnet for n, subnet in candidates.items() if n not in outcomes}
             if left and self._await():
-                outcomes |= self._attempted(left, faults)
+                outcomes |= self._attempted(left, faults, score.on_first)
         lost = {n: _lost(faults.get(n)) for n in candidates if n not in outcomes}
         return outcomes | lost
 
@@ -84,7 +84,8 @@ class RayWorkers:
 
     def _hire(self, score: Attempt) -> None:
         """Start the actors, once, and wait for all of them if they come in time."""
-        if self._score is score:
+        score = replace(score, on_first=False)  # workers have both
+        if self._score == score:
             return
         self.close()
         self._score = score
@@ -113,14 +114,14 @@ class RayWorkers:
         return bool(self._ready)
 
     def _attempted(
-        self, candidates: Mapping[int, Subnet], faults: dict[int, str]
+        self, candidates: Mapping[int, Subnet], faults: dict[int, str], on_first: bool
     ) -> dict[int, Outcome]:
         """Return the outcomes of one try; why others have none is noted in `faults`."""
         actors, outcomes = list(self._ready), {}
         numbers, owners = {}, {}
         for index, (number, subnet) in enumerate(candidates.items()):
             actor = actors[index % len(actors)]
-            ref = actor.score.remote(subnet)
+            ref = actor.score.remote(subnet, on_first)
             numbers[ref], owners[ref] = number, actor
         turns = -(-len(candidates) // len(actors))
         waiting = {"num_returns": len(numbers), "timeout": turns * self._timeout}
@@ -163,9 +164,10 @@ class _Scorer:
         """Return that it has started."""
         return True
 
-    def score(self, subnet: Subnet) -> Outcome:
-        """Return what came of a candidate."""
-        return replace(self._score(subnet), cause=None)
+    def score(self, subnet: Subnet, on_first: bool) -> Outcome:
+        """Return what came of a candidate, on all images or on the first ones."""
+        attempt = replace(self._score, on_first=on_first)
+        return replace(attempt(subnet), cause=None)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.core.journal import Journal
@@ -17,7 +17,15 @@ from razorlite.search.trial import Trial
 
 FORMAT = 3
 _DEPTH = 20  # of blocks whose differences are named one by one
+_ELASTIC = ("images", "promoted", "first_values")
 _FIELDS = ("trial", "score", "scores", "cost", "error", "seconds", "choices")
+
+
+class Entry(Protocol):
+    """What has a line in the journal."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the line."""
 
 
 class SearchJournal:
@@ -65,8 +73,8 @@ class SearchJournal:
         _check_header(lines[0][1], self._header, self.path)
         return lines[1:]
 
-    def append(self, item: Batch | Trial) -> None:
-        """Write a batch or a trial.
+    def append(self, item: Entry) -> None:
+        """Write a batch, a trial, or one on the first images of an elastic search.
 
         Raises:
             RunFolderError: the file cannot be written; earlier lines are intact.
@@ -119,11 +127,11 @@ class SearchJournal:
         if fault:
             self.refuse(line, fault)
         scores = {name: float(value) for name, value in record["scores"].items()}
-        failed = record["error"] is not None
+        scored = record["score"] is not None
         return replace(
             expected,
             subnet=expected.subnet.with_results(cost=expected.cost, scores=scores),
-            values=() if failed else objectives.values(scores, expected.cost),
+            values=objectives.values(scores, expected.cost) if scored else (),
             scores=scores,
             error=record["error"],
             seconds=float(record["seconds"]),
@@ -166,9 +174,10 @@ def _flat(tree: Any, prefix: str = "", depth: int = 0) -> dict[str, Any]:
 
 def _fault(record: Mapping[str, Any], expected: Trial, objectives: Objectives) -> str | None:
     """Return what is wrong with a record, None if nothing is."""
-    if set(record) != set(_FIELDS):
-        odd = sorted(set(record) ^ set(_FIELDS), key=str)[0]
-        return f"a trial {'lacks' if odd in _FIELDS else 'has no'} {_shown(odd)}"
+    fields = _FIELDS if expected.images is None else (*_FIELDS, *_ELASTIC)
+    if set(record) != set(fields):
+        odd = sorted(set(record) ^ set(fields), key=str)[0]
+        return f"a trial {'lacks' if odd in fields else 'has no'} {_shown(odd)}"
     if type(record["trial"]) is not int or record["trial"] != expected.number:
         return f"wants trial {expected.number}, got trial {_shown(record['trial'])}"
     if record["choices"] != dict(expected.subnet.choices):
@@ -177,7 +186,11 @@ def _fault(record: Mapping[str, Any], expected: Trial, objectives: Objectives) -
         return _cost_fault(record["cost"], expected.cost)
     if not _is_finite(record["seconds"]) or record["seconds"] < 0:
         return f"seconds wants a number from 0, got {_shown(record['seconds'])}"
-    return _error_fault(record, expected) or _score_fault(record, expected, objectives)
+    return (
+        _elastic_fault(record, expected)
+        or _error_fault(record, expected)
+        or _score_fault(record, expected, objectives)
+    )
 
 
 def _cost_fault(cost: Any, expected: Mapping[str, Any]) -> str:
@@ -189,11 +202,22 @@ def _cost_fault(cost: Any, expected: Mapping[str, Any]) -> str:
     return f"the cost is {_shown(ours)}, got {_shown(theirs)} (of another cost model?)"
 
 
+def _elastic_fault(record: Mapping[str, Any], expected: Trial) -> str | None:
+    """Compare what came of a candidate on the first images; other searches have no such entries."""
+    known = expected.to_record()
+    for name in _ELASTIC if expected.images is not None else ():
+        if record[name] != known[name]:
+            return f"{name} is {known[name]} by the first images, got {_shown(record[name])}"
+    return None
+
+
 def _error_fault(record: Mapping[str, Any], expected: Trial) -> str | None:
     score, error = record["score"], record["error"]
     if error is not None and (not isinstance(error, str) or not error):
         return f"error wants a text or null, got {_shown(error)}"
-    if (score is None) != (error is not None):
+    if not expected.promoted and (score is not None or error != expected.error):
+        return f"the candidate is not promoted, got {_shown(score or error)}"
+    if expected.promoted and (score is None) != (error is not None):
         return f"a trial has a score or an error, got {_shown(score)} and {_shown(error)}"
     if expected.error is not None and error != expected.error:
         return f"the candidate is {expected.error}, got {_shown(error or score)}"

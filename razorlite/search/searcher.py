@@ -33,9 +33,11 @@ class Searcher(ABC):
     Attributes:
         settings: these, with the class and the seed; a resumed search must have the same.
         one_objective: whether only the first value of a trial is understood.
+        batch_size: how many it proposes at a time; None where that is not fixed.
     """
 
     one_objective: ClassVar[bool] = True
+    batch_size: int | None = None
 
     def __init__(self, candidates: Candidates, **settings: Any) -> None:
         self.candidates = candidates
@@ -81,6 +83,7 @@ class RandomSearcher(Searcher):
     """Proposes random candidates: the control that a search must beat."""
 
     one_objective = False
+    batch_size = _BATCH
 
     def __init__(self, *, candidates: Candidates, max_trials: Count = 1000) -> None:
         """Keep the settings.
@@ -121,6 +124,7 @@ class ExhaustiveSearcher(Searcher):
     """Proposes every allowed candidate of a small space, the last dimension varying fastest."""
 
     one_objective = False
+    batch_size = _BATCH
 
     def __init__(self, *, candidates: Candidates, max_trials: Count = 10_000) -> None:
         """List the candidates.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.cost import Constraint
 from razorlite.engine.run_folder import on_main
 from razorlite.search.batch import Batch
+from razorlite.search.elastic import Elastic, FirstScores, FirstTrial
 from razorlite.search.evaluator import Evaluator
 from razorlite.search.feasible import Feasible
 from razorlite.search.objectives import MetricSpec, Objectives
@@ -24,11 +26,11 @@ from razorlite.search.seen import Seen
 from razorlite.search.trial import Trial
 from razorlite.search.workers import (
     Attempt,
-    Outcome,
     ProcessWorkers,
     Score,
     SearchError,
     Workers,
+    check_stop,
 )
 from razorlite.space import ChoiceSpace
 
@@ -66,9 +68,13 @@ class Study:
         progress: called in the main process with the study and each new trial.
         catch: errors of `score` that are the candidate's own fault.
         workers: where candidates are scored; here, or on torchrun's processes by default.
+        elastic: score each batch on a few images first and the better part of it alone on all; a
+            searcher learns from these alone, the others have no values. Batches are scored on the
+            first images whole, also where `max_trials` ends within one.
 
     Attributes:
         objectives: what candidates are compared by.
+        elastic: how candidates are scored on a few images first.
         trials: in the order of proposals.
         batches: number of the first trial of each batch.
 
@@ -91,6 +97,7 @@ class Study:
         progress: Progress | None = None,
         catch: tuple[type[Exception], ...] = (),
         workers: Workers | None = None,
+        elastic: Elastic | None = None,
     ) -> None:
         for name, value in {"max_trials": max_trials, "max_failures": max_failures}.items():
             if value is not None and value < 1:
@@ -101,12 +108,16 @@ class Study:
         self.max_trials, self.max_failures = max_trials, max_failures
         self.trials: list[Trial] = []
         self.batches: list[int] = []
+        self.elastic = elastic
+        first = None if elastic is None else elastic.score
         self._evaluator = Evaluator(
             candidates=searcher.candidates,
+            seen=searcher.candidates.seen,
             objectives=self.objectives,
-            attempt=Attempt(score, self.objectives.names, catch),
+            attempt=Attempt(score, self.objectives.names, catch, first),
             workers=workers or ProcessWorkers(split=split),
         )
+        self._first = None if elastic is None else self._first_scores(elastic)
         self._progress = progress
         self._journal = None if journal is None else SearchJournal(journal, self._header())
 
@@ -123,6 +134,7 @@ class Study:
             SearchError: every candidate failed, or scoring broke down.
             BudgetError: no candidate meets the constraint.
         """
+        on_main(partial(self._evaluator.tell_idle, self.searcher))
         batch = self._open(resume)
         if started is not None:
             started()
@@ -172,6 +184,14 @@ class Study:
         scored = [trial for trial in self.trials if trial.score is not None]
         return [scored[i] for i in pareto_front([trial.values for trial in scored])]
 
+    def _first_scores(self, elastic: Elastic) -> FirstScores:
+        """Return what scores on the first images, apart from the scores on all."""
+        elastic.config.check(self.searcher)
+        attempt = replace(self._evaluator.attempt, on_first=True)
+        return FirstScores(
+            elastic, replace(self._evaluator, attempt=attempt, seen=Seen(self.space))
+        )
+
     def _is_spent(self) -> bool:
         return self.max_trials is not None and len(self.trials) >= self.max_trials
 
@@ -188,6 +208,8 @@ class Study:
         for line, record in lines:
             if "proposals" in record:
                 batch = self._read_batch(journal, line, record, batch)
+            elif "first" in record and self._first is not None:
+                self._first.read(journal, line, record)
             else:
                 self._read_trial(journal, line, record, batch)
         if batch is not None:
@@ -201,6 +223,7 @@ class Study:
             "constraint": self.constraint.to_dict(),
             "metric": dict(self.objectives.directions),
             "settings": self.settings,
+            **({"elastic": self.elastic.to_dict()} if self.elastic else {}),
         }
 
     def _read_batch(
@@ -218,6 +241,8 @@ class Study:
         number = len(self.trials)
         if batch is None or number >= batch.end:
             journal.refuse(line, f"a batch of proposals is missing before trial {number}")
+        if self._first is not None and not self._first.is_done:
+            journal.refuse(line, f"scores on the first images are missing before trial {number}")
         expected = self._expected(number, batch)
         self.trials.append(journal.trial(line, record, expected, self.objectives))
         self._evaluator.keep(self.trials[-1])
@@ -257,9 +282,15 @@ class Study:
         self.batches.append(batch.first)
         for point in batch.points:
             self.seen.add(point)
+        if self._first is not None:
+            self._first.begin(batch)
 
     def _complete(self, batch: Batch) -> Batch | None:
         """Score what is left of a batch and tell all of it; return it if the budget ends first."""
+        while self._first is not None and not self._first.is_done:
+            done, outcomes = self._first.run()
+            on_main(partial(self._write_first, done))
+            check_stop(outcomes, len(self.trials))
         while len(self.trials) < batch.end:
             if self._is_spent():
                 return batch
@@ -275,7 +306,7 @@ class Study:
         for trial in done:
             self.trials.append(trial)
             on_main(partial(self._write, trial))
-        self._check_stop(outcomes)
+        check_stop(outcomes, len(self.trials))
 
     def _due(self, batch: Batch) -> list[Trial]:
         """Return what is known of the next candidates before they are scored."""
@@ -284,7 +315,13 @@ class Study:
         return [self._expected(number, batch) for number in range(first, end)]
 
     def _expected(self, number: int, batch: Batch) -> Trial:
-        return self._evaluator.expected(number, batch.points[number - batch.first])
+        expected = self._evaluator.expected(number, batch.points[number - batch.first])
+        return expected if self._first is None else self._first.known(expected)
+
+    def _write_first(self, done: Sequence[FirstTrial]) -> None:
+        if self._journal is not None:
+            for trial in done:
+                self._journal.append(trial)
 
     def _write(self, trial: Trial) -> None:
         if self._journal is not None:
@@ -292,26 +329,8 @@ class Study:
         if self._progress is not None:
             self._progress(self, trial)
 
-    def _check_stop(self, outcomes: Mapping[int, Outcome]) -> None:
-        """Raise what stopped the search, the same in all processes.
-
-        Raises:
-            KeyboardInterrupt: any process was interrupted.
-            RazorliteError: scoring broke down.
-        """
-        stopped = {number: o for number, o in sorted(outcomes.items()) if o.stop}
-        if any(o.stop and o.stop[0] is KeyboardInterrupt for o in stopped.values()):
-            raise KeyboardInterrupt
-        for number, outcome in stopped.items():
-            assert outcome.stop is not None
-            kind, message = outcome.stop
-            raise kind(
-                f"scoring trial {number} stopped the search: {message}; the {len(self.trials)} "
-                f"trials before it are kept, and resuming scores it again"
-            ) from outcome.cause
-
     def _check_failures(self) -> None:
-        if len(self.trials) >= self.max_failures and all(t.score is None for t in self.trials):
+        if len(self.trials) >= self.max_failures and all(t.error is not None for t in self.trials):
             raise SearchError(
                 self._failed(f"all of the first {len(self.trials)} candidates failed")
             )

@@ -22,6 +22,9 @@ class Trial:
         cost: macs, params, ... ; empty without a cost table.
         error: why it failed, in one line; None if it did not.
         seconds: how long scoring took.
+        images: of an elastic search, on how many images it was scored last; None elsewhere.
+        first_values: what `values` would be on the first images; never compared with these.
+        promoted: whether it may be scored on all images; only then it has `values`.
     """
 
     number: int
@@ -31,6 +34,9 @@ class Trial:
     cost: Mapping[str, int | float] = field(default_factory=dict)
     error: str | None = None
     seconds: float = 0.0
+    images: int | None = None
+    first_values: tuple[float, ...] = ()
+    promoted: bool = True
 
     @property
     def score(self) -> float | None:
@@ -39,6 +45,11 @@ class Trial:
 
     def to_record(self) -> dict[str, Any]:
         """Return the journal's line."""
+        elastic = {
+            "images": self.images,
+            "promoted": self.promoted,
+            "first_values": list(self.first_values),
+        }
         return {
             "trial": self.number,
             "score": self.score,
@@ -47,4 +58,5 @@ class Trial:
             "error": self.error,
             "seconds": round(self.seconds, 3),
             "choices": dict(self.subnet.choices),
+            **(elastic if self.images is not None else {}),
         }

@@ -73,11 +73,15 @@ class Attempt:
         score: candidate to a metric, or to several by name.
         names: of the objectives; a metric that comes alone is the only one.
         catch: errors that are a candidate's own fault, besides `CandidateError`.
+        first: candidate to the same metrics on the first images alone, in an elastic search.
+        on_first: whether it is `first` that is called.
     """
 
     score: Score
     names: tuple[str, ...]
     catch: tuple[type[Exception], ...] = ()
+    first: Score | None = None
+    on_first: bool = False
 
     def __call__(self, subnet: Subnet) -> Outcome:
         """Return what came of it; nothing is raised."""
@@ -86,8 +90,9 @@ class Attempt:
         return replace(outcome, seconds=time.perf_counter() - start)
 
     def _outcome(self, subnet: Subnet) -> Outcome:
+        score = self.first if self.on_first and self.first is not None else self.score
         try:
-            return Outcome(metrics=_named(self.score(subnet), self.names))
+            return Outcome(metrics=_named(score(subnet), self.names))
         except CandidateError as error:
             return Outcome(error=_line(error))
         except self.catch as error:
@@ -126,6 +131,29 @@ class ProcessWorkers:
                 if mine[number].stop:
                     break
         return _joined(gather_objects(mine if world_size() == 1 else _sendable(mine)))
+
+
+def check_stop(outcomes: Mapping[int, Outcome], kept: int) -> None:
+    """Raise what stopped a search, the same in all processes.
+
+    Args:
+        outcomes: of numbered candidates.
+        kept: trials that were recorded before.
+
+    Raises:
+        KeyboardInterrupt: any process was interrupted.
+        RazorliteError: scoring broke down.
+    """
+    stopped = {number: o for number, o in sorted(outcomes.items()) if o.stop}
+    if any(o.stop and o.stop[0] is KeyboardInterrupt for o in stopped.values()):
+        raise KeyboardInterrupt
+    for number, outcome in stopped.items():
+        assert outcome.stop is not None
+        kind, message = outcome.stop
+        raise kind(
+            f"scoring trial {number} stopped the search: {message}; the {kept} trials before it "
+            f"are kept, and resuming scores it again"
+        ) from outcome.cause
 
 
 def _joined(parts: list[dict[int, Outcome]]) -> dict[int, Outcome]:

@@ -53,6 +53,20 @@ def test_sound_ones_pass_without_a_remark():
     assert check_config(plain(prune={"budget": {"macs": "70%"}, "round_to": 2})) == []
 
 
+@pytest.mark.parametrize(
+    ("elastic", "searcher", "message"),
+    [
+        ({"share": 1.0}, "RandomSearcher", "search.elastic.share"),
+        ({"keep": 0}, "RandomSearcher", "search.elastic.keep"),
+        ({"part": 0.1}, "RandomSearcher", "part"),
+        ({}, "PredictorSearcher", "search.elastic.keep 0.3 of the 1 candidates"),
+    ],
+)
+def test_elastic_scoring_that_leaves_nobody_out_is_refused(elastic, searcher, message):
+    search = {"elastic": elastic, "searcher": {"type": searcher}}
+    assert message in "".join(faults(supernet(search=search)))
+
+
 ANCHORS = "{anchor_generator: {ratios: [1.0], scales: [4.0], strides: %s}}"
 
 

@@ -172,6 +172,25 @@ def test_weights_of_the_front_are_usable_and_evaluate_as_they_were_scored(pipeli
         assert found["AP"] == pytest.approx(subnet.scores["AP"], abs=1e-6)
 
 
+@pytest.mark.slow
+def test_elastic_scoring_is_reported_with_its_rank_correlation(pipeline, tmp_path, caplog):
+    more = ["search.elastic={share: 0.5, keep: 0.5}", "search.trust=3"]
+    folder = tmp_path / "run"
+    with caplog.at_level("INFO", logger="razorlite"):
+        subnet = searching.search(pipeline.supernet, pipeline.weights, folder, more)
+    lines = [line for line in trials(folder) if "trial" in line]
+    promoted = [line for line in lines if line["promoted"]]
+    assert (len(lines), len(promoted)) == (4, 2)
+    assert subnet.origin["trial"] in [line["trial"] for line in promoted]
+    report = json.loads((folder / "report.json").read_text())
+    assert len(report["rows"]) == 2
+    said = "Elastic scoring: 2 of 4 candidates were scored on all images, 50% of the full"
+    assert report["findings"][-1].startswith(said)
+    assert any(text.startswith(said) for text in caplog.messages)
+    again = searching.search(pipeline.supernet, pipeline.weights, folder, more, resume=True)
+    assert again == subnet
+
+
 def test_the_report_of_a_search_has_intervals_and_says_what_they_mean(pipeline):
     folder = pipeline.root / "search"
     report = json.loads((folder / "report.json").read_text())

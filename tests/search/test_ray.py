@@ -7,6 +7,7 @@ import pytest
 
 from razorlite.core.errors import ConfigError
 from razorlite.search import CandidateError, RayWorkers, SearchError, ray_cluster
+from tests.search import test_elastic
 from tests.search.test_failures import make_study, records
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -69,6 +70,14 @@ def faulty(study, folder, act, share, most=9):
 
 def replace_score(study, score):
     object.__setattr__(study._evaluator.attempt, "score", score)
+
+
+def test_elastic_scoring_keeps_its_workers(workers, tmp_path):
+    path, pool = tmp_path / "journal.jsonl", workers(size=2)
+    test_elastic.make_study(path, workers=pool)[0].run()
+    assert len(pool._ready) == 2
+    test_elastic.make_study(tmp_path / "here.jsonl")[0].run()
+    assert test_elastic.records(path) == test_elastic.records(tmp_path / "here.jsonl")
 
 
 def test_workers_that_die_cost_a_try(workers, whole, tmp_path):
