@@ -86,7 +86,8 @@ def test_the_better_part_of_each_batch_is_scored_on_all_images():
         assert len(promoted) == 2
         worst = min(t.first_values for t in promoted)
         assert all(t.first_values <= worst for t in batch if not t.promoted)
-    assert best.promoted and all(t.promoted for t in study.front)
+    assert best.promoted
+    assert all(t.promoted for t in study.front)
     for trial in study.trials:
         assert trial.images == (100 if trial.promoted else 20)
         assert bool(trial.values) == bool(trial.scores) == trial.promoted
@@ -188,7 +189,8 @@ def test_failures_on_the_first_images_are_the_candidates_own(tmp_path):
     object.__setattr__(study._first._evaluator.attempt, "first", first)
     study.run()
     failed = [t for t in study.trials if t.error == "too narrow"]
-    assert failed and not any(t.promoted or t.values for t in failed)
+    assert failed
+    assert not any(t.promoted or t.values for t in failed)
     again, calls = make_study(path)
     again.run(resume=True)
     assert outcome(again) == outcome(study)
@@ -218,13 +220,13 @@ def test_a_journal_that_contradicts_the_first_scores_is_refused(tmp_path, edit, 
 def test_a_search_with_other_shares_is_another_one(tmp_path):
     path = tmp_path / "journal.jsonl"
     make_study(path)[0].run()
-    with pytest.raises(RunFolderError, match="elastic.keep was 0.3, now 0.5"):
+    with pytest.raises(RunFolderError, match=r"elastic\.keep was 0\.3, now 0\.5"):
         make_study(path, keep=0.5)[0].run(resume=True)
 
 
 def test_batches_of_one_are_refused_with_the_size_that_is_needed():
     searcher = PredictorSearcher(candidates=candidates())
-    with pytest.raises(ConfigError, match="keep 0.3 of the 1 candidates .* propose 2 or more"):
+    with pytest.raises(ConfigError, match=r"keep 0\.3 of the 1 candidates .* propose 2 or more"):
         ElasticConfig().check(searcher)
     ElasticConfig().check(RandomSearcher(candidates=candidates()))
 
