@@ -11,7 +11,7 @@ from torch import nn
 from razorlite.core import config as core_config
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
-from razorlite.distill import TeacherConfig, names_file
+from razorlite.distill import DistillerConfig, TeacherConfig, names_file
 from razorlite.distill.expansion import Model, expand_recipe
 from razorlite.recipes.dry_step import plain_build, teacher_without_values
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
@@ -38,11 +38,26 @@ def read_expanded(
     return full, experiment if full is merged else core_config.build(full, Experiment)
 
 
-def expanded(config: Config) -> Config:
+def expanded_for(config: Config, student: nn.Module) -> tuple[Config, DistillerConfig | None]:
+    """Return a configuration whose `distiller` block is in full for a built student, and the block.
+
+    Args:
+        config: a checked one.
+        student: what is trained in the place of the configuration's own model, such as a slim one.
+
+    Raises:
+        ConfigError: the teacher cannot be built, or either lacks what the recipe compares.
+    """
+    full = expanded(config, student)
+    return full, core_config.build(full, Experiment).distiller
+
+
+def expanded(config: Config, student: nn.Module | None = None) -> Config:
     """Return a configuration whose `distiller` block says all that it means.
 
     Args:
         config: a checked one.
+        student: built already; by default the configuration's, without values.
 
     Raises:
         ConfigError: student or teacher cannot be built, or do not have what the recipe compares.
@@ -56,7 +71,7 @@ def expanded(config: Config) -> Config:
     changed = _with_distiller(config, full)
     if block.get("recipe") is None:
         return changed
-    found = _blocks(_with_distiller(config, {**full, "recipe": block["recipe"]}))
+    found = _blocks(_with_distiller(config, {**full, "recipe": block["recipe"]}), student)
     for key, blocks in found.items():
         if blocks:
             full[key] = [*blocks, *(full.get(key) or [])]
@@ -74,7 +89,7 @@ def _with_distiller(config: Config, block: Mapping[str, Any]) -> Config:
     return changed
 
 
-def _blocks(config: Config) -> dict[str, list[dict[str, Any]]]:
+def _blocks(config: Config, built: nn.Module | None) -> dict[str, list[dict[str, Any]]]:
     """Return the pairs and terms that the recipes of a configuration come to."""
     experiment = core_config.build(config, Experiment)
     settings = experiment.distiller
@@ -84,7 +99,7 @@ def _blocks(config: Config) -> dict[str, list[dict[str, Any]]]:
     recipes = recipe if isinstance(recipe, Mapping) else dict.fromkeys(known, str(recipe))
     _check_names(config, recipes, known)
     try:
-        student = Model(*_student(config, experiment))
+        student = _student(config, experiment, built)
         found: dict[str, list[dict[str, Any]]] = {"pairs": [], "terms": []}
         for name, own in recipes.items():
             teacher = _teacher(known[name], name, student, experiment.shape)
@@ -112,12 +127,14 @@ def _check_names(config: Config, recipes: Mapping[str, str], teachers: Mapping[s
         )
 
 
-def _student(config: Config, experiment: Experiment) -> tuple[nn.Module, Any]:
-    """Return a configuration's model without values, and inputs for it."""
+def _student(config: Config, experiment: Experiment, built: nn.Module | None) -> Model:
+    """Return the built student, or a configuration's model without values, with inputs for it."""
+    if built is not None:
+        return Model(built, example_inputs(built, experiment.shape))
     fetched = plain_build(config, {"distiller": None})
     with torch.device("meta"):
         model = fetched().model
-    return model, example_inputs(model, experiment.shape, device="meta")
+    return Model(model, example_inputs(model, experiment.shape, device="meta"))
 
 
 def _teacher(settings: Any, name: str, student: Model, shape: tuple[int, int]) -> Model:

@@ -13,7 +13,7 @@ from razorlite.prune import PruneConfig
 from razorlite.recipes.building import build, channels_of, load_trained
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.expanding import read_expanded
-from razorlite.recipes.experiment import ConfigLike, Experiment
+from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pruning_rounds import PruningJob
 from razorlite.recipes.splits import Splits
@@ -67,7 +67,7 @@ def prune(
             splits.match(built.model)
         folder = run_folder(merged, experiment, work_dir, "pruned")
         job = PruningJob(
-            config=merged,
+            config=read(config, overrides)[0],
             settings=settings,
             built=built,
             splits=splits,

@@ -25,6 +25,7 @@ from razorlite.prune import Channels, Goal, PruneConfig, Pruner, Stopwatch, comp
 from razorlite.prune.stopwatch import paired_text
 from razorlite.recipes.building import Built, build, channels_of
 from razorlite.recipes.card import ModelCard
+from razorlite.recipes.expanding import expanded_for
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pruning_before import claim, train_before
 from razorlite.recipes.pruning_check import check_before
@@ -77,7 +78,8 @@ class PruningJob:
     interrupted or not, so that both end with the same weights.
 
     Attributes:
-        config: the merged configuration.
+        config: the merged configuration, its recipe of distillation as it was written: what it
+            comes to depends on the channels that each round leaves.
         settings: its `prune` block.
         built: the model to prune, with its weights.
         splits: images, and the device to train on.
@@ -238,7 +240,10 @@ class PruningJob:
             origin=origin,
         )
         before = {g.name: g.size for g in self._channels.graph.groups}
-        content = {"model": weights, "meta": self._card(one, self.built, subnet).to_meta()}
+        content = {
+            "model": weights,
+            "meta": self._card(self._final(one), self.built, subnet).to_meta(),
+        }
         on_main(lambda: _write(one, subnet, content, before))
         round_of = f"round {one.number} of {self._total}: " if self._total > 1 else ""
         _log.info("%spruned %s", round_of, _change(vars(whole), subnet.cost))
@@ -247,14 +252,16 @@ class PruningJob:
     def _tune(self, one: Round, built: Built) -> dict[str, float]:
         """Fine-tune as the `train` block says, or save the slim model as it is."""
         assert built.subnet is not None
-        write_config(one.folder, portable(self._final(one), one.folder).dump())
-        card = self._card(one, built, built.subnet)
+        final, distiller = expanded_for(self._final(one), built.model)
+        write_config(one.folder, portable(final, one.folder).dump())
+        card = self._card(final, built, built.subnet)
         if self.splits.experiment.train is None:
             content = {"model": built.model.state_dict(), "meta": card.to_meta()}
             on_main(lambda: save_checkpoint(one.last, content))
             return {}
         seed_everything(self.splits.experiment.seed + one.number - 1, rank())
-        runner = build_runner(self.splits.experiment, built, self.splits, one.folder, card)
+        experiment = replace(self.splits.experiment, distiller=distiller)
+        runner = build_runner(experiment, built, self.splits, one.folder, card)
         metrics = runner.run(resume=self.resume)
         draw(built, self.splits, one.folder)
         return metrics
@@ -263,9 +270,9 @@ class PruningJob:
         """Return the configuration of the slim model."""
         return load(self.config, {"subnet": str(one.subnet), "load_from": str(one.start)})
 
-    def _card(self, one: Round, built: Built, subnet: Subnet) -> ModelCard:
+    def _card(self, config: Config, built: Built, subnet: Subnet) -> ModelCard:
         experiment = self.splits.experiment
-        card = describe(self._final(one), experiment, built, self.source.classes)
+        card = describe(config, experiment, built, self.source.classes)
         card = replace(card, subnet=subnet)
         if experiment.data is None:
             return replace(card, preprocess=self.source.preprocess)
