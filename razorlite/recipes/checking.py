@@ -14,7 +14,6 @@ from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError, RazorliteError, SubnetError
 from razorlite.data import Dataset
 from razorlite.data.files import resolve
-from razorlite.distill import DistilledStep
 from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
 from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import need_value
@@ -23,13 +22,12 @@ from razorlite.recipes.building import Built
 from razorlite.recipes.classes import compare
 from razorlite.recipes.costing import check_constraints, search_costs
 from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
-from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build
+from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build, teaches_nothing
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.paths import located, teacher_keys
 from razorlite.recipes.pruning_check import check_budget, check_importance
 from razorlite.recipes.splits import Splits
-from razorlite.recipes.steps import chain
 from razorlite.recipes.tasks import compare_tasks, need_predict
 from razorlite.search import Candidates
 from razorlite.space import Mutator, Subnet
@@ -287,7 +285,7 @@ class _Check:
         if step is not None:
             shape = self.experiment.shape
             self._try("distiller", partial(compare_once, step, built, shape))
-            if any(isinstance(p, DistilledStep) and p.weighting.is_idle for p in chain(step)):
+            if teaches_nothing(step):
                 self._odd("distiller.start_step", "is behind the run's end: nothing is taught")
         return step
 

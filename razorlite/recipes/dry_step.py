@@ -102,6 +102,11 @@ def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:
                 recorder.clear()
 
 
+def teaches_nothing(step: Step) -> bool:
+    """Return whether a run ends before its distillation starts."""
+    return any(isinstance(part, DistilledStep) and part.weighting.is_idle for part in chain(step))
+
+
 def _forms(built: Built) -> Generator[int, None, None]:
     """Yield 0 for the present form, then set a supernet to others, with every value in one."""
     yield 0

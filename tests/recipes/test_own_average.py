@@ -82,3 +82,8 @@ def test_the_check_refuses_spans_that_contradict_one_another(spans, message):
     train = {**TRAIN, "max_steps": None, "save_every": None, "max_epochs": 3}
     [line] = faults(student(distiller={**BLOCK, **spans}, train=train))
     assert message in line
+
+
+def test_the_check_tells_of_a_run_that_ends_before_anything_is_taught():
+    [remark] = check_config(student(distiller={**BLOCK, "start_step": 3}))
+    assert remark.endswith("distiller.start_step: is behind the run's end: nothing is taught")
