@@ -106,7 +106,7 @@ class TestArguments:
                 "search c.yaml k.pt",
                 "search",
                 ("c.yaml", "k.pt"),
-                {"work_dir": None, "overrides": [], "resume": False},
+                {"work_dir": None, "overrides": [], "resume": False, "workers": None},
             ),
             (
                 "prune c.yaml k.pt --work-dir d",

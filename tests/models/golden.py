@@ -39,15 +39,15 @@ _OUTPUT_LAYERS = {
 }
 
 
-def keys(name: str) -> list[tuple[str, tuple[int, ...]]]:
+def keys(name: str, folder: Path = FOLDER) -> list[tuple[str, tuple[int, ...]]]:
     """Return names and shapes of the reference's state dict."""
-    rows = [line.split(" ", 1) for line in (FOLDER / f"{name}.keys.txt").read_text().splitlines()]
+    rows = [line.split(" ", 1) for line in (folder / f"{name}.keys.txt").read_text().splitlines()]
     return [(key, tuple(int(n) for n in shape.strip("(),").split(",") if n)) for key, shape in rows]
 
 
-def metrics(name: str) -> dict[str, np.ndarray]:
+def metrics(name: str, folder: Path = FOLDER) -> dict[str, np.ndarray]:
     """Return the recorded arrays."""
-    with np.load(FOLDER / f"{name}.npz") as archive:
+    with np.load(folder / f"{name}.npz") as archive:
         return {key: archive[key] for key in archive.files}
 
 

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from projects.detr3d.records import Objects
 from projects.detr3d.sampling import Views
 from tests.models import golden
 
+FOLDER = Path(__file__).with_name("golden")
 CONFIG = "projects/detr3d/configs/detr3d_r101_gridmask.yaml"
 PLAIN = ["model.grid_mask=null", "model.pts_bbox_head.dropout=0"]
 LIGHT = [*PLAIN, "model.img_backbone.depth=50", "model.img_backbone.deform=null"]
@@ -37,7 +39,7 @@ class Case:
 
 def case(name: str, backward: bool = True) -> Case:
     """Return what a model gives in training, which here is the same as in evaluation."""
-    known = golden.metrics(name)
+    known = golden.metrics(name, FOLDER)
     model: Any = razorlite.build_model(CONFIG, overrides=OVERRIDES[name])
     _fill(model, known)
     inputs, target = inputs_of(known), target_of(known)

@@ -17,7 +17,7 @@ from torch import Tensor
 from projects.detr3d import boxes, head, sampling
 from projects.detr3d.sampling import Views, locate, look_up, sample, to_metres
 from tests.models import golden
-from tests.projects.detr3d_golden import Case, apart, case, losses_of, raw_errors
+from tests.projects.detr3d_golden import FOLDER, Case, apart, case, losses_of, raw_errors
 
 FEATURES, REFERENCES, QUERIES = 2e-3, 1e-4, 5e-3
 CLASSES, MOST_CLASSES, BOXES, LOSSES, GRADIENTS = 1e-2, 2e-3, 1e-2, 1e-4, 1.5e-2
@@ -88,7 +88,7 @@ def check_sampling(one: Case) -> None:
 
 
 def test_features_are_sampled_as_in_the_reference():
-    known = golden.metrics("detr3d_r50_light")
+    known = golden.metrics("detr3d_r50_light", FOLDER)
     rng = np.random.default_rng(24)
     sizes = [(20, 32), (10, 16), (5, 8), (3, 4)]
     maps = [rng.standard_normal((1, 6, 8, *s)).astype(np.float32) for s in sizes]
@@ -105,7 +105,7 @@ def test_features_are_sampled_as_in_the_reference():
 @pytest.mark.slow
 def test_light_variant(light):
     assert {(k, tuple(v.shape)) for k, v in light.model.state_dict().items()} == set(
-        golden.keys("detr3d_r50_light")
+        golden.keys("detr3d_r50_light", FOLDER)
     )
     check(light)
     check_sampling(light)
@@ -115,7 +115,7 @@ def test_light_variant(light):
 def test_deformable_variant():
     one = case("detr3d_r101")
     assert {(k, tuple(v.shape)) for k, v in one.model.state_dict().items()} == set(
-        golden.keys("detr3d_r101")
+        golden.keys("detr3d_r101", FOLDER)
     )
     check(one)
     check_sampling(one)

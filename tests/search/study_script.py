@@ -27,7 +27,7 @@ def main(journal: str, seconds: float, broken: int = -1) -> None:
         if rank() == broken and next(calls) == 2:
             raise OSError(5, "Input/output error")
         value = score(found.space, subnet)
-        if value == -11:
+        if value == -9:
             raise CandidateError("this one fails")
         return {"AP": value, "AP50": value / 2}
 
