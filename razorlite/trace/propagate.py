@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -116,6 +116,9 @@ class Propagator:
     def _call(self, node: fx.Node) -> None:
         call = self._prepare(node)
         self.values[node] = self.labels[node] = call.out
+        if is_dataclass(call.out):  # which a layer that is not looked into is given
+            self.labels[node] = call.labels, dict(call.label_kwargs)
+            return
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(call.out)):
             self.values[node] = self.labels[node] = _with_sources(call)
             return

@@ -5,7 +5,7 @@ data. Operations are seen as they are called, and each tensor carries the map of
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -269,6 +269,8 @@ class Watch(TorchFunctionMode):
         if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
             parts = [self._mapped(x) for x in value]
             return parts if isinstance(value, list) else tuple(parts)
+        if is_dataclass(value) and not isinstance(value, type):
+            return self._mapped(vars(value))
         return value
 
     def _map(self, tensor: Tensor) -> Tensor:

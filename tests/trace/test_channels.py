@@ -1,11 +1,12 @@
 """Channel groups of small models, by hand."""
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from razorlite.trace import channel_graph, channel_groups
 from tests.trace.zoo import OWN, Net, conv, joined, network, shuffled
@@ -17,6 +18,20 @@ def groups_of(model, shape=(8, 8), **kwargs):
 
 def index_of(group, module, side):
     return next(m.index for m in group.members if (m.module, m.side) == (module, side))
+
+
+@dataclass(frozen=True)
+class Maps:
+    maps: tuple[Tensor, ...]
+
+
+class ReadsMaps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = conv(4, 2)
+
+    def forward(self, seen: Maps) -> Tensor:
+        return self.c(seen.maps[0])
 
 
 def test_chain_of_layers():
@@ -286,6 +301,12 @@ def test_user_named_leaf_is_not_looked_into():
     model.inner = nn.Sequential(conv(4, 4), nn.ReLU())
     assert "inner" in groups_of(model, leaves=["inner"])["a"].fixed
     assert not groups_of(model)["a"].fixed
+
+
+@pytest.mark.parametrize("how", ["graph", "run"])
+def test_what_a_leaf_reads_out_of_a_dataclass_stays(how):
+    model = Net(lambda m, x: m.inner(Maps((m.a(x),))), a=conv(3, 4), inner=ReadsMaps())
+    assert "no rule for ReadsMaps" in groups_of(model, leaves=["inner"], how=how)["a"].fixed
 
 
 def test_hooked_or_parametrized_layer_is_fixed():
