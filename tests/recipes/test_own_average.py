@@ -32,11 +32,17 @@ def test_a_recipe_compares_the_student_with_itself():
     assert check_config(student(distiller={**BLOCK, "ema": None})) == []
 
 
+FACTORS = {"type": "FactorTransfer", "student_channels": 16, "teacher_channels": 16}
+FACTORS |= {"paraphraser_steps": 1}
+LEARNT = {"teacher": "ema", "pairs": [{"student": "neck[0]", "loss": FACTORS}]}
+
+
 @pytest.mark.slow
-def test_training_is_resumed_exactly_and_ships_the_student_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", [BLOCK, LEARNT], ids=["recipe", "factor transfer"])
+def test_training_is_resumed_exactly_and_ships_the_student_alone(block, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "draw", lambda *_: None)
     stopping = {"type": "tests.recipes.own_steps.LearntFactor", "start": 1.0}
-    tree = student(distiller=BLOCK, step=[{"type": "DistilledStep"}, stopping])
+    tree = student(distiller=block, step=[{"type": "DistilledStep"}, stopping])
     config = write(tree, tmp_path)
     recipes.train(config, tmp_path / "whole")
     monkeypatch.setattr(LearntFactor, "stop_at", 2)
