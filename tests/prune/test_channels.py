@@ -13,6 +13,7 @@ from razorlite.cost import Limit, count
 from razorlite.prune import Budget, Channels, L1Importance, Pruner, RandomImportance, apply, mask
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
+from tests.prune.known import channels_of
 from tests.prune.odd_modules import PRUNED
 from tests.prune.test_slim import MODELS, assert_same, outputs, random_subnet
 from tests.trace.zoo import Net, conv, network, stirred
@@ -22,7 +23,7 @@ SHAPE = (64, 64)
 
 @pytest.fixture(scope="module")
 def channels():
-    return Channels(network("resnet18"), SHAPE)
+    return channels_of("resnet18")
 
 
 def test_graph_is_plain_data(channels):
@@ -65,8 +66,8 @@ def test_all_jobs_read_the_model_once(monkeypatch):
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "fcos_shufflenet", "rtmdet"])
 def test_groups_of_a_slim_model_are_found_without_reading_it(name):
-    channels = Channels(network(name), SHAPE)
-    subnet = random_subnet(channels.model)
+    channels = channels_of(name)
+    subnet = random_subnet(channels)
     slim = channels.slim(subnet)
     assert channels.slim_channels(slim, subnet).graph == channel_graph(slim, SHAPE)
 
@@ -87,14 +88,14 @@ def test_groups_of_one_unit_cannot_shrink_further():
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "fcos_shufflenet", "rtmdet"])
 def test_masks_in_place_compute_what_the_slim_model_does(name):
-    channels = Channels(network(name), SHAPE)
+    channels = channels_of(name)
     whole, state = outputs(channels.model), channels.model.state_dict()
-    first, second = random_subnet(channels.model, 0), random_subnet(channels.model, 1)
+    first, second = random_subnet(channels, 0), random_subnet(channels, 1)
     with channels.masks(first) as masks:
         assert_same(outputs(channels.model), outputs(channels.slim(first)))
         masks.keep(second)
         assert_same(outputs(channels.model), outputs(channels.slim(second)))
-        slim = channels.slim(first)
+        slim = channels.cut(first)
     assert_same(outputs(channels.model), whole)
     assert all(torch.equal(state[k], v) for k, v in channels.model.state_dict().items())
     assert not any(m._forward_pre_hooks for x in (channels.model, slim) for m in x.modules())
@@ -137,7 +138,7 @@ def test_factors_that_do_not_fit(factors, message):
 
 
 def test_functions_are_shorthands(channels):
-    subnet = random_subnet(channels.model)
+    subnet = random_subnet(channels)
     slim = apply(channels.model, subnet, shape=SHAPE)
     assert_same(outputs(slim), outputs(channels.slim(subnet)))
     masked = mask(channels.model, subnet, shape=SHAPE)

@@ -12,6 +12,7 @@ from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.cost import Limit, count
 from razorlite.prune import (
     Budget,
+    Channels,
     L1Importance,
     PruneConfig,
     Pruner,
@@ -22,6 +23,7 @@ from razorlite.prune import (
 )
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
+from tests.prune.known import channels_of
 from tests.trace.zoo import Net, conv, network, stirred
 
 SHAPE = (64, 64)
@@ -53,9 +55,10 @@ def plan(model, shape=SHAPE, **kwargs):
     ],
 )
 def test_budget_is_met_cost_is_exact_and_channels_are_rounded(name, budget, allocation, round_to):
-    model = network(name)
-    subnet = plan(model, budget=Budget(**budget), allocation=allocation, round_to=round_to)
-    pruned = apply(model, subnet, shape=SHAPE)
+    channels = channels_of(name)
+    model = channels.model
+    subnet = plan(channels, budget=Budget(**budget), allocation=allocation, round_to=round_to)
+    pruned = channels.cut(subnet)
     slim, whole = count(pruned, SHAPE), count(model, SHAPE)
     assert subnet.cost == {"macs": slim.macs, "params": slim.params}
     (kind, share) = next(iter(budget.items()))
@@ -67,9 +70,8 @@ def test_budget_is_met_cost_is_exact_and_channels_are_rounded(name, budget, allo
 
 
 def test_cost_of_any_kept_units_equals_a_count():
-    model = network("fcos_resnet18")
-    graph = channel_graph(model, SHAPE)
-    cost = SlimCost(model, graph, SHAPE)
+    known = channels_of("fcos_resnet18")
+    graph, cost = known.graph, known.cost
     generator = torch.Generator().manual_seed(0)
     for keep in (0.2, 0.9):
         kept = (torch.rand(graph.size, generator=generator) < keep).numpy()
@@ -79,7 +81,7 @@ def test_cost_of_any_kept_units_equals_a_count():
             part = kept[start : start + group.size]
             channels[group.name] = tuple(i for i in range(group.size) if part[i])
             start += group.size
-        slim = count(apply(model, Subnet(channels=channels), shape=SHAPE), SHAPE)
+        slim = count(known.cut(Subnet(channels=channels)), SHAPE)
         assert cost.of(kept) == {"macs": slim.macs, "params": slim.params}
 
 
@@ -87,8 +89,8 @@ def test_cost_of_any_kept_units_equals_a_count():
 def test_no_group_can_grow_within_the_budget(allocation, resnet):
     subnet = plan(resnet, allocation=allocation)
     limit = count(resnet, SHAPE).macs * 0.5
-    groups = channel_graph(resnet, SHAPE).prunable
-    cost = SlimCost(resnet, channel_graph(resnet, SHAPE), SHAPE)
+    channels = Channels(resnet, SHAPE)
+    groups, cost = channels.graph.prunable, channels.cost
     kept = torch.cat(
         [torch.isin(torch.arange(g.size), torch.tensor(subnet.channels[g.name])) for g in groups]
     ).numpy()

@@ -12,10 +12,11 @@ from torch.utils._pytree import tree_leaves
 
 from razorlite.core.errors import ExportError, SubnetError
 from razorlite.cost import count
-from razorlite.prune import Budget, Pruner, RandomImportance, apply, compose, mask
+from razorlite.prune import Budget, Channels, Pruner, RandomImportance, apply, compose, mask
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
-from tests.trace.zoo import OWN, TORCHVISION, Net, conv, joined, network, shuffled, stirred
+from tests.prune.known import channels_of
+from tests.trace.zoo import OWN, TORCHVISION, Net, conv, joined, shuffled, stirred
 
 SHAPE = (64, 64)
 
@@ -23,8 +24,9 @@ SHAPE = (64, 64)
 def random_subnet(model, seed=0, keep=0.5, shape=SHAPE):
     """Units kept at random, without any rounding; at least one in each layer."""
     rng = np.random.default_rng(seed)
+    graph = model.graph if isinstance(model, Channels) else channel_graph(model, shape)
     channels = {}
-    for group in channel_graph(model, shape).prunable:
+    for group in graph.prunable:
         kept = rng.random(group.size) < keep
         kept[rng.integers(group.size)] = False
         for member in group.members:
@@ -48,20 +50,20 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize("name", [*TORCHVISION, *OWN])
 def test_slim_equals_masked_for_any_kept_units(name):
-    model = network(name)
-    subnet = random_subnet(model)
-    slim = apply(model, subnet, shape=SHAPE)
-    assert_same(outputs(mask(model, subnet, shape=SHAPE)), outputs(slim))
-    assert count(slim, SHAPE).params < count(model, SHAPE).params
+    channels = channels_of(name)
+    subnet = random_subnet(channels)
+    slim = channels.slim(subnet)
+    assert_same(outputs(channels.masked(subnet)), outputs(slim))
+    assert count(slim, SHAPE).params < count(channels.model, SHAPE).params
 
 
 @pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x1_0", "fcos_resnet18"])
 def test_slim_equals_model_with_dropped_activations_zeroed(name):
     """Hooks set dropped channels to zero behind every layer; the activations map 0 to 0."""
-    model = network(name)
-    subnet = random_subnet(model)
-    slim, zeroed = apply(model, subnet, shape=SHAPE), copy.deepcopy(model)
-    for group in channel_graph(model, SHAPE).prunable:
+    channels = channels_of(name)
+    subnet = random_subnet(channels)
+    slim, zeroed = channels.slim(subnet), copy.deepcopy(channels.model)
+    for group in channels.graph.prunable:
         kept = torch.zeros(group.size + 1, dtype=torch.bool)
         kept[[*subnet.channels[group.name], -1]] = True
         for member in group.members:
@@ -73,12 +75,12 @@ def test_slim_equals_model_with_dropped_activations_zeroed(name):
 
 
 def test_dead_channels_prune_for_free():
-    model = network("resnet18")
-    subnet = random_subnet(model)
-    for path, layer in mask(model, subnet, shape=SHAPE).named_modules():
+    channels = channels_of("resnet18")
+    model, subnet = channels.model, random_subnet(channels)
+    for path, layer in channels.masked(subnet).named_modules():
         if isinstance(layer, nn.BatchNorm2d | nn.Conv2d):
             _kill(model.get_submodule(path), layer)
-    assert_same(outputs(model), outputs(apply(model, subnet, shape=SHAPE)))
+    assert_same(outputs(model), outputs(channels.slim(subnet)))
 
 
 def _kill(layer, masked):
@@ -230,9 +232,9 @@ def test_slim_model_keeps_kinds_and_settings():
 
 
 def test_original_is_untouched_and_shares_nothing():
-    model = network("mobilenet_v2")
-    before = copy.deepcopy(model.state_dict())
-    slim = apply(model, random_subnet(model), shape=SHAPE)
+    channels = channels_of("mobilenet_v2")
+    model, before = channels.model, copy.deepcopy(channels.model.state_dict())
+    slim = channels.slim(random_subnet(channels))
     with torch.no_grad():
         for parameter in slim.parameters():
             parameter.zero_()
@@ -240,8 +242,8 @@ def test_original_is_untouched_and_shares_nothing():
 
 
 def test_slim_model_trains_and_every_parameter_learns():
-    model = network("resnet18")
-    slim = apply(model, random_subnet(model), shape=SHAPE).train()
+    channels = channels_of("resnet18")
+    slim = channels.slim(random_subnet(channels)).train()
     slim(torch.randn(2, 3, 64, 64)).square().mean().backward()
     for name, parameter in slim.named_parameters():
         assert parameter.grad is not None, name
@@ -249,13 +251,13 @@ def test_slim_model_trains_and_every_parameter_learns():
 
 
 def test_slim_checkpoint_loads_into_a_fresh_model_and_subnet(tmp_path):
-    model = network("fcos_resnet18")
-    subnet = random_subnet(model)
-    slim = apply(model, subnet, shape=SHAPE)
+    channels = channels_of("fcos_resnet18")
+    subnet = random_subnet(channels)
+    slim = channels.slim(subnet)
     torch.save(slim.state_dict(), tmp_path / "slim.pt")
     subnet.save(tmp_path / "subnet.yaml")
     torch.manual_seed(99)
-    fresh = apply(OWN["fcos_resnet18"](), Subnet.load(tmp_path / "subnet.yaml")).eval()
+    fresh = apply(OWN["fcos_resnet18"](), Subnet.load(tmp_path / "subnet.yaml"), shape=SHAPE).eval()
     fresh.load_state_dict(torch.load(tmp_path / "slim.pt", weights_only=True))
     assert_same(outputs(slim), outputs(fresh))
 

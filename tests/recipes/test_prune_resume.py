@@ -127,6 +127,7 @@ def test_training_does_not_go_on_with_a_pruning(whole, capsys):
     assert "holds a run of `razorlite prune`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_all_rounds_read_the_model_once(whole, tmp_path, monkeypatch):
     reads = []
     monkeypatch.setattr(
@@ -163,6 +164,7 @@ def test_configuration_trains_from_the_slim_weights(whole, tmp_path, monkeypatch
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_pruned_model_is_pruned_again_and_again(whole, tmp_path):
     """Each time down to a share of what the command is given; nothing is trained."""
     _, folder = whole
