@@ -14,12 +14,21 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share the whole fast suite out to all cores, each of whose processes imports torch.
+    """Share a whole suite out to all cores, each of whose processes imports torch.
 
-    Chosen files end sooner in one process, and what is slow trains on all cores by itself.
+    Chosen files end sooner in one process, and what trains on all cores does so by itself.
     """
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    return min(os.cpu_count() or 1, 8) if whole and config.option.markexpr == "not slow" else 0
+    shared = config.option.markexpr in ("not slow", "slow and not all_cores")
+    return min(os.cpu_count() or 1, 8) if whole and shared else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes all cores, before tests are chosen by marks."""
+    for item in items:
+        if "all_cores" in getattr(item, "fixturenames", ()):
+            item.add_marker("all_cores")
 
 
 @pytest.fixture(scope="session")
