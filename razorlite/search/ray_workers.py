@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +12,8 @@ from typing import Any
 from razorlite.core.errors import ConfigError
 from razorlite.search.workers import Attempt, Outcome, SearchError
 from razorlite.space import Subnet
+
+_PAUSE = 0.5  # seconds before an actor that is not back yet is asked again
 
 
 class RayWorkers:
@@ -44,6 +48,7 @@ class RayWorkers:
         self._gpus, self._timeout, self._retries, self._start = gpus, timeout, retries, start
         self._size = size or self._capacity()
         self._score: Attempt | None = None
+        self._kept: Any = None
         self._ready: list[Any] = []  # actors that can be given work
         self._starting: dict[Any, Any] = {}  # what says that one has started: actor
 
@@ -71,7 +76,7 @@ class RayWorkers:
         """End the actors, so that others may have their CPUs."""
         for actor in [*self._ready, *self._starting.values()]:
             self._ray.kill(actor)
-        self._score, self._ready, self._starting = None, [], {}
+        self._score, self._kept, self._ready, self._starting = None, None, [], {}
 
     def _capacity(self) -> int:
         """Return how many actors the cluster has room for."""
@@ -89,10 +94,10 @@ class RayWorkers:
             return
         self.close()
         self._score = score
-        kept = self._ray.put(score)
+        self._kept = self._ray.put(score)  # held, as actors that start anew read it again
         kind = self._ray.remote(num_cpus=1, num_gpus=self._gpus, max_restarts=-1)(_Scorer)
         for _ in range(self._size):
-            self._begin(kind.remote(kept))
+            self._begin(kind.remote(self._kept))
         self._ray.wait(list(self._starting), num_returns=self._size, timeout=self._start)
 
     def _begin(self, actor: Any) -> None:
@@ -100,7 +105,14 @@ class RayWorkers:
 
     def _await(self) -> bool:
         """Take over the actors that have started, waiting where there is none; say if there is."""
-        wait = 0.0 if self._ready else self._start
+        deadline = time.monotonic() + self._start
+        self._take_over(0.0)
+        while not self._ready and (left := deadline - time.monotonic()) > 0:
+            self._take_over(left)
+        return bool(self._ready)
+
+    def _take_over(self, wait: float) -> None:
+        """Wait some seconds for an actor to start; take over those that have."""
         refs = list(self._starting)
         if refs and wait:
             self._ray.wait(refs, num_returns=1, timeout=wait)
@@ -109,9 +121,9 @@ class RayWorkers:
             actor = self._starting.pop(ref)
             if self._result(ref) is True:
                 self._ready.append(actor)
-            else:
+            else:  # Ray is still restarting it, and says so at once
+                time.sleep(_PAUSE)
                 self._begin(actor)
-        return bool(self._ready)
 
     def _attempted(
         self, candidates: Mapping[int, Subnet], faults: dict[int, str], on_first: bool
@@ -183,8 +195,9 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     """
     ray = _imported()
     try:
+        _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(
             f"no Ray cluster at {address or 'this machine'}: {text}; start one by: ray start --head"
@@ -193,6 +206,13 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Fail at once where nothing listens at host:port, for which Ray would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _imported() -> Any:
