@@ -13,6 +13,7 @@ from razorlite.core.ranges import NonNegative, Positive, Range
 from razorlite.core.registry import register
 from razorlite.distill.connectors import Connector
 from razorlite.distill.losses import LD, CrossKDQuality
+from razorlite.distill.roles import head_named
 from razorlite.distill.scene import Scene, Term
 from razorlite.models.heads.dense import DenseHead, join_levels
 from razorlite.ops.boxes import paired_giou
@@ -216,19 +217,7 @@ def _scored(ours: Tensor, theirs: Tensor, logits: Tensor) -> Tensor:
 
 
 def _dense_head(model: nn.Module, name: str) -> DenseHead:
-    """Return a model's one-stage head.
-
-    Raises:
-        ConfigError: it has none of that name.
-    """
-    found = dict(model.named_modules()).get(name)
-    if isinstance(found, DenseHead):
-        return found
-    came = "nothing" if found is None else type(found).__name__
-    raise ConfigError(
-        f"{type(model).__name__} has {came} at {name!r}, wanted a one-stage head of razorlite; "
-        f"name its place, or compare maps by pairs"
-    )
+    return head_named(model, name, DenseHead, "a one-stage head")
 
 
 def _check_maps(head: str, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:

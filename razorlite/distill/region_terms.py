@@ -11,6 +11,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import NonNegative, Positive
 from razorlite.core.registry import register
 from razorlite.distill.losses.base import kl
+from razorlite.distill.roles import head_named
 from razorlite.distill.scene import Scene, Term
 from razorlite.models.heads.dense import Maps
 from razorlite.models.heads.region_heads import Shared2FCBBoxHead
@@ -113,19 +114,7 @@ class SharedProposals(Term):
 
 
 def _roi_head(model: nn.Module, name: str) -> RoIHead:
-    """Return a model's second stage.
-
-    Raises:
-        ConfigError: it has none of that name.
-    """
-    found = dict(model.named_modules()).get(name)
-    if isinstance(found, RoIHead):
-        return found
-    came = "nothing" if found is None else type(found).__name__
-    raise ConfigError(
-        f"{type(model).__name__} has {came} at {name!r}, wanted a second stage of razorlite; name "
-        f"its place, or compare maps by pairs"
-    )
+    return head_named(model, name, RoIHead, "a second stage")
 
 
 def _as_many(head: RoIHead, scene: Scene, name: str) -> list[Shared2FCBBoxHead]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from razorlite.core.errors import ConfigError
 from razorlite.cost.count import evaluating
 from razorlite.distill.taps import flat_tensors
 from razorlite.models.heads.class_head import ClassHead
@@ -19,6 +20,7 @@ _PYRAMIDS = ("neck", "backbone.fpn", "fpn", "backbone", "")
 _CLASS_MAPS = ("head.classification_head.cls_logits",)
 
 Size = tuple[int, ...]
+Head = TypeVar("Head", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,28 @@ def dense_head(model: nn.Module) -> str | None:
 def region_head(model: nn.Module) -> str | None:
     """Return the name of a model's second stage of razorlite."""
     return _first(model, RoIHead)
+
+
+def head_named(model: nn.Module, name: str, kind: type[Head], title: str) -> Head:
+    """Return a model's head of a name.
+
+    Args:
+        model: student or teacher.
+        name: of the head.
+        kind: its class.
+        title: what a head of that class is called.
+
+    Raises:
+        ConfigError: the model has none of that name and class.
+    """
+    found = dict(model.named_modules()).get(name)
+    if isinstance(found, kind):
+        return found
+    came = "nothing" if found is None else type(found).__name__
+    raise ConfigError(
+        f"{type(model).__name__} has {came} at {name!r}, wanted {title} of razorlite; "
+        f"name its place, or compare maps by pairs"
+    )
 
 
 def _first(model: nn.Module, kind: type[nn.Module]) -> str | None:
