@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import OpenShare, checked
 from razorlite.search.batch import Batch
@@ -224,9 +222,10 @@ def kendall_tau(first: Sequence[float] = (), second: Sequence[float] = ()) -> fl
 
     The treatment of ties in ranking problems, https://doi.org/10.1093/biomet/33.3.239, section 3.
     """
-    signs = [np.sign(np.subtract.outer(side, side)) for side in (first, second)]
-    norm = math.sqrt(float(np.square(signs[0]).sum() * np.square(signs[1]).sum()))
-    return float((signs[0] * signs[1]).sum()) / norm if norm else None
+    from scipy.stats import kendalltau  # half a second that --help need not wait for
+
+    tau = float(kendalltau(first, second).statistic) if len(first) > 1 else math.nan
+    return None if math.isnan(tau) else tau
 
 
 def _kept(count: int, share: float) -> int:
