@@ -49,15 +49,6 @@ class FairStep(PathStep):
 
     largest_first = False
 
-    def __init__(
-        self,
-        space: Given[SearchSpace],
-        *,
-        seed: Given[int] = 0,
-        base_step: Given[Step | StepFunction] = plain_step,
-    ) -> None:
-        super().__init__(space, seed=seed, base_step=base_step)
-
     def draw(self, rng: np.random.Generator) -> None:
         """Draw a permutation of each dimension's values; paths are their columns."""
         most = max(self.space.counts, default=1)

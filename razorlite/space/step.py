@@ -32,7 +32,11 @@ class PathStep(WrappingStep):
     largest_first: ClassVar[bool] = True
 
     def __init__(
-        self, space: SearchSpace, *, seed: int = 0, base_step: Step | StepFunction = plain_step
+        self,
+        space: Given[SearchSpace],
+        *,
+        seed: Given[int] = 0,
+        base_step: Given[Step | StepFunction] = plain_step,
     ) -> None:
         super().__init__(base_step)
         self.space, self.seed = space, seed
@@ -66,15 +70,6 @@ class SinglePathStep(PathStep):
     """
 
     largest_first = False
-
-    def __init__(
-        self,
-        space: Given[SearchSpace],
-        *,
-        seed: Given[int] = 0,
-        base_step: Given[Step | StepFunction] = plain_step,
-    ) -> None:
-        super().__init__(space, seed=seed, base_step=base_step)
 
     def draw(self, rng: np.random.Generator) -> None:
         """Draw one path."""
