@@ -1,6 +1,7 @@
 """Golden values: outputs of reference detectors whose weights are drawn from tensor names."""
 
 import zlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,15 @@ def metrics(name: str, folder: Path = FOLDER) -> dict[str, np.ndarray]:
         return {key: archive[key] for key in archive.files}
 
 
-def fill(model: nn.Module, known: dict[str, np.ndarray]) -> None:
+def fill(
+    model: nn.Module, known: dict[str, np.ndarray], draw: Callable[..., np.ndarray] | None = None
+) -> None:
     """Set every weight from its own name, and batch-norm statistics from the recorded ones."""
+    draw = draw or _draw
     state = model.state_dict()
     for name, tensor in state.items():
         if tensor.is_floating_point():
-            tensor.copy_(torch.as_tensor(_draw(name, tuple(tensor.shape))))
+            tensor.copy_(torch.as_tensor(draw(name, tuple(tensor.shape))))
     for key, value in known.items():
         if key.startswith("state."):
             state[key.removeprefix("state.")].copy_(torch.from_numpy(value).float())

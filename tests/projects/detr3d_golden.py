@@ -41,7 +41,7 @@ def case(name: str, backward: bool = True) -> Case:
     """Return what a model gives in training, which here is the same as in evaluation."""
     known = golden.metrics(name, FOLDER)
     model: Any = razorlite.build_model(CONFIG, overrides=OVERRIDES[name])
-    _fill(model, known)
+    golden.fill(model, known, _draw)
     inputs, target = inputs_of(known), target_of(known)
     with torch.set_grad_enabled(backward):
         views = model.views(inputs)
@@ -86,16 +86,6 @@ def raw_errors(raw: tuple[Tensor, Tensor], known: dict[str, np.ndarray]) -> tupl
 def losses_of(known: dict[str, np.ndarray]) -> dict[str, float]:
     """Return the recorded losses of all layers by name."""
     return {k.removeprefix("loss."): float(v) for k, v in known.items() if k.startswith("loss.")}
-
-
-def _fill(model: DETR3D, known: dict[str, np.ndarray]) -> None:
-    state = model.state_dict()
-    for name, tensor in state.items():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.as_tensor(_draw(name, tuple(tensor.shape))))
-    for key, value in known.items():
-        if key.startswith("state."):
-            state[key.removeprefix("state.")].copy_(torch.from_numpy(value).float())
 
 
 def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:

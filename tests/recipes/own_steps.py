@@ -1,13 +1,18 @@
 """Steps as a user would write them, named in configurations by their dotted path."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 import torch
 from torch import nn
 
+from razorlite import recipes
 from razorlite.engine.steps import Metrics, Step, WrappingStep, plain_step
 from razorlite.space import SearchSpace
+from tests.engine.toys import assert_same
+from tests.recipes.runs import last
 
 
 class Stopped(Exception):
@@ -47,6 +52,20 @@ class LearntFactor(WrappingStep):
         self.factor.data.copy_(state["factor"])
         self.calls = state["calls"]
         super().load_state_dict(state)
+
+
+def stop_and_resume(config: Path, folder: Path) -> None:
+    """Train to folder/whole, and to folder/run with a stop in between, to one end.
+
+    The configuration has a `LearntFactor` among its steps.
+    """
+    recipes.train(config, folder / "whole")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LearntFactor, "stop_at", 2)
+        with pytest.raises(Stopped):
+            recipes.train(config, folder / "run")
+    recipes.train(config, folder / "run", resume=True)
+    assert_same(last(folder / "run"), last(folder / "whole"))
 
 
 class Innermost(Step):

@@ -2,15 +2,13 @@
 
 import pytest
 
-from razorlite import recipes
 from razorlite.engine.checkpoint import read_state_dict
 from razorlite.recipes import training
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import read
-from tests.engine.toys import assert_same
-from tests.recipes.own_steps import LearntFactor, Stopped
+from tests.recipes.own_steps import stop_and_resume
 from tests.recipes.runs import last, lines, write
 from tests.recipes.test_checking import faults
 from tests.recipes.test_classes import plain, shapes
@@ -44,13 +42,7 @@ def test_training_is_resumed_exactly_and_ships_the_student_alone(block, tmp_path
     stopping = {"type": "tests.recipes.own_steps.LearntFactor", "start": 1.0}
     tree = student(distiller=block, step=[{"type": "DistilledStep"}, stopping])
     config = write(tree, tmp_path)
-    recipes.train(config, tmp_path / "whole")
-    monkeypatch.setattr(LearntFactor, "stop_at", 2)
-    with pytest.raises(Stopped):
-        recipes.train(config, tmp_path / "run")
-    monkeypatch.setattr(LearntFactor, "stop_at", None)
-    recipes.train(config, tmp_path / "run", resume=True)
-    assert_same(last(tmp_path / "run"), last(tmp_path / "whole"))
+    stop_and_resume(config, tmp_path)
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
     assert last(tmp_path / "run")["step"]["average"]["updates"] == 3
     names = set(build(read(config)[1]).model.state_dict())

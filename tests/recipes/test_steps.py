@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from razorlite import recipes
 from razorlite.core.errors import ConfigError
 from razorlite.distill import DistilledStep
 from razorlite.distill.spans import Weighting
@@ -17,9 +16,8 @@ from razorlite.recipes.dry_step import dry_step
 from razorlite.recipes.experiment import read
 from razorlite.recipes.steps import chain
 from razorlite.space import FairStep, ProgressiveStep, SandwichStep, SinglePathStep, WindowStep
-from tests.engine.toys import assert_same
-from tests.recipes.own_steps import Innermost, LearntFactor, Stopped
-from tests.recipes.runs import last, lines, write
+from tests.recipes.own_steps import Innermost, LearntFactor, stop_and_resume
+from tests.recipes.runs import lines, write
 from tests.recipes.test_checking import TRAIN, faults, plain, supernet
 from tests.recipes.test_classes import plain as small
 from tests.recipes.test_classes import shapes
@@ -148,13 +146,7 @@ def test_a_step_of_ones_own_is_trained_and_resumed_exactly(tmp_path, monkeypatch
     train = {"max_steps": 4, "log_every": 1, "save_every": 1, "optimizer": OPTIMIZER}
     config = write(small(step=block, train=train, data={"train": shapes(4)}), tmp_path)
     monkeypatch.setattr(training, "draw", lambda *_: None)
-    recipes.train(config, tmp_path / "whole")
-    monkeypatch.setattr(LearntFactor, "stop_at", 2)
-    with pytest.raises(Stopped):
-        recipes.train(config, tmp_path / "run")
-    monkeypatch.setattr(LearntFactor, "stop_at", None)
-    recipes.train(config, tmp_path / "run", resume=True)
-    assert_same(last(tmp_path / "run"), last(tmp_path / "whole"))
+    stop_and_resume(config, tmp_path)
     found = [line for line in lines(tmp_path / "run") if line["kind"] == "train"]
     assert [line["calls"] for line in found] == [1, 2, 3, 4]
     assert found[0]["factor"] == 2.0

@@ -18,8 +18,7 @@ from razorlite.recipes.splits import Splits
 from razorlite.recipes.steps import build_step
 from razorlite.recipes.teaching import build_distiller
 from tests.distill.own_terms import Elsewhere
-from tests.engine.toys import assert_same
-from tests.recipes.own_steps import LearntFactor, Stopped
+from tests.recipes.own_steps import stop_and_resume
 from tests.recipes.runs import last, lines, write
 from tests.recipes.test_checking import faults, supernet
 from tests.recipes.test_classes import plain, shapes
@@ -50,18 +49,12 @@ def student(**more):
     return plain(**{"data": {"train": shapes(4)}, "train": TRAIN, **more})
 
 
-def test_a_term_of_ones_own_is_trained_and_resumed_exactly(teacher, tmp_path, monkeypatch):
+def test_a_term_of_ones_own_is_trained_and_resumed_exactly(teacher, tmp_path):
     term = {"type": f"{OWN}.AssignedLogits", "weight": 2.0, "ramp": True}
     block = {"teacher": teacher, "terms": [term], "pairs": [PAIR]}
     stopping = {"type": "tests.recipes.own_steps.LearntFactor", "start": 1.0}
     config = write(student(distiller=block, step=[{"type": "DistilledStep"}, stopping]), tmp_path)
-    recipes.train(config, tmp_path / "whole")
-    monkeypatch.setattr(LearntFactor, "stop_at", 2)
-    with pytest.raises(Stopped):
-        recipes.train(config, tmp_path / "run")
-    monkeypatch.setattr(LearntFactor, "stop_at", None)
-    recipes.train(config, tmp_path / "run", resume=True)
-    assert_same(last(tmp_path / "run"), last(tmp_path / "whole"))
+    stop_and_resume(config, tmp_path)
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
     found = [line for line in lines(tmp_path / "run") if line["kind"] == "train"]
     assert [line["step"] for line in found] == [1, 2, 3]
