@@ -11,7 +11,7 @@ from torch import nn
 
 from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.cost import Limit, PairCost, Sides, count
-from razorlite.cost.amounts import Amount
+from razorlite.cost.amounts import Amount, parse_amount
 from razorlite.cost.model import Number, shown
 from razorlite.trace import ChannelGraph, Layer
 
@@ -31,11 +31,20 @@ class Budget:
         params: parameters.
         latency_ms: measured milliseconds of one image, such as "20ms" or "50%"; see
             `razorlite.prune.Stopwatch`.
+
+    Raises:
+        ConfigError: an amount cannot be read.
     """
 
     macs: Amount | Range | None = None
     params: Amount | Range | None = None
     latency_ms: Amount | Range | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            for end in value if isinstance(value, list | tuple) else [value]:
+                if end is not None:
+                    parse_amount(end, whole=1.0, name=f"budget.{name}")
 
     @property
     def counted(self) -> "Budget | None":
