@@ -72,6 +72,10 @@ def replace_score(study, score):
     object.__setattr__(study._evaluator.attempt, "score", score)
 
 
+def test_more_workers_than_one_are_the_clusters_cpus(workers):
+    assert workers().size == 2
+
+
 def test_elastic_scoring_keeps_its_workers(workers, tmp_path):
     path, pool = tmp_path / "journal.jsonl", workers(size=2)
     test_elastic.make_study(path, workers=pool)[0].run()
@@ -133,10 +137,6 @@ def test_a_candidates_own_fault_is_recorded(workers, tmp_path):
     replace_score(study, fail)
     with pytest.raises(SearchError, match="the first: no boxes"):
         study.run()
-
-
-def test_more_workers_than_one_are_the_clusters_cpus(workers):
-    assert workers().size == 2
 
 
 def test_a_cluster_that_is_not_there_is_named(cluster):
