@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from razorlite.core.journal import Journal
 from razorlite.core.streams import safe_console
 from razorlite.cost import Constraint, tabulate
@@ -25,11 +27,10 @@ from razorlite.visual import print_table
 
 _log = logging.getLogger("razorlite")
 _REPORTS = ("report.html", "report.json")
-_HAND = 0.625  # of all channels: the detector scaled by hand
 _NOTES = {
     "largest": "the whole detector: what there is to make smaller",
-    "by hand": "the control: the same detector with five eighths of its channels everywhere, "
-    "trained from nothing",
+    "by hand": "the control: the same detector with about one share of its channels everywhere, as "
+    "many as the searched one's budget allows, trained from nothing",
     "random": "a random subnet within the searched one's budget: what searching has to beat",
     "searched": "the search's choice, trained on from the supernet's weights as the random one",
     "distilled": "the searched subnet, trained likewise with the finished largest as its teacher",
@@ -176,14 +177,21 @@ def _controls(folder: Path) -> None:
     table = tabulate(built.space, experiment.shape)
     constraint = Constraint.parse(experiment.search.constraints, table)
     candidates = Candidates(space=built.space, table=table, constraint=constraint, seed=1)
-    widths = {
-        d.name: min(d.values, key=lambda value: abs(float(value) - _HAND * float(max(d.values))))
-        for d in built.space.dimensions
-    }
     Subnet.load(folder / "search" / "subnet.yaml").save(folder / _file("searched"))
     table.largest().save(folder / _file("largest"))
     built.space.decode(candidates.random(1)[0]).save(folder / _file("random"))
-    built.space.resolve(Subnet(choices=widths)).save(folder / _file("by hand"))
+    _scaled(candidates).save(folder / _file("by hand"))
+
+
+def _scaled(candidates: Candidates) -> Subnet:
+    """Return the widest allowed subnet of even widths: one share of all channels, or the next."""
+    space = candidates.space
+    size, values = len(space.counts), int(space.counts.min())
+    lowered = np.arange(size * (values - 1), -1, -1)[:, None]  # by one value of one width each
+    points = (lowered + np.arange(size)[::-1]) // size  # from the last width on
+    allowed = candidates.allowed(points)
+    assert allowed.any(), "even widths reach every budget of the demo's space"
+    return space.decode(points[allowed.argmax()])
 
 
 def _steps(config: str) -> int:
