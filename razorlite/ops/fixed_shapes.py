@@ -5,6 +5,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 MOST_CANDIDATES = 4096  # of an image that go into suppression; those that score lowest are left out
+_EMPTY = (-2.0, -2.0, -1.0, -1.0)  # the box of slots without a candidate, beside all images
 
 
 def keep_best(
@@ -56,11 +57,13 @@ def rows_of(values: Tensor, index: Tensor) -> Tensor:
 def _unsuppressed(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Return (N, K), 1 where no better box of the same image and class overlaps more.
 
-    Images and classes are moved apart, so that one suppression serves them all.
+    Images and classes are moved apart, so that one suppression serves them all. Empty slots share
+    one box, which drops all of them but the first: thousands would else be compared pair by pair.
     """
     image = torch.arange(scores.shape[0], device=scores.device)[:, None]
     group = labels + image * (labels.max() + 1)
     apart = boxes + (group * (boxes.max() + 1))[..., None]
+    apart = torch.where(scores[..., None] > 0, apart, boxes.new_tensor(_EMPTY))
     rows = nms(apart.flatten(0, 1), scores.flatten(), threshold)
     flags = torch.zeros_like(scores.flatten()).scatter(0, rows, torch.ones_like(rows).to(scores))
     return flags.view_as(scores)

@@ -1,0 +1,49 @@
+"""Suppression in fixed shapes: what it keeps, and what its empty slots cost."""
+
+import torch
+from torch import tensor
+from torch.testing import assert_close
+from torchvision.ops import batched_nms, nms
+
+from razorlite.ops import fixed_shapes
+from razorlite.ops.fixed_shapes import keep_best
+
+
+def slots(full, count, seed=0):
+    """Boxes of one image of 100 pixels in many slots, of which the first few have a score."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = 60 * torch.rand(count, 2, generator=generator)
+    boxes = torch.cat((corner, corner + 40 * torch.rand(count, 2, generator=generator)), 1)
+    scores = torch.rand(count, generator=generator) * (torch.arange(count) < full)
+    return boxes, scores, torch.randint(3, (count,), generator=generator)
+
+
+def test_what_is_kept_is_what_survives_among_the_full_slots():
+    boxes, scores, labels = slots(full=40, count=200)
+    kept = batched_nms(boxes[:40], scores[:40], labels[:40], 0.5)
+    found = keep_best(boxes[None], scores[None], labels[None], iou_threshold=0.5, limit=60)
+    assert int((found[1] > 0).sum()) == len(kept) < 40
+    for ours, expected in zip(found, (boxes, scores, labels), strict=True):
+        assert_close(ours[0, : len(kept)], expected[kept])
+
+
+def test_empty_slots_are_one_box_so_that_they_are_not_compared_pair_by_pair(monkeypatch):
+    seen = []
+
+    def watched(boxes, scores, threshold):
+        seen.append(boxes)
+        return nms(boxes, scores, threshold)
+
+    monkeypatch.setattr(fixed_shapes, "nms", watched)
+    pairs = [torch.stack(two) for two in zip(slots(5, 50), slots(0, 50, seed=1), strict=True)]
+    _, scores, _ = keep_best(*pairs, iou_threshold=0.5, limit=10)
+    assert len(seen[0].unique(dim=0)) == 5 + 1
+    assert (scores > 0).sum(1).tolist()[1] == 0
+
+
+def test_the_best_of_two_that_overlap_stays_by_hand():
+    boxes = tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 10, 10]]])
+    scores, labels = tensor([[0.5, 0.9, 0.3, 0.0]]), tensor([[1, 1, 1, 1]])
+    found = keep_best(boxes, scores, labels, iou_threshold=0.5, limit=4)
+    assert found[1].tolist() == [tensor([0.9, 0.3, 0, 0]).tolist()]
+    assert found[0][0, :2].tolist() == [[0, 0, 10, 9], [20, 20, 30, 30]]
