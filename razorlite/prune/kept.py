@@ -1,12 +1,12 @@
 """What a subnet keeps of a model's channel groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from razorlite.core.errors import SubnetError
-from razorlite.core.registry import suggestion
+from razorlite.prune._group_names import GroupNames
 from razorlite.prune._surgery import Mask
 from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph, ChannelGroup
@@ -37,19 +37,15 @@ def compose(first: Subnet, second: Subnet) -> Subnet:
 def kept_units(graph: ChannelGraph, subnet: Subnet) -> dict[str, Mask]:
     """Return for each group's name a (size,) mask of the units that the subnet keeps.
 
+    The subnet may name a group by any layer that makes all of its channels.
+
     Raises:
         SubnetError: the subnet does not fit; one line names the group.
     """
-    groups = {group.name: group for group in graph.groups}
-    kept = {name: np.ones(group.size, dtype=bool) for name, group in groups.items()}
-    for name, indices in subnet.channels.items():
-        if name not in groups:
-            raise SubnetError(
-                f"the model has no channel group {name!r}{suggestion(name, groups)}; "
-                "the subnet belongs to another model"
-            )
+    kept = {group.name: np.ones(group.size, dtype=bool) for group in graph.groups}
+    for name, indices in _by_group(graph, subnet).items():
         kept[name][:] = False
-        kept[name][_checked(groups[name], indices)] = True
+        kept[name][list(indices)] = True
     made_for = subnet.origin.get("groups", graph.fingerprint)
     # other groups may have been found to shrink, too, since the subnet was made
     if made_for not in (graph.fingerprint, graph.fingerprint_of(subnet.channels)):
@@ -58,6 +54,27 @@ def kept_units(graph: ChannelGraph, subnet: Subnet) -> dict[str, Mask]:
             f"({graph.fingerprint}); use the model configuration that it was planned with"
         )
     return kept
+
+
+def _by_group(graph: ChannelGraph, subnet: Subnet) -> dict[str, tuple[int, ...]]:
+    """Return the units that a subnet keeps, checked, by the names of the groups."""
+    groups, whole = GroupNames(graph, subnet.channels), subnet.origin.get("whole")
+    whole = whole if isinstance(whole, Mapping) else {}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, indices in subnet.channels.items():
+        group = groups[name]
+        if whole.get(name, group.size) != group.size:
+            raise SubnetError(
+                f"{name} is made for {whole[name]} channels, and group {group.name!r} has "
+                f"{group.size}; use the model that the file belongs to"
+            )
+        kept = tuple(_checked(group, indices))
+        if found.setdefault(group.name, kept) != kept:
+            raise SubnetError(
+                f"{name} keeps {len(kept)} channels of group {group.name!r}, of which another "
+                f"layer keeps {len(found[group.name])} (or others); layers of a group keep the same"
+            )
+    return found
 
 
 def _checked(group: ChannelGroup, indices: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ from razorlite.core.registry import suggestion
 from razorlite.space.dimension import Value, is_value
 
 _LARGEST = 4 << 20  # bytes of a subnet file
+_WIDEST = 1 << 20  # channels of a layer
 _OURS = ("format", "fingerprint", "origin", "cost", "scores", "choices", "channels")
 
 
@@ -25,6 +26,8 @@ def parse_file(path: Path) -> dict[str, Any]:
     tree = _load_yaml(path)
     if not isinstance(tree, dict) or not tree:
         raise SubnetError(f"wants 'key: value' lines, got {shown(tree)}; is it a subnet file?")
+    if all(isinstance(value, dict) and "out_channels" in value for value in tree.values()):
+        return _widths(tree)
     if not any(key in tree for key in ("choices", "channels")):
         return {"choices": {str(key): _chosen(str(key), value) for key, value in tree.items()}}
     return _ours(tree)
@@ -91,11 +94,22 @@ def _chosen(key: str, value: Any) -> Value:
     return value  # type: ignore[no-any-return]
 
 
+def _widths(tree: dict[Any, dict[Any, Any]]) -> dict[str, Any]:
+    """Return the first channels that MMRazor 0.x keeps, by layer, and how many there were."""
+    kept = {str(key): _kept(str(key), value["out_channels"]) for key, value in tree.items()}
+    whole = {str(k): v["raw_out_channels"] for k, v in tree.items() if "raw_out_channels" in v}
+    return {"channels": kept, "origin": {"made_by": "MMRazor", "whole": whole}}
+
+
 def _kept(key: str, value: Any) -> tuple[int, ...]:
+    """Return numbers of channels; a single number means so many of the first."""
+    if type(value) is int and 0 < value <= _WIDEST:
+        return tuple(range(value))
     whole = isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
     if not whole or not value or sorted(set(value)) != value:
         raise SubnetError(
-            f"channels.{short(key)} wants rising channel numbers from 0, got {shown(value)}"
+            f"channels.{short(key)} wants rising channel numbers from 0, or how many of the first "
+            f"channels stay, got {shown(value)}"
         )
     return tuple(value)
 

@@ -75,7 +75,8 @@ class Subnet:
         """Read a subnet file: ours, or either dialect of MMRazor's.
 
         MMRazor 0.x keys by space id and lists the one choice, 1.x keys by module path and names
-        it; both under `chosen`.
+        it; both under `chosen`. Where 0.x prunes (AutoSlim), it has for each layer how many of the
+        first channels stay, as `out_channels`, of `raw_out_channels`.
 
         The keys stay as they are; a space's `load` makes them its own and checks every choice.
 

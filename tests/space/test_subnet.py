@@ -30,6 +30,20 @@ def test_choices_named_like_yaml_words_survive(tmp_path):
     assert Subnet.load(tmp_path / "subnet.yaml") == subnet
 
 
+def test_a_number_of_channels_means_the_first_ones(tmp_path):
+    path = tmp_path / "subnet.yaml"
+    path.write_text("channels: {layer1.conv: 3, layer2.conv: [0, 4]}\n")
+    assert Subnet.load(path).channels == {"layer1.conv": (0, 1, 2), "layer2.conv": (0, 4)}
+
+
+def test_widths_of_mmrazor_are_the_first_channels(tmp_path):
+    path = tmp_path / "subnet.yaml"
+    path.write_text("conv1: {in_channels: 3, out_channels: 2, raw_out_channels: 8}\n")
+    subnet = Subnet.load(path)
+    assert subnet.channels == {"conv1": (0, 1)}
+    assert subnet.origin == {"made_by": "MMRazor", "whole": {"conv1": 8}}
+
+
 @pytest.mark.parametrize("name", ["spos_0x_paper", "spos_1x", "detnas_0x"])
 def test_published_files_of_both_dialects_become_space_ids(test_data, name):
     space = published_space()
@@ -70,6 +84,10 @@ def test_paths_with_other_parts_in_front_are_found(tmp_path):
         ("choices: [a, b]\n", "choices wants a block"),
         ("choices: {a: x, b: z}\ncost: {macs: many}\n", "cost.macs wants a number, got 'many'"),
         ("channels: {g: [2, 1]}\n", "channels.g wants rising channel numbers"),
+        ("channels: {g: 0}\n", "channels.g wants rising channel numbers from 0, or how many of"),
+        ("channels: {g: true}\n", "channels.g wants rising channel numbers"),
+        ("channels: {g: 9999999999}\n", "channels.g wants rising channel numbers"),
+        ("g: {out_channels: [1]}\nh: {out_channels: x}\n", "channels.h wants rising channel"),
         ("channels: {g: []}\n", "channels.g wants rising channel numbers"),
         ("? [1, 2]\n: x\n", "not YAML|no dimension"),
     ],
