@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from razorlite.core.errors import RazorliteError
+
 
 class Parser(argparse.ArgumentParser):
     """Complains in one line."""
@@ -44,6 +46,15 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_subnet(parser: argparse.ArgumentParser) -> None:
+    """Add --subnet."""
+    parser.add_argument(
+        "--subnet",
+        metavar="F",
+        help="a subnet file of search or prune, in the place of the configuration's `subnet`",
+    )
+
+
 def add_size(parser: argparse.ArgumentParser, name: str, about: str) -> None:
     """Add an option that takes a height and a width in pixels."""
     pixels = count("size in pixels")
@@ -53,6 +64,13 @@ def add_size(parser: argparse.ArgumentParser, name: str, about: str) -> None:
 def add_json(parser: argparse.ArgumentParser, about: str = "print one JSON object") -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help=about)
+
+
+def model_words(args: argparse.Namespace) -> list[str]:
+    """Return MODEL, or CONFIG and CHECKPOINT."""
+    if len(args.model) > 2:
+        raise RazorliteError(f"expected MODEL, or CONFIG CHECKPOINT; got {' '.join(args.model)}")
+    return list(args.model)
 
 
 def add_command(

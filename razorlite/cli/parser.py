@@ -11,11 +11,12 @@ from razorlite.cli.command import (
     add_json,
     add_set,
     add_size,
+    add_subnet,
     count,
-    share,
 )
 from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.look_commands import add_analyze, add_browse
+from razorlite.cli.predict_command import add_predict
 from razorlite.cli.running import (
     run_config_cat,
     run_config_check,
@@ -25,7 +26,6 @@ from razorlite.cli.running import (
     run_cost,
     run_demo,
     run_export,
-    run_predict,
     run_prune,
     run_search,
     run_test,
@@ -69,7 +69,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", help=CONFIG)
     _add_work_dir(parser)
-    _add_subnet(parser)
+    add_subnet(parser)
     add_set(parser)
     _add_resume(parser)
     _add_processes(parser)
@@ -84,7 +84,7 @@ def _add_test(commands: Any) -> None:
         "  razorlite test CONFIG runs/supernet/checkpoints/best.pt --subnet subnet.yaml",
     )
     _add_config_and_checkpoint(parser)
-    _add_subnet(parser)
+    add_subnet(parser)
     add_json(parser, "print the metrics as one JSON object")
     add_set(parser)
 
@@ -148,7 +148,7 @@ def _add_cost(commands: Any) -> None:
         "  razorlite cost CONFIG --shape 240 320 --subnet runs/search/subnet.yaml",
     )
     parser.add_argument("config", metavar="CONFIG", help=CONFIG)
-    _add_subnet(parser)
+    add_subnet(parser)
     about = "height and width of the input in pixels; the configuration's `shape` by default"
     add_size(parser, "--shape", about)
     add_json(parser, "print one JSON object: params, macs")
@@ -170,34 +170,6 @@ def _add_demo(commands: Any) -> None:
     _add_resume(parser)
 
 
-def _add_predict(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "predict",
-        run_predict,
-        "find objects in images with a trained or exported model\n"
-        "Each SOURCE is an image, a folder, or a pattern in quotes. MODEL is a run folder, a\n"
-        "checkpoint or an exported file; of a checkpoint that does not carry its configuration\n"
-        "(a downloaded one), name both: --model CONFIG CHECKPOINT.",
-        "  razorlite predict photos/ --model runs/fcos --out found\n"
-        "  razorlite predict photo.jpg --model fcos.onnx --json",
-    )
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="images, folders or patterns")
-    _add_model(parser)
-    parser.add_argument("--out", metavar="D", help="folder for pictures and predictions.json")
-    parser.add_argument(
-        "--score", type=share, default=0.3, metavar="S", help="lowest score shown (0.3)"
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=count("number of images"),
-        default=1,
-        metavar="N",
-        help="images at a time",
-    )
-    add_json(parser)
-
-
 def _add_export(commands: Any) -> None:
     parser = add_command(
         commands,
@@ -212,7 +184,7 @@ def _add_export(commands: Any) -> None:
     parser.add_argument(
         "model", nargs="+", metavar="MODEL", help="run folder, checkpoint, or CONFIG CHECKPOINT"
     )
-    _add_subnet(parser)
+    add_subnet(parser)
     parser.add_argument(
         "--format",
         choices=("onnx", "torchscript"),
@@ -221,17 +193,6 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--out", metavar="F", help="the file; beside the checkpoint by default")
     parser.add_argument("--images", metavar="SOURCE", help="images to compare on; noise by default")
     add_json(parser)
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        nargs="+",
-        required=True,
-        metavar="MODEL",
-        help="run folder, checkpoint, exported file, or CONFIG CHECKPOINT",
-    )
-    _add_subnet(parser)
 
 
 def _add_config(commands: Any) -> None:
@@ -298,21 +259,13 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_subnet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--subnet",
-        metavar="F",
-        help="a subnet file of search or prune, in the place of the configuration's `subnet`",
-    )
-
-
 _COMMANDS = (
     _add_train,
     _add_test,
     _add_search,
     _add_prune,
     _add_cost,
-    _add_predict,
+    add_predict,
     _add_export,
     add_benchmark,
     add_browse,

@@ -5,6 +5,7 @@ import json
 import os
 from typing import Any
 
+from razorlite.cli.command import model_words
 from razorlite.core.errors import RazorliteError
 
 
@@ -95,42 +96,17 @@ def run_demo(args: argparse.Namespace) -> None:
     recipes.demo(work_dir=args.work_dir, resume=args.resume)
 
 
-def run_predict(args: argparse.Namespace) -> None:
-    from razorlite import recipes
-    from razorlite.recipes.predicting import lines
-
-    found = recipes.predict(
-        args.source,
-        *_model_words(args),
-        subnet=args.subnet,
-        out=args.out,
-        score_threshold=args.score,
-        batch_size=args.batch_size,
-    )
-    if args.json:
-        _print_json({"format": 1, "images": [one.to_dict(args.score) for one in found]}, args)
-    else:
-        print(*lines(found, args.score), sep="\n")
-
-
 def run_export(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
     result = recipes.export(
-        *_model_words(args),
+        *model_words(args),
         format=args.format,
         out=args.out,
         subnet=args.subnet,
         images=args.images,
     )
     _print_json(result.to_dict(), args)
-
-
-def _model_words(args: argparse.Namespace) -> list[str]:
-    """Return MODEL, or CONFIG and CHECKPOINT."""
-    if len(args.model) > 2:
-        raise RazorliteError(f"expected MODEL, or CONFIG CHECKPOINT; got {' '.join(args.model)}")
-    return list(args.model)
 
 
 def run_config_list(args: argparse.Namespace) -> None:

@@ -127,6 +127,14 @@ class Decoding:
             array = upright(array, back if turned else header.orientation)
         return torch.from_numpy(array).permute(2, 0, 1)
 
+    def convert(self, image: Image.Image) -> Tensor:
+        """Return an image of Pillow as it lies, (3, H, W) uint8 RGB.
+
+        Raises:
+            OSError: its scale cannot be known.
+        """
+        return torch.from_numpy(_pixels(image, self.white, False)).permute(2, 0, 1)
+
     def decode(self, data: bytes) -> Tensor:
         """Decode an image file held in memory (see `read`)."""
         return self.read(io.BytesIO(data))

@@ -3,13 +3,18 @@
 from razorlite.deploy.compare import BOX_TOLERANCE, SCORE_TOLERANCE, Agreement, agreement
 from razorlite.deploy.export import Exported, export
 from razorlite.deploy.graph import Deployed
-from razorlite.deploy.predictor import Prediction, Predictor
+from razorlite.deploy.prediction import Prediction
+from razorlite.deploy.predictor import Predictor
+from razorlite.deploy.results import coco_dict
 from razorlite.deploy.runtimes import FileModel, open_file, read_meta
 from razorlite.deploy.sources import Picture, count, pictures
 from razorlite.deploy.timer import RuntimeTimer
+from razorlite.deploy.views import AUGMENTED, PLAIN, View
 
 __all__ = [
+    "AUGMENTED",
     "BOX_TOLERANCE",
+    "PLAIN",
     "SCORE_TOLERANCE",
     "Agreement",
     "Deployed",
@@ -19,7 +24,9 @@ __all__ = [
     "Prediction",
     "Predictor",
     "RuntimeTimer",
+    "View",
     "agreement",
+    "coco_dict",
     "count",
     "export",
     "open_file",

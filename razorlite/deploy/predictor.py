@@ -12,51 +12,11 @@ from razorlite.core.compute import Compute
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import Normalise, Preprocess, Transform, collate
 from razorlite.data.transforms import apply_all
+from razorlite.deploy.prediction import Prediction
 from razorlite.deploy.sources import Picture, pictures
+from razorlite.deploy.views import PLAIN, View, merged
 from razorlite.evaluation.evaluate import eval_mode
 from razorlite.structures import Batch, Detections, Target, input_names
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image.
-
-    Attributes:
-        name: the image's path, or its number among images in memory.
-        classes: names of the labels.
-        size: (height, width) of the image in pixels.
-        detections: in pixels of the image, best first; None of a classifier, or with a fault.
-        probabilities: (C,) of a classifier.
-        fault: why there is no prediction; empty otherwise.
-    """
-
-    name: str
-    classes: Sequence[str]
-    size: tuple[int, int] = (0, 0)
-    detections: Detections | None = None
-    probabilities: Tensor | None = None
-    fault: str = ""
-
-    def to_dict(self, score_threshold: float = 0.0) -> dict[str, Any]:
-        """Return plain values: boxes as x1, y1, x2, y2 in pixels, class names, scores."""
-        record: dict[str, Any] = {"image": self.name}
-        if self.fault:
-            return {**record, "fault": self.fault}
-        record |= {"height": self.size[0], "width": self.size[1]}
-        if self.probabilities is not None:
-            best = self.probabilities.argsort(descending=True)
-            scores = [(self.classes[i], float(self.probabilities[i])) for i in best.tolist()]
-            return {**record, "classes": dict(scores)}
-        assert self.detections is not None
-        found = self.detections[self.detections.scores >= score_threshold]
-        rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-        return {
-            **record,
-            "detections": [
-                {"class": self.classes[label], "label": label, "score": score, "box": box}
-                for box, score, label in rows
-            ],
-        }
 
 
 class Predictor:
@@ -72,12 +32,13 @@ class Predictor:
         transforms: what is done to an image before, such as `Resize`, nothing random; those of
             `preprocess` by default.
         device: where it runs.
+        views: ways in which each image is looked at; what they find is merged, see `View`.
 
     Raises:
-        ConfigError: the model takes other inputs than images.
+        ConfigError: the model takes other inputs than images, or there are no views.
 
     Attributes:
-        model, classes, preprocess, transforms, device: as given.
+        model, classes, preprocess, transforms, device, views: as given.
     """
 
     def __init__(
@@ -88,13 +49,16 @@ class Predictor:
         preprocess: Preprocess,
         transforms: Sequence[Transform] | None = None,
         device: torch.device | str = "cpu",
+        views: Sequence[View] = PLAIN,
     ) -> None:
         if names := input_names(model):
             raise ConfigError(
                 f"{type(model).__name__} takes {', '.join(names)}, not single images; give a batch "
                 f"of its data set to its own `predict`"
             )
-        self.device = torch.device(device)
+        if not views:
+            raise ConfigError("views wants at least one View; View() is the image as it is")
+        self.device, self.views = torch.device(device), tuple(views)
         self.model = Compute(self.device).place(model)
         self.classes, self.preprocess = tuple(classes), preprocess
         self.transforms = list(preprocess.image_transforms() if transforms is None else transforms)
@@ -114,11 +78,10 @@ class Predictor:
         """
         todo = pictures(source)
         while some := list(islice(todo, batch_size)):
-            readable = [picture for picture in some if picture.image is not None]
-            made = iter(self._predict(readable) if readable else [])
-            for picture in some:
-                fault = Prediction(picture.name, self.classes, fault=picture.fault)
-                yield fault if picture.image is None else next(made)
+            ready = [self._transformed(picture) for picture in some]
+            made = iter(self._predict([one for one in ready if isinstance(one, _Ready)]))
+            for one in ready:
+                yield one if isinstance(one, Prediction) else next(made)
 
     def pixels(self, source: Any, limit: int) -> list[Tensor]:
         """Return up to `limit` readable images of a source, (3, H, W) uint8, as they are.
@@ -133,27 +96,57 @@ class Predictor:
         return some
 
     @torch.no_grad()
-    def _predict(self, some: Sequence[Picture]) -> list[Prediction]:
-        items = [self._transformed(picture) for picture in some]
+    def _predict(self, some: Sequence["_Ready"]) -> list[Prediction]:
+        if not some:
+            return []
+        by_view = [self._outputs(some, view) for view in self.views]
+        return [one.prediction(list(outputs)) for one, *outputs in zip(some, *by_view, strict=True)]
+
+    def _outputs(self, some: Sequence["_Ready"], view: View) -> list[Any]:
+        """Return what the model finds in one view, in pixels of the original images."""
+        items = [view.seen(one.image, one.target) for one in some]
         images, sizes = collate([image for image, _ in items], self.preprocess.pad_multiple)
         targets = [target for _, target in items]
         batch = Batch(self._normalise(images, sizes), targets, tuple(sizes))
         with eval_mode(self.model):
             found = cast(Any, self.model).predict(batch)
+        widths = [target.original_size[1] for target in targets]
         return [
-            self._prediction(picture, target, output)
-            for picture, (_, target), output in zip(some, items, found, strict=True)
+            view.back(output, width) if isinstance(output, Detections) else output
+            for output, width in zip(found, widths, strict=True)
         ]
 
-    def _transformed(self, picture: Picture) -> tuple[Tensor, Target]:
-        assert picture.image is not None
+    def _transformed(self, picture: Picture) -> "_Ready | Prediction":
+        """Return an image as the model takes it, or why there is none."""
+        blank = Prediction(picture.name, self.classes, fault=picture.fault, frame=picture.frame)
+        if picture.image is None:
+            return blank
         size = (picture.image.shape[-2], picture.image.shape[-1])
         none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
         target = Target(*none, size=size, original_size=size)
-        return apply_all(self.transforms, picture.image, target)
+        kept = None if picture.on_disk else picture.image
+        try:
+            seen = apply_all(self.transforms, picture.image, target)
+        except OSError as error:  # of an image so long and narrow that it would become huge
+            return replace(blank, fault=str(error))
+        return _Ready(replace(blank, size=size, image=kept), *seen)
 
-    def _prediction(self, picture: Picture, target: Target, output: Any) -> Prediction:
-        blank = Prediction(picture.name, self.classes, target.original_size)
-        if isinstance(output, Detections):
-            return replace(blank, detections=output.to("cpu"))
-        return replace(blank, probabilities=output.cpu())
+
+@dataclass(frozen=True)
+class _Ready:
+    """An image as a model takes it.
+
+    Attributes:
+        blank: its prediction, to be filled.
+        image, target: transformed.
+    """
+
+    blank: Prediction
+    image: Tensor
+    target: Target
+
+    def prediction(self, outputs: Sequence[Any]) -> Prediction:
+        """Return what several views of the image found."""
+        if isinstance(outputs[0], Detections):
+            return replace(self.blank, detections=merged(outputs).to("cpu"))
+        return replace(self.blank, probabilities=torch.stack(list(outputs)).mean(0).cpu())

@@ -1,8 +1,9 @@
-"""What a user asks predictions of: files, folders, patterns, images in memory."""
+"""What a user asks predictions of: files, folders, patterns, videos, cameras, images in memory."""
 
 import glob
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from razorlite.core.errors import DataError
 from razorlite.data import Decoding
 from razorlite.data.files import is_hidden, near
 from razorlite.data.images import IMAGE_SUFFIXES
+from razorlite.deploy.video import VIDEO_SUFFIXES, frames, is_video
 
 _PATTERN = set("*?[")
 
@@ -27,11 +29,15 @@ class Picture:
         name: its path, or its number among images in memory.
         image: (3, H, W) uint8 RGB; None where it cannot be read.
         fault: why it cannot be read; empty otherwise.
+        frame: number in its video, from 0; None of other images.
+        on_disk: a file holds the image alone, so that it can be read again.
     """
 
     name: str
     image: Tensor | None
     fault: str = ""
+    frame: int | None = None
+    on_disk: bool = False
 
 
 def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]:
@@ -39,8 +45,8 @@ def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]
 
     Args:
         source: a path, a folder (all images in and below it, in order of their names), a pattern
-            such as "photos/*.jpg", a PIL image, an (H, W, 3) or (H, W) uint8 array in RGB order, a
-            (3, H, W) uint8 tensor, or an iterable of these.
+            such as "photos/*.jpg", a video file, the number of a camera, a PIL image, an (H, W, 3)
+            or (H, W) uint8 array in RGB order, a (3, H, W) uint8 tensor, or an iterable of these.
         decoding: how files are read.
 
     Raises:
@@ -50,17 +56,20 @@ def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]
     decoding = decoding or Decoding()
     if isinstance(source, str | Path):
         for path in _files(source):
-            yield _read(path, decoding)
+            yield from _frames(path) if is_video(path) else [_read(path, decoding)]
+    elif isinstance(source, int):
+        yield from _frames(source)
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
-        yield _in_memory("0", source)
+        yield _in_memory("0", source, decoding)
     elif isinstance(source, Iterable):
         for number, item in enumerate(source):
             single = isinstance(item, Image.Image | np.ndarray | Tensor)
-            yield from [_in_memory(str(number), item)] if single else pictures(item, decoding)
+            name = str(number)
+            yield from [_in_memory(name, item, decoding)] if single else pictures(item, decoding)
     else:
         raise DataError(
-            f"cannot predict on a {type(source).__name__}; expected a path, a folder, a pattern, "
-            f"an image in memory, or a list of these"
+            f"cannot predict on a {type(source).__name__}; expected a path, a folder, a pattern, a "
+            f"video, a camera's number, an image in memory, or a list of these"
         )
 
 
@@ -71,7 +80,8 @@ def count(source: Any) -> int | None:
         DataError: as `pictures`.
     """
     if isinstance(source, str | Path):
-        return len(_files(source))
+        files = _files(source)
+        return None if any(map(is_video, files)) else len(files)
     if isinstance(source, list | tuple):
         counts = [count(item) for item in source]
         return None if None in counts else sum(c for c in counts if c is not None)
@@ -81,7 +91,8 @@ def count(source: Any) -> int | None:
 def _files(source: str | Path) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
-        inside = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+        inside = (p for p in path.rglob("*") if p.suffix.lower() in known)
         return _some(sorted(p for p in inside if not is_hidden(p.name)), f"folder {path}")
     if path.exists():
         return [path]
@@ -94,20 +105,35 @@ def _files(source: str | Path) -> list[Path]:
 
 def _some(files: list[Path], where: str) -> list[Path]:
     if not files:
-        raise DataError(f"no image in {where}; known are {', '.join(IMAGE_SUFFIXES)}")
+        known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+        raise DataError(f"no image in {where}; known are {known}")
     return files
 
 
 def _read(path: Path, decoding: Decoding) -> Picture:
     try:
-        return Picture(str(path), decoding.read(path))
+        return Picture(str(path), decoding.read(path), on_disk=True)
     except OSError as error:
         return Picture(str(path), None, str(error) or type(error).__name__)
 
 
-def _in_memory(name: str, item: Any) -> Picture:
+def _frames(source: Path | int) -> Iterator[Picture]:
+    """Yield the frames of a video, and what ends it before its end as a fault."""
+    name = f"camera {source}" if isinstance(source, int) else str(source)
+    number = numbers()
+    try:
+        for array in frames(source):
+            yield Picture(name, torch.from_numpy(array).permute(2, 0, 1), frame=next(number))
+    except (DataError, OSError) as error:
+        yield Picture(name, None, str(error), frame=next(number))
+
+
+def _in_memory(name: str, item: Any, decoding: Decoding) -> Picture:
     if isinstance(item, Image.Image):
-        item = np.array(item.convert("RGB"))
+        try:
+            return Picture(name, decoding.convert(item))
+        except OSError as error:
+            return Picture(name, None, str(error))
     if isinstance(item, np.ndarray):
         grey = item.ndim == 2
         item = torch.tensor(np.stack([item] * 3, -1) if grey else item)

@@ -1,5 +1,6 @@
 """Metrics and running them."""
 
+from razorlite.evaluation._coco_entries import detection_entries
 from razorlite.evaluation.classification import Accuracy, ConfusionMatrix
 from razorlite.evaluation.coco import CocoMetric
 from razorlite.evaluation.evaluate import eval_mode, evaluate
@@ -13,6 +14,7 @@ __all__ = [
     "ConfusionMatrix",
     "Metric",
     "VocMetric",
+    "detection_entries",
     "eval_mode",
     "evaluate",
     "image_draws",

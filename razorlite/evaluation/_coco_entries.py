@@ -53,6 +53,21 @@ def found_entries(found: Detections, kind: Kind) -> list[Entry]:
     return entries
 
 
+def detection_entries(found: Detections) -> list[Entry]:
+    """Return an image's detections as a COCO json of results holds them, masks if there are any.
+
+    Entries have `category_id`, from 1, `bbox` as x, y, width, height, `area`, `iscrowd` 0, `score`
+    and, of masks, `segmentation` as run lengths.
+    """
+    entries = found_entries(found, "bbox" if found.masks is None else "segm")
+    for entry in entries:
+        entry |= {"category_id": entry.pop("label") + 1, "iscrowd": 0}
+        if "segmentation" in entry:
+            counts = entry["segmentation"]["counts"].decode("ascii")
+            entry["segmentation"] = {**entry["segmentation"], "counts": counts}
+    return entries
+
+
 def fingerprint(target: Target, masks: bool) -> bytes:
     """Return what differs where targets, and if wanted their masks, differ."""
     digest, unused = (

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import nn
 
 from razorlite.core import config as core_config
+from razorlite.core import shipped
 from razorlite.core.config import Config
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.data.preprocess import PIXELS
-from razorlite.deploy import FileModel, Predictor, read_meta
+from razorlite.deploy import PLAIN, FileModel, Prediction, Predictor, View, read_meta
 from razorlite.deploy.runtimes import META_NAME, SUFFIXES
 from razorlite.engine.launch import DeviceChoice, choose_device
 from razorlite.recipes.building import build, load_trained, untrained
@@ -26,6 +28,7 @@ from razorlite.recipes.card import (
 )
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.space import Subnet
+from razorlite.visual import draw_detections
 
 _USED = ("model", "mutator", "prune", "shape")
 
@@ -39,6 +42,7 @@ class Inferencer(Predictor):
         checkpoint: weights of the configuration's model.
         subnet: a subnet file instead of the configuration's or the checkpoint's.
         device: auto, cpu or cuda; exported files run on the CPU.
+        views: ways in which each image is looked at, such as `razorlite.deploy.AUGMENTED`.
 
     Attributes:
         card: what the file says of the model.
@@ -57,6 +61,7 @@ class Inferencer(Predictor):
         *,
         subnet: str | Path | None = None,
         device: DeviceChoice = "auto",
+        views: Sequence[View] = PLAIN,
     ) -> None:
         if checkpoint is not None:
             self.path = Path(checkpoint)
@@ -74,7 +79,34 @@ class Inferencer(Predictor):
             parts = (
                 self._exported() if exported else self._trained(subnet or self.card.subnet, device)
             )
-        super().__init__(**parts)
+        super().__init__(**parts, views=views)
+
+    @staticmethod
+    def list_models() -> list[str]:
+        """Return the names of the shipped configurations, each a model to take a checkpoint."""
+        return [shipped.name(path) for path in shipped.configs()]
+
+    def draw(
+        self, prediction: Prediction, path: str | Path | None = None, score_threshold: float = 0.3
+    ) -> Image.Image:
+        """Return the picture of an image with what was found in it.
+
+        Args:
+            prediction: of one of its images.
+            path: PNG file to write, or None.
+            score_threshold: lowest score that is drawn.
+
+        Raises:
+            DataError: there are no detections to draw.
+            RunFolderError: the file cannot be written.
+        """
+        return draw_detections(
+            prediction.pixels(),
+            prediction.found(),
+            classes=prediction.classes,
+            score_threshold=score_threshold,
+            path=path,
+        )
 
     def _exported(self) -> dict[str, Any]:
         """Return the parts of a file that normalises by itself."""
@@ -103,9 +135,10 @@ def load(
     *,
     subnet: str | Path | None = None,
     device: DeviceChoice = "auto",
+    views: Sequence[View] = PLAIN,
 ) -> Inferencer:
     """Return a trained or exported model, ready to predict; takes what `Inferencer` takes."""
-    return Inferencer(model, checkpoint, subnet=subnet, device=device)
+    return Inferencer(model, checkpoint, subnet=subnet, device=device, views=views)
 
 
 def _card_in(path: Path) -> ModelCard:

@@ -2,17 +2,18 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from razorlite.core.errors import DataError
 from razorlite.core.files import make_folder, write_text_atomic
-from razorlite.data import Decoding
-from razorlite.deploy import Prediction, count
+from razorlite.core.progress import progress
+from razorlite.deploy import PLAIN, Prediction, View, coco_dict, count
 from razorlite.engine.launch import DeviceChoice
 from razorlite.recipes.loading import Inferencer
-from razorlite.visual import draw_detections
 
 _log = logging.getLogger("razorlite")
 
@@ -27,20 +28,28 @@ def predict(
     score_threshold: float = 0.3,
     batch_size: int = 1,
     device: DeviceChoice = "auto",
+    views: Sequence[View] = PLAIN,
+    limit: int | None = None,
 ) -> list[Prediction]:
     """Return what a model finds in images, and leave pictures and a file of it if asked to.
 
     An image that cannot be read is named and does not stop the others.
 
     Args:
-        source: a path, a folder, a pattern such as "photos/*.jpg", an image in memory, or a list.
+        source: a path, a folder, a pattern such as "photos/*.jpg", a video file, the number of a
+            camera, an image in memory, or a list of these.
         model: a run folder, a checkpoint, an exported file, or a configuration.
         checkpoint: weights, where `model` is a configuration.
         subnet: a subnet file.
-        out: folder for predictions.json and one picture of each image.
+        out: folder for predictions.json, coco.json (of detectors) and one picture of each image.
         score_threshold: lowest score that is drawn and written.
         batch_size: images at a time.
         device: auto, cpu or cuda.
+        views: ways in which each image is looked at, such as `razorlite.deploy.AUGMENTED`.
+        limit: images or frames at most; a camera goes on for ever without.
+
+    Returns:
+        Predictions in the order of the images, frames of videos without their pixels.
 
     Raises:
         CheckpointError: the model cannot be read or does not say enough.
@@ -48,21 +57,33 @@ def predict(
         RunFolderError: the folder cannot be written.
     """
     total = count(source)  # a wrong path is reported before a model is loaded
-    inferencer = Inferencer(model, checkpoint, subnet=subnet, device=device)
+    inferencer = Inferencer(model, checkpoint, subnet=subnet, device=device, views=views)
     found, taken = [], set[str]()
-    for prediction in inferencer.stream(source, batch_size=batch_size):
-        found.append(prediction)
+    stream = islice(inferencer.stream(source, batch_size=batch_size), limit)
+    for prediction in progress(stream, "images", total if limit is None else limit):
+        found.append(replace(prediction, image=None))
         if prediction.fault:
-            _log.warning("%s: %s", prediction.name, prediction.fault)
-        elif out is not None:
-            _draw(prediction, _picture(prediction, Path(out), taken), score_threshold)
+            _log.warning("%s: %s", _called(prediction), prediction.fault)
+        elif out is not None and prediction.detections is not None:
+            inferencer.draw(prediction, _picture(prediction, Path(out), taken), score_threshold)
     if out is not None:
-        records = [prediction.to_dict(score_threshold) for prediction in found]
-        make_folder(Path(out))
-        write_text_atomic(Path(out) / "predictions.json", json.dumps(records, indent=1) + "\n")
+        _write(found, make_folder(Path(out)), score_threshold)
     if all(prediction.fault for prediction in found):
         raise DataError(f"none of {total or len(found)} images could be read; see above")
     return found
+
+
+def _write(found: Sequence[Prediction], folder: Path, score_threshold: float) -> None:
+    records = [prediction.to_dict(score_threshold) for prediction in found]
+    write_text_atomic(folder / "predictions.json", json.dumps(records, indent=1) + "\n")
+    if not any(prediction.probabilities is not None for prediction in found):
+        tree = coco_dict(found, score_threshold)
+        write_text_atomic(folder / "coco.json", json.dumps(tree) + "\n")
+
+
+def _called(prediction: Prediction) -> str:
+    frame = "" if prediction.frame is None else f", frame {prediction.frame}"
+    return f"{prediction.name}{frame}"
 
 
 def lines(predictions: list[Prediction], score_threshold: float = 0.3) -> Iterator[str]:
@@ -70,7 +91,7 @@ def lines(predictions: list[Prediction], score_threshold: float = 0.3) -> Iterat
     for prediction in predictions:
         if prediction.fault:
             continue
-        yield f"{prediction.name}: {_summary(prediction, score_threshold)}"
+        yield f"{_called(prediction)}: {_summary(prediction, score_threshold)}"
 
 
 def _summary(prediction: Prediction, score_threshold: float) -> str:
@@ -88,19 +109,9 @@ def _summary(prediction: Prediction, score_threshold: float) -> str:
 def _picture(prediction: Prediction, folder: Path, taken: set[str]) -> Path:
     """Return where an image's picture goes: its own name, numbered where another has it."""
     stem = Path(prediction.name).stem
-    names = (stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3)))
-    name = next(name for name in names if name.casefold() not in taken)
+    if prediction.frame is not None:
+        stem = f"{stem}_{prediction.frame:06}"
+    numbered = (f"{stem}_{number}" for number in range(2, len(taken) + 3))
+    name = next(name for name in chain([stem], numbered) if name.casefold() not in taken)
     taken.add(name.casefold())
     return folder / f"{name}.png"
-
-
-def _draw(prediction: Prediction, path: Path, score_threshold: float) -> None:
-    if prediction.detections is None or not Path(prediction.name).is_file():
-        return
-    draw_detections(
-        Decoding().read(prediction.name),
-        prediction.detections,
-        classes=prediction.classes,
-        score_threshold=score_threshold,
-        path=path,
-    )

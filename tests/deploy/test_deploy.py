@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
 from torch import Tensor, nn, tensor
 from torch.testing import assert_close
 
@@ -22,7 +23,7 @@ from razorlite.deploy.export import _quiet
 from razorlite.deploy.runtimes import META_NAME
 from razorlite.engine.checkpoint_io import read_checkpoint, save_checkpoint
 from razorlite.models.tasks.postprocess import PostProcess
-from razorlite.recipes import build_model, load
+from razorlite.recipes import Inferencer, build_model, load
 from razorlite.recipes.card import ModelCard
 from razorlite.structures import Batch, Target
 from tests.deploy.test_formats import needs_onnx
@@ -192,6 +193,35 @@ def test_images_in_memory(run):
         assert_close(other.detections.boxes, results[0].detections.boxes)
 
 
+def test_grey_of_16_bits_in_memory_is_not_clipped(run):
+    grey = np.full((8, 8), 128 * 257, dtype=np.uint16)
+    (picture,) = pictures(Image.fromarray(grey))
+    assert picture.image.unique().tolist() == [128]
+    (dark,) = pictures(Image.fromarray(np.full((8, 8), 100, dtype=np.uint16)))
+    assert "not on the scale of 16 bits" in dark.fault
+
+
+def test_drawing_what_is_in_memory(run, tmp_path):
+    inferencer = load(run, device="cpu")
+    (found,) = inferencer(np.zeros((40, 60, 3), dtype=np.uint8))
+    assert found.image.shape == (3, 40, 60)
+    assert inferencer.draw(found, tmp_path / "x.png", 0.02).width == 720
+    assert Image.open(tmp_path / "x.png").width == 720
+
+
+def test_models_are_listed():
+    assert "fcos/fcos_shufflenetv2_bccd" in Inferencer.list_models()
+
+
+def test_an_image_that_cannot_be_resized_does_not_stop_the_others(run, photos):
+    inferencer = load(run, device="cpu")
+    inferencer.transforms = [Resize(short=800)]
+    long = np.zeros((2, 40000, 3), dtype=np.uint8)
+    faults = [one.fault for one in inferencer([long, np.zeros((80, 80, 3), dtype=np.uint8)])]
+    assert "Resize would make" in faults[0]
+    assert not faults[1]
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -199,7 +229,7 @@ def test_images_in_memory(run):
         ("*.nothing", "no image in pattern"),
         (np.zeros((4, 4, 4), dtype=np.uint8), "expected uint8 RGB"),
         (torch.zeros(3, 4, 4), "expected uint8 RGB"),
-        (7, "cannot predict on a int"),
+        (7.5, "cannot predict on a float"),
     ],
 )
 def test_sources_that_are_none(source, message):
@@ -222,6 +252,19 @@ def test_predict_writes_pictures_and_records(run, photos, tmp_path, capsys):
     assert records[0]["detections"][0].keys() == {"class", "label", "score", "box"}
     assert "fault" in records[3]
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png", "grey.png"}
+
+
+def test_coco_file_of_predictions(run, photos, tmp_path):
+    """It is a COCO json that pycocotools reads, and its scores are those of the records."""
+    found = recipes.predict(photos, run, out=tmp_path / "out", score_threshold=0.1, device="cpu")
+    truth = COCO(str(tmp_path / "out" / "coco.json"))
+    assert [one["name"] for one in truth.loadCats([1, 2])] == ["cat", "dog"]
+    entries = truth.loadAnns(truth.getAnnIds(imgIds=[2]))
+    kept = found[1].detections[found[1].detections.scores >= 0.1]
+    assert [one["score"] for one in entries] == kept.scores.tolist()
+    x, y, width, height = entries[0]["bbox"]
+    assert_close(tensor([x, y, x + width, y + height]), kept.boxes[0])
+    assert entries[0]["category_id"] == int(kept.labels[0]) + 1
 
 
 def test_images_of_one_name_have_pictures_of_their_own(run, photos, tmp_path):

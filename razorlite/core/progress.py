@@ -1,0 +1,54 @@
+"""How far a loop is and how long it will take, on standard error."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from razorlite.core.distributed import is_main
+
+T = TypeVar("T")
+
+_PATIENCE = 2.0  # seconds that nothing is said for
+_PAUSE = 10.0  # seconds between two lines, where they are not written over
+_log = logging.getLogger(__name__)
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Yield items; from two seconds on, say how many are done and how long the rest will take.
+
+    A terminal has one line that is written over; a file gets a line every ten seconds. With
+    --quiet, which sets the level of logging, nothing is said.
+
+    Args:
+        items: to go through.
+        what: they are, in the plural.
+        total: how many; None where it is not known.
+    """
+    start = last = time.monotonic()
+    live = sys.stderr is not None and sys.stderr.isatty()
+    shown = False
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        due = now - start > _PATIENCE and now - last > (0.2 if live else _PAUSE)
+        if due or (not shown and now - start > _PATIENCE):
+            shown, last = True, now
+            _say(told(done, what, total, now - start), live)
+    if shown and live:
+        _say("", live)
+
+
+def told(done: int, what: str, total: int | None, seconds: float) -> str:
+    """Return "20 of 100 images, 0:00:08 left", or the pace where the end is not known."""
+    if total is None:
+        return f"{done} {what}, {done / max(seconds, 1e-9):.1f} a second"
+    left = round(seconds / done * max(0, total - done))
+    return f"{done} of {total} {what}, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
+def _say(text: str, live: bool) -> None:
+    if is_main() and _log.isEnabledFor(logging.INFO):
+        end = "\x1b[K\r" if live else "\n"
+        print(text, end=end, file=sys.stderr, flush=True)
