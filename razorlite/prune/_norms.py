@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_DIMS = {"layer_norm": -1, "rms_norm": -1, "group_norm": 1}  # where a function's channels lie
+_SHAPED = ("layer_norm", "rms_norm")  # their channels lie along the first of the last dimensions
 
 
 class KeptNorm:
@@ -31,7 +31,8 @@ class KeptNorm:
 
     def _change(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         assert self.stays is not None
-        dim = _DIMS.get(getattr(func, "__name__", ""))
+        name = getattr(func, "__name__", "")
+        dim = 1 if name == "group_norm" else -len(_shape(args, kwargs)) if name in _SHAPED else None
         if dim is None or args[0].shape[dim] != len(self.stays):
             return func(*args, **kwargs)
         kept = torch.nonzero(self.stays.to(args[0].device)).flatten()
@@ -41,14 +42,21 @@ class KeptNorm:
         return torch.zeros_like(x).index_copy(-1, kept, normed).movedim(-1, dim)
 
 
+def _shape(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[int]:
+    """Return the shape that a norm is over."""
+    found: Sequence[int] = kwargs["normalized_shape"] if len(args) < 2 else args[1]
+    return found
+
+
 def _of_kept(
     func: Any, dim: int, kept: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
     """Call a norm with the parts of its weights that belong to some channels."""
     x, *rest = args
-    if dim == -1:  # the shape that it is over
-        named = {"normalized_shape": (len(kept),)} if "normalized_shape" in kwargs else {}
-        rest = rest if named else [(len(kept),), *rest[1:]]
+    if dim < 0:
+        shape = (len(kept), *_shape(args, kwargs)[1:])
+        named = {"normalized_shape": shape} if "normalized_shape" in kwargs else {}
+        rest = rest if named else [shape, *rest[1:]]
         kwargs = {**kwargs, **named}
     parts = [p[kept] if isinstance(p, Tensor) else p for p in rest]
     return func(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import SubnetError
 from razorlite.prune._norms import KeptNorm
-from razorlite.trace import ChannelGraph, bias_of, update_widths, weight_of
+from razorlite.trace import ChannelGraph, bias_of, is_matrix, update_widths, weight_of
 
 Mask = NDArray[np.bool_]
 
@@ -106,7 +106,7 @@ def _slim_layer(layer: Any, side: Sides) -> None:
     if isinstance(layer, nn.MultiheadAttention):
         _slim_heads(layer, side)
         return
-    if getattr(layer, "weight", None) is None or layer.weight.dim() < 2:
+    if not is_matrix(layer):
         _slim_norm(layer, side.outputs)
         return
     inputs = np.ones(_inputs_of(layer), dtype=bool) if side.inputs is None else side.inputs
@@ -129,7 +129,7 @@ def _slim_norm(layer: Any, outputs: Mask) -> None:
     for name in ("weight", "bias", "running_mean", "running_var"):
         _cut(layer, name, lambda x: x[_places(outputs, x)])
     if hasattr(layer, "normalized_shape"):
-        layer.normalized_shape = (count,)
+        layer.normalized_shape = (count, *layer.normalized_shape[1:])
     if isinstance(layer, nn.GroupNorm):
         layer.num_groups = max(1, layer.num_groups * count // layer.num_channels)
     for name in ("num_features", "num_channels", "num_parameters"):
@@ -187,13 +187,13 @@ def _mask_layer(layer: Any, side: Sides) -> None:
         layer.register_forward_hook(hook, with_kwargs=True)
     weight, bias = weight_of(layer), bias_of(layer)
     dropped = torch.from_numpy(~side.outputs)
-    if weight is not None and weight.dim() > 1:
+    if weight is not None and is_matrix(layer):
         gone = torch.from_numpy(~_pairs(layer, side)).to(weight.device)
         weight.masked_fill_(gone.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2)), 0)
     elif weight is not None:
-        weight.masked_fill_(dropped.to(weight.device), 0)
+        weight[dropped.to(weight.device)] = 0
     if bias is not None:
-        bias.masked_fill_(dropped.to(bias.device), 0)
+        bias[dropped.to(bias.device)] = 0
 
 
 def _pairs(layer: Any, side: Sides) -> Mask:

@@ -6,7 +6,7 @@ from razorlite.trace.calls import Call
 from razorlite.trace.channels import channel_graph, channel_groups
 from razorlite.trace.groups import Block, ChannelGraph, ChannelGroup, Layer, Member, Side
 from razorlite.trace.ledger import Ledger
-from razorlite.trace.parameters import bias_of, weight_of
+from razorlite.trace.parameters import bias_of, is_matrix, weight_of
 from razorlite.trace.rules import rule
 from razorlite.trace.verify import check_channels, unit_numbers
 from razorlite.trace.widths import update_widths
@@ -24,6 +24,7 @@ __all__ = [
     "channel_graph",
     "channel_groups",
     "check_channels",
+    "is_matrix",
     "per_channel",
     "pointwise",
     "rule",

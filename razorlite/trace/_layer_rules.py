@@ -71,8 +71,16 @@ def norm(call: Call, ledger: Ledger) -> Tensor:
         unknown: Tensor = fixed(call, ledger)
         return unknown
     ledger.passing(call.path, labels)
-    ledger.shifted.append(labels)
+    if not _is_zeroed(call):
+        ledger.shifted.append(labels)
     return x
+
+
+def _is_zeroed(call: Call) -> bool:
+    """Tell whether a layer's own weights make its result zero where these are zero."""
+    of_torch = call.as_function or type(call.module).__module__.startswith("torch.nn")
+    weights = [getattr(call.module, name, None) is not None for name in ("weight", "bias")]
+    return call.name.lower() == "prelu" or (of_torch and all(weights))
 
 
 def group_norm(call: Call, ledger: Ledger) -> Tensor:
@@ -92,11 +100,8 @@ def layer_norm(call: Call, ledger: Ledger) -> Tensor:
     """Layer norm over the channels: what stays is normalised by its own statistics."""
     module: Any = call.module
     shape = call.argument(1, "normalized_shape") if call.as_function else module.normalized_shape
-    if len(shape) > 1:
-        unknown: Tensor = fixed(call, ledger)
-        return unknown
     planar = isinstance(module, LayerNorm2d) and not call.as_function
-    return _normed(call, ledger, 1 if planar else -1)
+    return _normed(call, ledger, 1 if planar else -len(shape))
 
 
 def _normed(call: Call, ledger: Ledger, dim: int) -> Tensor:
@@ -121,6 +126,9 @@ def prelu(call: Call, ledger: Ledger) -> Tensor:
 
 def incoming(call: Call, ledger: Ledger, x: Tensor, dim: int) -> Labels:
     """Note what a layer reads along one dimension of a (…, D, …) map; return its (D,) labels."""
+    others = [d for d in maps.varying(x) if d != dim % x.dim()]
+    if others and ledger.is_free(maps.numbers(x)):
+        x = maps.tie_along(x, others, ledger, call.where)
     labels = maps.line(x, dim)
     if labels is None:
         ledger.fix(maps.numbers(x), f"mixed with another dimension at {call.where}")

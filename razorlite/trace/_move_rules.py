@@ -253,8 +253,13 @@ def cat(call: Call, ledger: Ledger) -> Any:
     """Concatenation: along the channels, or of maps with the same channels along another."""
     parts, shape = list(call.labels[0]), call.out.shape
     dim = call.argument(1, "dim", 0) % len(shape)
-    if any(maps.varying(x) == [dim] and not ledger.is_free(maps.numbers(x)) for x in parts):
-        parts = [_tied_across(x, dim, ledger, call.where) for x in parts]
+    free = [ledger.is_free(maps.numbers(x)) for x in parts]
+    channels = {d for x, own in zip(parts, free, strict=True) if not own for d in maps.varying(x)}
+    if len(channels) == 1:
+        parts = [
+            _tied_across(x, channels, ledger, call.where) if own else x
+            for x, own in zip(parts, free, strict=True)
+        ]
     if all(maps.line(x, dim) is not None for x in parts):
         lines = [maps.line(x, dim) for x in parts]
         return maps.broadcast(np.concatenate(lines), dim, shape)  # type: ignore[arg-type]
@@ -263,12 +268,10 @@ def cat(call: Call, ledger: Ledger) -> Any:
     return _agree([x.narrow(dim, 0, 1) for x in parts], ledger, call.where).expand(shape)
 
 
-def _tied_across(x: Tensor, dim: int, ledger: Ledger, where: str) -> Tensor:
+def _tied_across(x: Tensor, channels: set[int], ledger: Ledger, where: str) -> Tensor:
     """Tie elements of a bare tensor that differ along other dimensions than the channels."""
-    others = [d for d in maps.varying(x) if d != dim]
-    if not others or not ledger.is_free(maps.numbers(x)):
-        return x
-    return maps.tie_along(x, others, ledger, where)
+    others = [d for d in maps.varying(x) if d not in channels]
+    return maps.tie_along(x, others, ledger, where) if others else x
 
 
 def stack(call: Call, ledger: Ledger) -> Any:

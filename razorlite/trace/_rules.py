@@ -16,6 +16,7 @@ from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
 from razorlite.trace import _product_rules as products
 from razorlite.trace import _reduction_rules as reductions
+from razorlite.trace import _signal_rules as signals
 from razorlite.trace import _view_rules as views
 from razorlite.trace._heads_rules import heads
 from razorlite.trace.calls import Call, Rule
@@ -31,7 +32,8 @@ _POINTWISE = """
     sub subtract mul multiply div divide true_divide truediv floordiv pow rsub iadd isub imul
     itruediv radd rmul rdiv rpow rtruediv ipow idiv copy
     maximum minimum where lerp addcmul addcdiv eq ne lt le gt ge and or logical_and
-    logical_or logical_not isnan masked_fill zeros_like ones_like full_like fill zero
+    logical_or logical_not isnan masked_fill zeros_like ones_like full_like empty_like
+    rand_like randn_like bernoulli fill zero real imag angle conj complex polar
 """
 _SAME = """
     to float double half bfloat16 type type_as bool int long contiguous clone detach cpu cuda
@@ -46,6 +48,9 @@ _MOVES = """
     permute transpose swapaxes swapdims movedim moveaxis t T mT squeeze unsqueeze flatten flip
     repeat_interleave tile repeat expand_as
 """
+_ORDERS = ["topk", "sort", "argsort", "argmax", "argmin", "kthvalue", "median", "mode"]
+_RUNNING = ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"]
+_FOURIER = [f"fft_{kind}fft{end}" for kind in ("", "i", "r", "ir") for end in ("", "2", "n")]
 _CREATIONS = ["new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"]
 _RESHAPES = {"view": 1, "reshape": 1, "unflatten": 2, "expand": 1, "broadcast_to": 1}
 _REDUCTIONS = ["norm", "mean", "sum", "amax", "amin", "max", "min", "std", "var", "logsumexp"]
@@ -64,6 +69,19 @@ _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(["chunk", "split", "tensor_split", "split_with_sizes"], moves.split),
     **dict.fromkeys(["matmul", "bmm"], products.matmul),
     **dict.fromkeys(["reshape_as", "view_as"], views.reshape_as),
+    **dict.fromkeys(_ORDERS, signals.order),
+    **dict.fromkeys(_RUNNING, signals.cumulate),
+    **dict.fromkeys(_FOURIER, signals.fourier),
+    **dict.fromkeys(["fft_fftshift", "fft_ifftshift"], signals.shifted),
+    **dict.fromkeys(["gather", "take_along_dim"], signals.gather),
+    "roll": signals.roll,
+    "embedding": signals.look_up,
+    "unfold": signals.unfold,
+    "fold": signals.fold,
+    "glu": signals.gated,
+    "view_as_complex": signals.as_complex,
+    "view_as_real": signals.as_real,
+    "cosine_similarity": reductions.similarity,
     "pad": moves.pad,
     "normalize": reductions.normalize,
     "einsum": products.einsum,
@@ -109,7 +127,10 @@ _LAYERS: dict[type[nn.Module], Rule] = {
     nn.Identity: moves.pointwise,
     StochasticDepth: moves.pointwise,
     **dict.fromkeys([nn.Softmax, nn.LogSoftmax, nn.Softmin], reductions.softmax),
-    **dict.fromkeys([nn.GLU, nn.Softmax2d, nn.MaxUnpool2d], moves.fixed),
+    nn.Unfold: signals.unfold,
+    nn.Fold: signals.fold,
+    nn.GLU: signals.gated,
+    **dict.fromkeys([nn.Softmax2d, nn.MaxUnpool2d], moves.fixed),
 }
 _FAMILIES: dict[str, Rule] = {
     "torch.nn.modules.activation": moves.pointwise,
@@ -143,7 +164,8 @@ def plain_rule(call: Call) -> Rule:
         return _CALLED[call.name]
     if call.module is not None:
         return moves.altered if call.altered else _module_rule(call.module)
-    return _FUNCTIONS.get(call.name, moves.fixed) if call.known else moves.fixed
+    name = call.args[1] if call.name == "getattr" else call.name
+    return _FUNCTIONS.get(name, moves.fixed) if call.known else moves.fixed
 
 
 def _module_rule(module: nn.Module) -> Rule:

@@ -92,7 +92,12 @@ def is_altered(module: nn.Module) -> bool:
     """Return whether an object does something else than its class says."""
     hooks = (module._forward_hooks, module._forward_pre_hooks)
     parametrized = bool(getattr(module, "parametrizations", None))
-    return any(hooks) or parametrized or "forward" in vars(module)
+    return any(hooks) or parametrized or has_own_forward(module)
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Return whether an object's forward is not that of its class, nor one that was compiled."""
+    return "forward" in vars(module) and "_orig_mod" not in module._modules
 
 
 def is_in_place(name: str) -> bool:

@@ -232,8 +232,9 @@ class _Sorter:
     def _layer(self, path: str, module: Any, number: Labels) -> Layer:
         book = self.ledger
         if path in book.passed:
-            parameters = sum(getattr(module, name, None) is not None for name in ("weight", "bias"))
             outputs = tuple(number[book.passed[path]].tolist())
+            own = [getattr(module, name, None) for name in ("weight", "bias")]
+            parameters = sum(x.numel() // len(outputs) for x in own if x is not None)
             return Layer(path, (), outputs, 1, 0, 0, parameters)
         inputs, groups = number[book.consumed[path]], getattr(module, "groups", 1)
         if path in book.whole:

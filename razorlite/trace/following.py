@@ -15,6 +15,7 @@ from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
 from razorlite.structures import Inputs, inputs_of, map_tensors, training_calls
 from razorlite.trace._rules import find_rule
+from razorlite.trace.calls import has_own_forward
 from razorlite.trace.functions import owners
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.parameters import bare_tensors
@@ -148,7 +149,7 @@ def read(
     Raises:
         ExportError: the model cannot be copied, or cannot be followed in any of the ways.
     """
-    if "forward" in vars(model):
+    if has_own_forward(model):
         raise ExportError(
             f"{type(model).__name__} has a forward of its own, set on the object, which tracing "
             "does not see; define it in the class"

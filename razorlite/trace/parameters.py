@@ -60,12 +60,18 @@ def bias_of(layer: nn.Module) -> Tensor | None:
     return getattr(layer, name, None)
 
 
+def is_matrix(layer: nn.Module) -> bool:
+    """Return whether the weight of a layer has outputs and inputs, unlike that of a norm."""
+    weight = weight_of(layer)
+    return weight is not None and weight.dim() > 1 and not hasattr(layer, "normalized_shape")
+
+
 def side_tensors(layer: nn.Module, side: Side) -> tuple[tuple[str, int], ...]:
     """Return the tensors of one side of a layer, and where its channels lie in each."""
     tensors = {**layer._parameters, **layer._buffers}
     found = {name: x for name in _NAMES if (x := tensors.get(name)) is not None and x.dim() > 0}
     weight = weight_of(layer)
-    if weight is None or weight.dim() < 2:
+    if not is_matrix(layer):
         return tuple((name, 0) for name in found)
     own = next(name for name, x in found.items() if x is weight)
     transposed = bool(getattr(layer, "transposed", False))

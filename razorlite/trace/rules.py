@@ -21,7 +21,7 @@ def rule(*kinds: Any) -> Callable[[Rule], Rule]:
     compared with whole ones as always, so a rule that is wrong is found out.
 
     Args:
-        kinds: subclasses of `nn.Module`, or functions such as `torch.cumsum`.
+        kinds: subclasses of `nn.Module`, or functions such as `torch.frac`.
 
     Raises:
         ConfigError: something else is given.

@@ -6,7 +6,8 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
@@ -20,8 +21,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from razorlite.core.errors import ExportError
 from razorlite.trace.rules import is_taught
+from razorlite.trace.transformers import LOOKED_INTO, follow_plainly
 
 PLAIN = (DeformConv2d, FrozenBatchNorm2d, LayerNorm2d)
+_LOOKED_INTO = (nn.Sequential, nn.Embedding, *LOOKED_INTO)
 _TORCH, _HERE = (f"{Path(torch.__file__).parent}{os.sep}", "<"), str(Path(__file__).parent)
 
 
@@ -48,7 +51,7 @@ def is_leaf(module: nn.Module, path: str, leaves: Sequence[str]) -> bool:
     if is_taught(module):
         return True
     of_torch = module.__module__.startswith(("torch.nn", "torch.ao.nn"))
-    return of_torch and not isinstance(module, nn.Sequential)
+    return of_torch and not isinstance(module, _LOOKED_INTO)
 
 
 def source_line() -> str:
@@ -75,12 +78,20 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         ExportError: the model cannot be copied.
     """
     try:
-        return copy.deepcopy(model, memo).eval()
+        return follow_plainly(_uncompiled(copy.deepcopy(model, memo).eval()))
     except (RuntimeError, TypeError) as error:
         raise ExportError(
             f"{type(model).__name__} cannot be copied: {str(error).splitlines()[0]}; weights that "
             "are computed from others must be made plain first (nn.utils.remove_weight_norm)"
         ) from error
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """Let the modules of a copy that were wrapped by `torch.compile` call what they wrap."""
+    for module in model.modules():
+        if (wrapped := module._modules.get("_orig_mod")) is not None:
+            vars(module)["forward"] = wrapped
+    return model
 
 
 def skeleton(model: nn.Module) -> nn.Module:
@@ -111,10 +122,23 @@ def trace(model: nn.Module, leaves: Sequence[str] = ()) -> fx.GraphModule:
     defaults = list(inspect.signature(model.forward).parameters.values())[1:]
     fixed = {p.name: p.default for p in defaults if p.default is not p.empty}
     try:
-        graph = _Tracer(leaves).trace(model, concrete_args=fixed or None)
+        with _kept_state(model):
+            graph = _Tracer(leaves).trace(model, concrete_args=fixed or None)
     except Exception as error:  # whatever a forward may raise on symbolic values
         raise ExportError(_cannot_trace(model, error)) from error
     return fx.GraphModule(model, graph)
+
+
+@contextmanager
+def _kept_state(model: nn.Module) -> Iterator[None]:
+    """Give buffers and attributes back that a forward replaces by symbolic values."""
+    books = [book for m in model.modules() for book in (m._buffers, vars(m))]
+    before = [dict(book) for book in books]
+    try:
+        yield
+    finally:
+        for book, kept in zip(books, before, strict=True):
+            book.update(kept)
 
 
 def graphs(model: nn.Module, leaves: Sequence[str] = ()) -> list[fx.GraphModule]:

@@ -166,6 +166,10 @@ PRUNED: dict[str, Callable[[], nn.Module]] = {
         t=nn.Parameter(torch.randn(1, 1, 16)),
         o=nn.Linear(16, 4),
     ),
+    "embedding": lambda: pair(
+        lambda m, x: m.b(m.a(x) + m.e(torch.arange(8)).t()[None, :, :, None]), e=nn.Embedding(8, 16)
+    ),
+    "normalised over channels": lambda: pair(lambda m, x: m.b(F.normalize(m.a(x), dim=1))),
     "list of scales": lambda: Net(
         lambda m, x: m.b(m.a(x) * m.s[0].view(1, -1, 1, 1) + m.s[1][:, None, None]),
         a=conv(3, 16),
@@ -232,14 +236,10 @@ LEFT: dict[str, Callable[[], nn.Module]] = {
     "mixed in training": lambda: pair(
         lambda m, x: m.b(m.a(x).softmax(1)) if m.training else m.b(m.a(x))
     ),
-    "normalised over channels": lambda: pair(lambda m, x: m.b(F.normalize(m.a(x), dim=1))),
     "einsum": lambda: Net(
         lambda m, x: torch.einsum("nchw,oc->nohw", m.a(x), m.w),
         a=conv(3, 16),
         w=nn.Parameter(torch.randn(4, 16)),
-    ),
-    "embedding": lambda: pair(
-        lambda m, x: m.b(m.a(x) + m.e(torch.arange(8)).t()[None, :, :, None]), e=nn.Embedding(8, 16)
     ),
     "fed back": lambda: pair(lambda m, x: m.b(m.a(x)) + m.a(x)[:, 3:4]),
     "cumulative sum in place": lambda: pair(lambda m, x: m.b(m.a(x).cumsum_(1))),

@@ -97,7 +97,7 @@ def test_reading_of_values_is_named_with_its_line():
         return m.b(y * 2) if y.sum() > 0 else m.b(y * float(y.max()))
 
     fixed = run_groups(run, a=conv(3, 4), b=conv(4, 1))
-    assert fixed["a"].startswith("mixed over channels by sum at test_watching.py:")
+    assert fixed["a"].startswith("mixed over channels by max at test_watching.py:")
 
     def item(m, x):
         y = m.a(x)

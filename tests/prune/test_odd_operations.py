@@ -1,0 +1,111 @@
+"""What lies between layers: halves of the channels go exactly, or stay and are named."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from razorlite.cost import count
+from razorlite.prune import Channels
+from razorlite.space.subnet import Subnet
+from tests.prune.odd_operations import CASES
+from tests.trace.zoo import stirred
+
+SHAPE = (8, 8)
+
+
+def model_of(what):
+    torch.manual_seed(0)
+    model = stirred(CASES[what][1]().eval())
+    for parameter in model.parameters():
+        if parameter.numel() > 1 and parameter.min() == parameter.max():
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    return model.double()
+
+
+def half(channels):
+    """Keep half of the units at random, at least one of each layer."""
+    rng = np.random.default_rng(0)
+    kept = {}
+    for group in channels.graph.prunable:
+        stays = rng.permutation(group.size) < (group.size + 1) // 2
+        for member in group.members:
+            units = np.unique([i for i in member.index if i >= 0])
+            stays[units[0]] |= not stays[units].any()
+        kept[group.name] = tuple(np.flatnonzero(stays).tolist())
+    return Subnet(channels=kept)
+
+
+@torch.no_grad()
+def by_hand(channels, subnet):
+    """A copy whose dropped channels are zero where layers make them and where layers read them."""
+    model = copy.deepcopy(channels.model)
+    for group in channels.graph.prunable:
+        kept = set(subnet.channels[group.name])
+        for member in group.members:
+            layer = model.get_submodule(member.module)
+            gone = [c for c, unit in enumerate(member.index) if unit >= 0 and unit not in kept]
+            if member.normed:
+                layer.register_forward_hook(normed(gone))
+            for name, dim in () if member.normed else member.tensors:
+                weight = getattr(layer, name).data
+                groups = 1 if name == "bias" else getattr(layer, "groups", 1)
+                for channel in gone:
+                    zero(weight, dim, channel, groups)
+    return model
+
+
+def zero(weight, dim, channel, groups):
+    """Set the weights of one channel to zero; of groups, those along the second dimension."""
+    size = weight.shape[dim]
+    group, place = divmod(channel, size)
+    rows = weight.chunk(groups)[group] if dim and groups > 1 else weight
+    rows.select(dim, place).zero_()
+
+
+def normed(gone):
+    def hook(layer, inputs, out):
+        dims = list(range(-len(layer.normalized_shape), 0))
+        x = inputs[0].movedim(dims[0], 0)
+        stays = [c for c in range(len(x)) if c not in gone]
+        some = x[stays].movedim(0, dims[0])
+        some = (some - some.mean(dims, True)) / (some.var(dims, False, True) + layer.eps).sqrt()
+        given = torch.zeros_like(x)
+        given[stays] = (some * layer.weight[stays] + layer.bias[stays]).movedim(dims[0], 0)
+        return given.movedim(0, dims[0])
+
+    return hook
+
+
+def outputs(model, training):
+    model = copy.deepcopy(model).train(training)
+    images = torch.randn(2, 3, *SHAPE, dtype=torch.double, generator=torch.manual_seed(1))
+    with torch.no_grad():
+        return tree_leaves(model(images))
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_halves_go_exactly(what):
+    channels = Channels(model_of(what), SHAPE)
+    free = {group.name for group in channels.graph.prunable}
+    assert free == set(CASES[what][0].split())
+    subnet = half(channels)
+    slim, zeroed = channels.cut(subnet), by_hand(channels, subnet)
+    for training in (False, True):
+        expected, given = outputs(zeroed, training), outputs(slim, training)
+        assert len(given) == len(expected) > 0
+        for a, b in zip(given, expected, strict=True):
+            torch.testing.assert_close(a, b)
+    kept = [np.isin(np.arange(g.size), subnet.channels[g.name]) for g in channels.graph.prunable]
+    cost = count(slim, SHAPE)
+    foretold = channels.cost.of(np.concatenate(kept)) if kept else channels.cost.whole
+    assert foretold == {"macs": cost.macs, "params": cost.params}
+
+
+@pytest.mark.parametrize("what", [name for name, (free, _) in CASES.items() if not free])
+def test_what_cannot_be_followed_is_named_with_its_line(what):
+    left = Channels(model_of(what), SHAPE).report()["left"]
+    assert "odd_operations.py:" in left["a"]
