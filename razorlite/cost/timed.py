@@ -8,16 +8,17 @@ from torch import nn
 
 from razorlite.core.ranges import Count, checked
 
-Runtime = Literal["pytorch", "onnxruntime", "torchscript"]
+Runtime = Literal["pytorch", "onnxruntime", "onnx-int8", "torchscript"]
 
 
 @checked
 @dataclass(frozen=True, kw_only=True)
 class LatencyConfig:
-    """How latency is measured, on this machine's CPU in float32.
+    """How latency is measured, on this machine's CPU, in float32 but for onnx-int8.
 
     Attributes:
-        runtime: what runs the model: PyTorch, or another one the file that is exported for it.
+        runtime: what runs the model: PyTorch, or another one the file that is exported for it;
+            onnx-int8 is ONNX Runtime on the file that is quantised to 8 bits.
         threads: that it computes with. With one, the process's own processor time counts, so that
             other programs do not; with more, the wall clock's.
         batch: images at a time; a latency is that of one image.

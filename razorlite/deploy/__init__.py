@@ -5,6 +5,7 @@ from razorlite.deploy.export import Exported, export
 from razorlite.deploy.graph import Deployed
 from razorlite.deploy.prediction import Prediction
 from razorlite.deploy.predictor import Predictor
+from razorlite.deploy.quantise import Calibrated, calibrate
 from razorlite.deploy.results import coco_dict
 from razorlite.deploy.runtimes import FileModel, open_file, read_meta
 from razorlite.deploy.sources import Picture, count, pictures
@@ -17,6 +18,7 @@ __all__ = [
     "PLAIN",
     "SCORE_TOLERANCE",
     "Agreement",
+    "Calibrated",
     "Deployed",
     "Exported",
     "FileModel",
@@ -26,6 +28,7 @@ __all__ = [
     "RuntimeTimer",
     "View",
     "agreement",
+    "calibrate",
     "coco_dict",
     "count",
     "export",

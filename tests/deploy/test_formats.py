@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError, ExportError
 from razorlite.data import Preprocess
-from razorlite.deploy import Deployed, export
+from razorlite.deploy import Deployed, calibrate, export, open_file
 from razorlite.models.detectors.single_stage import Detector, SingleStageDetector
 from razorlite.models.detectors.two_stage import TwoStageDetector
 from razorlite.models.heads.atss_head import ATSSHead
@@ -134,7 +134,13 @@ def test_torchscript(name, tmp_path):
 @pytest.mark.parametrize("name", [*HEADS, *ROI_HEADS, "detr"])
 def test_onnx_of_every_head(name, tmp_path):
     needs_onnx()
-    _exported(name, tmp_path / "model.onnx", "onnx")
+    path, out = tmp_path / "model.onnx", tmp_path / "int8.onnx"
+    _exported(name, path, "onnx")
+    calibrate(path, _images()).write(out)
+    for images in _images():
+        exact, close = open_file(path)(images), open_file(out)(images)
+        assert [x.shape for x in exact] == [x.shape for x in close]
+        assert (exact[1] - close[1]).abs().mean() < 0.02
 
 
 def test_nothing_found_is_nothing_in_the_file(tmp_path):
