@@ -129,6 +129,10 @@ class Constraint:
             allowed &= (value >= limit.low) & (value <= limit.high)
         return allowed
 
+    def meets(self, cost: Mapping[str, float]) -> bool:
+        """Return whether one candidate is allowed, given the costs that are limited by name."""
+        return all(limit.low <= cost[limit.name] <= limit.high for limit in self.limits)
+
     def excess(self, costs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return how far points are from being allowed, as a share of the limits; 0 if allowed.
 

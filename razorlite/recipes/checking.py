@@ -305,9 +305,9 @@ class _Check:
         costs = None
         if built is not None and built.space is not None and built.is_supernet:
             costs = self._try("search", partial(search_costs, self.experiment, built.space))
-            candidates = Candidates(space=built.space)
-            self._try("search.searcher", partial(search.build_searcher, candidates))
+            candidates = Candidates(space=built.space, table=costs)
         if costs is not None:
+            self._try("search.searcher", partial(search.build_searcher, candidates))
             self._try("search.constraints", partial(check_constraints, search, costs))
         for name in search.objectives.names:
             if costs is None or name not in costs.names:

@@ -39,7 +39,7 @@ def front_trials(study: Study) -> list[Trial]:
     cost = front_cost(study)
     if cost is None:
         return [study.best]
-    scored = [trial for trial in study.trials if trial.score is not None]
+    scored = study.scored
     points = [point_of(study, trial, cost) for trial in scored]
     chosen = study.front
     if len(study.objectives) == 1:

@@ -223,8 +223,7 @@ def _supernet(experiment: Experiment) -> tuple[Built, SearchSpace]:
 
 
 def _report(study: Study, trial: Trial) -> None:
-    scored = any(t.score is not None for t in study.trials)
-    best = next(iter(study.objectives.measured(study.best.values).values())) if scored else None
+    best = _first(study, study.best) if study.scored else None
     _log.info(
         "trial %d: %s%s; best %s",
         trial.number,
@@ -232,6 +231,11 @@ def _report(study: Study, trial: Trial) -> None:
         "".join(f", {text}" for text in _costs(study, trial.cost)),
         "none yet" if best is None else f"{best:.4f}",
     )
+
+
+def _first(study: Study, trial: Trial) -> float:
+    """Return a trial's first objective as it was measured."""
+    return study.objectives.measured(trial.values)[study.objectives.first]
 
 
 def _values(study: Study, trial: Trial) -> str:

@@ -56,8 +56,7 @@ def scored_on_draws(study: Study, score: SupernetScore, count: int) -> list[Scor
 
 
 def _best(study: Study, count: int) -> list[Trial]:
-    scored = [t for t in study.trials if t.score is not None]
-    once = {study.space.encode(t.subnet).tobytes(): t for t in reversed(scored)}
+    once = {study.space.encode(t.subnet).tobytes(): t for t in reversed(study.scored)}
     return sorted(once.values(), key=lambda t: (-(t.score or 0.0), t.number))[:count]
 
 
@@ -141,8 +140,7 @@ def _row(study: Study, one: Scored) -> dict[str, Any]:
 
 def _shares(study: Study) -> dict[str, dict[str, float]]:
     """Return how often the best fifth of the trials, five at least, chose each value."""
-    scored = [trial for trial in study.trials if trial.score is not None]
-    best = _best(study, max(5, len(scored) // 5))
+    best = _best(study, max(5, len(study.scored) // 5))
     shares: dict[str, dict[str, float]] = {}
     for dimension in study.space.dimensions:
         values = [trial.subnet.choices[dimension.name] for trial in best]

@@ -20,6 +20,7 @@ from razorlite.search.ray_workers import RayWorkers, ray_cluster
 from razorlite.search.scoring import SupernetScore
 from razorlite.search.searcher import ExhaustiveSearcher, RandomSearcher, Searcher
 from razorlite.search.seen import Seen
+from razorlite.search.slimming import GreedySlimming
 from razorlite.search.study import Study
 from razorlite.search.trial import Trial
 from razorlite.search.workers import Attempt, CandidateError, Outcome, SearchError, Workers
@@ -35,6 +36,7 @@ __all__ = [
     "EvolutionSearcher",
     "ExhaustiveSearcher",
     "Feasible",
+    "GreedySlimming",
     "HistorySearcher",
     "LocalSearcher",
     "NSGA2Searcher",

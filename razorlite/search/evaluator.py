@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from razorlite.search.candidates import Candidates
+from razorlite.search.feasible import Feasible
 from razorlite.search.objectives import Objectives
 from razorlite.search.searcher import Searcher
 from razorlite.search.seen import Seen
 from razorlite.search.trial import Trial
 from razorlite.search.workers import Attempt, Outcome, SearchError, Workers
+from razorlite.space import ChoiceSpace
 
 _log = logging.getLogger("razorlite")
 
@@ -23,14 +24,16 @@ class Evaluator:
     """Scores points of a space by workers.
 
     Attributes:
-        candidates: the space and the constraint.
+        space: whose points they are.
+        tried: their costs, and which of them may be scored.
         seen: what was scored before on the same images.
         objectives: what candidates are compared by.
         attempt: candidate to outcome.
         workers: where candidates are scored.
     """
 
-    candidates: Candidates
+    space: ChoiceSpace
+    tried: Feasible
     seen: Seen
     objectives: Objectives
     attempt: Attempt
@@ -56,12 +59,11 @@ class Evaluator:
 
         One beyond the constraint has its error already.
         """
-        feasible = self.candidates.feasible
-        subnet = self.candidates.space.decode(point)
-        trial = Trial(number=number, subnet=subnet, cost=feasible.cost(point))
-        if feasible(point[None])[0]:
+        subnet = self.space.decode(point)
+        trial = Trial(number=number, subnet=subnet, cost=self.tried.cost(point))
+        if self.tried(point[None])[0]:
             return trial
-        return replace(trial, error=f"beyond the constraint {feasible.constraint}")
+        return replace(trial, error=f"beyond the constraint {self.tried.constraint}")
 
     def run(self, trials: Sequence[Trial]) -> tuple[list[Trial], Mapping[int, Outcome]]:
         """Score expected trials; one that was scored before has the same result.
@@ -86,7 +88,7 @@ class Evaluator:
     def keep(self, trial: Trial) -> None:
         """Note what came of a candidate, so that it is not paid for again."""
         if trial.promoted:
-            self.seen.keep(self.candidates.space.encode(trial.subnet), trial)
+            self.seen.keep(self.space.encode(trial.subnet), trial)
 
     def _new(self, trials: Sequence[Trial]) -> dict[bytes, Trial]:
         """Return those that are to be scored, by their points."""
@@ -126,7 +128,7 @@ class Evaluator:
 
     def _before(self, trial: Trial) -> Trial | None:
         """Return an earlier trial of the same point."""
-        return self.seen.trial(self.candidates.space.encode(trial.subnet))
+        return self.seen.trial(self.space.encode(trial.subnet))
 
     def _key(self, trial: Trial) -> bytes:
-        return self.candidates.space.encode(trial.subnet).tobytes()
+        return self.space.encode(trial.subnet).tobytes()

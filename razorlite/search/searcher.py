@@ -12,6 +12,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.search.candidates import Candidates
+from razorlite.search.feasible import Feasible
 from razorlite.search.objectives import Objectives
 from razorlite.search.trial import Trial
 
@@ -56,6 +57,11 @@ class Searcher(ABC):
                 f"{cls.__name__} understands one objective, got {objectives}; name one metric, or "
                 f"use a searcher of several such as NSGA2Searcher"
             )
+
+    @property
+    def tried(self) -> Feasible:
+        """What is scored: points that meet the constraint, and others on the way to it."""
+        return self.candidates.feasible
 
     @abstractmethod
     def ask(self) -> np.ndarray:

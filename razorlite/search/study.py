@@ -111,7 +111,8 @@ class Study:
         self.elastic = elastic
         first = None if elastic is None else elastic.score
         self._evaluator = Evaluator(
-            candidates=searcher.candidates,
+            space=searcher.candidates.space,
+            tried=searcher.tried,
             seen=searcher.candidates.seen,
             objectives=self.objectives,
             attempt=Attempt(score, self.objectives.names, catch, first),
@@ -167,21 +168,28 @@ class Study:
         return self.searcher.candidates.seen
 
     @property
+    def scored(self) -> list[Trial]:
+        """Return the trials that have values and meet the constraint, in order."""
+        meets = self.constraint.meets
+        return [trial for trial in self.trials if trial.values and meets(trial.cost)]
+
+    @property
     def best(self) -> Trial:
         """Return the best trial by the first objective, of equal ones the first.
 
         Raises:
             SearchError: there is none.
         """
-        scored = [trial for trial in self.trials if trial.score is not None]
+        scored = self.scored
         if not scored:
-            raise SearchError(self._failed("the search ended without a scored candidate"))
+            that = f" that meets {self.constraint}" if self.constraint.limits else ""
+            raise SearchError(self._failed(f"the search ended without a scored candidate{that}"))
         return max(scored, key=lambda trial: (trial.score, -trial.number))
 
     @property
     def front(self) -> list[Trial]:
         """Return the trials that no other beats in all objectives, best by the first one first."""
-        scored = [trial for trial in self.trials if trial.score is not None]
+        scored = self.scored
         return [scored[i] for i in pareto_front([trial.values for trial in scored])]
 
     def _first_scores(self, elastic: Elastic) -> FirstScores:

@@ -13,6 +13,7 @@ from razorlite.search import (
     Candidates,
     EvolutionSearcher,
     ExhaustiveSearcher,
+    GreedySlimming,
     LocalSearcher,
     NSGA2Searcher,
     PredictorSearcher,
@@ -22,6 +23,7 @@ from razorlite.search import (
 )
 from razorlite.space import ChoiceSpace
 from tests.search.contract import (
+    PLACES,
     SearcherContract,
     batches,
     candidates,
@@ -155,6 +157,67 @@ class TestLocal(SearcherContract):
         first = next(i for i, changes in enumerate(around) if changes != 1)
         assert first <= 12
         assert max(around[first:]) > 2
+
+
+class TestGreedySlimming(SearcherContract):
+    def make(self, candidates, **settings):
+        return GreedySlimming(candidates=candidates, **settings)
+
+    def test_proposals_meet_the_constraint(self):
+        """Those on the way may cost more; none costs less, and the last ones are within it."""
+        found = candidates(constraint={"macs": [40, 50]})
+        macs = found.table.many(np.array(run(self.make(found))))["macs"]
+        assert (macs >= 40).all()
+        assert macs[0] == 10 + 84
+        assert macs[-1] <= 50
+
+    def test_only_candidate_is_found(self):
+        proposed = run(self.make(candidates(constraint={"macs": 31})))
+        assert proposed[0] == (2,) * PLACES
+        assert proposed[-1] == (0,) * PLACES
+
+    def test_each_step_is_the_best_of_one_batch(self):
+        # all at "b" is best, each "b" for a "c" is worth the same: the first dimension goes first
+        steps = list(batches(self.make(candidates(places=3))))
+        assert steps[0] == [(2, 2, 2), (1, 2, 2), (2, 1, 2), (2, 2, 1)]
+        assert steps[1] == [(0, 2, 2), (1, 1, 2), (1, 2, 1)]
+        assert steps[2] == [(0, 1, 2), (1, 0, 2), (1, 1, 1)]
+        assert steps[3] == [(0, 1, 1), (1, 0, 1), (1, 1, 0)]
+        assert steps[-1] == [(0, 0, 0)]
+
+    def test_ends_where_the_constraint_is_met(self):
+        # 34 in all; "c" to "b" saves 2, 4 and 6, "b" to "a" 1, 2 and 3
+        steps = list(batches(self.make(candidates(places=3, constraint={"macs": 28}))))
+        assert [len(batch) for batch in steps] == [4, 3]  # (1, 1, 2) is within the constraint
+        steps = list(batches(self.make(candidates(places=3, constraint={"macs": [25, 28]}))))
+        assert steps[2:] == [[(0, 1, 2), (1, 0, 2)], [(0, 0, 2)]]
+
+    def test_costs_may_decide(self):
+        # a step from (2, 2, 2) gains 1 and saves 2, 4 or 6; with gains the smallest saving is best
+        steps = batches(self.make(candidates(places=3), per="macs"))
+        first = next(steps)
+        assert first[1:] == [(1, 2, 2), (2, 1, 2), (2, 2, 1)]
+        found = candidates(places=3)
+        searcher = self.make(found, per="macs")
+        points = searcher.ask()
+        values = [1.0, 0.9, 0.9, 0.85]  # 0.1 / 2, 0.1 / 4, 0.15 / 6: the second, of two equal ones
+        searcher.tell(trials_of(found.space, points, values))
+        assert searcher.ask()[0].tolist() == [1, 1, 2]
+
+    def test_several_steps_at_once(self):
+        steps = list(batches(self.make(candidates(places=3), at_once=2)))
+        assert steps[0][0] == (2, 2, 2)
+        assert steps[1][0] == (1, 1, 2)
+
+    def test_words_are_ordered_by_their_costs(self):
+        space = ChoiceSpace({"p": ("large", "small"), "q": (8, 4)})
+        table = CostTable(space, fixed={"macs": 0}, shares={"macs": [[9, 1], [9, 1]]})
+        searcher = self.make(Candidates(space=space, table=table))
+        assert searcher.ask().tolist() == [[0, 0], [1, 0], [0, 1]]
+        with pytest.raises(ConfigError, match=r"those of 'p' are words; give a cost table"):
+            self.make(Candidates(space=space))
+        with pytest.raises(ConfigError, match=r"per wants one of the costs macs, got 'mac'; did"):
+            self.make(Candidates(space=space, table=table), per="mac")
 
 
 class TestNSGA2(SearcherContract):
