@@ -6,6 +6,7 @@ from razorlite.distill.config import (
     LARGEST_PATH,
     DistillerConfig,
     DistillPair,
+    SyntheticConfig,
     TeacherConfig,
     names_file,
 )
@@ -18,6 +19,13 @@ from razorlite.distill.connectors import (
 )
 from razorlite.distill.distiller import Distiller
 from razorlite.distill.expansion import by_recipe, expand_recipe
+from razorlite.distill.generator import (
+    BeliefMismatch,
+    Generator,
+    GeneratorLoss,
+    ImageGenerator,
+    TeacherConfidence,
+)
 from razorlite.distill.head_terms import CrossHead, LocalisationDistillation, ScoredMaps
 from razorlite.distill.losses import (
     CRD,
@@ -50,8 +58,10 @@ from razorlite.distill.region_terms import SharedProposals
 from razorlite.distill.scene import Scene, Side, Term
 from razorlite.distill.spans import Length
 from razorlite.distill.step import DistilledStep
+from razorlite.distill.synthetic import ForwardStep, NoiseLoader, SyntheticStep
 from razorlite.distill.taps import Recorded, Tap
 from razorlite.distill.teachers import Teachers
+from razorlite.distill.without_data import noise_for, without_data
 
 __all__ = [
     "CRD",
@@ -70,6 +80,7 @@ __all__ = [
     "ActivationBoundary",
     "AttentionTransfer",
     "Averaged",
+    "BeliefMismatch",
     "ChannelWiseDivergence",
     "Connector",
     "ConvConnector",
@@ -83,11 +94,16 @@ __all__ = [
     "FactorTransfer",
     "FeatureL2",
     "FeatureMSE",
+    "ForwardStep",
+    "Generator",
+    "GeneratorLoss",
+    "ImageGenerator",
     "Length",
     "LinearConnector",
     "LocalisationDistillation",
     "LogitKL",
     "MaskedGeneration",
+    "NoiseLoader",
     "NonLocalConnector",
     "PairTerm",
     "RKDAngle",
@@ -99,11 +115,16 @@ __all__ = [
     "SharedProposals",
     "Side",
     "SigmoidKL",
+    "SyntheticConfig",
+    "SyntheticStep",
     "Tap",
+    "TeacherConfidence",
     "TeacherConfig",
     "Teachers",
     "Term",
     "by_recipe",
     "expand_recipe",
     "names_file",
+    "noise_for",
+    "without_data",
 ]

@@ -3,20 +3,24 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import nn
 
-from razorlite.core.config import Factory
+from razorlite.core.config import Factory, Partial
 from razorlite.core.errors import ConfigError
-from razorlite.core.ranges import NonNegative, checked
+from razorlite.core.ranges import Count, NonNegative, Positive, checked
 from razorlite.data import Preprocess
 from razorlite.distill.connectors import Connector
+from razorlite.distill.generator import Generator, GeneratorLoss
 from razorlite.distill.losses import DistillLoss
 from razorlite.distill.scene import Term
 from razorlite.distill.spans import Length, Span
 from razorlite.engine.ema import EmaConfig
+from razorlite.engine.schedules import Schedule
 
 LARGEST_PATH = "largest_path"
 EMA = "ema"
+_WHEN = ("start_step", "stop_step", "warmup_steps", "cooldown_steps")
 Resize = bool | Literal["student", "teacher"]
 
 
@@ -85,6 +89,34 @@ class TeacherConfig:
 
 @checked
 @dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """Images for a classifier that is taught without data: a generator makes them of noise.
+
+    Generator, loss and optimiser are a recipe's where there is one, such as zskt.
+
+    Attributes:
+        generator: noise to images as the teacher sees them.
+        loss: what it learns.
+        optimizer: of the generator, any of torch.optim with its own arguments.
+        schedule: factor of its learning rate over the run; constant by default.
+        batch_size: images in a batch of one process.
+        generator_steps: how often it moves in its turn.
+        student_steps: optimiser steps of the student in its turn, on images of the same noise.
+        clip_grad_norm: largest norm of all its gradients together.
+    """
+
+    generator: Factory[Generator] | None = None
+    loss: Factory[GeneratorLoss] | None = None
+    optimizer: Partial[torch.optim.Optimizer] | None = None
+    schedule: Factory[Schedule] | None = None
+    batch_size: Count = 128
+    generator_steps: Count = 1
+    student_steps: Count = 1
+    clip_grad_norm: Positive | None = None
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
 class DistillerConfig:
     """The `distiller:` block of a configuration.
 
@@ -101,6 +133,8 @@ class DistillerConfig:
             prints them); of several teachers, one for each name.
         pairs: modules that are compared.
         terms: what else is learnt, by classes of one's own; see `razorlite.distill.Term`.
+        synthetic: images that a generator makes, for a classifier without `data.train`; a recipe
+            such as zskt brings it, and what is written here changes single entries.
         start_step: training step at which distillation starts; here and below also in epochs
             ("3 epochs"), or as a share of the run's steps ("80%").
         stop_step: training step at which it ends; None for never.
@@ -117,6 +151,7 @@ class DistillerConfig:
     recipe: str | dict[str, str] | None = None
     pairs: list[DistillPair] = field(default_factory=list)
     terms: list[Factory[Term]] = field(default_factory=list)
+    synthetic: SyntheticConfig | None = None
     start_step: Span = 0
     stop_step: Span | None = None
     warmup_steps: Span = 0
@@ -154,6 +189,28 @@ class DistillerConfig:
         if not self.pairs and not self.terms and self.recipe is None:
             raise ConfigError(
                 "is empty; name a recipe, or at least one position to compare", key="pairs"
+            )
+        if self.synthetic is not None:
+            self._check_synthetic()
+
+    def _check_synthetic(self) -> None:
+        """Refuse what does not go with images that have no labels.
+
+        Raises:
+            ConfigError: as described.
+        """
+        if self.teachers or self.teacher in (EMA, LARGEST_PATH):
+            raise ConfigError("wants one teacher with weights of its own", key="synthetic")
+        for name in ("generator", "loss", "optimizer"):
+            if self.recipe is None and getattr(self.synthetic, name) is None:
+                raise ConfigError(f"needs {name!r}, or a recipe such as zskt", key="synthetic")
+        wrong = [n for n in _WHEN if getattr(self, n) not in (0, None)]
+        wrong += ["task_weight"] * (self.task_weight != 1)
+        if wrong:
+            raise ConfigError(
+                "goes with images that have labels: of synthetic ones the student learns what the "
+                "teacher says, from the first step to the last; leave it out",
+                key=wrong[0],
             )
 
 

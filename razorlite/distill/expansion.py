@@ -25,12 +25,14 @@ from razorlite.distill.roles import (
     logits_of,
     pyramid_of,
     region_head,
+    stages_of,
 )
 from razorlite.distill.scene import Term
 from razorlite.structures import Inputs, example_inputs
 
 _NAMES = {
     "maps": "maps of a neck or backbone",
+    "stages": "maps of a classifier's backbone",
     "classes": "class maps of a one-stage head",
     "logits": "logits (N, C) of a classifier",
     "head": "a one-stage head of razorlite",
@@ -57,6 +59,11 @@ class Model:
     def maps(self) -> Maps | None:
         """What its head sees."""
         return pyramid_of(self.model, self.inputs)
+
+    @cached_property
+    def stages(self) -> Maps | None:
+        """What a classifier's backbone gives."""
+        return stages_of(self.model, self.inputs)
 
     @cached_property
     def classes(self) -> Maps | None:
@@ -254,8 +261,8 @@ def _only(maps: Maps) -> int:
 def _matches(ours: Maps, theirs: Maps, prefix: str) -> Iterator[_Match]:
     """Yield which maps are compared, by their heights and widths.
 
-    As a whole where all levels are alike, else level by level, else each of the teacher's with the
-    nearest of the student's.
+    As a whole where all levels are alike, else level by level (the last of those of one size), else
+    each of the teacher's with the nearest of the student's.
     """
     other = f"{prefix}{theirs.tap}".removesuffix(".")
     whole = [size[1:] for size in ours.sizes] == [size[1:] for size in theirs.sizes]
@@ -263,12 +270,8 @@ def _matches(ours: Maps, theirs: Maps, prefix: str) -> Iterator[_Match]:
         channels = ours.sizes[0][0], theirs.sizes[0][0]
         yield _Match(ours.tap, other, channels)
         return
-    pairs = [
-        (i, j)
-        for i, own in enumerate(ours.sizes)
-        for j, size in enumerate(theirs.sizes)
-        if own[1:] == size[1:]
-    ]
+    last = [{size[1:]: i for i, size in enumerate(side.sizes)} for side in (ours, theirs)]
+    pairs = [(i, last[1][size]) for size, i in last[0].items() if size in last[1]]
     resize = not pairs
     for i, j in pairs or _nearest(ours.sizes, theirs.sizes):
         names = f"{ours.tap}[{i}]", f"{other}[{j}]"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import suggestion
 
-Role = Literal["maps", "classes", "logits", "head", "sides", "regions"]
+Role = Literal["maps", "stages", "classes", "logits", "head", "sides", "regions"]
 Block = Mapping[str, Any]
 
 
@@ -17,9 +17,9 @@ class Line:
 
     Attributes:
         role: "maps", the pyramid that the head sees; "classes", a one-stage head's class logits at
-            every location; "logits", (N, C) of a classifier; "head", a one-stage head as a whole;
-            "sides", one that gives distributions of box sides; "regions", a second stage as a
-            whole.
+            every location; "logits", (N, C) of a classifier; "stages", its backbone's maps; "head",
+            a one-stage head as a whole; "sides", one that gives distributions of box sides;
+            "regions", a second stage as a whole.
         loss: block of the loss of a pair; where its class asks for `student_channels`,
             `teacher_channels` or `num_classes`, these are filled in.
         term: in its place, block of a term. Of its values "student.maps", "teacher.head" and the
@@ -43,11 +43,14 @@ class Recipe:
 
     Attributes:
         about: what is learnt, and the paper.
-        lines: the comparisons.
+        lines: the comparisons; those of roles that a model lacks are left out.
+        synthetic: block of `SyntheticConfig`, where images are made. "shape" and "features" in it
+            become what they are in the two models.
     """
 
     about: str
     lines: tuple[Line, ...] = field(default=())
+    synthetic: Block | None = None
 
 
 def _maps(weight: float = 1.0, connect: bool = True, **loss: Any) -> tuple[Line, ...]:
@@ -155,6 +158,41 @@ RECIPES: dict[str, Recipe] = {
             Line(role="classes", loss={"type": "SigmoidKL", "quality": 1.0}, join=True),
             Line(role="logits", loss={"type": "LogitKL", "tau": 4.0}),
         ),
+    ),
+    "zskt": Recipe(
+        "a classifier without data, images on which student and teacher disagree, "
+        "https://arxiv.org/abs/1905.09768",
+        (
+            Line(role="logits", loss={"type": "LogitKL", "reduction": "mean"}),
+            Line(role="stages", loss={"type": "AttentionTransfer", "weight": 250.0}),
+        ),
+        {
+            "generator": {"type": "ImageGenerator", "shape": "shape"},
+            "loss": {"type": "BeliefMismatch"},
+            "optimizer": {"type": "Adam", "lr": 1e-3},
+            "schedule": {"type": "Cosine"},
+            "batch_size": 128,
+            "student_steps": 10,
+            "clip_grad_norm": 5.0,
+        },
+    ),
+    "dafl": Recipe(
+        "a classifier without data, images that the teacher is sure of, "
+        "https://arxiv.org/abs/1904.01186",
+        _logits(type="LogitKL"),
+        {
+            "generator": {"type": "ImageGenerator", "shape": "shape", "latent": 1000},
+            "loss": {
+                "type": "TeacherConfidence",
+                "features": "features",
+                "one_hot": 0.05,
+                "activation": 0.01,
+                "entropy": 2.17,
+            },
+            "optimizer": {"type": "Adam", "lr": 1e-3},
+            "schedule": {"type": "Cosine"},
+            "batch_size": 256,
+        },
     ),
     "proposals": Recipe(
         "classes and boxes of second stages on the same regions, NeurIPS 2017, Chen et al.",

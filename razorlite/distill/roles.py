@@ -92,6 +92,23 @@ def pyramid_of(model: nn.Module, inputs: Inputs) -> Maps | None:
     return None
 
 
+def stages_of(model: nn.Module, inputs: Inputs) -> Maps | None:
+    """Return the maps of a classifier's backbone, given images (N, 3, H, W); None if unknown."""
+    if not _has(model, "backbone") or logits_of(model, inputs) is None:
+        return None
+    found = maps_at(model, "backbone", inputs)
+    return found if found and all(len(size) == 3 for size in found.sizes) else None
+
+
+def features_of(model: nn.Module) -> str | None:
+    """Return what goes into a classifier's last linear layer, as recorded; None if there is none.
+
+    The last as modules are listed.
+    """
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    return f"{linear[-1]}:input" if linear else None
+
+
 def logits_of(model: nn.Module, inputs: Inputs) -> Maps | None:
     """Return a classifier's logits, given images (N, 3, H, W); None where it gives something else.
 

@@ -163,7 +163,7 @@ class _Check:
     def images(self) -> None:
         """Check the splits that are there: names of classes, sizes of batches."""
         splits = Splits(self.experiment, torch.device("cpu"))
-        if self.experiment.train is not None:
+        if self.experiment.train is not None and not self.experiment.without_data:
             self._try("", partial(splits.part, "train"))
         for part, loader in self._loaders():
             absent, dataset = _absent(loader.dataset.kwargs), None

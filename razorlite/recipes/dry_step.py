@@ -20,6 +20,7 @@ from razorlite.distill import (
     PairTerm,
     Scene,
     Side,
+    SyntheticStep,
     TeacherConfig,
     Teachers,
     Term,
@@ -91,6 +92,9 @@ def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:
     """
     student = built.model
     batch = Batch(example_inputs(student, shape, count=2, device="meta"))
+    for part in chain(step):
+        if isinstance(part, SyntheticStep):
+            part.rehearse(student)
     for distiller in [part.distiller for part in chain(step) if isinstance(part, DistilledStep)]:
         teacher = distiller.teach(batch)
         with distiller.recorder(student) as recorder, closing(_forms(built)) as forms:

@@ -13,6 +13,7 @@ from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.distill import DistillerConfig, TeacherConfig, names_file
 from razorlite.distill.expansion import Model, expand_recipe
+from razorlite.distill.without_data import synthetic_block
 from razorlite.recipes.dry_step import plain_build, teacher_without_values
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.structures import example_inputs
@@ -72,6 +73,9 @@ def expanded(config: Config, student: nn.Module | None = None) -> Config:
     if block.get("recipe") is None:
         return changed
     found = _blocks(_with_distiller(config, {**full, "recipe": block["recipe"]}), student)
+    images = found.pop("synthetic", None)
+    if images is not None:
+        full["synthetic"] = {**images, **(full.get("synthetic") or {})}
     for key, blocks in found.items():
         if blocks:
             full[key] = [*blocks, *(full.get(key) or [])]
@@ -89,8 +93,8 @@ def _with_distiller(config: Config, block: Mapping[str, Any]) -> Config:
     return changed
 
 
-def _blocks(config: Config, built: nn.Module | None) -> dict[str, list[dict[str, Any]]]:
-    """Return the pairs and terms that the recipes of a configuration come to."""
+def _blocks(config: Config, built: nn.Module | None) -> dict[str, Any]:
+    """Return the pairs, terms and synthetic images that a configuration's recipes come to."""
     experiment = core_config.build(config, Experiment)
     settings = experiment.distiller
     assert settings is not None
@@ -100,11 +104,13 @@ def _blocks(config: Config, built: nn.Module | None) -> dict[str, list[dict[str,
     _check_names(config, recipes, known)
     try:
         student = _student(config, experiment, built)
-        found: dict[str, list[dict[str, Any]]] = {"pairs": [], "terms": []}
+        found: dict[str, Any] = {"pairs": [], "terms": []}
         for name, own in recipes.items():
             teacher = _teacher(known[name], name, student, experiment.shape)
             for key, blocks in expand_recipe(own, student, teacher).items():
                 found[key] += blocks
+            images = synthetic_block(own, student, teacher)
+            found |= {} if images is None else {"synthetic": images}
     except core_config.LocatedConfigError:
         raise
     except ConfigError as error:

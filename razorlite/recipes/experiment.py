@@ -201,7 +201,14 @@ class Experiment:
             return (self.mutator,)
         return self.mutator or ()
 
+    @property
+    def without_data(self) -> bool:
+        """Whether the student learns from images that a generator makes, not from `data.train`."""
+        return self.distiller is not None and self.distiller.synthetic is not None
+
     def __post_init__(self) -> None:
+        if self.without_data:
+            self._check_without_data()
         last = self.data.train.last_epochs if self.data and self.data.train else None
         if last is None or self.train is None:
             return
@@ -216,6 +223,27 @@ class Experiment:
                 f"wants less than train.max_epochs, got {last.epochs} of {self.train.max_epochs}; "
                 f"lower it, or set data.train.last_epochs=null",
                 key="data.train.last_epochs.epochs",
+            )
+
+    def _check_without_data(self) -> None:
+        """Refuse what does not go with images that a generator makes.
+
+        Raises:
+            ConfigError: as described.
+        """
+        key = "data.train" if self.data and self.data.train else "mutator" if self.mutator else None
+        if key is not None:
+            raise ConfigError(
+                "does not go with distiller.synthetic, which makes the images that a plain student "
+                f"is trained on; leave it out by {key}=null",
+                key=key,
+            )
+        if self.train is not None and (self.train.max_steps is None or self.train.accumulate > 1):
+            key = "train.max_epochs" if self.train.max_steps is None else "train.accumulate"
+            raise ConfigError(
+                "counts batches of images, and distiller.synthetic makes them without end; set "
+                "train.max_steps, and distiller.synthetic.batch_size",
+                key=key,
             )
 
     def compute(self, device: torch.device) -> Compute:

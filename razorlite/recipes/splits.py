@@ -77,14 +77,19 @@ class Splits:
         Raises:
             ConfigError: the model tells fewer classes apart than the images have.
         """
+        if part == "train" and self.experiment.without_data:
+            compare(model, self.classes, where="distiller.teacher")
+            return
         dataset: Dataset = getattr(self, part)
         compare(model, dataset.classes, where=f"data.{part}", dataset=dataset)
         self._outputs = max(class_counts(model).values(), default=0)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the labels."""
-        return tuple(self.train.classes)
+        """Names of the labels; without training images the teacher's, else val's, else none."""
+        if not self.experiment.without_data:
+            return tuple(self.train.classes)
+        return self._classes or (() if self.val is None else tuple(self.val.classes))
 
     @cached_property
     def holds_out(self) -> bool:

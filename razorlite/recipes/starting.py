@@ -17,6 +17,7 @@ from razorlite.recipes.experiment import Experiment, LoadFrom
 from razorlite.recipes.fine_tuning import OtherClasses
 from razorlite.recipes.foreign import warn_of_caffe
 from razorlite.recipes.splits import Splits
+from razorlite.recipes.teaching import taught_classes
 
 _log = logging.getLogger("razorlite")
 _ADVICE = "leave names out by load_from.ignore, or load what fits by load_from.strict=false"
@@ -82,8 +83,9 @@ def _first(
 ) -> tuple[ModelCard, Splits, Collection[str]]:
     """Load `load_from` into a new run; return what it says, the images, and what was loaded."""
     origin = experiment.load_from
+    taught = taught_classes(experiment)
     if origin is None:
-        splits = Splits(experiment, device)
+        splits = Splits(experiment, device, taught)
         splits.match(built.model)
         return ModelCard(), splits, ()
     how = LoadFrom(checkpoint=origin) if isinstance(origin, str) else origin
@@ -91,7 +93,7 @@ def _first(
     check_preprocess(card, experiment.data, how.checkpoint)
     if card.preprocess is None and experiment.data is not None:
         warn_of_caffe(how.checkpoint, experiment.data.preprocess)
-    splits = Splits(experiment, device, order=card.classes)
+    splits = Splits(experiment, device, taught, order=card.classes)
     splits.match(built.model)
     adapt = OtherClasses(built.model, splits.classes, card.classes)
     report = load_into(built, how.checkpoint, how, adapt=adapt, advice=_ADVICE)

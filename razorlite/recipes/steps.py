@@ -7,7 +7,15 @@ from typing import Any
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
 from razorlite.cost import tabulate
-from razorlite.distill import EMA, LARGEST_PATH, DistilledStep, Distiller, Length
+from razorlite.distill import (
+    EMA,
+    LARGEST_PATH,
+    DistilledStep,
+    Distiller,
+    ForwardStep,
+    Length,
+    SyntheticStep,
+)
 from razorlite.engine.steps import Step, plain_step
 from razorlite.recipes.building import Built
 from razorlite.recipes.experiment import Experiment
@@ -21,6 +29,7 @@ _NEEDS = {
     "ends": "a supernet: a `mutator` and no `subnet`",
     "distiller": "a `distiller` block",
     "start_step": "a `distiller` block",
+    "synthetic": "distiller.synthetic, or a recipe such as zskt",
     "channels": "a model to prune: list it in prune.before.step",
 }
 
@@ -37,10 +46,10 @@ def build_step(
     The `step` block lists steps, the outermost first; each takes by name what its constructor asks
     for: `base_step` (the next one, in the end a plain step), `seed`, `total_steps`, of a supernet
     `space`, `costs` (what paths cost) and `ends` (the largest and the smallest path), of a
-    `distiller` block the `distiller`, `start_step`, `stop_step`, `warmup_steps`, `cooldown_steps`
-    and `task_weight`.
+    `distiller` block the `distiller`, `start_step`, `stop_step`, `warmup_steps`, `cooldown_steps`,
+    `task_weight` and `synthetic`.
     Without the block, a `mutator` stands for `SinglePathStep`, and a `distiller` for a
-    `DistilledStep` around it.
+    `DistilledStep` around it; where its images are synthetic, for a `SyntheticStep` around that.
 
     Args:
         experiment: the configuration.
@@ -56,7 +65,7 @@ def build_step(
     blocks = _blocks(experiment, built)
     if experiment.distiller is not None:
         _check_taken(blocks)
-    step: Step = plain_step
+    step: Step = ForwardStep() if experiment.without_data else plain_step
     for number, block in reversed(list(enumerate(blocks))):
         last = number == len(blocks) - 1
         step = _around(step, block, known, last, f"step.{number}" if len(blocks) > 1 else "step")
@@ -85,6 +94,7 @@ def _blocks(experiment: Experiment, built: Built) -> Sequence[Block]:
     if experiment.step is not None:
         return experiment.step if isinstance(experiment.step, list) else [experiment.step]
     kinds: list[tuple[bool, type[Step]]] = [
+        (experiment.without_data, SyntheticStep),
         (experiment.distiller is not None, DistilledStep),
         (built.is_supernet, SinglePathStep),
     ]
@@ -111,7 +121,9 @@ def _known(
     if settings is not None:
         known |= {n: partial(lambda s: s, s) for n, s in settings.steps(length).items()}
         known["distiller"] = cache(distiller)
-        known["task_weight"] = lambda: settings.task_weight
+        known["task_weight"] = lambda: 0.0 if settings.synthetic else settings.task_weight
+        if settings.synthetic is not None:
+            known["synthetic"] = lambda: settings.synthetic
     return known
 
 

@@ -69,6 +69,11 @@ def build_distiller(
     models = {n: experiment.compute(device).place(t.model) for n, t in teachers.items()}
     own = experiment.data.preprocess if experiment.data else None
     views = {n: _view(own, t.preprocess, device) for n, t in teachers.items()}
+    if experiment.without_data and views[""] is not None:
+        raise ConfigError(
+            f"distiller.synthetic makes images as the teacher sees them, with "
+            f"{teachers[''].preprocess}, and the student's are to have {own}; give `data` the same"
+        )
     if "" in models:
         distiller = Distiller(teacher=models[""], prepare=views[""], **parts)
     else:
@@ -78,6 +83,22 @@ def build_distiller(
         if teacher.classes is not None and teacher.classes != tuple(classes):
             _refuse_class_maps(distiller, student, name, classes, teacher.classes)
     return distiller.to(device)
+
+
+def taught_classes(experiment: Experiment) -> tuple[str, ...] | None:
+    """Return the classes of a student without data: its teacher's, as far as they are known.
+
+    Raises:
+        ConfigError: the teacher's configuration does not fit its checkpoint.
+        CheckpointError: the teacher's checkpoint cannot be read.
+    """
+    if not experiment.without_data:
+        return None
+    assert experiment.distiller is not None
+    settings = experiment.distiller.teacher
+    assert isinstance(settings, TeacherConfig)
+    card = ModelCard() if settings.checkpoint is None else read_card(settings.checkpoint)
+    return card.classes if settings.config is None else _names(card, read(settings.config)[1])
 
 
 def _teacher(settings: TeacherConfig) -> Teacher:

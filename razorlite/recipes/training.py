@@ -13,7 +13,7 @@ from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import tabulate
-from razorlite.distill import Length
+from razorlite.distill import Length, NoiseLoader, SyntheticStep, noise_for
 from razorlite.engine.config import TrainConfig
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
@@ -80,7 +80,7 @@ def train(
         last = folder / "checkpoints" / "last.pt"
         start = begin(built, experiment, device, last if resume and last.exists() else None)
         splits = start.splits
-        card = describe(merged, experiment, built, splits.classes, start.unfrozen)
+        card = describe(merged, experiment, built, splits.classes or None, start.unfrozen)
         card = replace(card, trained_on=splits.trained_on(start.known))
         with claimed(folder, "train", resume=resume):
             runner = build_runner(experiment, built, splits, folder, card)
@@ -140,23 +140,35 @@ def build_runner(
     """
     if experiment.train is None:
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
-    model, loader = splits.compute.place(built.model), splits.train_loader()
+    model = splits.compute.place(built.model)
+    loader = None if experiment.without_data else splits.train_loader()
     step = build_step(
         experiment,
         built,
         lambda: build_distiller(experiment, model, splits.classes, splits.device),
-        length_of(experiment.train, len(loader)),
+        length_of(experiment.train, 1 if loader is None else len(loader)),
         more,
     )
     return Runner(
         model=model,
         step=step,
-        loader=loader,
+        loader=_noise(step, splits) if loader is None else loader,
         config=experiment.train,
         folder=folder,
         evaluate=_evaluate(built, splits, step),
         meta=card.to_meta(),
     )
+
+
+def _noise(step: Step, splits: Splits) -> NoiseLoader:
+    """Return what a student without data is trained on; an epoch is the whole run."""
+    experiment = splits.experiment
+    assert experiment.train is not None
+    assert experiment.train.max_steps is not None
+    [own] = [part for part in chain(step) if isinstance(part, SyntheticStep)]
+    splits.compute.place(own.generator)
+    length, seed = experiment.train.max_steps, experiment.seed
+    return noise_for(own, length=length, seed=seed, device=splits.device)
 
 
 def draw(built: Built, splits: Splits, folder: Path) -> None:
