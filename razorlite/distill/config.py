@@ -1,7 +1,7 @@
 """The `distiller:` block of a configuration."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from razorlite.distill.connectors import Connector
 from razorlite.distill.generator import Generator, GeneratorLoss
 from razorlite.distill.losses import DistillLoss
 from razorlite.distill.scene import Term
-from razorlite.distill.spans import Length, Span
+from razorlite.distill.spans import Length, Span, Weighting
 from razorlite.engine.ema import EmaConfig
 from razorlite.engine.schedules import Schedule
 
@@ -158,8 +158,17 @@ class DistillerConfig:
     cooldown_steps: Span = 0
     task_weight: NonNegative = 1.0
 
-    def steps(self, length: Length) -> dict[str, int | None]:
-        """Return the four spans in optimiser steps, by name.
+    def weighting(self, length: Length) -> Weighting:
+        """Return when the teacher teaches, in the unit of a run's length.
+
+        Raises:
+            ConfigError: the spans contradict one another.
+        """
+        spans: dict[str, Any] = {n.partition("_")[0]: s for n, s in self.steps(length).items()}
+        return Weighting(total=length.total, unit=length.unit, **spans)
+
+    def steps(self, length: Length) -> dict[str, float | None]:
+        """Return the four spans in optimiser steps, or in the unit of a run's length, by name.
 
         What cannot be told, as the run's length is not known, is as by default.
         """

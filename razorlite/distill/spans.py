@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Rule, Whole
@@ -32,26 +32,31 @@ class Length:
     Attributes:
         total: optimiser steps of the whole run.
         epoch: optimiser steps of one epoch, which may be a fraction.
+        unit: what all is counted in; "epochs" where no one knows yet how many steps they have.
     """
 
     total: int | None = None
     epoch: float | None = None
+    unit: Literal["steps", "epochs"] = "steps"
 
-    def steps(self, span: int | str) -> int | None:
-        """Return a span in optimiser steps, rounded; None where the run's length is not known.
+    def steps(self, span: int | str) -> float | None:
+        """Return a span in the unit, steps rounded; None where that is not known.
 
         Raises:
             ConfigError: the text is none.
         """
+        in_steps = self.unit == "steps"
         if isinstance(span, int):
-            return span
+            return span if in_steps or not span else None
         match = _TEXT.fullmatch(span)
         if match is None:
             raise ConfigError(f"wants whole steps, or text {SpanText()}, got {span!r:.60}")
         number, unit = float(match[1]), match[2]
         whole = None if self.total is None else self.total / 100
         each = whole if unit == "%" else self.epoch
-        return None if each is None else round(number * each)
+        if each is None:
+            return None
+        return round(number * each) if in_steps else number * each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +72,24 @@ class Weighting:
         warmup: steps of the rise.
         cooldown: steps of the fall.
         total: steps of the run, if that is known.
+        unit: what all of these are counted in, for messages.
 
     Raises:
         ConfigError: they contradict one another.
     """
 
-    start: int = 0
-    stop: int | None = None
-    warmup: int = 0
-    cooldown: int = 0
-    total: int | None = None
+    start: float = 0
+    stop: float | None = None
+    warmup: float = 0
+    cooldown: float = 0
+    total: float | None = None
+    unit: str = "steps"
 
     def __post_init__(self) -> None:
         if self.stop is not None and self.stop <= self.start:
             raise ConfigError(
-                f"distiller: stop_step {self.stop} must come after start_step {self.start}"
+                f"distiller: stop_step {self._shown(self.stop)} must come after start_step "
+                f"{self._shown(self.start)}"
             )
         if self.cooldown and self.end is None:
             raise ConfigError("distiller: cooldown_steps need a stop_step that they lead to")
@@ -89,7 +97,7 @@ class Weighting:
             self._check_room(self.end - self.start)
 
     @property
-    def end(self) -> int | None:
+    def end(self) -> float | None:
         """The first step that is not taught any more, if it is known."""
         ends = [step for step in (self.stop, self.total) if step is not None]
         return min(ends, default=None)
@@ -108,10 +116,14 @@ class Weighting:
             return min(1.0, rising)
         return max(0.0, min(1.0, rising, (self.end - step) / self.cooldown))
 
-    def _check_room(self, room: int) -> None:
+    def _check_room(self, room: float) -> None:
         if self.warmup + self.cooldown > room:
+            spans = [f"{span:g}" for span in (self.warmup, self.cooldown, max(0, room), self.start)]
+            warmup, cooldown, left, start = spans
             raise ConfigError(
-                f"distiller: warmup_steps {self.warmup} and cooldown_steps {self.cooldown} are "
-                f"more than the {max(0, room)} steps from start_step {self.start} to "
-                f"{self.end}; shorten them"
+                f"distiller: warmup_steps {warmup} and cooldown_steps {cooldown} are more than the "
+                f"{left} {self.unit} from start_step {start} to {self.end:g}; shorten them"
             )
+
+    def _shown(self, span: float) -> str:
+        return f"{span:g}" if self.unit == "steps" else f"{span:g} {self.unit}"

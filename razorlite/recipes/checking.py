@@ -285,7 +285,7 @@ class _Check:
         if step is not None:
             shape = self.experiment.shape
             self._try("distiller", partial(compare_once, step, built, shape))
-            if teaches_nothing(step):
+            if teaches_nothing(self.experiment):
                 self._odd("distiller.start_step", "is behind the run's end: nothing is taught")
         return step
 

@@ -32,7 +32,6 @@ from razorlite.recipes.steps import build_step, chain
 from razorlite.recipes.tasks import task_of
 from razorlite.structures import Batch, example_inputs
 
-_EPOCH = 1_000_000  # steps: more than whole numbers in a configuration come to
 _KNOWN = {"classification": "labels", "detection": "boxes"}
 
 
@@ -65,15 +64,18 @@ def dry_step(experiment: Experiment, built: Built) -> Step:
     """
     with torch.device("meta"):
         distiller = partial(_distiller, experiment, built.model)
-        return build_step(experiment, built, distiller, _length(experiment))
+        length = _length(experiment)
+        if experiment.distiller is not None:
+            experiment.distiller.weighting(length)  # whose messages name the unit
+        return build_step(experiment, built, distiller, length)
 
 
 def _length(experiment: Experiment) -> Length:
-    """Return how long the training is; epochs, whose steps are not known yet, as very long ones."""
+    """Return how long the training is, in epochs where these have no known number of steps."""
     train = experiment.train
     if train is None or train.max_epochs is None:
         return Length(None if train is None else train.max_steps)
-    return Length(train.max_epochs * _EPOCH, _EPOCH)
+    return Length(train.max_epochs, 1, "epochs")
 
 
 def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:
@@ -106,9 +108,10 @@ def compare_once(step: Step, built: Built, shape: tuple[int, int]) -> None:
                 recorder.clear()
 
 
-def teaches_nothing(step: Step) -> bool:
-    """Return whether a run ends before its distillation starts."""
-    return any(isinstance(part, DistilledStep) and part.weighting.is_idle for part in chain(step))
+def teaches_nothing(experiment: Experiment) -> bool:
+    """Return whether a run ends before its distillation starts, as far as that can be told."""
+    settings = experiment.distiller
+    return settings is not None and settings.weighting(_length(experiment)).is_idle
 
 
 def _forms(built: Built) -> Generator[int, None, None]:

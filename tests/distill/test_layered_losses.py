@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn, tensor
@@ -14,6 +15,7 @@ from razorlite.distill import (
     NonLocalConnector,
 )
 from razorlite.distill.connectors import NonLocalBlock
+from razorlite.engine.exchange import average_tensors
 
 CHANNELS = {"student_channels": 3, "teacher_channels": 4}
 
@@ -134,3 +136,40 @@ def test_contrast_goes_on_exactly_from_its_state():
     other.load_state_dict(state)
     torch.set_rng_state(random)
     assert [other(student, teacher, labels=labels + i) for i in range(4)] == expected
+
+
+def images(step):
+    """Return a batch of student's maps, teacher's maps and labels."""
+    generator = torch.Generator().manual_seed(step)
+    ours, theirs = (torch.randn(4, c, 2, 2, generator=generator) for c in (3, 4))
+    return ours, theirs, torch.randint(3, (4,), generator=generator)
+
+
+def contrasted(rank=0, world=1):
+    """Return mean gradients of four batches, of which each process has its share, and the state."""
+    loss, gradients = contrast(), []
+    torch.manual_seed(5 + rank)
+    for step in range(4):
+        ours, theirs, labels = (part[rank::world] for part in images(step))
+        loss.zero_grad()
+        torch.manual_seed(10 * step + rank)
+        (loss(ours, theirs, labels=labels) + 0 * loss.embed_student.weight.sum()).backward()
+        gradients += [p.grad.clone() for p in loss.parameters() if p.grad is not None]
+    average_tensors(gradients)
+    return gradients, {k: v for k, v in loss.state_dict().items() if "embed" not in k}
+
+
+def contrasting_process(rank, path):
+    torch.distributed.init_process_group("gloo", f"file://{path}", rank=rank, world_size=2)
+    torch.save(contrasted(rank, 2), f"{path}.{rank}")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_contrast_as_one_with_the_joined_batch(tmp_path):
+    torch.multiprocessing.spawn(contrasting_process, (tmp_path / "file",), nprocs=2)
+    whole = contrasted()
+    for rank in (0, 1):
+        gradients, state = torch.load(tmp_path / f"file.{rank}")
+        assert_close(gradients, whole[0], rtol=1e-4, atol=1e-5)
+        assert_close(state, whole[1])

@@ -211,3 +211,21 @@ def test_configurations_can_name_every_loss(name):
 def test_temperature_must_be_positive(kind):
     with pytest.raises(ConfigError, match="tau wants a number above 0, got 0"):
         kind(tau=0.0)
+
+
+def test_the_gradient_of_pkd_is_that_of_the_formula():
+    student = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+
+    def standard(maps):
+        return (maps - maps.mean((0, 2, 3), keepdim=True)) / maps.std((0, 2, 3), keepdim=True)
+
+    expected = (standard(student) - standard(teacher)).square().mean() / 2
+    value = PKD().compare(student, teacher)
+    assert_close(value, expected)
+    assert_close(
+        *(torch.autograd.grad(3 * loss, student)[0] for loss in (value, expected)),
+        rtol=1e-6,
+        atol=0,
+    )
+    assert PKD()(student.detach(), student.detach()) == 0

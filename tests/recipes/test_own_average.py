@@ -72,7 +72,7 @@ def test_what_does_not_go_with_it_is_refused(tree, message):
 @pytest.mark.parametrize(
     ("spans", "message"),
     [
-        ({"start_step": "90%", "stop_step": "1 epoch"}, "stop_step 1000000 must come after"),
+        ({"start_step": "90%", "stop_step": "1 epoch"}, "stop_step 1 epochs must come after"),
         ({"warmup_steps": "60%", "cooldown_steps": "50%"}, "shorten them"),
     ],
 )

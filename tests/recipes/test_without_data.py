@@ -117,11 +117,10 @@ def test_other_preprocessing_than_the_teachers_is_refused(taught):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["zskt", "dafl"])
-def test_it_is_resumed_exactly_and_ships_the_student_alone(taught, tmp_path, recipe, monkeypatch):
+def test_it_is_resumed_exactly_and_ships_the_student_alone(taught, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "draw", lambda *_: None)
     train = {**TRAIN, "amp": "bf16", "save_every": 3, "max_steps": 7}
-    tree = student(taught, recipe, train=train)
+    tree = student(taught, train=train)
     tree["distiller"]["synthetic"]["student_steps"] = 4
     stopping = {"type": "tests.recipes.own_steps.LearntFactor", "start": 1.0}
     tree["step"] = [{"type": "SyntheticStep"}, {"type": "DistilledStep"}, stopping]
@@ -133,15 +132,9 @@ def test_it_is_resumed_exactly_and_ships_the_student_alone(taught, tmp_path, rec
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(taught, tmp_path):
-    tree = student(taught)
-    tree["model"] = {**MODEL, "backbone": {**MODEL["backbone"], "norm_eval": True}}
-    losses = []
-    for processes in (1, 2):
-        tree["distiller"]["synthetic"]["batch_size"] = 4 // processes
-        path = write(tree, taught, f"{processes}.yaml")
-        words = ("train", path, "--work-dir", tmp_path / str(processes))
-        torchrun(*words, processes=processes)
-        losses.append([line.get("loss") for line in lines(tmp_path / str(processes))][:6])
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.5)
-    assert all(loss > 0 for loss in losses[1])
+def test_two_processes_in_bf16(taught, tmp_path):
+    tree = student(taught, train={**TRAIN, "amp": "bf16", "max_steps": 2})
+    torchrun("train", write(tree, taught, "two.yaml"), "--work-dir", tmp_path / "run")
+    assert all(line["loss"] > 0 for line in lines(tmp_path / "run") if line["kind"] == "train")
+    checkpoint = tmp_path / "run/checkpoints/last.pt"
+    assert "top1" in recipes.test(taught / "teacher.yaml", checkpoint)

@@ -3,8 +3,8 @@
 Every loss takes two tensors, student first, and returns a float32 scalar; under AMP the numbers
 are cast up first. Every loss is a mean over images, so that on several processes with equal batches
 the exchanged gradient is that of the joined batch (those that compare images with each other do so
-within their own process: `PKD`, `DIST`, `RKDDistance`, `RKDAngle`). The teacher's tensor takes no
-gradient.
+within their own process: `PKD`, `DIST`, `RKDDistance`, `RKDAngle`; `CRD` compares with all). The
+teacher's tensor takes no gradient.
 """
 
 from razorlite.distill.losses.base import DistillLoss

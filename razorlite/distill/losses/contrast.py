@@ -1,12 +1,14 @@
 """Contrast of a student's and a teacher's embedding with those of other images."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from razorlite.core.distributed import all_reduce_mean, gather_objects
+from razorlite.core.distributed import all_reduce_mean, gather_objects, rank
 from razorlite.core.ranges import Count, NonNegative, Positive
 from razorlite.core.registry import register
 from razorlite.distill.losses.base import LayeredLoss, image_labels
@@ -23,7 +25,8 @@ class CRD(LayeredLoss):
     and scaled to unit length. Each image of one side is contrasted with itself and with
     `negatives` of other classes on the other side, drawn from a memory of the last `memory` images,
     which is kept in checkpoints. Needs the images' labels. Images for which the memory knows no
-    other class yet teach nothing.
+    other class yet teach nothing. Several processes share one memory and draw as a single one would
+    for the batch of all.
 
     Args:
         weight: factor of the loss; typically 0.8.
@@ -83,47 +86,94 @@ class CRD(LayeredLoss):
         return ours, theirs
 
     def compare(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the 0-dim loss of embeddings (N, embedding) with labels (N,) int64."""
+        """Return the 0-dim loss of (N, E) embeddings with (N,) int64 labels."""
         student, teacher = F.normalize(student, dim=1), F.normalize(teacher, dim=1)
-        self._remember(student, teacher, labels)
-        others = (self.labels != labels[:, None]) & (self.labels != _NOBODY)
-        taught = others.any(1)
+        joined = _joined(student, teacher, labels)
+        self._remember(joined)
+        return self._against_memory(student, teacher, joined)
+
+    def _against_memory(self, student: Tensor, teacher: Tensor, joined: "_Joined") -> Tensor:
+        """Return the 0-dim loss; each process takes its part of what is drawn for all of them."""
+        others = (self.labels != joined.labels[:, None]) & (self.labels != _NOBODY)
+        knows = others.any(1)
+        weights = torch.where(knows[:, None], others, torch.ones_like(others)).float()
+        generator = torch.Generator(weights.device).manual_seed(joined.seed)
+        chosen = torch.multinomial(weights, self.negatives, replacement=True, generator=generator)
+        chosen, taught = chosen[joined.own], knows[joined.own]
+        sides = [
+            (student[taught], teacher[taught], self.teacher_memory[chosen[taught]]),
+            (teacher[taught], student[taught], self.student_memory[chosen[taught]]),
+        ]
+        if not bool(self.scales.any()):
+            self._set_scales([self._scores(own, negatives) for own, _, negatives in sides])
         if not bool(taught.any()):
             return (student.sum() + teacher.sum()) * 0
-        chosen = torch.multinomial(others[taught].float(), self.negatives, replacement=True)
-        student, teacher = student[taught], teacher[taught]
-        parts = [
-            self._contrast(0, student, teacher, self.teacher_memory[chosen]),
-            self._contrast(1, teacher, student, self.student_memory[chosen]),
-        ]
-        return torch.stack(parts).sum() / len(labels)
+        parts = [self._contrast(number, *side) for number, side in enumerate(sides)]
+        return torch.stack(parts).sum() / len(student)
+
+    def _scores(self, own: Tensor, negatives: Tensor) -> Tensor:
+        """Return the (T, K) scores of (T, E) embeddings, each with (T, K, E) negatives."""
+        return ((negatives @ own[..., None])[..., 0] / self.tau).exp()
 
     def _contrast(self, side: int, own: Tensor, other: Tensor, negatives: Tensor) -> Tensor:
         """Return the 0-dim sum of eq. 18 over (T, E) embeddings, each with (T, K, E) negatives."""
         with_itself = ((own * other).sum(1, keepdim=True) / self.tau).exp()
-        with_others = ((negatives @ own[..., None])[..., 0] / self.tau).exp()
-        scores = torch.cat([with_itself, with_others], 1) / self._scale(side, with_others)
+        with_others = self._scores(own, negatives)
+        scores = torch.cat([with_itself, with_others], 1) / self.scales[side].clone()
         expected = self.negatives / len(self.labels)
         logits = scores.clamp_min(1e-12).log() - torch.tensor(expected).log()
         signs = torch.ones_like(logits)
         signs[:, 1:] = -1
         return -F.logsigmoid(signs * logits).sum()
 
-    def _scale(self, side: int, scores: Tensor) -> Tensor:
-        """Return the 0-dim constant that makes scores probabilities, set by the first batch."""
-        if float(self.scales[side]) == 0:
-            self.scales[side] = all_reduce_mean(scores.mean()) * len(self.labels)
-        return self.scales[side].clone()
+    @torch.no_grad()
+    def _set_scales(self, scores: Sequence[Tensor]) -> None:
+        """Set the constants that make scores probabilities by the first batch that has any."""
+        counts = torch.tensor(float(scores[0].numel()), device=self.scales.device)
+        sums = all_reduce_mean(torch.stack([*(side.sum() for side in scores), counts]))
+        if float(sums[2]):
+            self.scales.copy_(sums[:2] / sums[2] * len(self.labels))
 
     @torch.no_grad()
-    def _remember(self, student: Tensor, teacher: Tensor, labels: Tensor) -> None:
+    def _remember(self, joined: "_Joined") -> None:
         """Note the images of all processes in the place of the oldest ones."""
-        for ours, theirs, classes in gather_objects((student.detach(), teacher.detach(), labels)):
-            size = len(self.labels)
-            keep = slice(-size, None)
-            count = len(classes[keep])
-            rows = (self.position + torch.arange(count, device=self.position.device)) % size
-            self.student_memory[rows] = ours[keep].to(self.student_memory.device)
-            self.teacher_memory[rows] = theirs[keep].to(self.teacher_memory.device)
-            self.labels[rows] = classes[keep].to(self.labels.device)
-            self.position.add_(count).remainder_(size)
+        size = len(self.labels)
+        keep = slice(-size, None)
+        count = len(joined.labels[keep])
+        rows = (self.position + torch.arange(count, device=self.position.device)) % size
+        self.student_memory[rows] = joined.student[keep]
+        self.teacher_memory[rows] = joined.teacher[keep]
+        self.labels[rows] = joined.labels[keep]
+        self.position.add_(count).remainder_(size)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """One batch of all processes, in the order that it has in a single one.
+
+    Attributes:
+        student: (M, E) embeddings, without gradient.
+        teacher: likewise.
+        labels: (M,) int64.
+        own: (N,) int64, which of the M images are this process's.
+        seed: of what is drawn, the same everywhere.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    labels: Tensor
+    own: Tensor
+    seed: int
+
+
+def _joined(student: Tensor, teacher: Tensor, labels: Tensor) -> _Joined:
+    """Return the batch that (N, E) embeddings with (N,) labels are this process's part of."""
+    seed = int(torch.randint(2**31, ()))
+    mine = (student.detach(), teacher.detach(), labels, seed)
+    parts = gather_objects(mine)
+    turns = [torch.arange(len(part[2])) * len(parts) + number for number, part in enumerate(parts)]
+    order = torch.cat(turns).argsort().to(labels.device)
+    rows = [torch.cat([part[i].to(labels.device) for part in parts])[order] for i in range(3)]
+    first = sum(len(part[2]) for part in parts[: rank()])
+    places = order.argsort()[first : first + len(labels)]
+    return _Joined(*rows, own=places, seed=parts[0][3])

@@ -1,10 +1,11 @@
 """Losses between feature maps that need nothing but the two maps."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from razorlite.core.ranges import NonNegative, Positive
 from razorlite.core.registry import register
@@ -152,12 +153,37 @@ class PKD(DistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return the 0-dim loss of two float32 tensors of one shape."""
-        return F.mse_loss(_standardized(student), _standardized(teacher)) / 2
+        loss: Tensor = _Uncorrelated.apply(student, teacher)
+        return loss
 
 
-def _standardized(maps: Tensor) -> Tensor:
-    """Return (C, N * locations) with zero mean and unit (unbiased) deviation per channel."""
-    rows = maps.transpose(0, 1).flatten(1)
-    centred = rows - rows.mean(1, keepdim=True)
-    variance = centred.square().sum(1, keepdim=True) / max(rows.shape[1] - 1, 1)
-    return centred / (variance + 1e-12).sqrt()
+class _Uncorrelated(torch.autograd.Function):
+    """Half the mean squared difference of two (N, C, ...) tensors with standardised channels.
+
+    From three sums of products for each channel, with a gradient in closed form: a fraction of the
+    passes over maps that the formula as it stands takes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the 0-dim loss; the teacher gets no gradient."""
+        over = (0, *range(2, student.ndim))
+        free = max(student.numel() // max(student.shape[1], 1) - 1, 1)
+        ours, theirs = (maps - maps.mean(over, keepdim=True) for maps in (student, teacher))
+        pairs = ((ours, ours), (theirs, theirs), (ours, theirs))
+        own, other, both = ((one * two).sum(over, keepdim=True) for one, two in pairs)
+        scales = [(squares / free + 1e-12).rsqrt() for squares in (own, other)]
+        own, other = own * scales[0] * scales[0], other * scales[1] * scales[1]
+        both = both * scales[0] * scales[1]
+        ctx.save_for_backward(ours, theirs, *scales, (own - both) / free)
+        return (own + other - 2 * both).sum() / (2 * student.numel())
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient by the student's tensor."""
+        ours, theirs, own, other, lean = ctx.saved_tensors
+        factor = own * (gradient / ours.numel())
+        return torch.addcmul(
+            ours * (factor * own * (1 - lean)), theirs, factor * other, value=-1
+        ), None
