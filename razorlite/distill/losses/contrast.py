@@ -169,11 +169,13 @@ class _Joined:
 def _joined(student: Tensor, teacher: Tensor, labels: Tensor) -> _Joined:
     """Return the batch that (N, E) embeddings with (N,) labels are this process's part of."""
     seed = int(torch.randint(2**31, ()))
-    mine = (student.detach(), teacher.detach(), labels, seed)
-    parts = gather_objects(mine)
-    turns = [torch.arange(len(part[2])) * len(parts) + number for number, part in enumerate(parts)]
+    parts = gather_objects(((student.detach(), teacher.detach(), labels), seed))
+    sizes = [len(rows[2]) for rows, _ in parts]
+    turns = [torch.arange(size) * len(parts) + number for number, size in enumerate(sizes)]
     order = torch.cat(turns).argsort().to(labels.device)
-    rows = [torch.cat([part[i].to(labels.device) for part in parts])[order] for i in range(3)]
-    first = sum(len(part[2]) for part in parts[: rank()])
-    places = order.argsort()[first : first + len(labels)]
-    return _Joined(*rows, own=places, seed=parts[0][3])
+    ours, theirs, classes = (
+        torch.cat([rows[i].to(labels.device) for rows, _ in parts])[order] for i in range(3)
+    )
+    first = sum(sizes[: rank()])
+    own = order.argsort()[first : first + len(labels)]
+    return _Joined(ours, theirs, classes, own, parts[0][1])
