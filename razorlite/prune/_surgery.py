@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import SubnetError
 from razorlite.prune._norms import KeptNorm
-from razorlite.trace import ChannelGraph, bias_of, is_matrix, update_widths, weight_of
+from razorlite.trace import (
+    ChannelGraph,
+    bias_of,
+    is_matrix,
+    set_attribute,
+    update_widths,
+    weight_of,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -23,13 +30,15 @@ class Sides:
     Attributes:
         outputs: of what it makes.
         inputs: of what it reads; None if it has one side.
-        bare: owner, name and dimension of a bare tensor.
+        bare: owner, name and dimension of a bare tensor, or place of an attribute.
+        counted: whether it is an attribute that counts the channels.
         normed: whether it is a norm whose statistics are those of the channels that stay.
     """
 
     outputs: Mask
     inputs: Mask | None = None
     bare: tuple[str, str, int] | None = None
+    counted: bool = False
     normed: bool = False
 
     @property
@@ -50,6 +59,7 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
     sides: dict[str, dict[str, Mask]] = {}
     bare: dict[str, tuple[str, str, int]] = {}
     normed: set[str] = set()
+    counted: set[str] = set()
     for group in graph.groups:
         for member in group.members:
             index = np.asarray(member.index)
@@ -57,6 +67,8 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
             side = sides.setdefault(member.key, {})
             if member.normed:
                 normed.add(member.key)
+            if member.counted:
+                counted.add(member.key)
             if member.bare:
                 bare[member.key] = (member.module, *member.tensors[0])
             side[member.side] = side.get(member.side, np.ones(len(index), dtype=bool)) & stays
@@ -67,7 +79,7 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
                     f"the subnet leaves layer {path!r} no channels ({name}); keep at least one"
                 )
     return {
-        path: Sides(side["out"], side.get("in"), bare.get(path), path in normed)
+        path: Sides(side["out"], side.get("in"), bare.get(path), path in counted, path in normed)
         for path, side in sides.items()
     }
 
@@ -75,7 +87,10 @@ def sides_of(graph: ChannelGraph, kept: Mapping[str, Mask]) -> dict[str, Sides]:
 def cut_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
     """Give the layers of a model only the channels that stay."""
     for path, side in sides.items():
-        if side.bare is not None and not side.whole:
+        if side.counted and side.bare is not None:
+            path, name, place = side.bare
+            set_attribute(model.get_submodule(path), name, place, int(side.outputs.sum()))
+        elif side.bare is not None and not side.whole:
             _slim_tensor(model, side.outputs, *side.bare)
         elif not side.whole:
             _slim_layer(model.get_submodule(path), side)
@@ -90,6 +105,8 @@ def mask_layers(model: nn.Module, sides: Mapping[str, Sides]) -> None:
     Norms over the channels get hooks by which they see the other channels alone.
     """
     for path, side in sides.items():
+        if side.counted:
+            continue
         if side.bare is not None:
             owner, name, dim = side.bare
             tensor = getattr(model.get_submodule(owner), name)

@@ -66,7 +66,7 @@ class SparseStep(WrappingStep):
 
 def _scales(model: nn.Module, groups: tuple[ChannelGroup, ...]) -> Iterator[Tensor]:
     """Yield the sum of each norm's absolute scales, a norm of several groups once."""
-    members = {member.module: member for group in groups for member in group.members}
+    members = {member.key: member for group in groups for member in group.members}
     for member in members.values():
         weight = getattr(model.get_submodule(member.module), "weight", None)
         if not member.bare and weight is not None and is_scale(weight, member):

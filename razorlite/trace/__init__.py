@@ -2,6 +2,7 @@
 
 from razorlite.trace._layer_rules import norm as per_channel
 from razorlite.trace._move_rules import pointwise, spatial
+from razorlite.trace.attributes import set_attribute
 from razorlite.trace.calls import Call
 from razorlite.trace.channels import channel_graph, channel_groups
 from razorlite.trace.groups import Block, ChannelGraph, ChannelGroup, Layer, Member, Side
@@ -28,6 +29,7 @@ __all__ = [
     "per_channel",
     "pointwise",
     "rule",
+    "set_attribute",
     "spatial",
     "unit_numbers",
     "update_widths",

@@ -107,6 +107,9 @@ def layer_norm(call: Call, ledger: Ledger) -> Tensor:
 def _normed(call: Call, ledger: Ledger, dim: int) -> Tensor:
     """Note a norm over the channels along a dimension."""
     x: Tensor = call.labels[0]
+    if dim < 0 and not {x.dim() - 1 - d for d in range(-dim)} & set(maps.varying(x)):
+        ledger.shifted.append(maps.numbers(x))
+        return x  # channels lie along other dimensions
     labels = maps.line(x, dim)
     if labels is None:
         unknown: Tensor = fixed(call, ledger)

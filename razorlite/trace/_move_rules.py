@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from razorlite.trace import maps
+from razorlite.trace.attributes import Attribute, reckon
 from razorlite.trace.calls import Call, is_computed
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.sizes import Ratio, source_of
@@ -41,9 +42,11 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
     """Arithmetic place by place, with broadcasting: what meets stays together."""
     if not isinstance(call.out, Tensor):
         return fixed(call, ledger)
-    for source in map(source_of, call.args):
+    for number in call.args:
+        source = source_of(number)
         if source is not None:
             ledger.fix(source, f"their number is reckoned with by {call.where}")
+        reckon(number)
     if _has_computed_numbers(call):
         return fixed(call, ledger, "reckoned with a size by")
     shape = call.out.shape
@@ -240,12 +243,28 @@ def split(call: Call, ledger: Ledger) -> Any:
         return pieces
     written: Any = call.written[1] if len(call.written) > 1 else None
     sizes = written if isinstance(written, (list, tuple)) else [written]
+    if call.name in ("split", "split_with_sizes") and all(isinstance(n, Attribute) for n in sizes):
+        return _counted_pieces(call, ledger, pieces, [*sizes, *sizes * len(pieces)])
     counted = call.name in ("chunk", "tensor_split") and isinstance(written, int)
     computed = counted or all(is_computed(n) for n in sizes)
     if not computed or len({piece.shape for piece in pieces}) > 1:
         ledger.fix(maps.numbers(x), f"cut at set places by {call.where}")
         return pieces
     maps.tie_along(maps.settle(torch.stack(list(pieces))), [0], ledger, call.where)
+    return tuple(maps.rooted(maps.settle(piece), ledger) for piece in pieces)
+
+
+def _counted_pieces(
+    call: Call, ledger: Ledger, pieces: Sequence[Tensor], sizes: Sequence[Attribute]
+) -> Any:
+    """Pieces as long as attributes say: those of one attribute are tied place by place."""
+    dim = call.argument(2, "dim", 0)
+    for size, piece in zip(sizes, pieces, strict=False):
+        labels = maps.line(maps.settle(piece), dim)
+        if labels is None or len(labels) != size:
+            ledger.fix(maps.numbers(call.labels[0]), f"cut at set places by {call.where}")
+            return pieces
+        ledger.count(size, labels, call.where)
     return tuple(maps.rooted(maps.settle(piece), ledger) for piece in pieces)
 
 

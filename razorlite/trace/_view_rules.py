@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from razorlite.trace import maps
+from razorlite.trace.attributes import Attribute, Product
 from razorlite.trace.calls import Call, is_computed
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.sizes import remembered, source_of
@@ -17,20 +18,34 @@ def reshape(call: Call, ledger: Ledger) -> Any:
     """Views: sizes written as numbers stay, one computed size may shrink.
 
     Where channels are laid out over several dimensions, the written ones must keep their size, so
-    everything along them is tied; more than one shrinking dimension cannot be made to fit.
+    everything along them is tied; more than one shrinking dimension cannot be made to fit. If all
+    are written, the first one that is an attribute of a module shrinks.
     """
     x, *sizes = call.labels
     view = x.reshape if call.name == "view" else partial(call.run, x)
     out = maps.settle(view(*sizes, **call.label_kwargs))
     before, after = maps.varying(call.maps()[0]), maps.varying(out)
     written = _written_dims(call)
-    rigid = [d for d in after if d in written]
+    rigid = [d for d in after if d in written and not _is_product(written[d], out, d, ledger)]
     free = len(after) - len(rigid)
+    counting = [d for d in rigid if isinstance(written[d], Attribute)][: not free]
+    if counting:
+        rigid, free = [d for d in rigid if d not in counting], 1
     if rigid and free == 1:
         out = maps.tie_along(out, rigid, ledger, call.where)
     elif rigid or free > max(1, len(before)):
         ledger.fix(maps.numbers(out), f"brought to a set size at {call.where}")
+    for dim in counting:
+        labels = maps.line(out, dim)
+        if labels is not None:
+            ledger.count(written[dim], labels, call.where)
     return _tied_to_sources(call, out, ledger)
+
+
+def _is_product(size: Any, out: Tensor, dim: int, ledger: Ledger) -> bool:
+    """Tell whether a written size is the product of what counts the channels along it."""
+    labels = maps.line(out, dim)
+    return isinstance(size, Product) and labels is not None and ledger.counts(size, labels)
 
 
 def reshape_as(call: Call, ledger: Ledger) -> Any:
@@ -48,9 +63,9 @@ def reshape_as(call: Call, ledger: Ledger) -> Any:
     return reshape(like, ledger)
 
 
-def _written_dims(call: Call) -> set[int]:
+def _written_dims(call: Call) -> dict[int, Any]:
     sizes = _sizes(call, call.written, call.written_kwargs)
-    return {d for d, n in sizes.items() if not is_computed(n) and n != -1}
+    return {d: n for d, n in sizes.items() if not is_computed(n) and n != -1}
 
 
 def _sizes(call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[int, Any]:

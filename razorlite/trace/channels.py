@@ -61,6 +61,7 @@ def channel_graph(
     _fix_shared(twin, ledger)
     _fix_read(twin, ledger, reading)
     _fix_tensors(ledger)
+    _fix_reckoned(ledger)
     sorter = _Sorter(ledger, twin)
     return ChannelGraph(
         groups=tuple(sorter.groups()),
@@ -107,6 +108,17 @@ def _fix_tensors(ledger: Ledger) -> None:
     for name, numbers in ledger.tensors.items():
         if channel_dim(ledger.roots(numbers)) is None:
             ledger.fix(numbers, f"channels lie along several dimensions of {name}, or none")
+
+
+def _fix_reckoned(ledger: Ledger) -> None:
+    """Fix what attributes count with which a forward computes, too."""
+    products = [
+        owner for pair in ledger.rigid.items() if pair[0] in ledger.counted for owner in pair
+    ]
+    for owner, labels in ledger.counted.items():
+        if owner.reckoned or owner in products:
+            name = ".".join(filter(None, [owner.module, owner.name]))
+            ledger.fix(labels, f"their number, {name}, is reckoned with")
 
 
 class _Sorter:
@@ -213,6 +225,9 @@ class _Sorter:
         for name, dim, labels in self._bare():
             path, _, own = name.rpartition(".")
             yield Member(path, "out", (), ((own, dim),), bare=True), labels
+        for owner, labels in book.counted.items():
+            place = ((owner.name, owner.item),)
+            yield Member(owner.module, "out", (), place, bare=True, counted=True), labels
 
     def _bare(self) -> Iterator[tuple[str, int, Labels]]:
         """Yield bare tensors that carry channels: name, dimension, numbers along it."""

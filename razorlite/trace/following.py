@@ -15,6 +15,7 @@ from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
 from razorlite.structures import Inputs, inputs_of, map_tensors, training_calls
 from razorlite.trace._rules import find_rule
+from razorlite.trace.attributes import remember_attributes
 from razorlite.trace.calls import has_own_forward
 from razorlite.trace.functions import owners
 from razorlite.trace.ledger import Ledger
@@ -168,6 +169,13 @@ def read(
     )
 
 
+def _remembering(model: nn.Module, leaves: Sequence[str]) -> nn.Module:
+    """Let widths and other numbers that a copy keeps as attributes be known as such."""
+    remember_widths(model)
+    remember_attributes(model, partial(is_leaf, leaves=leaves))
+    return model
+
+
 def _ways(
     model: nn.Module, example: Any, leaves: Sequence[str], how: How
 ) -> Iterator[Callable[[Ledger], tuple[nn.Module, Reading]]]:
@@ -178,11 +186,11 @@ def _ways(
         return tuple(map_tensors(lambda x: x.to(device), inputs))
 
     def graph(ledger: Ledger) -> tuple[nn.Module, Reading]:
-        ghost = remember_widths(skeleton(model))
+        ghost = _remembering(skeleton(model), leaves)
         return ghost, follow_graph(ghost, ledger, on(torch.device("meta"))[0], leaves)
 
     def run(make: Callable[[nn.Module], nn.Module], ledger: Ledger) -> tuple[nn.Module, Reading]:
-        made = remember_widths(make(model))
+        made = _remembering(make(model), leaves)
         device = next((p.device for p in made.parameters()), torch.device("cpu"))
         return made, follow_run(made, ledger, on(device), leaves)
 

@@ -24,6 +24,8 @@ class Member:
         tensors: name of each parameter or buffer, and the dimension of it that the channels lie
             along; of what a grouped convolution reads, that of the channels of one of its groups.
         bare: whether it is no layer's but used by a forward itself, such as a layer scale.
+        counted: whether it is no tensor but an attribute, such as `num_heads`, that is the number
+            of channels; `tensors` has its name, and its place where it is one of several, or -1.
         summed: whether a product of activations sums over what it makes, as of queries and keys.
         normed: whether it is a norm whose statistics are those of the channels that stay.
         as_function: whether a forward calls the layer as a function, such as `F.layer_norm`.
@@ -34,6 +36,7 @@ class Member:
     index: tuple[int, ...]
     tensors: tuple[tuple[str, int], ...] = ()
     bare: bool = False
+    counted: bool = False
     summed: bool = False
     normed: bool = False
     as_function: bool = False
@@ -41,7 +44,10 @@ class Member:
     @property
     def key(self) -> str:
         """Path of the layer, or name of the bare tensor in the model's state."""
-        parts = [self.module, self.tensors[0][0]] if self.bare else [self.module]
+        if not self.bare:
+            return self.module
+        name, place = self.tensors[0]
+        parts = [self.module, name, str(place) if self.counted and place >= 0 else ""]
         return ".".join(filter(None, parts))
 
 
@@ -92,9 +98,10 @@ class ChannelGroup:
         Most often there is one block. Where layers are concatenated and then added to another,
         each of them has its own block, and the other spans all of them.
         """
-        counts = np.stack([self._counts(member) for member in self.members])
+        members = [member for member in self.members if not member.counted]
+        counts = np.stack([self._counts(member) for member in members])
         _, first, inverse = np.unique(counts, axis=1, return_index=True, return_inverse=True)
-        made = np.array([member.side == "out" for member in self.members])
+        made = np.array([member.side == "out" for member in members])
         table = counts[made]
         blocks = []
         for number in np.argsort(first):

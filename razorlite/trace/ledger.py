@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from razorlite.trace.attributes import Attribute, Owner, Product
+
 Labels = NDArray[np.int64]
 
 
@@ -32,6 +34,8 @@ class Ledger:
         summed: numbers of channels that such a product sums over.
         shifted: numbers of channels that may be nonzero where the layer that makes them gives 0.
         tied: numbers of channels of one map that were tied to one another, and by what.
+        counted: for each attribute of a module the numbers of the channels that it counts.
+        rigid: attributes that must stay, and those in products with them that count.
         fixed: numbers that must stay, and why.
         counting: whether calls cost multiply-accumulates; those in training mode do not.
     """
@@ -52,6 +56,8 @@ class Ledger:
         self.summed: list[Labels] = []
         self.shifted: list[Labels] = []
         self.tied: list[tuple[Labels, str]] = []
+        self.counted: dict[Owner, Labels] = {}
+        self.rigid: dict[Owner, Owner] = {}
         self.fixed: list[tuple[Labels, str]] = []
         self.counting = True
         self._roots: Labels | None = None  # of all numbers, until more are tied
@@ -115,6 +121,23 @@ class Ledger:
             self.tied.append((rows.ravel(), where))
         for column in range(1, rows.shape[1]):
             self.match(rows[:, 0], rows[:, column], where)
+
+    def count(self, number: Attribute, labels: Labels, where: str) -> None:
+        """Note which channels an attribute counts; those of other uses go together with them."""
+        every = np.tile(labels, number.times)
+        self.match(self.counted.setdefault(number.owner, every), every, where)
+        if (labels < 0).any():
+            self.fix(labels, f"brought to a set size at {where}")
+
+    def counts(self, number: Product, labels: Labels) -> bool:
+        """Return whether channels are as many as a product of attributes, however many go."""
+        first, second = number.factors
+        known = self.counted.get(first.owner)
+        if known is None or second.owner in self.counted or first.times > 1:
+            return False
+        self.rigid[second.owner] = first.owner
+        rows = self.roots(labels).reshape(len(known), -1)
+        return bool((rows == self.roots(known)[:, None]).all())
 
     def charge(self, path: str, positions: int) -> None:
         """Note what a pair of channels of a layer costs."""

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from razorlite.trace import maps
+from razorlite.trace.attributes import reckon
 from razorlite.trace.ledger import Labels
 
 _PROPORTIONAL = (operator.mul, operator.floordiv)
@@ -56,6 +57,7 @@ def source_of(number: Any) -> Labels | None:
 
 
 def _plain(number: float) -> float:
+    reckon(number)
     return int(number) if isinstance(number, int) else float(number)
 
 

@@ -18,6 +18,7 @@ from razorlite.structures import tensors_in
 from razorlite.trace import maps
 from razorlite.trace._move_rules import pointwise
 from razorlite.trace._rules import find_rule, plain_rule
+from razorlite.trace.attributes import Attribute
 from razorlite.trace.calls import Call, is_altered, is_in_place
 from razorlite.trace.functions import Owner, layer_of, owners
 from razorlite.trace.ledger import Ledger
@@ -311,6 +312,6 @@ def _note_sizes(out: Any, args: Any, kwargs: Any) -> None:
     """Remember which sizes of a constant were computed from shapes."""
     given = [*args, *kwargs.values()]
     sizes = next((x for x in given if isinstance(x, tuple | list)), given)
-    sizes = [x for x in sizes if type(x) in (int, Size)]
+    sizes = [x for x in sizes if type(x) in (int, Size, Attribute)]
     if isinstance(out, Tensor) and len(sizes) == out.dim() > 0:
         setattr(out, _COMPUTED, tuple(isinstance(x, Size) for x in sizes))

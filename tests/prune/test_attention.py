@@ -76,14 +76,19 @@ class Attention(nn.Module):
         return (attention @ v).transpose(1, 2).reshape(n, k, c)
 
     def rigid_by_stream(self, x, n, k, c):
-        q, key, v = stacked(x.reshape(n, k, 3, self.heads, self.width))
+        q, key, v = stacked(x.reshape(n, k, 3, 2, 4))
         attention = (q @ key.transpose(-2, -1) * self.scale).softmax(-1)
         return (attention @ v).transpose(1, 2).reshape(n, k, c)
 
     def rigid(self, x, n, k, c):
-        q, key, v = stacked(x.reshape(n, k, 3, self.heads, self.width))
+        q, key, v = stacked(x.reshape(n, k, 3, 2, 4))
         attention = (q * self.scale @ key.transpose(-2, -1)).softmax(-1)
         return (attention @ v).transpose(1, 2).flatten(2)
+
+    def attributes(self, x, n, k, c):
+        q, key, v = stacked(x.reshape(n, k, 3, self.heads, self.width))
+        y = F.scaled_dot_product_attention(q, key, v).transpose(1, 2)
+        return y.reshape(n, k, self.heads * self.width)
 
     def shifted(self, x, n, k, c):
         q, key, v = stacked(x.reshape(n, k, 3, self.heads, -1))
@@ -138,6 +143,7 @@ FREE = {
     "widths": [4],
     "whole_heads": [2],
     "fused": [2],
+    "attributes": [2],
     "fused_widths": [4],
     "letters": [4],
     "separate": [3, 2],
@@ -162,7 +168,7 @@ def zeroed(model, channels, subnet):
         for member in group.members:
             gone = [c for c, unit in enumerate(member.index) if unit >= 0 and unit not in kept]
             layer = model.get_submodule(member.module)
-            if member.side == "out":
+            if member.side == "out" and not member.counted:
                 handles.append(layer.register_forward_hook(_without(layer, gone)))
     given = model(images())
     for handle in handles:

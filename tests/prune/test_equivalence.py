@@ -25,6 +25,8 @@ def dropped_channels_zeroed(model, subnet):
         kept = torch.zeros(group.size + 1, dtype=torch.bool)
         kept[[*subnet.channels[group.name], -1]] = True
         for member in group.members:
+            if member.counted:
+                continue
             if member.bare:
                 (name, dim), dropped = member.tensors[0], ~kept[list(member.index)]
                 tensor = getattr(zeroed.get_submodule(member.module), name)

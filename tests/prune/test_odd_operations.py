@@ -11,10 +11,12 @@ from torch.utils._pytree import tree_leaves
 from razorlite.cost import count
 from razorlite.prune import Channels
 from razorlite.space.subnet import Subnet
-from tests.prune.odd_operations import CASES
+from tests.prune.odd_attributes import ATTRIBUTES
+from tests.prune.odd_operations import CASES as OPERATIONS
 from tests.trace.zoo import stirred
 
 SHAPE = (8, 8)
+CASES = OPERATIONS | ATTRIBUTES
 
 
 def model_of(what):
@@ -50,7 +52,7 @@ def by_hand(channels, subnet):
             gone = [c for c, unit in enumerate(member.index) if unit >= 0 and unit not in kept]
             if member.normed:
                 layer.register_forward_hook(normed(gone))
-            for name, dim in () if member.normed else member.tensors:
+            for name, dim in () if member.normed or member.counted else member.tensors:
                 weight = getattr(layer, name).data
                 groups = 1 if name == "bias" else getattr(layer, "groups", 1)
                 for channel in gone:
@@ -103,6 +105,25 @@ def test_halves_go_exactly(what):
     cost = count(slim, SHAPE)
     foretold = channels.cost.of(np.concatenate(kept)) if kept else channels.cost.whole
     assert foretold == {"macs": cost.macs, "params": cost.params}
+
+
+def test_attributes_count_what_is_left():
+    channels = Channels(model_of("heads"), SHAPE)
+    sizes = {group.name: group.size for group in channels.graph.prunable}
+    assert sizes == {"a": 16, "t.qkv": 4, "t.proj": 16}
+    attention = channels.cut(Subnet(channels={"t.qkv": (0, 3)})).t
+    assert (attention.num_heads, attention.head_dim) == (2, 4)
+    assert (attention.qkv.out_features, attention.proj.in_features) == (24, 8)
+    assert torch.equal(attention.proj.weight[:, 4:], channels.model.t.proj.weight[:, 12:])
+    assert Channels(attention, (torch.zeros(1, 5, 16).double(),)).graph.prunable[0].size == 2
+
+    slim = Channels(model_of("scale"), SHAPE)
+    assert slim.cut(Subnet(channels={"a": (1, 2, 9)})).s.shape == (3, 1, 1)
+
+
+def test_attributes_that_are_reckoned_with_are_named():
+    left = Channels(model_of("heads that are reckoned with"), SHAPE).report()["left"]
+    assert left == {"t.qkv": "their number, t.num_heads, is reckoned with"}
 
 
 @pytest.mark.parametrize("what", [name for name, (free, _) in CASES.items() if not free])

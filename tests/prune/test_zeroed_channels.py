@@ -85,7 +85,7 @@ def with_zeros(channels, subnet):
             layer, stays = model.get_submodule(member.module), kept[list(member.index)]
             if member.normed:
                 layer.register_forward_hook(over(stays))
-            elif member.side == "out":
+            elif member.side == "out" and not member.counted:
                 for name, dim in member.tensors:
                     zero(getattr(layer, name, None), name, dim, ~stays)
     return model
