@@ -2,9 +2,11 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from razorlite.cli.command import CONFIG, add_command, add_json, add_set, count
+from razorlite.core.errors import DataError
 
 
 def add_browse(commands: Any) -> None:
@@ -31,13 +33,21 @@ def add_analyze(commands: Any) -> None:
         commands,
         "analyze",
         _run_analyze,
-        "compare trainings: curves in one plot, all logged values in one table\n"
-        "The folder gets runs.png and runs.csv; steps, seconds a step and the best of each metric\n"
-        "are printed.",
-        "  razorlite analyze runs/a runs/b --out compared",
+        "compare trainings, and say what is wrong with predictions\n"
+        "Of run folders with metrics.jsonl the folder gets runs.png (curves) and runs.csv; steps,\n"
+        "seconds a step and the best of each metric are printed. Of predictions, the\n"
+        "detections.json of razorlite test --out, or COCO's results with --truth, it gets\n"
+        "index.html with error types (TIDE), confusion matrix, curves, best thresholds,\n"
+        "calibration and the worst images, the plots, errors.json and classes.csv.",
+        "  razorlite analyze runs/a runs/b --out compared\n"
+        "  razorlite test CONFIG CHECKPOINT --out tested && razorlite analyze tested\n"
+        "  razorlite analyze results.json --truth annotations/val.json --json",
     )
-    parser.add_argument("folder", nargs="+", metavar="RUN", help="run folders of train")
+    about = "run folders of train; or predictions, a file or its folder"
+    parser.add_argument("source", nargs="+", metavar="RUN_OR_JSON", help=about)
     parser.add_argument("--out", default="analyze", metavar="D", help="folder (analyze)")
+    about = "COCO json with the annotations, where the predictions do not hold them"
+    parser.add_argument("--truth", metavar="F", help=about)
     add_json(parser)
 
 
@@ -49,10 +59,23 @@ def _run_browse(args: argparse.Namespace) -> None:
 
 def _run_analyze(args: argparse.Namespace) -> None:
     from razorlite import recipes
+    from razorlite.recipes.analysing import is_predictions, show_quality
     from razorlite.recipes.looking import show_runs
 
-    found = recipes.analyze(args.folder, args.out)
+    predictions = [source for source in args.source if is_predictions(source)]
+    runs = [source for source in args.source if source not in predictions]
+    if len(predictions) > 1 or (args.truth and not predictions):
+        raise DataError(f"expected one file of predictions, got {len(predictions)}")
+    found: dict[str, Any] = {"format": 1}
+    if runs:
+        found["runs"] = recipes.analyze(runs, args.out)
+    for source in predictions:
+        found["predictions"] = recipes.analyze_predictions(source, args.out, args.truth)
     if args.json:
-        print(json.dumps({"format": 1, "runs": found}))
-    else:
-        show_runs(found)
+        print(json.dumps(found))
+        return
+    if runs:
+        show_runs(found["runs"])
+    if predictions:
+        show_quality(found["predictions"])
+        print(Path(args.out) / "index.html")

@@ -81,10 +81,13 @@ def _add_test(commands: Any) -> None:
         "test",
         run_test,
         "measure a checkpoint on the configuration's test images",
-        "  razorlite test CONFIG runs/supernet/checkpoints/best.pt --subnet subnet.yaml",
+        "  razorlite test CONFIG runs/supernet/checkpoints/best.pt --subnet subnet.yaml\n"
+        "  razorlite test CONFIG CHECKPOINT --out tested && razorlite analyze tested",
     )
     _add_config_and_checkpoint(parser)
     add_subnet(parser)
+    about = "folder for detections.json, which razorlite analyze takes"
+    parser.add_argument("--out", metavar="D", help=about)
     add_json(parser, "print the metrics as one JSON object")
     add_set(parser)
 

@@ -30,6 +30,7 @@ def run_test(args: argparse.Namespace) -> None:
         subnet=args.subnet,
         overrides=args.overrides,
         as_json=args.json,
+        out=args.out,
     )
     _print_json(metrics, args)
 

@@ -89,6 +89,12 @@ class CocoMetric(Metric):
         self._tell_limit()
         return {**metrics, **(by_class if self.per_class else {})}
 
+    def by_class(self) -> list[dict[str, float]]:
+        """Return AP, AP50, AP75, APs, APm and APl of boxes, of each class; -1 without objects."""
+        precision, _ = self._accumulate(self._kinds[0])
+        each = (precision[:, :, [label]] for label in range(len(self._names)))
+        return [_precisions(own) for own in each]
+
     def resampled(self, draws: Draws) -> dict[str, Values]:
         """Return AP, AP50 and AP75 of the first kind on draws of images, matched once.
 
@@ -96,7 +102,7 @@ class CocoMetric(Metric):
             draws: (B, images), how often each image counts.
         """
         items = self._items_of(self._kinds[0])
-        evaluator = _matched(items, len(self._names), self._kinds[0], self._limits)
+        evaluator = matched(items, len(self._names), self._kinds[0], self._limits)
         images, areas = len(self.items), len(evaluator.params.areaRng)
         firsts = range(0, len(evaluator.evalImgs), images * areas)  # of each class, of any area
         found = [coco_draws(evaluator.evalImgs[i : i + images], draws) for i in firsts]
@@ -184,17 +190,33 @@ def _pycocotools(
     items: list[_Pair], classes: int, kind: Kind, limits: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return COCOeval's precision (T, R, K, A, M) and recall (T, K, A, M)."""
-    evaluator = _matched(items, classes, kind, limits)
+    evaluator = matched(items, classes, kind, limits)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.accumulate()
     return evaluator.eval["precision"], evaluator.eval["recall"]
 
 
-def _matched(items: list[_Pair], classes: int, kind: Kind, limits: list[int]) -> Any:
-    """Return a COCOeval that has matched the detections of all images."""
+def matched(
+    items: list[_Pair],
+    classes: int,
+    kind: Kind,
+    limits: list[int],
+    iou_thresholds: list[float] | None = None,
+) -> Any:
+    """Return a COCOeval that has matched the detections of all images.
+
+    Args:
+        items: objects and detections of each image.
+        classes: how many.
+        kind: what is compared.
+        limits: how many of the best detections of an image and class count.
+        iou_thresholds: COCO's ten by default.
+    """
     from pycocotools.cocoeval import COCOeval
 
     evaluator = COCOeval(iouType=kind)
+    if iou_thresholds is not None:
+        evaluator.params.iouThrs = np.array(iou_thresholds)
     evaluator.params.imgIds = list(range(len(items)))
     evaluator.params.catIds = list(range(classes))
     evaluator.params.maxDets = limits
@@ -222,13 +244,20 @@ def _by_image_and_class(items: list[_Pair]) -> tuple[Any, Any]:
     return both
 
 
-def _twelve(precision: np.ndarray, recall: np.ndarray, limits: list[int]) -> dict[str, float]:
+def _precisions(precision: np.ndarray) -> dict[str, float]:
+    """Return AP, AP50, AP75, APs, APm and APl of precision (T, R, K, A, M)."""
     metrics = {
         "AP": _mean(precision[:, :, :, 0, -1]),
         "AP50": _mean(precision[0, :, :, 0, -1]),
         "AP75": _mean(precision[5, :, :, 0, -1]),
     }
-    metrics |= {f"AP{a[0]}": _mean(precision[:, :, :, i, -1]) for i, a in enumerate(_AREAS) if i}
+    return metrics | {
+        f"AP{a[0]}": _mean(precision[:, :, :, i, -1]) for i, a in enumerate(_AREAS) if i
+    }
+
+
+def _twelve(precision: np.ndarray, recall: np.ndarray, limits: list[int]) -> dict[str, float]:
+    metrics = _precisions(precision)
     metrics |= {f"AR{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(limits)}
     metrics |= {f"AR{a[0]}": _mean(recall[:, :, i, -1]) for i, a in enumerate(_AREAS) if i}
     return metrics

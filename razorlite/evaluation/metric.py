@@ -3,6 +3,7 @@
 import copy
 import logging
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Annotated, Any
 
@@ -123,3 +124,47 @@ def names_without_objects(metric: Metric) -> list[str]:
         [Target(boxes, none, masks=masks, size=(1, 1), original_size=(1, 1))],
     )
     return list(probe.compute())
+
+
+class Recorded(Metric):
+    """Another metric, with all predictions and targets kept on the CPU, as (target, prediction).
+
+    Args:
+        metric: whose values are returned.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self.metric = metric
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self.metric.reset()
+
+    def update(self, predictions: Any, targets: Any) -> None:
+        """Take the predictions of a batch and what its images show."""
+        self.metric.update(predictions, targets)
+        self.items += [(_kept(t), _kept(p)) for t, p in zip(targets, predictions, strict=True)]
+
+    def compute(self) -> dict[str, float]:
+        """Return the metric's values."""
+        return self.metric.compute()
+
+    def gather(self) -> None:
+        """Give every process the images of all."""
+        super().gather()
+        self.metric.gather()
+
+    def value_names(self) -> list[str]:
+        """Return the names of the metric's values."""
+        return self.metric.value_names()
+
+
+def _kept(value: Any) -> Any:
+    """Return a sample's prediction or target without masks."""
+    if isinstance(value, Target | Detections):
+        value = replace(value, masks=None)
+    if isinstance(value, Target):
+        value = replace(value, original_masks=None)
+    return value.to("cpu") if hasattr(value, "to") else value

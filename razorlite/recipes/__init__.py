@@ -1,5 +1,6 @@
 """What each command does, as functions: train, test, search, prune, cost, predict, export, demo."""
 
+from razorlite.recipes.analysing import analyze_predictions
 from razorlite.recipes.beginning import init
 from razorlite.recipes.benchmarking import benchmark
 from razorlite.recipes.building import build_model
@@ -21,6 +22,7 @@ from razorlite.recipes.training import train
 __all__ = [
     "Inferencer",
     "analyze",
+    "analyze_predictions",
     "benchmark",
     "browse",
     "build_model",

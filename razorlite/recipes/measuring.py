@@ -12,8 +12,10 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.streams import safe_console
 from razorlite.cost import Cost, count, tabulate, thop_profile
 from razorlite.engine.launch import session
+from razorlite.evaluation import Recorded
 from razorlite.recipes.building import Built, build, load_trained, of_supernet
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.found import write_found
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
 from razorlite.space import recalibrate
@@ -60,6 +62,7 @@ def test(
     subnet: str | Path | None = None,
     overrides: Overrides = (),
     as_json: bool = False,
+    out: str | Path | None = None,
 ) -> dict[str, float]:
     """Measure a checkpoint on the configuration's test images.
 
@@ -72,6 +75,7 @@ def test(
         subnet: a subnet file instead of the configuration's.
         overrides: "a.b=value" each, or a mapping of paths to plain values.
         as_json: print nothing.
+        out: folder for detections.json, which `analyze_predictions` takes.
 
     Returns:
         The metric's values, `macs` and `params`.
@@ -94,7 +98,13 @@ def test(
             unfreeze(model, card.unfrozen)
             with splits.compute.autocast():
                 recalibrate(model, splits.calibration(_batches(experiment)))
-        metrics = splits.evaluate(model, splits.test, "test")
+        if out is None:
+            metrics = splits.evaluate(model, splits.test, "test")
+        else:
+            kept = Recorded(splits.metric(splits.test, "test"))
+            metrics = splits.evaluate(model, splits.test, "test", metric=kept)
+            if is_main():
+                write_found(kept.items, splits.test, out)
     whole = count(model.cpu(), experiment.shape)
     result = {**metrics, "macs": whole.macs, "params": whole.params}
     if not as_json and is_main():

@@ -222,9 +222,11 @@ class Splits:
         need_value(metric, value, entry)
         return metric
 
-    def evaluate(self, model: nn.Module, dataset: Dataset, part: str) -> dict[str, float]:
-        """Return the metric's values of a model on a data set."""
-        loader, metric = self.eval_loader(dataset, part), self.metric(dataset, part)
+    def evaluate(
+        self, model: nn.Module, dataset: Dataset, part: str, *, metric: Metric | None = None
+    ) -> dict[str, float]:
+        """Return a metric's values, by default the configured one's, of a model on a data set."""
+        loader, metric = self.eval_loader(dataset, part), metric or self.metric(dataset, part)
         return evaluate(model, loader, metric, autocast=self.compute.autocast)
 
     def check_search_split(self, forced: bool) -> None:

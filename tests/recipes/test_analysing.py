@@ -1,0 +1,140 @@
+"""`razorlite analyze` of predictions: by hand, from files, and after `razorlite test`."""
+
+import csv
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from razorlite import recipes
+from razorlite.cli import main
+from razorlite.core.errors import DataError
+from razorlite.recipes import analyze_predictions
+from razorlite.recipes.analysing import is_predictions
+from razorlite.recipes.found import read_found, write_found
+from razorlite.recipes.quality import worst
+from razorlite.structures import Label
+
+# One cell found, one missed, one that is not there; category ids with a gap.
+TRUTH = {
+    "images": [
+        {"id": 7, "file_name": "a.png", "height": 20, "width": 40},
+        {"id": 9, "file_name": "b.png", "height": 20, "width": 40},
+    ],
+    "categories": [{"id": 5, "name": "dog"}, {"id": 3, "name": "cat"}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "area": 100},
+        {"id": 2, "image_id": 9, "category_id": 5, "bbox": [20, 0, 10, 10], "area": 100},
+    ],
+}
+RESULTS = [
+    {"image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "score": 0.9},
+    {"image_id": 7, "category_id": 3, "bbox": [25, 5, 10, 10], "score": 0.3},
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Annotations, results, and the images of both."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 20), "gray").save(tmp_path / name)
+    images = [{**one, "file_name": str(tmp_path / one["file_name"])} for one in TRUTH["images"]]
+    (tmp_path / "truth.json").write_text(json.dumps({**TRUTH, "images": images}))
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    return tmp_path
+
+
+def test_numbers_by_hand(files):
+    out = files / "out"
+    found = analyze_predictions(files / "results.json", out, files / "truth.json")
+    assert json.loads((out / "errors.json").read_text()) == found
+    assert [one["name"] for one in found["classes"]] == ["cat", "dog"]
+    assert found["classes"][0]["AP"] == pytest.approx(1.0)
+    assert found["classes"][0]["threshold"] == pytest.approx(0.9)
+    assert found["confusion"]["counts"] == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert found["errors"]["background"]["count"] == found["errors"]["missed"]["count"] == 1
+    # scores 0.9, right, and 0.3, wrong: (0.1 + 0.3) / 2
+    assert found["calibration"]["ECE"] == pytest.approx(0.2)
+    assert found["worst"] == [{"image": str(files / "b.png"), "errors": 1}]
+    rows = list(csv.DictReader((out / "classes.csv").open()))
+    assert [row["objects"] for row in rows] == ["1", "1"]
+    page = (out / "index.html").read_text()
+    assert "missed (objects not found)" in page
+    assert "1. b.png: 1 errors" in page
+    assert (out / "worst" / "01.png").is_file()
+
+
+def test_a_coco_json_with_scores_is_matched_by_names(files):
+    """As `predict` writes it: other ids of images and categories."""
+    tree = {
+        "images": [{"id": 1, "file_name": "elsewhere/a.png"}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10], "score": 0.9}],
+    }
+    (files / "coco.json").write_text(json.dumps(tree))
+    found = read_found(files / "coco.json", files / "truth.json")
+    assert [len(detections) for _, detections in found.samples] == [1, 0]
+    tree["annotations"][0]["category_id"] = 3
+    (files / "coco.json").write_text(json.dumps(tree))
+    with pytest.raises(DataError, match="3 of a detection is not in the annotations"):
+        read_found(files / "coco.json", files / "truth.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "truth", "message"),
+    [
+        ({"images": []}, None, "does not say what is true"),
+        ([{"image_id": 8}], TRUTH, "do not fit COCO's format: 8"),
+        (RESULTS, {"images": []}, "do not fit COCO's format: 'categories'"),
+        ({"detections": [], **{k: [] for k in TRUTH}}, None, "no images to analyze"),
+    ],
+)
+def test_wrong_files(content, truth, message, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    known = tmp_path / "truth.json" if truth else None
+    if truth:
+        known.write_text(json.dumps(truth))
+    with pytest.raises(DataError, match=message):
+        analyze_predictions(tmp_path / "a.json", tmp_path / "out", known)
+
+
+def test_a_classifier(tmp_path):
+    """Three images of two classes: two are right, with 0.8 and 0.6; one is wrong with 0.9."""
+
+    class Photos:
+        classes = ("cat", "dog")
+        keys = ("a", "b", "c")
+
+        def __len__(self):
+            return 3
+
+    values = torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])
+    items = list(zip(map(Label, (0, 1, 1)), values, strict=True))
+    write_found(items, Photos(), tmp_path)
+    assert is_predictions(tmp_path)
+    found = analyze_predictions(tmp_path, tmp_path / "out")
+    assert found["metrics"]["top1"] == pytest.approx(2 / 3)
+    assert found["confusion"]["counts"] == [[1, 0], [1, 1]]
+    assert found["classes"][1]["AUC"] == pytest.approx(0.5)  # 0.6 beats 0.2, 0.1 does not
+    assert found["calibration"]["ECE"] == pytest.approx((0.2 + 0.4 + 0.9) / 3)
+    assert found["worst"] == [{"image": "c", "errors": 90}]
+    assert (tmp_path / "out" / "roc.png").is_file()
+
+
+def test_worst_images():
+    assert worst([0, 3, 1, 3], limit=2) == [1, 3]
+    assert worst([0, 0]) == []
+
+
+def test_what_test_writes_is_analyzed(pipeline, tmp_path, capsys):
+    """Its AP is that of `test`, and its command prints one JSON object."""
+    metrics = recipes.test(pipeline.subnet, pipeline.trained, as_json=True, out=tmp_path / "tested")
+    words = ["analyze", str(tmp_path / "tested"), "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert found["metrics"]["AP50"] == pytest.approx(metrics["AP50"], abs=1e-6)
+    assert found["images"] == 4
+    assert main(words[:-1]) == 0
+    assert "calibration error" in capsys.readouterr().out
+    assert main(["analyze", *words[1:2] * 2]) == 2
