@@ -31,6 +31,8 @@ from razorlite.prune.schedule import polynomial_schedule
 from razorlite.prune.slim import apply, mask, slim_weights
 from razorlite.prune.sparse import SparseStep
 from razorlite.prune.stopwatch import Paired, Stopwatch
+from razorlite.prune.structure import Structures
+from razorlite.prune.trial import Trial
 from razorlite.prune.widths import ChannelWidths
 
 __all__ = [
@@ -56,7 +58,9 @@ __all__ = [
     "SlimCost",
     "SparseStep",
     "Stopwatch",
+    "Structures",
     "TaylorImportance",
+    "Trial",
     "WeightImportance",
     "apply",
     "compose",

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -9,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from razorlite.core.errors import BudgetError
-from razorlite.cost import Limit
+from razorlite.core.errors import BudgetError, SubnetError
+from razorlite.cost import Limit, count
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers, sides_of
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import SlimCost
 from razorlite.prune.equivalence import check_outputs, is_without_values
 from razorlite.prune.goal import floors
-from razorlite.prune.kept import kept_units
+from razorlite.prune.kept import compose, kept_units
 from razorlite.prune.masks import Masks, without_masks
+from razorlite.prune.parts import Dropped, counts_of, joined, without_parts
 from razorlite.prune.planning import Planner, why_left
 from razorlite.prune.report import reach_of, report
 from razorlite.prune.restricting import restricted
@@ -54,6 +56,7 @@ class Channels:
     ) -> None:
         self.model, self.example, self.leaves = model, example, tuple(leaves)
         self._graph = graph
+        self._without: dict[str, ChannelGraph] = {}
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -70,6 +73,28 @@ class Channels:
     def cost(self) -> SlimCost:
         """MACs and parameters of every slim form of the model."""
         return SlimCost(self.model, self.graph, self.example)
+
+    def without(self, dropped: Dropped) -> "Channels":
+        """Return the channels of a copy of the model without some of its parts.
+
+        Args:
+            dropped: as `Subnet.dropped`; nothing gives this object itself.
+
+        Raises:
+            SubnetError: the model has no such part.
+        """
+        if not any(dropped.values()):
+            return self
+        key, model = repr(sorted(dropped.items())), without_parts(self.model, dropped)
+        known = self._without.get(key)
+        found = Channels(model, self.example, leaves=self.leaves, graph=known)
+        self._without[key] = found.graph
+        return found
+
+    def cost_of(self, model: nn.Module) -> dict[str, int]:
+        """Return macs and params of a model that takes what this one takes, counted."""
+        counted = count(model, self.example)
+        return {"macs": counted.macs, "params": counted.params}
 
     def plan(
         self,
@@ -138,18 +163,20 @@ class Channels:
 
         Errors: as for `razorlite.prune.apply`.
         """
-        sides = self._sides(subnet)
-        slim = self._cut(sides)
-        if is_without_values(self.model):
-            numbers = _kept_numbers(self.graph, sides)
-            check_channels(slim, numbers, self.graph.size, self.example, self.leaves)
+        left, subnet = self._left(subnet)
+        sides = left._sides(subnet)
+        slim = left._cut(sides)
+        if is_without_values(left.model):
+            numbers = _kept_numbers(left.graph, sides)
+            check_channels(slim, numbers, left.graph.size, left.example, left.leaves)
         else:
-            check_outputs(self.model, sides, self.example)
+            check_outputs(left.model, sides, left.example)
         return slim
 
     def cut(self, subnet: Subnet) -> nn.Module:
         """Return the same as `slim`; nothing is run or compared."""
-        return self._cut(self._sides(subnet))
+        left, subnet = self._left(subnet)
+        return left._cut(left._sides(subnet))
 
     def slim_weights(self, subnet: Subnet) -> dict[str, Tensor]:
         """Return the weights of the slim model by name; nothing is run or compared."""
@@ -162,13 +189,15 @@ class Channels:
             model: what `slim(subnet)` gives, or one that is built the same way.
             subnet: what it keeps of this one.
         """
-        kept = kept_units(self.graph, subnet)
-        return Channels(model, self.example, leaves=self.leaves, graph=restricted(self.graph, kept))
+        left, subnet = self._left(subnet)
+        graph = restricted(left.graph, kept_units(left.graph, subnet))
+        return Channels(model, self.example, leaves=self.leaves, graph=graph)
 
     def masked(self, subnet: Subnet) -> nn.Module:
-        """Return a copy with every weight that touches a dropped channel set to zero."""
-        copied = without_masks(copy.deepcopy(self.model))
-        mask_layers(copied, self._sides(subnet))
+        """Return a copy without dropped parts, weights that touch dropped channels set to zero."""
+        left, subnet = self._left(subnet)
+        copied = without_masks(copy.deepcopy(left.model))
+        mask_layers(copied, left._sides(subnet))
         return copied
 
     def masks(self, subnet: Subnet | None = None) -> Masks:
@@ -182,11 +211,44 @@ class Channels:
             themselves at the end of the block.
 
         Raises:
-            SubnetError: the subnet does not fit the model.
+            SubnetError: the subnet does not fit the model, or drops more than channels.
         """
         chosen = Subnet() if subnet is None else subnet
+        if chosen.dropped:
+            raise SubnetError(
+                f"masks hide channels; the subnet drops {' and '.join(chosen.dropped)}, too: mask "
+                "the channels of `without(subnet.dropped)`"
+            )
         kept_units(self.graph, chosen)  # before any hook hangs on the model
         return Masks(self.model, self.graph).keep(chosen)
+
+    def composed(self, first: Subnet, second: Subnet) -> Subnet:
+        """Return the subnet of this model that two prunings come to.
+
+        Args:
+            first: of this model.
+            second: of the model that `slim(first)` gives.
+
+        Raises:
+            SubnetError: the second does not fit what the first keeps.
+        """
+        both = compose(first, second)
+        dropped = joined(first.dropped, second.dropped, counts_of(self.model))
+        if not second.dropped:
+            return replace(both, dropped=dropped)
+        left, both = self._left(replace(both, dropped=dropped, origin={}))
+        groups = left.graph.fingerprint_of(both.channels)
+        origin = {**second.origin, **first.origin, "groups": groups}
+        return replace(both, dropped=dropped, origin=origin)
+
+    def _left(self, subnet: Subnet) -> tuple["Channels", Subnet]:
+        """Return what is left without the dropped parts, and which of its channels are kept."""
+        left = self.without(subnet.dropped)
+        if left is self:
+            return self, subnet
+        there, gone = dict(left.model.named_modules()), dict(self.model.named_modules())
+        kept = {n: k for n, k in subnet.channels.items() if n in there or n not in gone}
+        return left, replace(subnet, dropped={}, channels=kept)
 
     def _sides(self, subnet: Subnet) -> dict[str, Sides]:
         return sides_of(self.graph, kept_units(self.graph, subnet))

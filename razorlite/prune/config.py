@@ -11,9 +11,11 @@ from razorlite.engine.steps import Step
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import Budget
 from razorlite.prune.importance import Importance, L1Importance
+from razorlite.prune.parts import Kind
 from razorlite.prune.per_cost import CostKind
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.stopwatch import Stopwatch
+from razorlite.prune.trial import Trial
 
 
 @checked
@@ -51,6 +53,10 @@ class PruneConfig:
         rounds: prune in so many rounds, with fine-tuning after each.
         latency: how milliseconds are measured, for `budget: {latency_ms: 50%}` and for the log.
         before: train the whole model first: sparsely, or with more and more channels masked.
+        parts: what may go by this budget: channels; blocks, residual blocks of which the shortcut
+            stays; the last decoder layers and the least useful queries of a DETR.
+        batches: training batches on which the losses of models without some blocks, layers or
+            queries are compared.
     """
 
     budget: Budget | float | str
@@ -64,17 +70,25 @@ class PruneConfig:
     rounds: Count = 1
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     before: Before | None = None
+    parts: Annotated[list[Kind], Filled()] = field(default_factory=lambda: ["channels"])
+    batches: Count = 4
+
+    @property
+    def tries(self) -> bool:
+        """Whether models are compared by their losses."""
+        return bool(set(self.parts) - {"channels"})
 
     @property
     def whole_budget(self) -> Budget:
         """The budget, as a block."""
         return self.budget if isinstance(self.budget, Budget) else Budget(macs=self.budget)
 
-    def pruner(self, stopwatch: Stopwatch | None = None) -> Pruner:
+    def pruner(self, stopwatch: Stopwatch | None = None, trial: Trial | None = None) -> Pruner:
         """Return the pruner.
 
         Args:
             stopwatch: times slim models; without one limits on latency are left out.
+            trial: losses of slim models; without one it can only be checked what parts may go.
 
         Raises:
             ConfigError: nothing else is limited, and there is no stopwatch.
@@ -90,4 +104,6 @@ class PruneConfig:
             per=self.per,
             ignore=self.ignore,
             leaves=self.leaves,
+            parts=self.parts,
+            trial=trial,
         )

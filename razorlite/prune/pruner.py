@@ -1,25 +1,30 @@
 """From a model and a budget to a subnet."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
+from razorlite.cost import Limit
 from razorlite.cost.model import Number
 from razorlite.prune.allocation import STRATEGIES, Strategy
 from razorlite.prune.budget import Budget
 from razorlite.prune.channels import Channels
 from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
+from razorlite.prune.parts import KINDS, Kind
 from razorlite.prune.per_cost import COST_KINDS, CostKind, per_cost
 from razorlite.prune.report import left_of
 from razorlite.prune.stopwatch import Stopwatch
+from razorlite.prune.structure import Structures
+from razorlite.prune.trial import Trial
 from razorlite.prune.within_latency import LatencyFit
 from razorlite.space.subnet import Subnet
-from razorlite.trace import ChannelGraph
+from razorlite.trace import ChannelGraph, ChannelGroup
 
 _log = logging.getLogger("razorlite")
 _LITTLE = 0.3  # share of the parameters that pruning should reach
@@ -40,6 +45,8 @@ class Pruner:
         ignore: Sequence[str] = (),
         leaves: Sequence[str] = (),
         stopwatch: Stopwatch | None = None,
+        parts: Sequence[Kind] = ("channels",),
+        trial: Trial | None = None,
     ) -> None:
         """Keep the settings.
 
@@ -57,6 +64,10 @@ class Pruner:
                 all stay.
             leaves: patterns of module paths that are not looked into; what they read stays.
             stopwatch: times slim models; a budget of latency_ms needs it.
+            parts: what may go: channels, residual blocks, decoder layers, queries; see
+                `razorlite.prune.Structures`.
+            trial: losses of slim models, by which they are compared; parts other than channels
+                need it.
 
         Raises:
             ConfigError: a setting is out of range, or there is no stopwatch for the budget.
@@ -74,7 +85,9 @@ class Pruner:
                 "a budget of latency_ms is met by measuring: give "
                 "stopwatch=razorlite.prune.Stopwatch(model, razorlite.deploy.RuntimeTimer(shape))"
             )
-        self.stopwatch = stopwatch
+        if not parts or set(parts) - set(KINDS):
+            raise ConfigError(f"parts wants some of {', '.join(KINDS)}, got {list(parts)}")
+        self.stopwatch, self.parts, self.trial = stopwatch, tuple(parts), trial
         self.budget, self.importance = budget, importance or L1Importance()
         self.round_to, self.min_keep, self.allocation = round_to, min_keep, allocation
         self.per: CostKind = per
@@ -86,7 +99,7 @@ class Pruner:
         Percentages are of this model. Arguments, errors: as for `plan`.
         """
         channels = self._channels(model, shape)
-        channels.check_prunable()
+        self._check_prunable(channels)
         graph, cost = channels.graph, channels.cost
         whole: dict[str, Number] = dict(cost.whole)
         if self.stopwatch is not None and self.budget.latency_ms is not None:
@@ -102,7 +115,7 @@ class Pruner:
         shape: Any = (224, 224),
         goal: Goal | None = None,
     ) -> Subnet:
-        """Return the subnet to keep: the kept units of every group that may shrink.
+        """Return the subnet to keep: the kept units of every group that may shrink, and what goes.
 
         Args:
             model: takes (N, 3, H, W) images; not changed. Its channels where they are known.
@@ -114,20 +127,28 @@ class Pruner:
         Raises:
             BudgetError: the budget cannot be met, or is above what the whole model costs; the
                 message names the reachable range.
-            ConfigError: an ignore pattern matches no module, or the budget cannot be read.
+            ConfigError: an ignore pattern matches no module, the budget cannot be read, or parts go
+                by what the model loses, and there is no trial.
             ExportError: the model cannot be traced.
         """
-        channels = self._channels(model, shape)
+        if self.trial is None and set(self.parts) - {"channels"}:
+            raise ConfigError(
+                "parts other than channels go by what the model loses: give "
+                "trial=razorlite.prune.Trial(batches)"
+            )
+        return self._plan(self._channels(model, shape), goal)
+
+    def check(self, channels: Channels) -> None:
+        """Refuse a budget that cannot be met, where losses are not known.
+
+        Errors: as for `plan`.
+        """
+        self._plan(channels, None)
+
+    def _plan(self, channels: Channels, goal: Goal | None) -> Subnet:
         goal = goal or self.goal(channels)
-        channels.check_prunable()
-        plan = partial(
-            channels.plan,
-            self.scores(channels),
-            least=goal.floors,
-            round_to=self.round_to,
-            allocation=self.allocation,
-            ignore=self.ignore,
-        )
+        self._check_prunable(channels)
+        plan = self._planned(channels, goal)
         counted = [limit for limit in goal.limits if limit.name != "latency_ms"]
         latency = [limit for limit in goal.limits if limit.name == "latency_ms"]
         if not latency:
@@ -142,10 +163,44 @@ class Pruner:
             stopwatch=self.stopwatch,
         ).run()
 
-    def scores(self, channels: Channels) -> dict[str, Tensor]:
-        """Return for each prunable group its (size,) scores, divided by what a unit costs."""
-        scores = self.importance(channels.model, channels.graph.prunable)
+    def scores(
+        self, channels: Channels, groups: Sequence[ChannelGroup] | None = None
+    ) -> dict[str, Tensor]:
+        """Return for each prunable group its (size,) scores, divided by what a unit costs.
+
+        Args:
+            channels: of the model.
+            groups: the prunable groups, where others have been found to stay.
+        """
+        known = channels.graph.prunable if groups is None else groups
+        scores = self.importance(channels.model, known)
+        scores |= {g.name: torch.ones(g.size) for g in channels.graph.prunable if g not in known}
         return scores if self.per == "none" else per_cost(scores, channels, self.per)
+
+    def _planned(self, channels: Channels, goal: Goal) -> Callable[[Sequence[Limit]], Subnet]:
+        """Return what plans within limits on what can be counted."""
+        names = {group.name for group in channels.graph.prunable}
+
+        def within(left: Channels, limits: Sequence[Limit]) -> Subnet:
+            groups = [group for group in left.graph.prunable if group.name in names]
+            return left.plan(
+                self.scores(left, groups),
+                limits,
+                least={**floors(left.graph, 1.0), **goal.floors},
+                round_to=self.round_to,
+                allocation=self.allocation,
+                ignore=self.ignore,
+            )
+
+        if set(self.parts) == {"channels"}:
+            return partial(within, channels)
+        kinds, ignore, least = self.parts, self.ignore, self.min_keep
+        forms = Structures(channels, kinds, self.trial, ignore=ignore, min_keep=least)
+        return partial(forms.plan, within)
+
+    def _check_prunable(self, channels: Channels) -> None:
+        if "channels" in self.parts:
+            channels.check_prunable()
 
     def _channels(self, model: nn.Module | Channels, shape: Any) -> Channels:
         if isinstance(model, Channels):

@@ -89,7 +89,7 @@ def build(
     chosen = _read_subnet(path, space)
     if space is not None:
         model = space.export(chosen)
-    if not chosen.channels:
+    if not chosen.is_pruned:
         return Built(model, space, chosen)
     channels = channels_of(model, experiment, graph)
     try:

@@ -150,6 +150,7 @@ def _subnet(subnet: Subnet) -> dict[str, Any]:
     return {
         "choices": dict(subnet.choices),
         "channels": channels,
+        "dropped": {kind: list(gone) for kind, gone in subnet.dropped.items()},
         "fingerprint": subnet.fingerprint,
     }
 
@@ -159,7 +160,12 @@ def _read_subnet(values: Any) -> Subnet | None:
         return None
     channels = {str(name): tuple(kept) for name, kept in values.get("channels", {}).items()}
     choices = {str(place): name for place, name in values.get("choices", {}).items()}
-    return Subnet(choices=choices, channels=channels, fingerprint=str(values.get("fingerprint")))
+    return Subnet(
+        choices=choices,
+        channels=channels,
+        dropped={str(kind): tuple(gone) for kind, gone in values.get("dropped", {}).items()},
+        fingerprint=str(values.get("fingerprint")),
+    )
 
 
 def _names(values: Any) -> tuple[str, ...] | None:

@@ -315,9 +315,9 @@ class _Check:
 
 
 def _slim(subnet: str | None) -> bool:
-    """Return whether a subnet file keeps channels, which cannot be checked without values."""
+    """Return whether a subnet file is of pruning, which cannot be checked without values."""
     try:
-        return subnet is not None and bool(Subnet.load(subnet).channels)
+        return subnet is not None and Subnet.load(subnet).is_pruned
     except SubnetError:
         return False  # building the model will say what is wrong with it
 

@@ -5,7 +5,14 @@ from dataclasses import replace
 from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
 from razorlite.cost import count
-from razorlite.prune import Channels, DataImportance, L1Importance, PruneConfig, Stopwatch
+from razorlite.prune import (
+    Channels,
+    DataImportance,
+    L1Importance,
+    PruneConfig,
+    Stopwatch,
+    Structures,
+)
 from razorlite.prune.planning import ignored_groups
 from razorlite.recipes.building import Built
 from razorlite.recipes.dry_step import plain_build
@@ -31,7 +38,7 @@ def check_budget(config: Config, experiment: Experiment, built: Built) -> None:
         whole = plain_build(config, {})()
         channels = Channels(whole.model, experiment.shape, leaves=prune.leaves)
         if prune.whole_budget.counted is None:  # the rest is measured, which a check does not
-            channels.check_prunable()
+            Structures(channels, prune.parts, None).check_kinds()
             ignored_groups(whole.model, channels.graph, prune.ignore)
         else:
             check_before(prune, channels)
@@ -48,11 +55,11 @@ def check_before(
         BudgetError: as described; the message names the reachable range.
     """
     settings = replace(prune, importance=Factory(L1Importance, {}))
-    settings.pruner(stopwatch).plan(channels)
+    settings.pruner(stopwatch).check(channels)
 
 
 def check_importance(config: Config, experiment: Experiment, built: Built) -> None:
-    """Refuse an importance that needs batches where there are none, or no losses.
+    """Refuse what needs batches where there are none, or no losses.
 
     Raises:
         ConfigError: as described.
@@ -61,20 +68,35 @@ def check_importance(config: Config, experiment: Experiment, built: Built) -> No
     importance = None if prune is None else prune.importance()
     if prune is not None and prune.before is not None and _without_images(experiment):
         raise ConfigError("trains on images, and there is no data.train; add it", key="before")
-    if not isinstance(importance, DataImportance):
-        return
-    name, advice = type(importance).__name__, "or take one of weights, such as L1Importance"
+    if isinstance(importance, DataImportance):
+        advice = "or take one of weights, such as L1Importance"
+        name = type(importance).__name__
+        where = (f"{name} is gathered over", f"{name} needs the gradients of losses")
+        _need_losses(where, "importance", advice, experiment, built)
+    if prune is not None and prune.tries:
+        others = " and ".join(sorted(set(prune.parts) - {"channels"}))
+        where = (f"what {others} are worth is found on", f"dropping {others} goes by losses")
+        _need_losses(where, "parts", "or let channels alone go", experiment, built)
+
+
+def _need_losses(
+    what: tuple[str, str], key: str, advice: str, experiment: Experiment, built: Built
+) -> None:
+    """Refuse what needs losses on training images where there are none.
+
+    Raises:
+        ConfigError: as described.
+    """
     if _without_images(experiment):
         raise ConfigError(
-            f"{name} is gathered over training images, and there is no data.train; add it, "
-            f"{advice}",
-            key="importance",
+            f"{what[0]} training images, and there is no data.train; add it, {advice}",
+            key=key,
         )
     if not hasattr(built.model, "loss"):
         raise ConfigError(
-            f"{name} needs the gradients of losses, and {type(built.model).__name__} has no "
-            f"method loss(inputs, targets); add it, {advice}",
-            key="importance",
+            f"{what[1]}, and {type(built.model).__name__} has no method "
+            f"loss(inputs, targets); add it, {advice}",
+            key=key,
         )
 
 

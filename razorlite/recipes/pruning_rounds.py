@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from razorlite.engine.checkpoint import load_weights
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.engine.random_state import seed_everything
 from razorlite.engine.run_folder import on_main, write_config
-from razorlite.prune import Channels, Goal, PruneConfig, Pruner, Stopwatch, compose
+from razorlite.prune import Channels, Goal, PruneConfig, Pruner, Stopwatch, Trial
 from razorlite.prune.stopwatch import paired_text
 from razorlite.recipes.building import Built, build, channels_of
 from razorlite.recipes.card import ModelCard
@@ -29,7 +30,7 @@ from razorlite.recipes.expanding import expanded_for
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pruning_before import claim, train_before
 from razorlite.recipes.pruning_check import check_before
-from razorlite.recipes.pruning_scores import gathered
+from razorlite.recipes.pruning_scores import gathered, trial_of
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.timing import stopwatch_of
@@ -190,7 +191,11 @@ class PruningJob:
         return self._plan_of(pruner, channels, one)
 
     def _pruner(self) -> Pruner:
-        return self.settings.pruner(self._stopwatch)
+        return self.settings.pruner(self._stopwatch, self._trial)
+
+    @cached_property
+    def _trial(self) -> Trial | None:
+        return trial_of(self.splits, self.settings)
 
     @cached_property
     def _stopwatch(self) -> Stopwatch:
@@ -229,10 +234,11 @@ class PruningJob:
     ) -> None:
         """Prune once more, and write what is kept and the slim weights."""
         weights = channels.slim_weights(plan)
-        both = compose(kept, plan) if kept.channels else plan
-        origin = {"made_by": "prune", "groups": both.origin["groups"], "plan": self._digest}
+        both = self._whole.composed(kept, plan) if kept.is_pruned else plan
+        origin: dict[str, Any] = {"made_by": "prune", "plan": self._digest}
+        known: dict[str, Mapping[str, Any]] = {"groups": both.origin, "latency": plan.origin}
+        origin |= {name: where[name] for name, where in known.items() if name in where}
         origin |= {"reach": self._channels.reach, "left": self._channels.report()["left"]}
-        origin |= {name: plan.origin[name] for name in ("latency",) if name in plan.origin}
         subnet = replace(
             both,
             choices=kept.choices,
@@ -301,7 +307,8 @@ def _write(
     subnet.save(one.subnet)
     counts = {name: len(kept) for name, kept in subnet.channels.items()}
     sizes = {name: before.get(name, number) for name, number in counts.items()}
-    plot_channels(sizes, counts, one.folder / "pictures" / "channels.png")
+    if counts:
+        plot_channels(sizes, counts, one.folder / "pictures" / "channels.png")
     save_checkpoint(one.start, content)
 
 

@@ -1,6 +1,7 @@
-"""Batches for importance that is gathered from gradients."""
+"""Batches for importance that is gathered from gradients, and for losses of slim models."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,7 @@ from razorlite.core.distributed import rank
 from razorlite.cost.count import evaluating
 from razorlite.data import Loader
 from razorlite.engine.random_state import seed_everything
-from razorlite.prune import Channels, DataImportance, Importance, Pruner
+from razorlite.prune import Channels, DataImportance, Importance, PruneConfig, Pruner, Trial
 from razorlite.recipes.splits import Splits
 
 
@@ -36,18 +37,29 @@ def gathered(pruner: Pruner, channels: Channels, splits: Splits) -> Pruner:
     return pruner
 
 
+def trial_of(splits: Splits, settings: PruneConfig) -> Trial | None:
+    """Return what tells the losses of models on some training batches; None if none are needed.
+
+    The same configuration gives the same batches.
+    """
+    if not settings.tries:
+        return None
+    seed_everything(splits.experiment.seed, rank())
+    with closing(splits.train_loader()) as loader:
+        batches = list(islice(_batches(loader), settings.batches))
+    return Trial(batches, place=splits.compute.place, context=splits.compute.autocast)
+
+
 def _gather(importance: DataImportance, channels: Channels, splits: Splits) -> None:
     model, groups = channels.model, channels.graph.prunable
     splits.compute.place(model)
-    loader = splits.train_loader()
     try:
-        with evaluating(model):
+        with closing(splits.train_loader()) as loader, evaluating(model):
             for batch in islice(_batches(loader), importance.batches):
                 with splits.compute.autocast():
                     importance.accumulate(model, groups, batch)
                 model.zero_grad(set_to_none=True)
     finally:
-        loader.close()
         model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 

@@ -47,6 +47,12 @@ def check_steps(experiment: Experiment, built: Built, channels: Channels) -> Non
 
 
 def _counting_pruner(settings: PruneConfig) -> Pruner:
+    if settings.tries:
+        raise ConfigError(
+            f"GradualStep masks channels alone while it trains, got {', '.join(settings.parts)}; "
+            "drop the rest in a pruning of its own, before or after",
+            key="parts",
+        )
     if settings.whole_budget.latency_ms is not None:
         raise ConfigError(
             "GradualStep counts macs and params while it trains and measures nothing; limit these "

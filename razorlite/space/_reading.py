@@ -14,7 +14,13 @@ from razorlite.space.dimension import Value, is_value
 
 _LARGEST = 4 << 20  # bytes of a subnet file
 _WIDEST = 1 << 20  # channels of a layer
-_OURS = ("format", "fingerprint", "origin", "cost", "scores", "choices", "channels")
+_OURS = ("format", "fingerprint", "origin", "cost", "scores", "choices", "channels", "dropped")
+_CHOSEN = ("choices", "channels", "dropped")
+_PARTS: dict[str, tuple[type, str]] = {
+    "blocks": (str, "paths of modules"),
+    "layers": (int, "numbers"),
+    "queries": (int, "numbers"),
+}
 
 
 def parse_file(path: Path) -> dict[str, Any]:
@@ -28,7 +34,7 @@ def parse_file(path: Path) -> dict[str, Any]:
         raise SubnetError(f"wants 'key: value' lines, got {shown(tree)}; is it a subnet file?")
     if all(isinstance(value, dict) and "out_channels" in value for value in tree.values()):
         return _widths(tree)
-    if not any(key in tree for key in ("choices", "channels")):
+    if not any(key in tree for key in _CHOSEN):
         return {"choices": {str(key): _chosen(str(key), value) for key, value in tree.items()}}
     return _ours(tree)
 
@@ -67,9 +73,11 @@ def _ours(tree: dict[Any, Any]) -> dict[str, Any]:
         raise SubnetError(f"format wants 1, got {shown(tree['format'])}; update razorlite")
     choices = _mapping(tree, "choices").items()
     channels = _mapping(tree, "channels").items()
+    dropped = _mapping(tree, "dropped").items()
     return {
         "choices": {str(key): _chosen(str(key), value) for key, value in choices},
         "channels": {str(key): _kept(str(key), value) for key, value in channels},
+        "dropped": {str(key): _dropped(str(key), value) for key, value in dropped},
         "fingerprint": str(tree.get("fingerprint") or ""),
         "cost": _numbers(tree, "cost"),
         "scores": _numbers(tree, "scores"),
@@ -111,6 +119,18 @@ def _kept(key: str, value: Any) -> tuple[int, ...]:
             f"channels.{short(key)} wants rising channel numbers from 0, or how many of the first "
             f"channels stay, got {shown(value)}"
         )
+    return tuple(value)
+
+
+def _dropped(key: str, value: Any) -> tuple[str | int, ...]:
+    if key not in _PARTS:
+        raise SubnetError(f"dropped knows {', '.join(_PARTS)}, got {shown(key)}")
+    kind, what = _PARTS[key]
+    whole = isinstance(value, list) and all(type(item) is kind for item in value)
+    if not whole or not value or len(set(value)) < len(value):
+        raise SubnetError(f"dropped.{key} wants different {what}, got {shown(value)}")
+    if kind is int and min(value) < 0:
+        raise SubnetError(f"dropped.{key} wants numbers from 0, got {shown(value)}")
     return tuple(value)
 
 

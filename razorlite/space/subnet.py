@@ -17,12 +17,14 @@ from razorlite.space.dimension import Values
 
 @dataclass(frozen=True, kw_only=True)
 class Subnet:
-    """What is chosen: operations, kept channels, or both.
+    """What is chosen: operations, kept channels, dropped parts, or all of them.
 
     Attributes:
         choices: dimension (or module path in some files) to its value: the name of an operation,
             a number of channels, ...
         channels: channel group to the indices that are kept.
+        dropped: `blocks` to paths of residual blocks, `layers` and `queries` to numbers of decoder
+            layers and queries that are gone; `channels` are those of the model without them.
         fingerprint: names the search space; empty where it is not known.
         cost: such as macs and params.
         scores: such as AP.
@@ -31,10 +33,16 @@ class Subnet:
 
     choices: Values = field(default_factory=dict)
     channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dropped: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
     fingerprint: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether channels or parts of a model are gone."""
+        return bool(self.channels or self.dropped)
 
     def with_results(
         self,
@@ -66,8 +74,9 @@ class Subnet:
             value = getattr(self, name)
             if value:
                 tree[name] = value if isinstance(value, str) else dict(value)
-        if self.channels:
-            tree["channels"] = {name: list(kept) for name, kept in self.channels.items()}
+        for name, lists in (("dropped", self.dropped), ("channels", self.channels)):
+            if lists:
+                tree[name] = {key: list(values) for key, values in lists.items()}
         return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
 
     @classmethod

@@ -3,6 +3,7 @@
 from razorlite.trace._layer_rules import norm as per_channel
 from razorlite.trace._move_rules import pointwise, spatial
 from razorlite.trace.attributes import set_attribute
+from razorlite.trace.blocks import residual_blocks
 from razorlite.trace.calls import Call
 from razorlite.trace.channels import channel_graph, channel_groups
 from razorlite.trace.groups import Block, ChannelGraph, ChannelGroup, Layer, Member, Side
@@ -28,6 +29,7 @@ __all__ = [
     "is_matrix",
     "per_channel",
     "pointwise",
+    "residual_blocks",
     "rule",
     "set_attribute",
     "spatial",

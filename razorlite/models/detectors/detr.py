@@ -10,9 +10,10 @@ from razorlite.core.registry import register
 from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.dense import sizes_in
 from razorlite.models.heads.detr_head import DETRHead
+from razorlite.models.queries import fewer_rows
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
-from razorlite.structures import Batch, Detections, Target
+from razorlite.structures import Batch, Detections, Inputs, Target
 
 Size = tuple[int, int]
 
@@ -94,6 +95,29 @@ class DETR(Detector):
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (N, Q, 4) boxes, (N, Q) scores and labels; images without padding fill `sizes`."""
         return self.bbox_head.decode(self(images), sizes)
+
+    @property
+    def num_queries(self) -> int:
+        """How many objects can be found in an image."""
+        return self.query_embedding.num_embeddings
+
+    @property
+    def num_decoder_layers(self) -> int:
+        """How many layers the decoder has; each is supervised."""
+        return len(self.decoder.layers)
+
+    def keep_queries(self, kept: Sequence[int]) -> None:
+        """Drop all other queries."""
+        self.query_embedding = fewer_rows(self.query_embedding, kept)
+
+    def keep_decoder_layers(self, count: int) -> None:
+        """Drop all decoder layers behind the first ones."""
+        self.decoder.layers = self.decoder.layers[:count]
+
+    def query_scores(self, inputs: Inputs) -> Tensor:
+        """Return (N, Q), the probability of the likeliest class of each query, 0 to 1."""
+        logits: Tensor = self(inputs)[0][-1]
+        return logits.float().softmax(-1)[..., :-1].amax(-1)
 
     @property
     def post_process(self) -> PostProcess:
