@@ -100,7 +100,7 @@ class TestArguments:
                 "test c.yaml k.pt --subnet s.yaml",
                 "test",
                 ("c.yaml", "k.pt"),
-                {"subnet": "s.yaml", "overrides": [], "as_json": False},
+                {"subnet": "s.yaml", "overrides": [], "as_json": False, "out": None},
             ),
             (
                 "search c.yaml k.pt",

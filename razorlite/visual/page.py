@@ -40,12 +40,12 @@ def definitions(items: Sequence[tuple[str, str]]) -> str:
     return f"<dl>{lines}</dl>"
 
 
-def pictures(figures: Sequence[Figure], title: str = "Pictures") -> str:
+def pictures(shown: Sequence[Figure], title: str = "Pictures") -> str:
     """Return a section of captions and pictures, files or bytes; nothing for none."""
-    if not figures:
+    if not shown:
         return ""
-    shown = "".join(_figure(caption, picture) for caption, picture in figures)
-    return f"<section><h2>{escape(title)}</h2><div class='figures'>{shown}</div></section>"
+    inside = "".join(_figure(caption, picture) for caption, picture in shown)
+    return f"<section><h2>{escape(title)}</h2><div class='figures'>{inside}</div></section>"
 
 
 def _figure(caption: str, picture: str | Path | bytes) -> str:
