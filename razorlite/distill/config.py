@@ -142,6 +142,8 @@ class DistillerConfig:
         cooldown_steps: steps over which its weight falls to 0, up to `stop_step` or the run's end.
         task_weight: factor of the student's own losses where it is taught; 0 learns from the
             teacher alone.
+        score_teacher: evaluate the teacher on val before training, which takes about as long as an
+            evaluation of the student, to say at the end which of the two is better.
     """
 
     teacher: TeacherConfig | str | None = None
@@ -157,6 +159,7 @@ class DistillerConfig:
     warmup_steps: Span = 0
     cooldown_steps: Span = 0
     task_weight: NonNegative = 1.0
+    score_teacher: bool = True
 
     def weighting(self, length: Length) -> Weighting:
         """Return when the teacher teaches, in the unit of a run's length.

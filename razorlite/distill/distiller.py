@@ -191,11 +191,13 @@ def _tell_constant(recorded: Recorded) -> None:
     for name in recorded.taps:
         calls = recorded.calls(name) if recorded.taps[name].method == "" else []
         tensors = [t for t in flat_tensors(calls) if t.numel() > 1 and t.device.type != "meta"]
-        if tensors and all(bool((t == t.flatten()[0]).all()) for t in tensors):
+        constant = [i for i, t in enumerate(tensors) if bool((t == t.flatten()[0]).all())]
+        whole = [name] if len(constant) == len(tensors) else [f"{name}[{i}]" for i in constant]
+        for title in whole if constant else ():
             _log.warning(
                 "the teacher's %r is constant on the first batch, so there is nothing to learn "
                 "from it; has the teacher its weights?",
-                name,
+                title,
             )
 
 

@@ -1,6 +1,7 @@
 """What a distillation gave, in words: a teacher worse than its student, losses that do not fall."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from torch import nn
 
 from razorlite.core.errors import RazorliteError
 from razorlite.core.journal import Journal
-from razorlite.distill import DistilledStep
+from razorlite.core.tensor_files import first_line
+from razorlite.distill import DistilledStep, Distiller, SyntheticStep
 from razorlite.distill.teachers import Prepare
 from razorlite.engine.run_folder import on_main
 from razorlite.engine.steps import Step
+from razorlite.engine.untouched import untouched
 from razorlite.recipes.steps import chain
 from razorlite.structures import Batch
 
@@ -24,22 +27,66 @@ _FEWEST = 10  # logged lines of which the first and the last fifth are compared
 Score = Callable[[nn.Module], dict[str, float]]
 
 
-def tell_of_lesson(
-    step: Step, folder: Path, student: dict[str, float], score: Score | None
-) -> None:
-    """Log what is odd about a distillation that has ended.
+class Lesson:
+    """What is told of a distillation: how good its teachers are, and what is odd about it.
 
     Args:
         step: the training step.
-        folder: the run folder.
-        student: metrics of the student's last evaluation, the one that counts first.
-        score: gives the metrics of a model on the same images; None where there are none.
+        score: gives the metrics of a model on val; None where there are none.
     """
-    for distiller in [part.distiller for part in chain(step) if isinstance(part, DistilledStep)]:
-        on_main(lambda: _tell_flat(folder))
-        for title, teacher, prepare in distiller.models():
-            if score is not None and student and hasattr(teacher, "predict"):
-                _compare(title, _Seeing(teacher, prepare), student, score)
+
+    def __init__(self, step: Step, score: Score | None) -> None:
+        steps = list(chain(step))
+        self._distillers = [p.distiller for p in steps if isinstance(p, DistilledStep)]
+        self._against = any(isinstance(part, SyntheticStep) for part in steps)
+        self._score = score
+        self._known: dict[str, dict[str, float]] = {}
+
+    def begin(self) -> None:
+        """Score the teachers on val, and log it; those that move along with the student later."""
+        self._score_all([d for d in self._distillers if d.average is None])
+        for title, metrics in self._known.items():
+            for name, value in list(metrics.items())[:1]:
+                tell("%s has %s %.4f on val", title, name, value)
+
+    def end(self, folder: Path, student: dict[str, float]) -> None:
+        """Log which is better, and which losses have not fallen.
+
+        Args:
+            folder: the run folder.
+            student: metrics of the student's last evaluation, the one that counts first.
+        """
+        if self._distillers and not self._against:  # a generator's images become harder
+            on_main(lambda: _tell_flat(folder))
+        if student:
+            self._score_all(self._distillers)
+            for title, metrics in self._known.items():
+                _compare(title, metrics, student)
+
+    def _score_all(self, distillers: Sequence[Distiller]) -> None:
+        for title, teacher, prepare in (own for d in distillers for own in d.models()):
+            if title not in self._known and hasattr(teacher, "predict"):
+                self._known[title] = self._scored(title, teacher, prepare)
+
+    def _scored(self, title: str, teacher: nn.Module, prepare: Prepare | None) -> dict[str, float]:
+        """Return a teacher's metrics; none of one that cannot be scored."""
+        if self._score is None:
+            return {}
+        start = time.perf_counter()
+        try:
+            with untouched(teacher):
+                found = self._score(_Seeing(teacher, prepare))
+        except (RazorliteError, RuntimeError, KeyError) as error:
+            tell("%s was not scored: %s", title, first_line(error))
+            return {}
+        seconds = time.perf_counter() - start
+        tell("scored %s in %.1f s; distiller.score_teacher=false leaves it out", title, seconds)
+        return found
+
+
+def tell(message: str, *values: object) -> None:
+    """Log on one process."""
+    on_main(lambda: _log.info(message, *values))
 
 
 def flat_losses(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -71,25 +118,25 @@ def _tell_flat(folder: Path) -> None:
         _log.warning("%s", line)
 
 
-def _compare(title: str, teacher: nn.Module, student: dict[str, float], score: Score) -> None:
-    """Log where a teacher is worse than its student; one that cannot be scored is left out."""
+def _compare(title: str, teacher: dict[str, float], student: dict[str, float]) -> None:
+    """Log the metric that counts of a teacher and its student; a worse teacher is warned of."""
     name = next(iter(student))
-    try:
-        theirs = score(teacher)[name]
-    except (RazorliteError, RuntimeError, KeyError) as error:
-        _log.info("%s was not scored: %s", title, error)
+    if name not in teacher:
         return
-    if theirs < student[name]:
-        on_main(
-            lambda: _log.warning(
-                "%s has %s %.4f on val, its student %.4f: it is the worse of the two; train it "
-                "longer, or take another",
-                title,
-                name,
-                theirs,
-                student[name],
-            )
+    theirs, ours = teacher[name], student[name]
+    if theirs >= ours:
+        tell("%s has %s %.4f on val, its student %.4f", title, name, theirs, ours)
+        return
+    on_main(
+        lambda: _log.warning(
+            "%s has %s %.4f on val, its student %.4f: it is the worse of the two; train it "
+            "longer, or take another",
+            title,
+            name,
+            theirs,
+            ours,
         )
+    )
 
 
 class _Seeing(nn.Module):

@@ -31,7 +31,7 @@ from razorlite.recipes.pictures import or_warn, sample_detections, training_pict
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
 from razorlite.recipes.steps import Known, build_step, chain
-from razorlite.recipes.taught import tell_of_lesson
+from razorlite.recipes.taught import Lesson
 from razorlite.recipes.teaching import build_distiller
 from razorlite.space import PathStep, SearchSpace, Subnet, recalibrate
 from razorlite.structures import Inputs
@@ -85,12 +85,19 @@ def train(
         with claimed(folder, "train", resume=resume):
             runner = build_runner(experiment, built, splits, folder, card)
             runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))
+            lesson = _lesson(experiment, built, splits, runner.state.step)
             metrics = runner.run(resume=resume)
-            if experiment.distiller is not None:
-                score = None if built.is_supernet else _evaluate(built, splits)
-                tell_of_lesson(runner.state.step, folder, metrics, score)
+            lesson.end(folder, metrics)
             draw(built, splits, folder)
     return metrics
+
+
+def _lesson(experiment: Experiment, built: Built, splits: Splits, step: Step) -> Lesson:
+    """Return what is told of a run's teachers, who are scored on val where that is asked for."""
+    asked = experiment.distiller is not None and experiment.distiller.score_teacher
+    lesson = Lesson(step, _evaluate(built, splits) if asked and not built.is_supernet else None)
+    lesson.begin()
+    return lesson
 
 
 def length_of(config: TrainConfig, batches: int) -> Length:

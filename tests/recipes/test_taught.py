@@ -3,11 +3,12 @@
 import logging
 
 import pytest
+import torch
 from torch import nn
 
 from razorlite import recipes
 from razorlite.distill import PKD, DistilledStep, Distiller, DistillPair
-from razorlite.recipes.taught import flat_losses, tell_of_lesson
+from razorlite.recipes.taught import Lesson, flat_losses
 from razorlite.structures import Batch
 from tests.distill.toys import Toy
 from tests.recipes.runs import detector, run, split, torchrun, write
@@ -43,10 +44,31 @@ def test_a_teacher_worse_than_its_student(tmp_path, caplog, theirs, told):
         seen.append(model.predict(Batch(1.0 * Toy().stem.weight)))
         return {"AP": theirs}
 
-    with caplog.at_level(logging.WARNING):
-        tell_of_lesson(DistilledStep(distiller=distiller), tmp_path, {"AP": 0.3}, score)
-    assert ("the teacher has AP 0.2000 on val, its student 0.3000" in caplog.text) is told
+    with caplog.at_level(logging.INFO):
+        lesson = Lesson(DistilledStep(distiller=distiller), score)
+        lesson.begin()
+        assert f"the teacher has AP {theirs:.4f} on val" in caplog.text
+        assert "distiller.score_teacher=false leaves it out" in caplog.text
+        lesson.end(tmp_path, {"AP": 0.3})
+    assert f"the teacher has AP {theirs:.4f} on val, its student 0.3000" in caplog.text
+    assert ("it is the worse of the two" in caplog.text) is told
     assert len(seen) == 1
+
+
+def test_a_teacher_that_cannot_be_scored_or_shall_not_be(tmp_path, caplog):
+    (tmp_path / "metrics.jsonl").write_text("")
+    pair = DistillPair(student="neck", loss=PKD)
+    step = DistilledStep(distiller=Distiller(teacher=Predicting(), pairs=[pair]))
+
+    def broken(model):
+        raise RuntimeError("has no boxes\nat all")
+
+    with caplog.at_level(logging.INFO):
+        for score in (broken, None):
+            lesson = Lesson(step, score)
+            lesson.begin()
+            lesson.end(tmp_path, {"AP": 0.3})
+    assert [r.message for r in caplog.records] == ["the teacher was not scored: has no boxes"]
 
 
 def test_constant_maps(caplog):
@@ -58,6 +80,15 @@ def test_constant_maps(caplog):
     for _ in range(2):
         distiller.teach(batch)
     assert caplog.text.count("'neck' is constant on the first batch") == 1
+
+
+def test_a_constant_map_among_others(caplog):
+    teacher = Toy()
+    teacher.neck.register_forward_hook(lambda module, given, maps: (maps[0], 0 * maps[1]))
+    distiller = Distiller(teacher=teacher, pairs=[DistillPair(student="neck", loss=PKD)])
+    distiller.teach(Batch(torch.randn(1, 3, 8, 8)))
+    assert "the teacher's 'neck[1]' is constant on" in caplog.text
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.slow
