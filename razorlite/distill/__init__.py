@@ -27,6 +27,7 @@ from razorlite.distill.generator import (
     TeacherConfidence,
 )
 from razorlite.distill.head_terms import CrossHead, LocalisationDistillation, ScoredMaps
+from razorlite.distill.lesson_cache import LessonCache
 from razorlite.distill.losses import (
     CRD,
     DIST,
@@ -99,6 +100,7 @@ __all__ = [
     "GeneratorLoss",
     "ImageGenerator",
     "Length",
+    "LessonCache",
     "LinearConnector",
     "LocalisationDistillation",
     "LogitKL",

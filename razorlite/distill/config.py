@@ -142,6 +142,8 @@ class DistillerConfig:
         cooldown_steps: steps over which its weight falls to 0, up to `stop_step` or the run's end.
         task_weight: factor of the student's own losses where it is taught; 0 learns from the
             teacher alone.
+        cache: gigabytes of memory, of each process, in which the teacher's outputs are kept for the
+            next epochs, where the training images look the same in each.
         score_teacher: evaluate the teacher on val before training, which takes about as long as an
             evaluation of the student, to say at the end which of the two is better.
     """
@@ -159,6 +161,7 @@ class DistillerConfig:
     warmup_steps: Span = 0
     cooldown_steps: Span = 0
     task_weight: NonNegative = 1.0
+    cache: Positive | None = None
     score_teacher: bool = True
 
     def weighting(self, length: Length) -> Weighting:
@@ -201,6 +204,13 @@ class DistillerConfig:
         if not self.pairs and not self.terms and self.recipe is None:
             raise ConfigError(
                 "is empty; name a recipe, or at least one position to compare", key="pairs"
+            )
+        moving = self.teacher in (EMA, LARGEST_PATH)
+        if self.cache is not None and (moving or self.synthetic is not None):
+            raise ConfigError(
+                "keeps what a teacher with fixed weights gives for images that come again; leave "
+                "it out",
+                key="cache",
             )
         if self.synthetic is not None:
             self._check_synthetic()

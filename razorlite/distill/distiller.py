@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import ConfigError
 from razorlite.distill.averaged import Averaged
 from razorlite.distill.config import DistillPair
+from razorlite.distill.lesson_cache import LessonCache
 from razorlite.distill.pairs import PairTerm
 from razorlite.distill.recorder import Recorder
 from razorlite.distill.scene import Scene, Side, Term
@@ -41,6 +42,7 @@ class Distiller:
             it was trained on images of other preprocessing; see `razorlite.data.Renormalise`.
         ema: the teacher, a deep copy of the student, is the student's own average, and forgets so
             fast; see `Averaged`.
+        cache: keeps the teacher's outputs for images that come again.
 
     Attributes:
         parts: the terms, pairs first.
@@ -62,6 +64,7 @@ class Distiller:
         seed: int = 0,
         prepare: Prepare | None = None,
         ema: EmaConfig | None = None,
+        cache: LessonCache | None = None,
     ) -> None:
         if not pairs and not terms:
             raise ConfigError("distiller.pairs is empty; name at least one position to compare")
@@ -69,7 +72,7 @@ class Distiller:
             torch.default_generator.manual_seed(seed)
             built = [*map(PairTerm, pairs), *(t if isinstance(t, Term) else t() for t in terms)]
         self.parts, self.terms, self.names = built, nn.ModuleList(built), _names(built)
-        self.teacher, self._prepare = teacher, prepare
+        self.teacher, self._prepare, self._cache = teacher, prepare, cache
         self._recorder: Recorder | None = None
         self._looked, self.keeps_lesson = False, False
         self._lesson: tuple[Inputs, Side] | None = None
@@ -113,6 +116,15 @@ class Distiller:
             return None
         if self._lesson is not None and self._lesson[0] is batch.inputs:
             return self._lesson[1]
+        known = None if self._cache is None else self._cache.get(batch.inputs)
+        side = Side(self.teacher, self._look(batch) if known is None else known)
+        self._lesson = (batch.inputs, side) if self.keeps_lesson else None
+        return side
+
+    def _look(self, batch: Batch) -> Recorded:
+        """Run the teacher as far as it is recorded and return what was."""
+        assert self.teacher is not None
+        assert self._recorder is not None
         self.teacher.eval()
         with torch.no_grad(), self._recorder as recorder:
             for run, prepare in self._runs:
@@ -121,9 +133,9 @@ class Distiller:
         if not self._looked:
             self._looked = True
             _tell_constant(kept)
-        side = Side(self.teacher, kept)
-        self._lesson = (batch.inputs, side) if self.keeps_lesson else None
-        return side
+        if self._cache is not None:
+            self._cache.put(batch.inputs, kept)
+        return kept
 
     def models(self) -> Iterator[tuple[str, nn.Module, Prepare | None]]:
         """Yield each teacher: what to call it, the model, and what makes its inputs."""

@@ -209,6 +209,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.without_data:
             self._check_without_data()
+        if self.distiller is not None and self.distiller.cache is not None:
+            self._check_alike()
         last = self.data.train.last_epochs if self.data and self.data.train else None
         if last is None or self.train is None:
             return
@@ -223,6 +225,22 @@ class Experiment:
                 f"wants less than train.max_epochs, got {last.epochs} of {self.train.max_epochs}; "
                 f"lower it, or set data.train.last_epochs=null",
                 key="data.train.last_epochs.epochs",
+            )
+
+    def _check_alike(self) -> None:
+        """Refuse to keep a teacher's outputs for images that look different in each epoch.
+
+        Raises:
+            ConfigError: a training transform draws.
+        """
+        train = self.data.train if self.data else None
+        last = train.last_epochs.transforms if train and train.last_epochs else []
+        drawing = [t for t in [*(train.transforms if train else []), *last] if t.draws]
+        if drawing:
+            raise ConfigError(
+                f"wants training images that look the same in each epoch, and "
+                f"{type(drawing[0]).__name__} of data.train draws; leave one of the two out",
+                key="distiller.cache",
             )
 
     def _check_without_data(self) -> None:

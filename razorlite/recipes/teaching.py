@@ -11,7 +11,16 @@ from torch import nn
 from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess, Renormalise
 from razorlite.data.relabelling import name_list
-from razorlite.distill import EMA, Distiller, PairTerm, Tap, TeacherConfig, Teachers, Term
+from razorlite.distill import (
+    EMA,
+    Distiller,
+    LessonCache,
+    PairTerm,
+    Tap,
+    TeacherConfig,
+    Teachers,
+    Term,
+)
 from razorlite.engine.ema import EmaConfig
 from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.building import Built, build, load_into, load_trained
@@ -35,7 +44,11 @@ class Teacher:
 
 
 def build_distiller(
-    experiment: Experiment, student: nn.Module, classes: Sequence[str], device: torch.device
+    experiment: Experiment,
+    student: nn.Module,
+    classes: Sequence[str],
+    device: torch.device,
+    images: int | None = None,
 ) -> Distiller:
     """Return the teacher that an experiment names, with its weights, and what is compared.
 
@@ -48,6 +61,7 @@ def build_distiller(
         student: what learns.
         classes: names of the student's labels.
         device: where both run.
+        images: of the training, for what is kept of each.
 
     Raises:
         ConfigError: student and teacher do not fit, or the teacher's configuration does not fit
@@ -65,6 +79,8 @@ def build_distiller(
     blocks = {name: block for name, block in known.items() if isinstance(block, TeacherConfig)}
     if not blocks:
         return Distiller(teacher=None, **parts).to(device)
+    if settings.cache is not None:
+        parts["cache"] = LessonCache(settings.cache, images)
     teachers = {name: _teacher(block) for name, block in blocks.items()}
     models = {n: experiment.compute(device).place(t.model) for n, t in teachers.items()}
     own = experiment.data.preprocess if experiment.data else None

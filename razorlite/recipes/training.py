@@ -149,10 +149,11 @@ def build_runner(
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
     model = splits.compute.place(built.model)
     loader = None if experiment.without_data else splits.train_loader()
+    images = None if loader is None else len(splits.train)
     step = build_step(
         experiment,
         built,
-        lambda: build_distiller(experiment, model, splits.classes, splits.device),
+        lambda: build_distiller(experiment, model, splits.classes, splits.device, images),
         length_of(experiment.train, 1 if loader is None else len(loader)),
         more,
     )

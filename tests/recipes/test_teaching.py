@@ -149,3 +149,32 @@ def test_metrics_are_those_of_the_teachers_own_images(teacher):
 
 def _neck(model: nn.Module, images: torch.Tensor):
     return model.neck(model.backbone(images))
+
+
+@pytest.mark.parametrize(
+    ("transforms", "message"),
+    [
+        (
+            [{"type": "Resize", "size": [32, 32]}, {"type": "RandomFlip"}],
+            "RandomFlip of data.train",
+        ),
+        ([{"type": "Resize", "short": [32, 48]}], "Resize of data.train draws"),
+        ([{"type": "Resize", "size": [32, 32]}, {"type": "Pad", "multiple": 32}], None),
+    ],
+)
+def test_outputs_are_kept_where_images_look_the_same_in_each_epoch(transforms, message):
+    data = {"train": {"dataset": {"type": "ShapesDataset"}, "transforms": transforms}}
+    block = {"teacher": "a.yaml", "checkpoint": "a.pt", "recipe": "pkd", "cache": 0.5}
+    tree = {"model": {"type": "ResNet", "depth": 18}, "data": data, "distiller": block}
+    if message is None:
+        assert read(tree)[1].distiller.cache == 0.5
+        return
+    with pytest.raises(ConfigError, match=f"distiller.cache: wants .*{message}"):
+        read(tree)
+
+
+def test_outputs_of_a_moving_teacher_are_not_kept():
+    tree = {"model": {"type": "ResNet", "depth": 18}}
+    tree["distiller"] = {"teacher": "ema", "recipe": "pkd", "cache": 0.5}
+    with pytest.raises(ConfigError, match="cache: keeps what a teacher with fixed weights gives"):
+        read(tree)

@@ -27,6 +27,11 @@ class Transform(ABC):
     changed in place.
     """
 
+    @property
+    def draws(self) -> bool:
+        """Whether an image may look different each time; true unless a transform knows better."""
+        return True
+
     @abstractmethod
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]: ...
 

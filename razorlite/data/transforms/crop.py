@@ -89,6 +89,11 @@ class CenterCrop(Transform):
     def __init__(self, *, size: tuple[int, int]) -> None:
         self.size = check_size("CenterCrop.size", size)
 
+    @property
+    def draws(self) -> bool:
+        """Whether an image may look different each time; it does not."""
+        return False
+
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
         height, width = (min(a, b) for a, b in zip(self.size, image.shape[-2:], strict=True))
         top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2

@@ -71,6 +71,11 @@ class Resize(Transform):
             raise ConfigError("Resize takes short, long and scales above 0")
         self.keep_ratio, self.long, self.mode = keep_ratio, long, InterpolationMode(mode)
 
+    @property
+    def draws(self) -> bool:
+        """Whether an image may look different each time: where sizes are drawn."""
+        return len(self.shorts) > 1 or len(self.scales) > 1
+
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
         height, width = self._new_size(image.shape[-2], image.shape[-1])
         if (height, width) == tuple(image.shape[-2:]):
@@ -140,6 +145,11 @@ class Pad(Transform):
             raise ConfigError(f"Pad takes multiple >= 1 and value 0-255, got {multiple}, {value}")
         self.size = (1, 1) if size is None else check_size("Pad.size", size)
         self.multiple, self.value = multiple, value
+
+    @property
+    def draws(self) -> bool:
+        """Whether an image may look different each time; it does not."""
+        return False
 
     def __call__(self, image: Tensor, target: T) -> tuple[Tensor, T]:
         before = tuple(image.shape[-2:])
