@@ -86,7 +86,7 @@ def _keys(inputs: Inputs) -> Iterator[bytes]:
         digest = hashlib.blake2b(_shape(inputs), digest_size=16)
         for tensor in tensors:
             values = tensor[number].detach().cpu().contiguous().view(torch.uint8)
-            digest.update(memoryview(values.numpy()))
+            digest.update(values.numpy().tobytes())
         yield digest.digest()
 
 
