@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from razorlite.core.ranges import Count, checked
 
@@ -42,5 +42,10 @@ class Timer(Protocol):
     def opened(self, model: nn.Module) -> Callable[[], float]:
         """Return what runs a model once, as it is now, and tells the milliseconds of an image."""
 
-    def in_turns(self, runs: Mapping[str, Callable[[], float]]) -> Mapping[str, Sequence[float]]:
+    def opened_layer(self, layer: nn.Module, inputs: Tensor) -> Callable[[], float]:
+        """Return the same of a convolution, at (1, C, H, W) maps, or of a linear layer."""
+
+    def in_turns(
+        self, runs: Mapping[str, Callable[[], float]], rounds: int | None = None
+    ) -> Mapping[str, Sequence[float]]:
         """Return for each name the milliseconds of one image in each round."""

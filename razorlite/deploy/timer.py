@@ -17,7 +17,8 @@ from razorlite.core.compute import Compute, with_layout
 from razorlite.core.errors import ConfigError
 from razorlite.cost import LatencyConfig
 from razorlite.cost.latency import take_turns
-from razorlite.deploy.export import SUFFIXES, write_file
+from razorlite.deploy.export import OPSET, SUFFIXES, Format, write_file
+from razorlite.deploy.layer_file import write_layer
 from razorlite.deploy.quantise import calibrate
 from razorlite.deploy.runtimes import open_file
 from razorlite.structures import inputs_of, is_shape, map_tensors
@@ -64,13 +65,31 @@ class RuntimeTimer:
         shipped = model if self.form is None else self.form(model).eval()
         return partial(self._time, self._run(shipped, inputs))
 
-    def in_turns(self, runs: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    def opened_layer(self, layer: nn.Module, inputs: Tensor) -> Callable[[], float]:
+        """Return what runs a convolution or a linear layer once, and tells the milliseconds.
+
+        Args:
+            layer: is copied.
+            inputs: of one image, (1, C, H, W) maps or (..., C) of a linear layer.
+
+        Raises:
+            ExportError: the runtime is not installed.
+        """
+        layer = copy.deepcopy(layer).cpu().eval()
+        inputs = torch.cat([inputs] * self.settings.batch)
+        if self.settings.runtime == "pytorch":
+            return partial(self._time, _in_pytorch(layer, (inputs,)))
+        return partial(self._time, self._from_file(inputs, partial(_write_layer, layer)))
+
+    def in_turns(
+        self, runs: Mapping[str, Callable[[], float]], rounds: int | None = None
+    ) -> dict[str, list[float]]:
         """Return for each name the milliseconds of one image in each round."""
         with _threads(self.settings.threads):
             first = take_turns(runs, rounds=1, warmup=_WARMUP)
             once = sum(values[0] for values in first.values()) * self.settings.batch
             most = max(_LEAST, int(_MOST / max(once, 1e-3)))
-            return take_turns(runs, rounds=min(self.settings.rounds, most), warmup=0)
+            return take_turns(runs, rounds=min(rounds or self.settings.rounds, most), warmup=0)
 
     @torch.no_grad()
     def _time(self, run: Run) -> float:
@@ -82,10 +101,13 @@ class RuntimeTimer:
     def _run(self, shipped: nn.Module, inputs: tuple[Any, ...]) -> Run:
         if self.settings.runtime == "pytorch":
             return _in_pytorch(shipped, inputs)
-        images, chosen = self._images(inputs), _FORMATS[self.settings.runtime]
+        return self._from_file(self._images(inputs), partial(_write_model, shipped))
+
+    def _from_file(self, images: Tensor, write: Callable[[Path, Tensor, Any], None]) -> Run:
+        chosen = _FORMATS[self.settings.runtime]
         with TemporaryDirectory() as folder:  # the runtime has read the file once it is open
             path = Path(folder) / f"model{SUFFIXES[chosen]}"
-            write_file(shipped, path, images, format=chosen)
+            write(path, images, chosen)
             if self.settings.runtime == "onnx-int8":  # what it finds is of no matter to its time
                 calibrate(path, [images]).write(path)
             return partial(open_file(path, self.settings.threads), images)
@@ -108,6 +130,17 @@ class RuntimeTimer:
             f"latency in {own.runtime} in batches of {own.batch} wants a model of one tensor of "
             f"images; set runtime: pytorch and batch: 1"
         )
+
+
+def _write_model(model: nn.Module, path: Path, images: Tensor, chosen: Format) -> None:
+    write_file(model, path, images, format=chosen)
+
+
+def _write_layer(layer: nn.Module, path: Path, inputs: Tensor, chosen: Format) -> None:
+    if chosen == "onnx" and isinstance(layer, nn.Conv2d | nn.Linear):
+        write_layer(layer, path, inputs, opset=OPSET)
+    else:
+        write_file(layer, path, inputs, format=chosen)
 
 
 def _in_pytorch(model: nn.Module, inputs: tuple[Any, ...]) -> Run:

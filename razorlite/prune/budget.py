@@ -13,9 +13,11 @@ from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.cost import Limit, PairCost, Sides, count
 from razorlite.cost.amounts import Amount, parse_amount
 from razorlite.cost.model import Number, shown
+from razorlite.prune.layer_times import Times
 from razorlite.trace import ChannelGraph, Layer
 
 Range = list[Amount | None]
+LAYER_TIME = "layer_time"  # a kind of cost: picoseconds of all layers, where they were timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,31 +100,35 @@ class SlimCost:
     dimensions are the blocks of all prunable groups, and whose values are units to keep.
 
     Attributes:
-        whole: macs and params of the model before pruning.
+        whole: macs and params of the model before pruning, and what its layers take if timed.
     """
 
-    def __init__(self, model: nn.Module, graph: ChannelGraph, example: Any) -> None:
+    def __init__(
+        self, model: nn.Module, graph: ChannelGraph, example: Any, times: Times | None = None
+    ) -> None:
         """Count the whole model once and tabulate what each block's units add to each layer.
 
         Args:
             model: the model before pruning.
             graph: of the model.
             example: what MACs are stated for, as for `Channels`.
+            times: what `layer_times` returns, for a further kind of cost, `LAYER_TIME`.
         """
         whole = count(model, example)
         self.whole = {"macs": whole.macs, "params": whole.params}
         self._block, self._sizes = _blocks(graph)
-        self._sides = _sides(graph.layers, self._block, self._sizes)
+        self._sides = _sides(graph.layers, self._block, self._sizes, times)
         places = np.array([x.positions // x.kernel if x.kernel else 0 for x in graph.layers])
         self._memory = (places @ self._sides.outputs)[:-1].astype(np.float64)
         none = PairCost(
-            [[size] for size in self._sizes], self._sides, fixed={"macs": 0, "params": 0}
+            [[size] for size in self._sizes], self._sides, fixed=dict.fromkeys(self._sides.pair, 0)
         )
-        layered = none.bounds()
-        self._rest = {name: value - int(layered[name][1]) for name, value in self.whole.items()}
+        layered = {name: int(most) for name, (_, most) in none.bounds().items()}
+        self.whole = {**layered, **self.whole}
+        self._rest = {name: value - layered[name] for name, value in self.whole.items()}
 
     def of(self, kept: NDArray[np.bool_]) -> dict[str, int]:
-        """Return macs and params, given a mask of the graph's units."""
+        """Return macs and params, and what was timed, given a mask of the graph's units."""
         units = np.bincount(self._block[:-1][kept], minlength=len(self._sizes))
         costs = self.among([[size] for size in self._sizes]).of_widths(units[None])
         return {name: int(value[0]) for name, value in costs.items()}
@@ -131,8 +137,8 @@ class SlimCost:
         """Return what one unit of each block costs while so many of all blocks are kept.
 
         Args:
-            kind: "macs" or "params"; "memory" for the values of the maps that convolutions and
-                linear layers make of it.
+            kind: "macs", "params" or, where layers were timed, `LAYER_TIME`; "memory" for the
+                values of the maps that convolutions and linear layers make of it.
             units: (D,) units that each block of each prunable group keeps.
 
         Returns:
@@ -173,7 +179,12 @@ def _blocks(graph: ChannelGraph) -> tuple[NDArray[np.int64], list[int]]:
     return block_of, sizes
 
 
-def _sides(layers: Sequence[Layer], block: NDArray[np.int64], sizes: Sequence[int]) -> Sides:
+def _sides(
+    layers: Sequence[Layer],
+    block: NDArray[np.int64],
+    sizes: Sequence[int],
+    times: Times | None,
+) -> Sides:
     per_unit = np.array([*sizes, 1])
 
     def side(units: tuple[int, ...]) -> NDArray[np.int64]:
@@ -185,10 +196,29 @@ def _sides(layers: Sequence[Layer], block: NDArray[np.int64], sizes: Sequence[in
     def of_all(name: str) -> NDArray[np.int64]:
         return np.array([getattr(layer, name) for layer in layers], dtype=np.int64)
 
+    pair = {"macs": of_all("positions"), "params": of_all("kernel")}
+    output = {"macs": 0 * of_all("positions"), "params": of_all("per_output")}
+    if times is not None:
+        pair[LAYER_TIME], output[LAYER_TIME] = _layer_costs(layers, times)
     return Sides(
         inputs=np.stack([side(layer.inputs) for layer in layers]),
         outputs=np.stack([side(layer.outputs) for layer in layers]),
         groups=of_all("groups"),
-        pair={"macs": of_all("positions"), "params": of_all("kernel")},
-        output={"macs": 0 * of_all("positions"), "params": of_all("per_output")},
+        pair=pair,
+        output=output,
     )
+
+
+def _layer_costs(
+    layers: Sequence[Layer], times: Times
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (L,) times of pairs and of outputs; a layer that was not timed computes as others."""
+    timed = [layer for layer in layers if layer.module in times]
+    macs = sum(len(x.inputs) * len(x.outputs) * x.positions // x.groups for x in timed)
+    total = sum(
+        len(x.outputs) * (len(x.inputs) * times[x.module][0] + times[x.module][1]) for x in timed
+    )
+    rate = total / macs if macs else 1.0
+    rows = [times.get(x.module, (round(rate * x.positions), 0)) for x in layers]
+    pairs, outputs = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    return pairs, outputs

@@ -18,6 +18,7 @@ from razorlite.prune.budget import SlimCost
 from razorlite.prune.equivalence import check_outputs, is_without_values
 from razorlite.prune.goal import floors
 from razorlite.prune.kept import compose, kept_units
+from razorlite.prune.layer_times import Times
 from razorlite.prune.masks import Masks, without_masks
 from razorlite.prune.parts import Dropped, counts_of, joined, without_parts
 from razorlite.prune.planning import Planner, why_left
@@ -96,6 +97,16 @@ class Channels:
         counted = count(model, self.example)
         return {"macs": counted.macs, "params": counted.params}
 
+    def timed(self, times: Times) -> "Channels":
+        """Return the same channels, whose costs have a further kind: what their layers take.
+
+        Args:
+            times: as `Stopwatch.layers` finds them.
+        """
+        copied = copy.copy(self)
+        copied.__dict__["cost"] = SlimCost(self.model, self.graph, self.example, times)
+        return copied
+
     def plan(
         self,
         scores: Mapping[str, Tensor],
@@ -112,7 +123,7 @@ class Channels:
 
         Args:
             scores: for each prunable group its (size,) scores; higher matters more.
-            limits: on macs and params of the slim model.
+            limits: on macs and params of the slim model, and on what `timed` adds.
             least: for each prunable group the least units to keep of each of its blocks; one of
                 each by default.
             round_to: channels that a kept number is a multiple of, where it was one before.

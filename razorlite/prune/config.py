@@ -14,6 +14,7 @@ from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.parts import Kind
 from razorlite.prune.per_cost import CostKind
 from razorlite.prune.pruner import Pruner
+from razorlite.prune.rounding import RoundTo
 from razorlite.prune.stopwatch import Stopwatch
 from razorlite.prune.trial import Trial
 
@@ -43,15 +44,18 @@ class PruneConfig:
             many rounds there are. A bare amount (60%, 0.6, 300M) limits the MACs.
         importance: which channels matter.
         round_to: a layer that shrinks keeps a multiple of this many channels, where it had a
-            multiple before.
+            multiple before; auto times the model's layers in the runtime of `latency` and takes
+            what they compute well with.
         min_keep: least share of each group, and of each layer in it, to keep.
         allocation: global compares channels of all layers, local keeps of each group the channels
             that hold the same share of its importance, uniform the same share of its channels.
-        per: what importance is divided by: the macs, params or memory that a channel costs.
+        per: what importance is divided by: the macs, params, memory or (timed) latency that a
+            channel costs.
         ignore: patterns of modules whose own channels all stay.
         leaves: patterns of modules that are not looked into; what they read stays.
         rounds: prune in so many rounds, with fine-tuning after each.
-        latency: how milliseconds are measured, for `budget: {latency_ms: 50%}` and for the log.
+        latency: how milliseconds are measured, for `budget: {latency_ms: 50%}`, `round_to: auto`,
+            `per: latency` and for the log.
         before: train the whole model first: sparsely, or with more and more channels masked.
         parts: what may go by this budget: channels; blocks, residual blocks of which the shortcut
             stays; the last decoder layers and the least useful queries of a DETR.
@@ -61,7 +65,7 @@ class PruneConfig:
 
     budget: Budget | float | str
     importance: Factory[Importance] = L1Importance  # type: ignore[assignment]
-    round_to: Count = 8
+    round_to: RoundTo = 8
     min_keep: Share = 0.1
     allocation: Strategy = "global"
     per: CostKind = "none"
@@ -87,21 +91,22 @@ class PruneConfig:
         """Return the pruner.
 
         Args:
-            stopwatch: times slim models; without one limits on latency are left out.
+            stopwatch: times slim models; without one all that is measured is left out: limits on
+                latency, rounding and what scores are divided by.
             trial: losses of slim models; without one it can only be checked what parts may go.
 
         Raises:
             ConfigError: nothing else is limited, and there is no stopwatch.
         """
-        budget = self.whole_budget
+        budget, counts = self.whole_budget, stopwatch is None
         return Pruner(
-            budget=budget if stopwatch is not None else budget.counted or budget,
+            budget=budget.counted or budget if counts else budget,
             stopwatch=stopwatch,
             importance=self.importance(),
-            round_to=self.round_to,
+            round_to=1 if counts and self.round_to == "auto" else self.round_to,
             min_keep=self.min_keep,
             allocation=self.allocation,
-            per=self.per,
+            per="none" if counts and self.per == "latency" else self.per,
             ignore=self.ignore,
             leaves=self.leaves,
             parts=self.parts,

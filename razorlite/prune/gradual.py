@@ -173,7 +173,7 @@ class GradualStep(WrappingStep):
             scores=scores,
             limits=self.goal.limits,
             least=self.goal.floors,
-            round_to=self.pruner.round_to,
+            round_to=self.pruner.number,
             allocation="global",
             ignore=self.pruner.ignore,
         )

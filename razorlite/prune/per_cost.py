@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from razorlite.prune.budget import LAYER_TIME
 from razorlite.prune.channels import Channels
 
-CostKind = Literal["none", "macs", "params", "memory"]
+CostKind = Literal["none", "macs", "params", "memory", "latency"]
 COST_KINDS: tuple[CostKind, ...] = get_args(CostKind)
 
 
@@ -24,7 +25,7 @@ def per_cost(
 
     Args:
         scores: for each prunable group (size,) numbers.
-        channels: of the model.
+        channels: of the model; "latency" wants those of `Channels.timed`.
         kind: see `SlimCost.per_unit`; "none" leaves the scores as they are.
         kept: (D,) units that each block keeps; all by default.
 
@@ -32,7 +33,8 @@ def per_cost(
     """
     if kind == "none":
         return dict(scores)
-    costs = channels.cost.per_unit(kind, channels.cost.sizes if kept is None else kept)
+    name = LAYER_TIME if kind == "latency" else kind
+    costs = channels.cost.per_unit(name, channels.cost.sizes if kept is None else kept)
     costs = np.maximum(costs, 1.0)
     divided, number = {}, 0
     for group in channels.graph.prunable:

@@ -12,17 +12,18 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import Limit
 from razorlite.cost.model import Number
 from razorlite.prune.allocation import STRATEGIES, Strategy
-from razorlite.prune.budget import Budget
+from razorlite.prune.budget import LAYER_TIME, Budget
 from razorlite.prune.channels import Channels
 from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.parts import KINDS, Kind
 from razorlite.prune.per_cost import COST_KINDS, CostKind, per_cost
 from razorlite.prune.report import left_of
+from razorlite.prune.rounding import Rounding, RoundTo
 from razorlite.prune.stopwatch import Stopwatch
 from razorlite.prune.structure import Structures
 from razorlite.prune.trial import Trial
-from razorlite.prune.within_latency import LatencyFit
+from razorlite.prune.within_latency import LatencyFit, without_layer_time
 from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph, ChannelGroup
 
@@ -38,7 +39,7 @@ class Pruner:
         *,
         budget: Budget,
         importance: Importance | None = None,
-        round_to: int = 8,
+        round_to: RoundTo = 8,
         min_keep: float = 0.1,
         allocation: Strategy = "global",
         per: CostKind = "none",
@@ -54,16 +55,19 @@ class Pruner:
             budget: what the slim model may cost.
             importance: which channels matter; L1 of the weights by default.
             round_to: a layer that shrinks keeps a multiple of this many channels, where it had
-                a multiple before.
+                a multiple before; "auto" times the model's layers and takes what they compute well
+                with.
             min_keep: least share to keep of each group and of each layer in it, 0 to 1.
             allocation: "global" compares channels of all layers, "local" keeps of each group the
                 channels that hold the same share of its importance, "uniform" the same share of its
                 channels.
-            per: what scores are divided by: the macs, params or memory that a channel costs.
+            per: what scores are divided by: the macs, params, memory or latency that a channel
+                costs.
             ignore: patterns of module paths (`"backbone.*"`); the channels these modules make
                 all stay.
             leaves: patterns of module paths that are not looked into; what they read stays.
-            stopwatch: times slim models; a budget of latency_ms needs it.
+            stopwatch: times slim models; a budget of latency_ms, `round_to="auto"` and
+                `per="latency"` need it.
             parts: what may go: channels, residual blocks, decoder layers, queries; see
                 `razorlite.prune.Structures`.
             trial: losses of slim models, by which they are compared; parts other than channels
@@ -72,7 +76,7 @@ class Pruner:
         Raises:
             ConfigError: a setting is out of range, or there is no stopwatch for the budget.
         """
-        if round_to < 1 or not 0 <= min_keep <= 1:
+        if (round_to != "auto" and round_to < 1) or not 0 <= min_keep <= 1:
             raise ConfigError(
                 f"pruning needs round_to >= 1 and min_keep in 0 to 1, got {round_to} and {min_keep}"
             )
@@ -80,13 +84,20 @@ class Pruner:
             raise ConfigError(f"allocation must be global, local or uniform, got {allocation!r}")
         if per not in COST_KINDS:
             raise ConfigError(f"per must be one of {', '.join(COST_KINDS)}, got {per!r}")
-        if budget.latency_ms is not None and stopwatch is None:
+        timed = {
+            "a budget of latency_ms": budget.latency_ms is not None,
+            "round_to auto": round_to == "auto",
+            "per latency": per == "latency",
+        }
+        if any(timed.values()) and stopwatch is None:
             raise ConfigError(
-                "a budget of latency_ms is met by measuring: give "
+                f"{next(name for name in timed if timed[name])} is met by measuring: give "
                 "stopwatch=razorlite.prune.Stopwatch(model, razorlite.deploy.RuntimeTimer(shape))"
             )
         if not parts or set(parts) - set(KINDS):
             raise ConfigError(f"parts wants some of {', '.join(KINDS)}, got {list(parts)}")
+        if per == "latency" and set(parts) != {"channels"}:
+            raise ConfigError("per latency is of channels; set parts: [channels], or per: macs")
         self.stopwatch, self.parts, self.trial = stopwatch, tuple(parts), trial
         self.budget, self.importance = budget, importance or L1Importance()
         self.round_to, self.min_keep, self.allocation = round_to, min_keep, allocation
@@ -148,7 +159,15 @@ class Pruner:
     def _plan(self, channels: Channels, goal: Goal | None) -> Subnet:
         goal = goal or self.goal(channels)
         self._check_prunable(channels)
-        plan = self._planned(channels, goal)
+        channels, rounding = self._timed(channels), self._rounding(channels)
+        subnet = without_layer_time(self._fitted(channels, goal, rounding))
+        if rounding is None:
+            return subnet
+        return subnet.with_results(origin={**subnet.origin, "round_to": rounding.to_dict()})
+
+    def _fitted(self, channels: Channels, goal: Goal, rounding: Rounding | None) -> Subnet:
+        """Return the subnet within the goal's limits."""
+        plan = self._planned(channels, goal, rounding)
         counted = [limit for limit in goal.limits if limit.name != "latency_ms"]
         latency = [limit for limit in goal.limits if limit.name == "latency_ms"]
         if not latency:
@@ -159,9 +178,41 @@ class Pruner:
             channels.cut,
             limits=counted,
             latency=latency[0],
-            macs=channels.cost.whole["macs"],
+            kind=LAYER_TIME if self._only_channels else "macs",
+            whole=channels.cost.whole,
             stopwatch=self.stopwatch,
         ).run()
+
+    def _timed(self, channels: Channels) -> Channels:
+        """Return the channels, with what their layers take where that counts."""
+        counts = self.budget.latency_ms is not None or self.per == "latency"
+        if self.stopwatch is None or not counts or not self._only_channels:
+            return channels
+        return channels.timed(self.stopwatch.layers(channels))
+
+    @property
+    def _only_channels(self) -> bool:
+        return set(self.parts) == {"channels"}
+
+    def _rounding(self, channels: Channels) -> Rounding | None:
+        """Return the measured multiples of channels, where they are to be measured."""
+        if self.round_to != "auto":
+            return None
+        assert self.stopwatch is not None
+        found = self.stopwatch.rounding(channels.example)
+        _log.info("round_to: auto takes %s", found)
+        return found
+
+    @property
+    def number(self) -> int:
+        """The channels that a kept number is a multiple of, where that is given and not measured.
+
+        Raises:
+            ConfigError: it is to be measured.
+        """
+        if self.round_to == "auto":
+            raise ConfigError("round_to: auto is measured as pruning plans; give a number here")
+        return self.round_to
 
     def scores(
         self, channels: Channels, groups: Sequence[ChannelGroup] | None = None
@@ -177,7 +228,9 @@ class Pruner:
         scores |= {g.name: torch.ones(g.size) for g in channels.graph.prunable if g not in known}
         return scores if self.per == "none" else per_cost(scores, channels, self.per)
 
-    def _planned(self, channels: Channels, goal: Goal) -> Callable[[Sequence[Limit]], Subnet]:
+    def _planned(
+        self, channels: Channels, goal: Goal, rounding: Rounding | None
+    ) -> Callable[[Sequence[Limit]], Subnet]:
         """Return what plans within limits on what can be counted."""
         names = {group.name for group in channels.graph.prunable}
 
@@ -187,12 +240,12 @@ class Pruner:
                 self.scores(left, groups),
                 limits,
                 least={**floors(left.graph, 1.0), **goal.floors},
-                round_to=self.round_to,
+                round_to=self.number if rounding is None else rounding.channels,
                 allocation=self.allocation,
                 ignore=self.ignore,
             )
 
-        if set(self.parts) == {"channels"}:
+        if self._only_channels:
             return partial(within, channels)
         kinds, ignore, least = self.parts, self.ignore, self.min_keep
         forms = Structures(channels, kinds, self.trial, ignore=ignore, min_keep=least)

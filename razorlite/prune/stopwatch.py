@@ -16,6 +16,9 @@ from razorlite.core.distributed import broadcast_object
 from razorlite.core.journal import Journal
 from razorlite.cost import Timer
 from razorlite.engine.run_folder import on_main
+from razorlite.prune.channels import Channels
+from razorlite.prune.layer_times import Times, layer_times
+from razorlite.prune.rounding import Rounding, measured_rounding
 
 _log = logging.getLogger("razorlite")
 
@@ -67,8 +70,9 @@ class Stopwatch:
     @property
     def whole_ms(self) -> float:
         """Milliseconds of the whole model for one image."""
-        first = next(iter(self._known.values()), None)
-        return float(first["whole_ms"]) if first else self.beside(self.whole).whole_ms
+        known = (record["whole_ms"] for record in self._known.values() if "whole_ms" in record)
+        first = next(known, None)
+        return self.beside(self.whole).whole_ms if first is None else float(first)
 
     def beside(self, slim: nn.Module) -> Paired:
         """Return how long a model takes, and the whole one in turns with it."""
@@ -77,29 +81,68 @@ class Stopwatch:
 
     def record(self, slim: nn.Module) -> Mapping[str, Any]:
         """Return the same with all that it depends on, as the file has it."""
-        facts = [_form(slim), self._whole_form, dict(self.timer.conditions)]
-        key = sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+        return self._remembered([_form(slim), self._whole_form], lambda: self._measured(slim))
+
+    def rounding(self, example: Any) -> Rounding:
+        """Return the multiples of channels that the whole model's layers compute well with.
+
+        Args:
+            example: as for `Channels`.
+
+        Raises:
+            ConfigError: it has no layers that can be timed.
+        """
+
+        def measured() -> dict[str, Any]:
+            found = measured_rounding(self.whole, example, self.timer)
+            per_mac = {str(step): ratio for step, ratio in found.per_mac.items()}
+            return {"round_to": found.channels, "per_mac": per_mac, "layers": found.layers}
+
+        record = self._remembered(["round_to", self._whole_form], measured)
+        per_mac = {int(step): ratio for step, ratio in record["per_mac"].items()}
+        return Rounding(record["round_to"], per_mac, record["layers"])
+
+    def layers(self, channels: Channels) -> Times:
+        """Return what the layers of a model take, channel by channel; see `layer_times`."""
+        model, graph = channels.model, channels.graph
+
+        def measured() -> dict[str, Any]:
+            times = layer_times(model, graph, channels.example, self.timer)
+            return {"layer_times": {path: list(pair) for path, pair in times.items()}}
+
+        record = self._remembered(["layer_times", _form(model)], measured)
+        return {path: (pair[0], pair[1]) for path, pair in record["layer_times"].items()}
+
+    def _remembered(
+        self, facts: list[Any], measure: Callable[[], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """Return a record of facts; it is measured once, by the main process, and written down."""
+        conditions = dict(self.timer.conditions)
+        text = json.dumps([*facts, conditions], default=str)
+        key = sha256(text.encode()).hexdigest()[:16]
         if key not in self._known:
-            found = broadcast_object(on_main(lambda: self._measured(key, slim)))
+            found = broadcast_object(on_main(lambda: self._written(key, measure())))
             assert found is not None
             self._known[key] = found
         return self._known[key]
+
+    def _written(self, key: str, found: Mapping[str, Any]) -> dict[str, Any]:
+        today = date.today().isoformat()
+        record = {"candidate": key, **found, **self.timer.conditions, "date": today}
+        if self._journal is not None:
+            self._journal.append(record)
+        return record
 
     @cached_property
     def _whole_run(self) -> Callable[[], float]:
         return self.timer.opened(self.whole)
 
-    def _measured(self, key: str, slim: nn.Module) -> dict[str, Any]:
+    def _measured(self, slim: nn.Module) -> dict[str, Any]:
         runs = {"whole": self._whole_run, "slim": self.timer.opened(slim)}
         times = self.timer.in_turns(runs)
         shares = [b / a for a, b in zip(times["whole"], times["slim"], strict=True)]
         pair = Paired(median(times["slim"]), median(times["whole"]), median(shares))
-        today = date.today().isoformat()
-        rounds = {"rounds": len(shares), "date": today}
-        record = {"candidate": key, **asdict(pair), **self.timer.conditions, **rounds}
-        if self._journal is not None:
-            self._journal.append(record)
-        return record
+        return {**asdict(pair), "rounds": len(shares)}
 
 
 def _form(model: nn.Module) -> list[Any]:

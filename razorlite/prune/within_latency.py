@@ -1,20 +1,21 @@
 """A budget of milliseconds met by measuring slim models, not by guessing from MACs."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from razorlite.core.errors import BudgetError
 from razorlite.cost import Limit
+from razorlite.prune.budget import LAYER_TIME
 from razorlite.prune.stopwatch import Stopwatch
 from razorlite.space.subnet import Subnet
 
 _log = logging.getLogger("razorlite")
 _BELOW = 0.04  # how far below the limit is near enough, as a share of it
 _MOST = 10  # measurements
-_NEAR = 1e-3  # shares of MACs that are about the same
+_NEAR = 1e-3  # shares of the layers' time that are about the same
 
 
 @dataclass(frozen=True)
@@ -22,28 +23,30 @@ class Tried:
     """A slim model that was timed.
 
     Attributes:
-        macs: its share of the model's MACs.
+        layers: its share of what the whole model costs of the kind that is planned by.
         share: its share of the whole model's time.
         subnet: what it keeps.
     """
 
-    macs: float
+    layers: float
     share: float
     subnet: Subnet | None = None
 
 
 class LatencyFit:
-    """Finds the share of MACs whose slim model, measured end to end, takes the time allowed.
+    """Finds the slim model that takes the time allowed, measured end to end.
 
-    Time rises with the share of the MACs, nearly as a straight line: each try is where the line
-    between the nearest two tries meets the limit, or in their middle where that leads nowhere.
+    Subnets are planned by what their layers take, each timed by itself, or by MACs. The time rises
+    with that, nearly as a straight line: each try is where the line between the nearest two tries
+    meets the limit, or in their middle where that leads nowhere.
 
     Args:
-        plan: returns the subnet within limits on macs and params.
+        plan: returns the subnet within limits on macs, params and the kind of cost.
         cut: returns the slim model of a subnet.
         limits: on macs and params.
         latency: on latency_ms.
-        macs: of the model that is pruned.
+        kind: of cost that subnets are planned by: `LAYER_TIME` or macs.
+        whole: costs of the model that is pruned.
         stopwatch: measures beside the whole model.
     """
 
@@ -54,70 +57,72 @@ class LatencyFit:
         *,
         limits: Sequence[Limit],
         latency: Limit,
-        macs: int,
+        kind: str,
+        whole: Mapping[str, int],
         stopwatch: Stopwatch,
     ) -> None:
         self.plan, self.cut, self.limits, self.stopwatch = plan, cut, list(limits), stopwatch
-        self.macs, self.latency = macs, latency
+        self.kind, self.whole, self.latency = kind, whole, latency
         self.most = latency.high / stopwatch.whole_ms
         self.low, self.high = Tried(0.0, 0.0), Tried(1.0, 1.0)
         self.fits: list[Tried] = []
         self.refused: BudgetError | None = None
 
     def run(self) -> Subnet:
-        """Return the subnet with the most MACs that takes no more than the limit.
+        """Return the subnet that takes the most time of those that take no more than the limit.
 
         Raises:
             BudgetError: no subnet does, or none that does is above the least allowed.
         """
         for number in range(_MOST):
             tried = self._try(self._next(number))
-            if (tried and self._is_near(tried)) or self.high.macs - self.low.macs < _NEAR:
+            if (tried and self._is_near(tried)) or self.high.layers - self.low.layers < _NEAR:
                 break
         return self._best()
 
     def _next(self, number: int) -> float:
-        """Return the share of MACs to try."""
+        """Return the share of the layers' time to try."""
         low, high = self.low, self.high
-        middle = (low.macs + high.macs) / 2
+        middle = (low.layers + high.layers) / 2
         rise = high.share - low.share
         if rise <= 0 or number % 4 == 3:
             return middle
         aim = self.most * (1 - _BELOW / 2)
-        at = low.macs + (high.macs - low.macs) * (aim - low.share) / rise
-        edge = 0.05 * (high.macs - low.macs)
-        return min(max(at, low.macs + edge), high.macs - edge)
+        at = low.layers + (high.layers - low.layers) * (aim - low.share) / rise
+        edge = 0.05 * (high.layers - low.layers)
+        return min(max(at, low.layers + edge), high.layers - edge)
 
-    def _try(self, macs: float) -> Tried | None:
+    def _try(self, layers: float) -> Tried | None:
         """Time a slim model and move an end to it; None where there is no such small one."""
         try:
-            subnet = self.plan(self._limits(macs))
+            subnet = self.plan(self._limits(layers))
         except BudgetError as error:
-            self.refused, self.low = error, Tried(macs, self.low.share)
+            self.refused, self.low = error, Tried(layers, self.low.share)
             return None
         share = self.stopwatch.beside(self.cut(subnet)).share
         _log.info(
             "latency: %.0f%% of the MACs take %.1f%% of the time, %.1f%% are allowed",
-            100 * subnet.cost["macs"] / self.macs,
+            100 * subnet.cost["macs"] / self.whole["macs"],
             100 * share,
             100 * self.most,
         )
-        own = min(max(subnet.cost["macs"] / self.macs, self.low.macs), macs)
+        own = subnet.cost[self.kind] / self.whole[self.kind]
+        own = min(max(own, self.low.layers), layers)
         tried = Tried(own, share, subnet)
         if share <= self.most:
             self.fits.append(tried)
-            self.low = Tried(macs, share, subnet)
+            self.low = Tried(layers, share, subnet)
         else:
             self.high = tried
         return tried
 
     def _limits(self, share: float) -> list[Limit]:
-        most, low = share * self.macs, 0.0
+        most, low = share * self.whole[self.kind], 0.0
         for limit in self.limits:
-            if limit.name == "macs":
+            if limit.name == self.kind:
                 most, low = min(most, limit.high), limit.low
-        rest = [limit for limit in self.limits if limit.name != "macs"]
-        return [*rest, Limit("macs", min(low, most), most)]
+        rest = [limit for limit in self.limits if limit.name != self.kind]
+        return [*rest, Limit(self.kind, min(low, most), most)]
 
     def _is_near(self, tried: Tried) -> bool:
         return self.most * (1 - _BELOW) <= tried.share <= self.most
@@ -131,11 +136,11 @@ class LatencyFit:
                 f"{self.high.share * self.stopwatch.whole_ms:.1f} ms ({self.high.share:.0%} of the "
                 f"whole one's time); lower min_keep or round_to, ignore less, or raise the budget"
             )
-        best = max(self.fits, key=lambda tried: (tried.share, tried.macs))
+        best = max(self.fits, key=lambda tried: (tried.share, tried.layers))
         assert best.subnet is not None
         self._check_lower_end(best)
         record = dict(self.stopwatch.record(self.cut(best.subnet)))
-        cost = {**best.subnet.cost, "latency_ms": record["ms"]}
+        cost = {**without_layer_time(best.subnet).cost, "latency_ms": record["ms"]}
         return best.subnet.with_results(cost=cost, origin={**best.subnet.origin, "latency": record})
 
     def _check_lower_end(self, best: Tried) -> None:
@@ -152,3 +157,9 @@ class LatencyFit:
                 100 * best.share,
                 100 * self.most,
             )
+
+
+def without_layer_time(subnet: Subnet) -> Subnet:
+    """Return a subnet that says what it costs, but not what it was planned by."""
+    cost = {name: value for name, value in subnet.cost.items() if name != LAYER_TIME}
+    return replace(subnet, cost=cost)

@@ -237,6 +237,7 @@ class PruningJob:
         both = self._whole.composed(kept, plan) if kept.is_pruned else plan
         origin: dict[str, Any] = {"made_by": "prune", "plan": self._digest}
         known: dict[str, Mapping[str, Any]] = {"groups": both.origin, "latency": plan.origin}
+        known["round_to"] = plan.origin
         origin |= {name: where[name] for name, where in known.items() if name in where}
         origin |= {"reach": self._channels.reach, "left": self._channels.report()["left"]}
         subnet = replace(

@@ -59,6 +59,13 @@ def _counting_pruner(settings: PruneConfig) -> Pruner:
             "in the place of latency_ms",
             key="budget",
         )
+    for name, measured in {"round_to": "auto", "per": "latency"}.items():
+        if getattr(settings, name) == measured:
+            raise ConfigError(
+                f"GradualStep measures nothing while it trains; give {name} in the place of "
+                f"{measured}",
+                key=name,
+            )
     return settings.pruner()
 
 

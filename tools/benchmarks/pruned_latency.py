@@ -40,7 +40,7 @@ MODELS = {
     "retinanet_r50": "retinanet/retinanet_r50_fpn_1x_coco",
     "rtmdet_tiny": "rtmdet/rtmdet_tiny_8xb32-300e_coco",
 }
-BUDGETS = ("80%", "65%", "50%", "35%", "25%")
+BUDGETS = ("80%", "65%", "50%", "35%", "20%")
 
 
 def main() -> None:
@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", default=BUDGETS, help="of the MACs")
     parser.add_argument("--latency", help="a budget of time instead, such as 50%%")
     parser.add_argument("--allocations", nargs="+", default=["uniform"])
-    parser.add_argument("--round-to", nargs="+", type=int, default=[8, 16, 32])
+    parser.add_argument("--per", default="none", help="what importance is divided by")
+    parser.add_argument("--round-to", nargs="+", type=rounding, default=["auto"])
     parser.add_argument("--shape", nargs=2, type=int, default=[320, 320])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20)
@@ -75,9 +76,15 @@ def of_model(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
         for allocation in options.allocations:
             for round_to in options.round_to:
                 how = {"runtime": runtime, "allocation": allocation, "round_to": round_to}
+                how["per"] = options.per
                 for budget in [options.latency] if options.latency else options.budgets:
                     kind = "latency_ms" if options.latency else "macs"
                     yield {**how, kind: budget, **measured(channels, watch, how, kind, budget)}
+
+
+def rounding(text: str) -> int | str:
+    """Return a number of channels, or "auto" as it is."""
+    return text if text == "auto" else int(text)
 
 
 def experiment_tree(name: str) -> dict[str, Any]:
@@ -94,6 +101,7 @@ def measured(
         importance=L1Importance(),
         round_to=how["round_to"],
         allocation=how["allocation"],
+        per=how["per"],
         stopwatch=watch,
     )
     try:
@@ -108,6 +116,8 @@ def measured(
         "ms": round(pair.ms, 2),
         "share": round(pair.share, 4),
     }
+    if how["round_to"] == "auto":
+        line["why"] = subnet.origin["round_to"]["why"]
     if kind == "latency_ms":
         line["again"] = round(Stopwatch(channels.model, watch.timer).beside(slim).share, 4)
     if how["runtime"] == "pytorch":
