@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,11 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share a whole suite out to all cores, each of whose processes imports torch.
 
-    Chosen files end sooner in one process, and what trains on all cores does so by itself.
+    Chosen files end sooner in one process.
     """
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    shared = config.option.markexpr in ("not slow", "slow and not all_cores")
+    shared = config.option.markexpr in ("not slow", "slow")
     return min(os.cpu_count() or 1, 8) if whole and shared else 0
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes all cores, before tests are chosen by marks."""
-    for item in items:
-        if "all_cores" in getattr(item, "fixturenames", ()):
-            item.add_marker("all_cores")
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +47,3 @@ def signals_are_heard() -> None:
 def seeded() -> None:
     """Every test starts from the same random state."""
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def all_cores() -> Iterator[None]:
-    """Train on as many threads as there are cores, as a user would."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(before)
