@@ -87,8 +87,12 @@ def _add_convert(actions: Any) -> None:
         actions,
         "convert",
         _run_convert,
-        "write a data set in another format",
-        "  razorlite data convert photos/ --to coco --out photos_coco",
+        "write a data set in another format\n"
+        "SOURCE may also be what tools leave: labelme's json files; CVAT for images\n"
+        "(annotations.xml beside the images) and its YOLO 1.1; images/ with masks/, PNGs whose\n"
+        "values number the objects, in folders named like classes or in none.",
+        "  razorlite data convert photos/ --to coco --out photos_coco\n"
+        "  razorlite data convert labelled/ --to coco --masks --out labelled_coco",
     )
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
     parser.add_argument("--to", required=True, choices=_FORMATS, help="the new format")

@@ -114,7 +114,7 @@ def _coco(path: Path) -> Layout | None:
         folder = _image_folder(file, path if path.is_dir() else path.parent)
         if folder is not None:
             block = {"type": "CocoDataset", "annotation": str(file), "images": str(folder)}
-            blocks[file] = block
+            blocks[file] = {**block, **_real_classes(file)}
     names = _split_names(list(blocks))
     return Layout("coco", {name: blocks[file] for file, name in names.items()}) if blocks else None
 
@@ -132,18 +132,39 @@ def _image_folder(annotation: Path, root: Path) -> Path | None:
     return next((place for place in places if first and (place / first).is_file()), root)
 
 
+def _real_classes(annotation: Path) -> dict[str, list[str]]:
+    """Name the classes where the first category is but the parent of all others.
+
+    Exports of Roboflow begin with one that is called like the project and has no objects.
+    """
+    tree = read_json(annotation)
+    try:
+        first, *rest = sorted(tree["categories"], key=lambda one: one["id"])
+        parent = bool(rest) and all(one["supercategory"] == first["name"] for one in rest)
+        used = any(one["category_id"] == first["id"] for one in tree["annotations"])
+        return {"classes": [str(one["name"]) for one in rest]} if parent and not used else {}
+    except (KeyError, TypeError, ValueError):  # the reader says what is wrong with them
+        return {}
+
+
 def _voc(path: Path) -> Layout | None:
     files = [] if path.is_file() else list(_files(path, ".xml"))
     named = Counter(name for file in files for name in _class_names(file))
     if not named:
         return None
+    folders = {file.parent for file in files}
+    splits = {_SPLITS.get(folder.name.lower(), ""): folder for folder in folders}
+    if len(splits) == len(folders) and "" not in splits:  # as Roboflow exports
+        block = {"type": "VocDataset", "classes": sorted(named)}
+        order = sorted(splits, key=lambda name: _ORDER[name])
+        return Layout("voc", {name: {**block, "root": str(splits[name])} for name in order})
     folder = files[0].parent
     named_so = (one for one in files[0].parents if one.name.lower() == "annotations")
     root = next((one.parent for one in named_so if one.is_relative_to(path)), folder)
     block = {"type": "VocDataset", "root": str(root), "classes": sorted(named)}
     named_lists = _split_names(_split_lists(root))
-    splits = {name: file.relative_to(root).as_posix() for file, name in named_lists.items()}
-    return Layout("voc", {n: {**block, "split": f} for n, f in splits.items()} or {ALL: block})
+    lists = {name: file.relative_to(root).as_posix() for file, name in named_lists.items()}
+    return Layout("voc", {n: {**block, "split": f} for n, f in lists.items()} or {ALL: block})
 
 
 def _split_lists(root: Path) -> list[Path]:

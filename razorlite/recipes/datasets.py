@@ -1,8 +1,10 @@
 """The commands `data check`, `data convert`, `data stats` and `data split`."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -10,12 +12,14 @@ from rich.table import Table
 
 from razorlite.core.errors import DataError
 from razorlite.core.streams import safe_console
+from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
 from razorlite.data.examining import Counts, Finding, count_objects, examine, open_all
 from razorlite.data.files import resolve
+from razorlite.data.importing import import_annotations
 from razorlite.data.joining import ConcatDataset
-from razorlite.data.recognising import recognise
+from razorlite.data.recognising import ALL, recognise
 from razorlite.data.writing import Format, Written, write
 
 _log = logging.getLogger("razorlite")
@@ -85,7 +89,8 @@ def convert_data(
     """Write a data set in another format.
 
     Args:
-        source: as for `check_data`.
+        source: as for `check_data`; or what labelme, CVAT ("CVAT for images" or YOLO 1.1) or makers
+            of mask PNGs leave, see `razorlite.data.importing.import_annotations`.
         out: a folder that does not exist or is empty.
         to: "coco", "voc" or "yolo".
         link: make symbolic links to the image files instead of copies.
@@ -96,7 +101,18 @@ def convert_data(
         RunFolderError: the folder cannot be written.
     """
     _check_outside(source, out)
-    return _written(_open(source, masks), out, to, link)
+    imported = import_annotations(source)
+    if imported is None:
+        return _written(_open(source, masks), out, to, link)
+    root = resolve(source)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{root.stem}.json"
+        file.write_text(json.dumps(imported.tree), encoding="utf-8")
+        images = str(root if root.is_dir() else root.parent)
+        dataset = CocoDataset(annotation=str(file), images=images, masks=masks)
+        for what, count in imported.lost.items():
+            _log.warning("%s: %d %s, which are left out", imported.tool, count, what)
+        return _written({ALL: dataset}, out, to, link)
 
 
 def split_data(

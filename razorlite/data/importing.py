@@ -1,0 +1,276 @@
+"""Annotations of tools as COCO trees: labelme, CVAT's xml, Darknet's text, PNGs of masks."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from razorlite.core.errors import DataError
+from razorlite.data._json import read_json
+from razorlite.data.files import files_under, relative, resolve
+from razorlite.data.images import IMAGE_SUFFIXES, Decoding
+
+Tree = dict[str, Any]
+_BACKGROUND = 0
+_ONE_CLASS = "object"
+
+
+@dataclass
+class Imported:
+    """Annotations of one tool as a COCO tree.
+
+    Attributes:
+        tool: whose they are.
+        tree: images named below the folder, objects with a box or a segmentation.
+        lost: what a box or mask cannot say, by kind, and how many.
+    """
+
+    tool: str
+    tree: Tree = field(default_factory=lambda: {"images": [], "annotations": [], "categories": []})
+    lost: Counter[str] = field(default_factory=Counter)
+    _ids: dict[str, int] = field(default_factory=dict)
+
+    def image(self, name: str, size: tuple[int, int]) -> None:
+        """Add an image of (height, width); the objects that follow are its."""
+        number = len(self.tree["images"]) + 1
+        entry = {"id": number, "file_name": name, "height": size[0], "width": size[1]}
+        self.tree["images"].append(entry)
+
+    def add(self, label: str, **shape: Any) -> None:
+        """Add an object of the last image, by its `bbox` or `segmentation`."""
+        if label not in self._ids:
+            self._ids[label] = len(self._ids) + 1
+            self.tree["categories"].append({"id": self._ids[label], "name": label})
+        entry = {"id": len(self.tree["annotations"]) + 1, "category_id": self._ids[label]}
+        entry |= {"image_id": len(self.tree["images"]), "iscrowd": 0, **shape}
+        self.tree["annotations"].append(entry)
+
+
+def import_annotations(source: str | Path) -> Imported | None:
+    """Return the annotations of a tool's folder or file; None where they are of none known here.
+
+    Args:
+        source: a folder with labelme's json files, with CVAT's annotations.xml ("CVAT for images"),
+            with Darknet's obj.names and text files, or with `images` and `masks`, PNGs whose
+            values are the numbers of objects, 0 for none, in folders named like classes or in none;
+            or one of these xml files.
+
+    Raises:
+        DataError: a file is malformed, or an image is missing.
+    """
+    path = resolve(source)
+    found = (look(path) for look in (_labelme, _cvat, _darknet, _masks))
+    return next((one for one in found if one is not None), None)
+
+
+def _labelme(folder: Path) -> Imported | None:
+    files = (
+        [f for f in files_under(folder) if f.suffix.lower() == ".json"] if folder.is_dir() else []
+    )
+    trees = ((file, read_json(file)) for file in sorted(files))
+    own = [(f, t) for f, t in trees if isinstance(t, dict) and {"shapes", "imagePath"} <= t.keys()]
+    if not own:
+        return None
+    found = Imported("labelme")
+    for file, tree in own:
+        image = _beside(file, str(tree["imagePath"]))
+        with _malformed(file):
+            size = int(tree.get("imageHeight") or 0), int(tree.get("imageWidth") or 0)
+            found.image(relative(image, folder), size if all(size) else _size(image))
+            for label, shapes in _grouped(tree["shapes"]):
+                _add_labelme(found, label, shapes)
+    return found
+
+
+def _grouped(shapes: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each object's label and its shapes: those of a label and a group are one object."""
+    groups: dict[Any, list[Any]] = defaultdict(list)
+    for number, shape in enumerate(shapes):
+        group = shape.get("group_id")
+        groups[shape["label"], number if group is None else f"group {group}"].append(shape)
+    for (label, _), members in groups.items():
+        yield str(label), members
+
+
+def _add_labelme(found: Imported, label: str, shapes: Sequence[Any]) -> None:
+    kinds = {shape.get("shape_type", "polygon") for shape in shapes}
+    points = [np.array(shape["points"], dtype=float) for shape in shapes]
+    if kinds == {"polygon"}:
+        found.add(label, segmentation=[own.flatten().tolist() for own in points])
+    elif kinds == {"circle"} and len(shapes) == 1:
+        (x, y), edge = points[0]
+        radius = float(np.hypot(*(edge - (x, y))))
+        found.add(label, bbox=[x - radius, y - radius, 2 * radius, 2 * radius])
+    elif kinds <= {"rectangle", "mask", "polygon"}:
+        found.add(label, bbox=_box_around(np.concatenate(points)))
+        if kinds != {"rectangle"}:
+            found.lost["outlines of masks"] += 1
+    else:
+        found.lost[f"shapes without an area ({', '.join(sorted(kinds))})"] += len(shapes)
+
+
+def _box_around(points: np.ndarray) -> list[float]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+def _cvat(source: Path) -> Imported | None:
+    files = [source] if source.is_file() else sorted(source.glob("*.xml"))
+    roots = [(file, _xml(file)) for file in files if file.suffix.lower() == ".xml"]
+    own = [(file, root) for file, root in roots if root is not None]
+    if not own:
+        return None
+    found = Imported("CVAT")
+    for file, root in own:
+        if root.find("track") is not None:
+            raise DataError(f"{file} holds tracks of a video; export it as CVAT for images 1.1")
+        folder = source if source.is_dir() else source.parent
+        known = {f.name: f for f in files_under(folder) if f.suffix.lower() in IMAGE_SUFFIXES}
+        for image in root.iter("image"):
+            with _malformed(file):
+                _add_cvat_image(found, image, known, folder)
+    return found
+
+
+def _xml(file: Path) -> ElementTree.Element | None:
+    """Return an xml file's root, if it is CVAT's."""
+    try:
+        root = ElementTree.parse(file).getroot()
+    except (OSError, ElementTree.ParseError):
+        return None
+    return root if root.tag == "annotations" and root.find("meta") is not None else None
+
+
+def _add_cvat_image(
+    found: Imported, image: ElementTree.Element, known: dict[str, Path], folder: Path
+) -> None:
+    name = Path(image.get("name", "")).name
+    if name not in known:
+        raise DataError(f"no image {name} below {folder}; put the images beside the xml file")
+    size = int(image.get("height", 0)), int(image.get("width", 0))
+    found.image(relative(known[name], folder), size)
+    for shape in image:
+        _add_cvat(found, shape, size)
+
+
+def _add_cvat(found: Imported, shape: ElementTree.Element, size: tuple[int, int]) -> None:
+    label = shape.get("label", "")
+    if shape.tag == "box":
+        x1, y1, x2, y2 = (float(shape.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
+        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+        found.add(label, bbox=_box_around(_turned(corners, float(shape.get("rotation", 0)))))
+    elif shape.tag == "polygon":
+        pairs = [pair.split(",") for pair in shape.attrib["points"].split(";")]
+        found.add(label, segmentation=[[float(v) for pair in pairs for v in pair]])
+    elif shape.tag == "mask":
+        found.add(label, segmentation=_run_lengths(_cvat_mask(shape, size)))
+    elif shape.tag != "tag":
+        found.lost[f"shapes of the kind {shape.tag}"] += 1
+
+
+def _turned(corners: np.ndarray, degrees: float) -> np.ndarray:
+    """Return corners turned clockwise around their centre, as CVAT turns boxes."""
+    angle, centre = np.deg2rad(degrees), corners.mean(axis=0)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turned: np.ndarray = (corners - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre
+    return turned
+
+
+def _cvat_mask(shape: ElementTree.Element, size: tuple[int, int]) -> np.ndarray:
+    """Return (height, width) bool from run lengths, row by row, that begin with background."""
+    left, top, width, height = (int(shape.attrib[n]) for n in ("left", "top", "width", "height"))
+    runs = [int(run) for run in shape.attrib["rle"].split(",")]
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    mask = np.zeros(size, dtype=bool)
+    mask[top : top + height, left : left + width] = inside
+    return mask
+
+
+def _run_lengths(mask: np.ndarray) -> Tree:
+    """Return COCO's uncompressed run lengths of (H, W) bool: columns, beginning with 0."""
+    flat = mask.flatten(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff([0, *edges, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
+
+
+def _darknet(folder: Path) -> Imported | None:
+    """Read CVAT's YOLO 1.1: obj.names beside a folder of images and text files."""
+    names_file = folder / "obj.names"
+    if not names_file.is_file():
+        return None
+    names = names_file.read_text(encoding="utf-8").split("\n")
+    found = Imported("Darknet")
+    for image in sorted(f for f in files_under(folder) if f.suffix.lower() in IMAGE_SUFFIXES):
+        height, width = _size(image)
+        found.image(relative(image, folder), (height, width))
+        labels = image.with_suffix(".txt")
+        for line in labels.read_text().splitlines() if labels.is_file() else ():
+            with _malformed(labels):
+                label, x, y, w, h = line.split()
+                sides = float(w) * width, float(h) * height
+                corner = float(x) * width - sides[0] / 2, float(y) * height - sides[1] / 2
+                found.add(names[int(label)].strip(), bbox=[*corner, *sides])
+    return found
+
+
+def _masks(folder: Path) -> Imported | None:
+    images, masks = folder / "images", folder / "masks"
+    if not (images.is_dir() and masks.is_dir()):
+        return None
+    found = Imported("mask PNGs")
+    by_stem = defaultdict(list)
+    for file in files_under(masks):
+        if file.suffix.lower() == ".png":
+            by_stem[file.stem].append(file)
+    for image in sorted(f for f in files_under(images) if f.suffix.lower() in IMAGE_SUFFIXES):
+        size = _size(image)
+        found.image(relative(image, folder), size)
+        for file in sorted(by_stem[image.stem]):
+            label = _ONE_CLASS if file.parent == masks else file.parent.name
+            _add_masks(found, file, label, size)
+    return found
+
+
+def _add_masks(found: Imported, file: Path, label: str, size: tuple[int, int]) -> None:
+    with Image.open(file) as picture:
+        values = np.asarray(picture)
+    if values.shape != size:
+        raise DataError(
+            f"{file} is {values.shape}, its image {size}; expected one number a pixel and the same "
+            f"height and width"
+        )
+    for value in np.unique(values):
+        if value != _BACKGROUND:
+            found.add(label, segmentation=_run_lengths(values == value))
+
+
+def _size(image: Path) -> tuple[int, int]:
+    try:
+        return Decoding().header(image).size
+    except OSError as error:
+        raise DataError(f"{image}: {error}") from error
+
+
+def _beside(file: Path, name: str) -> Path:
+    """Return the image that an annotation file names, however its writer's machine did."""
+    parts = name.replace("\\", "/")
+    for path in (file.parent / parts, file.parent / Path(parts).name):
+        if path.is_file():
+            return path
+    raise DataError(f"{file} names the image {name}, which is not there")
+
+
+@contextmanager
+def _malformed(file: Path) -> Iterator[None]:
+    """Name the file in which something is not as it should be."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"{file}: {type(error).__name__}: {error}") from error
