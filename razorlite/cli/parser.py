@@ -182,7 +182,8 @@ def _add_export(commands: Any) -> None:
         "The file takes RGB pixels from 0 to 255 and gives boxes, scores and labels. It is run\n"
         "and compared with PyTorch, and kept only if both agree.",
         "  razorlite export runs/fcos --out fcos.onnx\n"
-        "  razorlite export CONFIG checkpoint.pt --format torchscript",
+        "  razorlite export CONFIG checkpoint.pt --format torchscript\n"
+        "  razorlite export runs/fcos --int8 --out fcos.int8.onnx",
     )
     parser.add_argument(
         "model", nargs="+", metavar="MODEL", help="run folder, checkpoint, or CONFIG CHECKPOINT"
@@ -195,6 +196,14 @@ def _add_export(commands: Any) -> None:
     )
     parser.add_argument("--out", metavar="F", help="the file; beside the checkpoint by default")
     parser.add_argument("--images", metavar="SOURCE", help="images to compare on; noise by default")
+    about = "ONNX in 8 bits, calibrated on training images; MODEL may be a file in float"
+    parser.add_argument("--int8", action="store_true", help=about)
+    about = "training images that int8 is calibrated on (128)"
+    parser.add_argument(
+        "--calibration", type=count("number of images"), default=128, metavar="N", help=about
+    )
+    about = "points of the metric that int8 may lose (1)"
+    parser.add_argument("--max-drop", type=float, default=1.0, metavar="P", help=about)
     add_json(parser)
 
 

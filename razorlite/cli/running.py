@@ -106,6 +106,9 @@ def run_export(args: argparse.Namespace) -> None:
         out=args.out,
         subnet=args.subnet,
         images=args.images,
+        int8=args.int8,
+        calibration=args.calibration,
+        max_drop=args.max_drop,
     )
     _print_json(result.to_dict(), args)
 

@@ -7,6 +7,7 @@ from razorlite.deploy.prediction import Prediction
 from razorlite.deploy.predictor import Predictor
 from razorlite.deploy.quantise import Calibrated, calibrate
 from razorlite.deploy.results import coco_dict
+from razorlite.deploy.rounded import QuantisedStep
 from razorlite.deploy.runtimes import FileModel, open_file, read_meta
 from razorlite.deploy.sources import Picture, count, pictures
 from razorlite.deploy.timer import RuntimeTimer
@@ -25,6 +26,7 @@ __all__ = [
     "Picture",
     "Prediction",
     "Predictor",
+    "QuantisedStep",
     "RuntimeTimer",
     "View",
     "agreement",

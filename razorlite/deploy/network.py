@@ -117,11 +117,17 @@ def _is_matrix(shape: tuple[int, ...]) -> bool:
     return len(shape) > 2 or (len(shape) == 2 and min(shape) > 1)
 
 
-def _module(node: Any) -> str:
-    """Return the module that a layer lies in, as the name of its weight tells."""
+def layer_of(node: Any) -> str:
+    """Return the layer of the model that a node computes, as the name of its weight tells."""
     name = str(node.input[1]).rpartition("ConvBnFusion_W_")[2]
-    layer = name.removeprefix("model.").removesuffix(".weight").removesuffix(".conv")
-    return layer.rpartition(".")[0] or (layer if "." in name else str(node.name))
+    layer = name.removeprefix("model.").removesuffix(".weight")
+    return layer if "." in name else str(node.name)
+
+
+def _module(node: Any) -> str:
+    """Return the module that a layer lies in."""
+    layer = layer_of(node).removesuffix(".conv")
+    return layer.rpartition(".")[0] or layer
 
 
 def _reached(

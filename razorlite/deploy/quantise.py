@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from razorlite.core.errors import ExportError
-from razorlite.deploy.network import Network
+from razorlite.deploy.network import Network, layer_of
 from razorlite.deploy.runtimes import needed, session
 
 INT8_NAME = "razorlite.int8.json"
@@ -63,12 +63,16 @@ class Calibrated:
             draft.unlink(missing_ok=True)
 
 
-def calibrate(path: str | Path, batches: Sequence[Tensor]) -> Calibrated:
+def calibrate(
+    path: str | Path, batches: Sequence[Tensor], learned: Ranges | None = None
+) -> Calibrated:
     """Run an exported file on images, and note the range of each tensor between its layers.
 
     Args:
         path: an .onnx file in float.
         batches: (N, 3, H, W) pixels from 0 to 255 each.
+        learned: name of a layer to the range of its input that `QuantisedStep` has trained with,
+            in the place of the images'.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -86,6 +90,9 @@ def calibrate(path: str | Path, batches: Sequence[Tensor]) -> Calibrated:
         raise ExportError(f"{path} has no layer with weights but its last; nothing to quantise")
     meta = {entry.key: entry.value for entry in needed("onnx").load(str(path)).metadata_props}
     found = _ranges(model, _tensors(network), batches)
+    for node in network.weighted:
+        if node.input[0] in found and layer_of(node) in (learned or {}):
+            found[node.input[0]] = (learned or {})[layer_of(node)]
     return Calibrated(network, found, sum(len(x) for x in batches), meta)
 
 

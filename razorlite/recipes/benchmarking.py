@@ -22,7 +22,8 @@ from razorlite.core.compute import with_layout
 from razorlite.core.errors import ConfigError, RazorliteError
 from razorlite.core.files import csv_text, write_text_atomic
 from razorlite.core.streams import safe_console
-from razorlite.deploy import Deployed, open_file
+from razorlite.deploy import Deployed, open_file, read_meta
+from razorlite.deploy.quantise import INT8_NAME
 from razorlite.deploy.timing import Run, Timing, Timings, machine, measure
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.loading import Inferencer
@@ -72,6 +73,7 @@ class Benchmark:
         return {
             "model": timing.name,
             "runtime": _runtime(Path(timing.name)),
+            "precision": _precision(Path(timing.name)),
             "threads": timing.threads,
             "latency_ms": latency.median,
             "latency_lower_ms": latency.lower,
@@ -207,6 +209,10 @@ def _open(loaded: Inferencer, threads: int) -> Run:
 
 def _runtime(path: Path) -> str:
     return {".onnx": "onnxruntime", ".torchscript": "torchscript"}.get(path.suffix, "pytorch")
+
+
+def _precision(path: Path) -> str:
+    return "int8" if path.suffix == ".onnx" and INT8_NAME in read_meta(path) else "float32"
 
 
 def _accuracies(loaded: dict[str, Inferencer], config: ConfigLike) -> dict[str, dict[str, float]]:

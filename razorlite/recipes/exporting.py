@@ -4,16 +4,19 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.files import make_folder
 from razorlite.deploy import Deployed, Exported
 from razorlite.deploy import export as write
 from razorlite.deploy.export import SUFFIXES, Format
-from razorlite.deploy.runtimes import META_NAME
+from razorlite.deploy.runtimes import META_NAME, needed
 from razorlite.recipes.loading import Inferencer
+from razorlite.recipes.quantising import Quantised, Quantising
 
 _log = logging.getLogger("razorlite")
 _STEP = 32  # pixels between the sizes that are compared
@@ -27,7 +30,10 @@ def export(
     out: str | Path | None = None,
     subnet: str | Path | None = None,
     images: str | Path | None = None,
-) -> Exported:
+    int8: bool = False,
+    calibration: int = 128,
+    max_drop: float = 1.0,
+) -> Exported | Quantised:
     """Write a trained model as one file for ONNX Runtime or libtorch, and check what it gives.
 
     The file takes RGB pixels from 0 to 255, float (N, 3, H, W), of any number and size, and gives
@@ -42,6 +48,9 @@ def export(
         out: the file; beside the checkpoint by default.
         subnet: a subnet file.
         images: an image, folder or pattern to compare on; noise by default.
+        int8: write an ONNX file in 8 bits, made of the one in float; `model` may also be that file.
+        calibration: how many training images its activations are calibrated on.
+        max_drop: points of the metric that it may lose on the images of data.val (or data.test).
 
     Raises:
         CheckpointError: the model cannot be read or does not say enough.
@@ -50,10 +59,21 @@ def export(
         ExportError: the file cannot be written, or does not give what PyTorch gives.
     """
     chosen = _format(format, out)
+    if int8 and chosen != "onnx":
+        raise ConfigError(f"int8 is a form of ONNX files, got format {chosen}")
     loaded = Inferencer(model, checkpoint, subnet=subnet, device="cpu")
+    if int8:
+        path = Path(out) if out is not None else loaded.path.with_suffix(".int8.onnx")
+        return _in_8_bits(loaded, path, images, calibration, max_drop)
     if loaded.path.suffix in SUFFIXES.values():
         raise ConfigError(f"{loaded.path} is an exported file already; name a checkpoint")
     path = Path(out) if out is not None else loaded.path.with_suffix(SUFFIXES[chosen])
+    return _in_float(loaded, path, chosen, images)
+
+
+def _in_float(
+    loaded: Inferencer, path: Path, chosen: Format, images: str | Path | None
+) -> Exported:
     deployed = Deployed(loaded.model, loaded.preprocess)
     card = replace(loaded.card, classes=loaded.classes)  # numbers, where none are known
     result = write(
@@ -69,6 +89,28 @@ def export(
             "PyTorch finds nothing in these images, so no boxes were compared; name images in "
             "which it finds something by --images"
         )
+    return result
+
+
+def _in_8_bits(
+    loaded: Inferencer,
+    path: Path,
+    images: str | Path | None,
+    calibration: int,
+    max_drop: float,
+) -> Quantised:
+    """Write a file in 8 bits of one in float, which is not kept if it was made for this."""
+    needed("onnxruntime")  # before images are read
+    quantising = Quantising(loaded, calibration, max_drop)
+    make_folder(path.parent)
+    with TemporaryDirectory() as folder:
+        exact = loaded.path
+        if exact.suffix not in SUFFIXES.values():
+            exact = Path(folder) / "float.onnx"
+            _in_float(loaded, exact, "onnx", images)
+        result = quantising.write(exact, path)
+    for line in result.lines():
+        _log.info("%s", line)
     return result
 
 

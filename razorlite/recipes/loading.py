@@ -188,7 +188,7 @@ def _alone(card: ModelCard, path: Path) -> tuple[ModelCard, Config]:
     steps = card.preprocess.transforms
     if steps is None:  # written before checkpoints said it
         steps = evaluation_transforms(core_config.load({"data": tree.get("data") or {}}))
-    own = [*(tree.get("custom_imports") or []), *_dotted_types([tree.get("model"), *(steps or ())])]
+    own = [*(tree.get("custom_imports") or []), *dotted_types([tree.get("model"), *(steps or ())])]
     if own:
         raise CheckpointError(
             f"{path} needs {', '.join(map(str, own))}, and a file may not run code; if you trust "
@@ -205,13 +205,13 @@ def _without_preprocess(path: Path) -> CheckpointError:
     )
 
 
-def _dotted_types(value: Any) -> list[str]:
+def dotted_types(value: Any) -> list[str]:
     """Return the types in a block that are paths of the user's own modules."""
     if isinstance(value, Mapping):
         own = [str(value["type"])] if "." in str(value.get("type", "")) else []
-        return own + [kind for part in value.values() for kind in _dotted_types(part)]
+        return own + [kind for part in value.values() for kind in dotted_types(part)]
     return (
-        [kind for part in value for kind in _dotted_types(part)] if isinstance(value, list) else []
+        [kind for part in value for kind in dotted_types(part)] if isinstance(value, list) else []
     )
 
 

@@ -182,11 +182,16 @@ class Splits:
         own = {"rank": 0, "world_size": 1, "keep_batches": True} if alone else {}
         return self._loader(dataset, self._config(part), training=False, **own)
 
-    def calibration(self, batches: int) -> list[Inputs]:
-        """Return inputs of some fixed training batches, as the search's images look; none of 0."""
+    def calibration(self, batches: int, size: int | None = None) -> list[Inputs]:
+        """Return inputs of some fixed training batches, as the search's images look; none of 0.
+
+        Args:
+            batches: how many.
+            size: images in each; those of a training batch by default.
+        """
         if not batches:
             return []
-        size = self._config("train").batch_size
+        size = size or self._config("train").batch_size
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         some = self.train.subset(order[: batches * size].tolist())
         config = self._config("search")

@@ -1,0 +1,139 @@
+"""Which parts of a network stay in float, so that 8 bits find what the exact file does."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from razorlite.core.progress import progress
+from razorlite.deploy.quantise import Calibrated
+from razorlite.deploy.runtimes import Run, open_file
+from razorlite.ops.boxes import pairwise_iou
+
+_log = logging.getLogger("razorlite")
+TOLERANCE = 0.1  # of `apart`; above it a search for what should stay in float is worth its time
+_SECONDS = 120.0
+_MOST = 0.25  # of the parts
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What stays in float, and how far the outputs are from the exact ones, see `apart`.
+
+    Attributes:
+        floats: parts of the network.
+        distance: with these in float.
+        whole: with none of them in float.
+        alone: part to the distance with it alone in float, of those that were tried.
+    """
+
+    floats: tuple[str, ...]
+    distance: float
+    whole: float
+    alone: dict[str, float]
+
+
+def apart(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    """Return how much of what one runtime finds in a batch another does not: 0 all, 1 nothing.
+
+    A detection is found as far as the best one of its label overlaps it (IoU) and scores alike (the
+    lower score by the higher); the mean over detections, weighted by their scores, is taken from
+    both sides. Of probabilities it is half the sum of what they differ by.
+
+    Args:
+        expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels; or (N, C) probabilities.
+        got: the same of the other.
+    """
+    if len(expected) == 1:
+        return float((expected[0] - got[0]).abs().sum(1).mean()) / 2
+    pairs = [([x[i] for x in expected], [x[i] for x in got]) for i in range(len(expected[0]))]
+    return sum((_lost(a, b) + _lost(b, a)) / 2 for a, b in pairs) / len(pairs)
+
+
+def _lost(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Return which share of the detections of one side the other lacks."""
+    boxes, scores, labels = (x[some[1] > 0] for x in some)
+    their_boxes, their_scores, their_labels = (x[others[1] > 0] for x in others)
+    if not len(scores) or not len(their_scores):
+        return float(len(scores) > 0)
+    first, second = scores[:, None], their_scores[None]
+    alike = torch.minimum(first, second) / torch.maximum(first, second)
+    found = pairwise_iou(boxes, their_boxes) * alike * (labels[:, None] == their_labels[None])
+    return float(1 - (found.amax(1) * scores).sum() / scores.sum())
+
+
+def choose(
+    calibrated: Calibrated,
+    exact: Run,
+    batches: Sequence[Tensor],
+    *,
+    tolerance: float = TOLERANCE,
+    seconds: float = _SECONDS,
+) -> Choice:
+    """Choose parts that stay in float until outputs are close enough, the most sensitive first.
+
+    Each part is tried alone, then added in the order of what that gained while it still gains, up
+    to a quarter of the parts.
+
+    Args:
+        calibrated: what is quantised.
+        exact: the file in float.
+        batches: (N, 3, H, W) pixels each.
+        tolerance: of `apart`, below which nothing more is kept in float.
+        seconds: that the trials may take; what has not been tried then is quantised.
+    """
+    expected = [exact(images) for images in batches]
+
+    def distance(floats: Collection[str]) -> float:
+        return _mean(calibrated, floats, batches, expected)
+
+    whole, end = distance(()), time.monotonic() + seconds
+    if whole <= tolerance:
+        return Choice((), whole, whole, {})
+    parts = list(calibrated.network.parts())
+    alone = {}
+    for part in progress(parts, "which parts stay in float", len(parts)):
+        if time.monotonic() < end:
+            alone[part] = distance([part])
+    if len(alone) < len(parts):
+        _log.info("tried %d of %d parts in %.0f seconds", len(alone), len(parts), seconds)
+    order = sorted((p for p in alone if alone[p] < whole), key=alone.__getitem__)
+    most = max(1, int(_MOST * len(parts)))
+    floats, best = _added(order[:most], distance, whole, tolerance)
+    return Choice(floats, best, whole, alone)
+
+
+def _added(
+    order: Sequence[str],
+    distance: Callable[[Collection[str]], float],
+    whole: float,
+    tolerance: float,
+) -> tuple[tuple[str, ...], float]:
+    """Return the parts that helped, one after the other, and the distance with them."""
+    floats: tuple[str, ...] = ()
+    best = whole
+    for part in order:
+        if best <= tolerance:
+            break
+        found = distance((*floats, part))
+        if found < best:
+            floats, best = (*floats, part), found
+    return floats, best
+
+
+def _mean(
+    calibrated: Calibrated,
+    floats: Collection[str],
+    batches: Sequence[Tensor],
+    expected: Sequence[Sequence[Tensor]],
+) -> float:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        calibrated.write(path, floats)
+        run = open_file(path)
+    return sum(apart(e, run(x)) for e, x in zip(expected, batches, strict=True)) / len(batches)

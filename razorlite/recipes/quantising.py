@@ -1,0 +1,231 @@
+"""From an exported file to one that computes in 8 bits: calibrated, compared, timed, and kept."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from razorlite.core import config as core_config
+from razorlite.core.errors import CheckpointError, ConfigError, ExportError
+from razorlite.cost.latency import take_turns
+from razorlite.data.preprocess import PIXELS
+from razorlite.deploy import FileModel, calibrate, open_file
+from razorlite.deploy.rounded import ranges_in
+from razorlite.deploy.runtimes import Run
+from razorlite.deploy.sensitivity import Choice, choose
+from razorlite.engine.checkpoint_io import read_checkpoint
+from razorlite.recipes.building import untrained
+from razorlite.recipes.experiment import Experiment, read
+from razorlite.recipes.loading import Inferencer, dotted_types
+from razorlite.recipes.splits import Splits
+
+_log = logging.getLogger("razorlite")
+_ROUNDS = 20  # in which both files are timed
+_TRIED = 16  # of the calibration images, on which parts are tried in float
+_READ = ("data", "metric", "model", "seed", "shape")
+_HEADLINES = ("AP", "mAP", "top1")
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A file in 8 bits beside the one in float that it was made of.
+
+    Attributes:
+        path: the file.
+        images: of the training set that activations were calibrated on.
+        floats: parts of the network that stay in float beside its last layers.
+        distance: of what both find in calibration images, see `razorlite.deploy.sensitivity.apart`.
+        metric: name of the metric; empty if the configuration has none, or no images for it.
+        split: that it was measured on.
+        accuracy: the metric of the file in float and of the one in 8 bits.
+        milliseconds: of the processor, for one image with one thread, of both likewise.
+    """
+
+    path: Path
+    images: int
+    floats: tuple[str, ...]
+    distance: float
+    metric: str
+    split: str
+    accuracy: tuple[float, float] | None
+    milliseconds: tuple[float, float]
+
+    @property
+    def drop(self) -> float:
+        """What is lost, in points: hundredths of the metric."""
+        return 0.0 if self.accuracy is None else 100 * (self.accuracy[0] - self.accuracy[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return {"format": "onnx", "precision": "int8", **plain, "path": str(self.path)}
+
+    def lines(self) -> list[str]:
+        """Return what there is to tell, a line each."""
+        slow, fast = self.milliseconds
+        found = [
+            f"wrote {self.path} (int8): calibrated on {self.images} training images; what both "
+            f"files find is {self.distance:.1%} apart; in float beside the last layers: "
+            f"{', '.join(self.floats) or 'nothing'}"
+        ]
+        if self.accuracy is not None:
+            before, after = self.accuracy
+            found.append(
+                f"{self.metric} on {self.split}: {before:.4f} in float, {after:.4f} in 8 bits "
+                f"({-self.drop:+.2f} points)"
+            )
+        found.append(f"one image, one thread: {slow:.1f} ms in float, {fast:.1f} ms in 8 bits")
+        if fast >= slow:
+            found.append("INT8 is not faster here: ship the file in float")
+        return found
+
+
+class Quantising:
+    """Writes files in 8 bits, each compared with one in float on real images before it is kept.
+
+    Args:
+        loaded: the model, whose configuration names the images.
+        calibration: how many training images, chosen at random but always the same.
+        max_drop: points of the metric that may be lost on the images of data.val (or data.test).
+
+    Raises:
+        ConfigError: there is no training set to calibrate on, or a number is out of range.
+    """
+
+    def __init__(self, loaded: Inferencer, calibration: int, max_drop: float) -> None:
+        if calibration < 1 or max_drop < 0:
+            raise ConfigError(
+                f"calibration wants at least 1 image and max_drop at least 0 points, got "
+                f"{calibration} and {max_drop}"
+            )
+        self._max_drop, self._learned = max_drop, _learned(loaded.path)
+        self._splits = _splits(loaded)
+        self._images = _training_images(self._splits, calibration, loaded.path)
+
+    def write(self, exact: Path, out: Path) -> Quantised:
+        """Write a file.
+
+        Args:
+            exact: the one in float.
+            out: where to; a file of that name is replaced.
+
+        Raises:
+            ExportError: it cannot be quantised, or loses too much; there is no new file then.
+        """
+        calibrated = calibrate(exact, self._images, self._learned)
+        choice = choose(calibrated, open_file(exact), self._images[:_TRIED])
+        draft = out.with_name(f".{out.name}.{os.getpid()}.onnx")
+        try:
+            calibrated.write(draft, choice.floats)
+            result = self._compared(exact, draft, choice)
+            if result.drop > self._max_drop:
+                raise ExportError(_too_much(result, self._max_drop))
+            os.replace(draft, out)
+        finally:
+            draft.unlink(missing_ok=True)
+        return replace(result, path=out)
+
+    def _compared(self, exact: Path, draft: Path, choice: Choice) -> Quantised:
+        data, experiment = self._splits.data, self._splits.experiment
+        split = next((name for name in ("val", "test") if getattr(data, name)), "")
+        measured = experiment.metric is not None and bool(split)
+        name, accuracy = self._accuracy(split, exact, draft) if measured else ("", None)
+        times = _milliseconds(experiment.shape, exact, draft)
+        return Quantised(
+            path=draft,
+            images=len(self._images),
+            floats=choice.floats,
+            distance=choice.distance,
+            metric=name,
+            split=f"data.{split}" if measured else "",
+            accuracy=accuracy,
+            milliseconds=times,
+        )
+
+    def _accuracy(self, split: str, *files: Path) -> tuple[str, tuple[float, float]]:
+        """Return the metric's name, and its value of two files."""
+        dataset = getattr(self._splits, split)
+        models = (FileModel(path) for path in files)
+        first, second = (self._splits.evaluate(model, dataset, split) for model in models)
+        name = next((name for name in _HEADLINES if name in first), next(iter(first)))
+        return name, (first[name], second[name])
+
+
+def _learned(path: Path) -> dict[str, tuple[float, float]]:
+    """Return ranges that a step has trained with, which of a run's files last.pt keeps."""
+    for file in (path, path.with_name("last.pt")):
+        if path.suffix == ".pt" and file.is_file():
+            found = ranges_in(read_checkpoint(file).get("step"))
+            if found:
+                _log.info(
+                    "ranges of %d layers' inputs are those trained with: %s", len(found), file
+                )
+                return found
+    return {}
+
+
+def _milliseconds(shape: tuple[int, int], *files: Path) -> tuple[float, float]:
+    """Return the time that each of two files takes, in turns."""
+    pixels = 255 * torch.rand((1, 3, *shape), generator=torch.Generator().manual_seed(0))
+    runs = {str(path): partial(_spent, open_file(path, 1), pixels) for path in files}
+    first, second = take_turns(runs, rounds=_ROUNDS).values()
+    return median(first), median(second)
+
+
+def _spent(run: Run, pixels: Tensor) -> float:
+    start = time.process_time()  # other programs do not count
+    run(pixels)
+    return 1000 * (time.process_time() - start)
+
+
+def _too_much(result: Quantised, max_drop: float) -> str:
+    before, after = result.accuracy or (0.0, 0.0)
+    return (
+        f"in 8 bits {result.metric} on {result.split} falls from {before:.4f} to {after:.4f}, by "
+        f"{result.drop:.2f} points, and {max_drop:g} may be lost; no file is kept: train some more "
+        f"with step.type=QuantisedStep (docs/quantisation.md), calibrate on more images, or raise "
+        f"max_drop"
+    )
+
+
+def _splits(loaded: Inferencer) -> Splits:
+    """Return the images that a model's configuration names, as pixels from 0 to 255."""
+    experiment = _experiment(loaded)
+    if experiment.data is None or experiment.data.train is None:
+        raise ConfigError(
+            f"int8 is calibrated on training images, and the configuration of {loaded.path} names "
+            f"none; give CONFIG CHECKPOINT, with data.train in CONFIG"
+        )
+    data = experiment.data.prepared_by(PIXELS)
+    numbers = tuple(map(str, range(len(loaded.classes))))  # in the place of names not known
+    classes = None if loaded.classes == numbers else loaded.classes
+    return Splits(replace(experiment, data=data), loaded.device, classes)
+
+
+def _experiment(loaded: Inferencer) -> Experiment:
+    """Return the whole experiment, of which a model needs a part."""
+    if loaded.experiment.data is not None:
+        return loaded.experiment
+    tree: Mapping[str, Any] = core_config.parse(loaded.card.config, str(loaded.path))
+    known = {name: tree[name] for name in _READ if name in tree}
+    if own := dotted_types(known):
+        raise CheckpointError(
+            f"the images of {loaded.path} need {', '.join(own)}, and a file may not run code; if "
+            f"you trust it, name its configuration as well: CONFIG {loaded.path}"
+        )
+    return read({**known, "model": untrained(known["model"])})[1]
+
+
+def _training_images(splits: Splits, count: int, path: Path) -> list[Tensor]:
+    found = splits.calibration(count, size=1)
+    if not all(isinstance(x, Tensor) for x in found):
+        raise ConfigError(f"int8 wants a model of images; that of {path} takes other inputs")
+    return [x.cpu() for x in found if isinstance(x, Tensor)]
