@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from razorlite.structures import Target
+
 PAGE = Path(__file__).parents[2] / "docs" / "distillation.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 LESSONS = [example for example in EXAMPLES if "distiller." in example]
-LOSSES = [example for example in EXAMPLES if example not in LESSONS]
+WITHOUT_DATA = [example for example in EXAMPLES if "without_data(" in example]
+LOSSES = [example for example in EXAMPLES if example not in [*LESSONS, *WITHOUT_DATA]]
+SMALL = {"depth": 1, "embed_dim": 16, "num_heads": 2}
 
 
 @pytest.mark.slow
@@ -21,6 +25,9 @@ def test_an_example_teaches_in_ten_lines(number):
     boxes = {"boxes": torch.tensor([[8.0, 8, 60, 70]]), "labels": torch.tensor([1])}
     names = {"torch": torch, "SIZE": {"min_size": 96, "max_size": 96}}
     names |= {"images": torch.rand(2, 3, 96, 96), "targets": [boxes] * 2}
+    names |= {"labelled": [Target(**boxes)] * 2, "WEIGHTS": None, "OPTIONS": SMALL}
+    if "Timm" in example:
+        pytest.importorskip("timm")
     exec(example, names)
     student, taught = names["student"], names["distiller"]
     assert names["total"].isfinite()
@@ -34,3 +41,11 @@ def test_a_loss_by_itself_teaches_the_student_alone(example):
     exec(example, names)
     assert names["student"].grad.isfinite().all()
     assert names["teacher"].grad is None
+
+
+@pytest.mark.parametrize("example", WITHOUT_DATA)
+def test_a_student_is_taught_without_data(example):
+    names = {}
+    exec(example, names)
+    assert names["number"] == 1
+    assert all(p.grad is None for p in names["teacher"].parameters())

@@ -132,6 +132,38 @@ def test_it_is_resumed_exactly_and_ships_the_student_alone(taught, tmp_path, mon
 
 
 @pytest.mark.slow
+def test_recipes_of_classifiers_under_torchrun_in_bf16(taught, tmp_path):
+    """A teacher for each recipe, and CRD's memory of both processes."""
+    names = ("kd", "dkd", "dist", "wsld", "rkd")
+    block = {"config": BLOCK["teacher"], "checkpoint": BLOCK["checkpoint"]}
+    crd = {"type": "CRD", "student_channels": 96, "teacher_channels": 96, "memory": 8}
+    pair = {"student": "neck", "teacher": "kd.neck", "loss": {**crd, "negatives": 4}}
+    tree = student(taught, train={**TRAIN, "amp": "bf16", "max_steps": 2})
+    tree["data"]["train"] = {**images(taught), "batch_size": 2}
+    tree["distiller"] = {"teachers": dict.fromkeys(names, block), "pairs": [pair]}
+    tree["distiller"]["recipe"] = {name: name for name in names}
+    torchrun("train", write(tree, taught, "all.yaml"), "--work-dir", tmp_path / "run")
+    labels = last(tmp_path / "run")["step"]["terms"]
+    assert any(int((v >= 0).sum()) == 8 for k, v in labels.items() if k.endswith("loss.labels"))
+    checkpoint = tmp_path / "run/checkpoints/last.pt"
+    assert "top1" in recipes.test(taught / "teacher.yaml", checkpoint)
+
+
+@pytest.mark.slow
+def test_the_memory_of_contrast_is_resumed_exactly(taught, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "draw", lambda *_: None)
+    crd = {"type": "CRD", "student_channels": 96, "teacher_channels": 96, "memory": 8}
+    tree = student(taught, train={**TRAIN, "save_every": 2, "max_steps": 5})
+    tree["train"] |= {"max_epochs": None}
+    tree["data"]["train"] = {**images(taught), "batch_size": 2}
+    pair = {"student": "neck", "loss": {**crd, "negatives": 4}}
+    tree["distiller"] = {**BLOCK, "pairs": [pair]}
+    stopping = {"type": "tests.recipes.own_steps.LearntFactor", "start": 1.0}
+    tree["step"] = [{"type": "DistilledStep"}, stopping]
+    stop_and_resume(write(tree, taught, "crd.yaml"), tmp_path)
+
+
+@pytest.mark.slow
 def test_two_processes_in_bf16(taught, tmp_path):
     tree = student(taught, train={**TRAIN, "amp": "bf16", "max_steps": 2})
     torchrun("train", write(tree, taught, "two.yaml"), "--work-dir", tmp_path / "run")

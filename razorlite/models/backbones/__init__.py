@@ -9,6 +9,7 @@ from razorlite.models.backbones import (
     searchable_shufflenet,
     shufflenet,
     timm_backbone,
+    timm_encoder,
     torchvision_backbone,
     vit,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "searchable_shufflenet",
     "shufflenet",
     "timm_backbone",
+    "timm_encoder",
     "torchvision_backbone",
     "vit",
 ]

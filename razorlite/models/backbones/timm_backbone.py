@@ -1,5 +1,6 @@
 """Any of timm's classifiers as a backbone; needs `pip install timm`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -48,8 +49,8 @@ class TimmBackbone(NodeBackbone):
                 node that gives no map.
             CheckpointError: the weights cannot be had or do not fit.
         """
-        timm = _timm()
-        model = _build(timm, name, pretrained == "timm")
+        timm = import_timm()
+        model = build_timm(timm, name, pretrained == "timm")
         strides: tuple[int, ...] = ()
         if nodes is None:
             nodes, strides = _stages(model, out_indices)
@@ -64,7 +65,12 @@ class TimmBackbone(NodeBackbone):
         self.train()
 
 
-def _timm() -> Any:
+def import_timm() -> Any:
+    """Return the package.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         import timm
     except ImportError:
@@ -74,14 +80,22 @@ def _timm() -> Any:
     return timm
 
 
-def _build(timm: Any, name: str, pretrained: bool) -> nn.Module:
+def build_timm(
+    timm: Any, name: str, pretrained: bool, options: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Return a timm model of a name, with further arguments of `timm.create_model`.
+
+    Raises:
+        ConfigError: there is none of that name.
+        CheckpointError: its own weights cannot be had.
+    """
     known = timm.list_models()
     if name.split(".")[0] not in known:
         raise ConfigError(
             f"TimmBackbone.name: timm has no classifier {name!r}{suggestion(name, known)}"
         )
     try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained)
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **(options or {}))
         return model
     except Exception as error:  # no network, no such tag: each hub client has errors of its own
         if not pretrained:
