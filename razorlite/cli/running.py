@@ -58,7 +58,8 @@ def run_prune(args: argparse.Namespace) -> None:
         raise RazorliteError(
             "prune takes CONFIG and CHECKPOINT; CONFIG alone goes with --show, as does --json"
         )
-    recipes.prune(
+    command = recipes.sensitivity if args.sensitivity else recipes.prune
+    command(
         args.config,
         args.checkpoint,
         work_dir=args.work_dir,

@@ -11,6 +11,7 @@ from razorlite.cost.joined import JoinedCost
 from razorlite.cost.latency import Latency, measure_latency
 from razorlite.cost.latency_table import LatencyTable
 from razorlite.cost.measuring import measured_latency
+from razorlite.cost.memory import memory_trace, peak_memory
 from razorlite.cost.model import CostModel, cost_text, shown
 from razorlite.cost.pairs import PairCost, Sides
 from razorlite.cost.profile import ThopProfile, thop_profile
@@ -39,7 +40,9 @@ __all__ = [
     "count",
     "measure_latency",
     "measured_latency",
+    "memory_trace",
     "parse_amount",
+    "peak_memory",
     "shown",
     "tabulate",
     "thop_profile",

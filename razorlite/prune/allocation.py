@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from razorlite.core.errors import BudgetError
-from razorlite.cost import Constraint, Limit
+from razorlite.cost import Constraint, CostModel, JoinedCost, Limit
 from razorlite.prune.budget import SlimCost
+from razorlite.prune.memory import MemoryCost
 from razorlite.trace import Block
 
 Strategy = Literal["global", "local", "uniform"]
@@ -170,8 +171,12 @@ class _Search:
     """One allocation on its way; `places` are rungs, one for each ladder."""
 
     def __init__(self, ladders: Sequence[Ladder], cost: SlimCost, limits: Sequence[Limit]) -> None:
-        self.ladders, self.limits, self.whole = ladders, limits, cost.whole
-        self.cost = cost.among([ladder.rungs for ladder in ladders])
+        names, rungs = [limit.name for limit in limits], [ladder.rungs for ladder in ladders]
+        self.ladders, self.limits, self.whole = ladders, limits, cost.whole_of(names)
+        models: list[CostModel] = [cost.among(rungs)]
+        if "memory" in names:
+            models.append(MemoryCost(rungs, cost.memory))
+        self.cost = JoinedCost(models)
         self.upper = Constraint(tuple(Limit(x.name, high=x.high) for x in limits))
         self.places = [0] * len(ladders)
 

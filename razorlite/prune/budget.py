@@ -1,8 +1,9 @@
 """What a slim model may cost, and the exact cost of any slim model from counts alone."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from razorlite.cost import Limit, PairCost, Sides, count
 from razorlite.cost.amounts import Amount, parse_amount
 from razorlite.cost.model import Number, shown
 from razorlite.prune.layer_times import Times
+from razorlite.prune.memory import MemoryLines, memory_lines
 from razorlite.trace import ChannelGraph, Layer
 
 Range = list[Amount | None]
@@ -31,6 +33,8 @@ class Budget:
     Attributes:
         macs: multiply-accumulates of one image.
         params: parameters.
+        memory: bytes that the activations of one image take at most at a time; see
+            `razorlite.cost.peak_memory`.
         latency_ms: measured milliseconds of one image, such as "20ms" or "50%"; see
             `razorlite.prune.Stopwatch`.
 
@@ -40,6 +44,7 @@ class Budget:
 
     macs: Amount | Range | None = None
     params: Amount | Range | None = None
+    memory: Amount | Range | None = None
     latency_ms: Amount | Range | None = None
 
     def __post_init__(self) -> None:
@@ -49,25 +54,31 @@ class Budget:
                     parse_amount(end, whole=1.0, name=f"budget.{name}")
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What is limited."""
+        return tuple(name for name, value in vars(self).items() if value is not None)
+
+    @property
     def counted(self) -> "Budget | None":
         """The limits on what can be counted; None if there are none."""
-        some = self.macs is not None or self.params is not None
+        some = set(self.names) - {"latency_ms"}
         return replace(self, latency_ms=None) if some else None
 
     def limits(self, whole: Mapping[str, Number]) -> list[Limit]:
         """Return the limits in numbers.
 
         Args:
-            whole: macs and params of the model before pruning, and latency_ms if that is limited.
+            whole: macs and params of the model before pruning, and memory and latency_ms if these
+                are limited.
 
         Raises:
             BudgetError: the limits are above what the whole model costs.
             ConfigError: nothing is limited, or an amount cannot be read.
         """
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        given = {name: getattr(self, name) for name in self.names}
         if not given:
             raise ConfigError(
-                "budget limits nothing; give macs, params or latency_ms, such as macs: 60%"
+                "budget limits nothing; give macs, params, memory or latency_ms, such as macs: 60%"
             )
         parsed = [Limit.parse(n, v, whole=whole[n], where="budget") for n, v in given.items()]
         limits = [
@@ -114,12 +125,13 @@ class SlimCost:
             example: what MACs are stated for, as for `Channels`.
             times: what `layer_times` returns, for a further kind of cost, `LAYER_TIME`.
         """
+        self._lines = lambda: memory_lines(model, graph, example)
         whole = count(model, example)
         self.whole = {"macs": whole.macs, "params": whole.params}
         self._block, self._sizes = _blocks(graph)
         self._sides = _sides(graph.layers, self._block, self._sizes, times)
         places = np.array([x.positions // x.kernel if x.kernel else 0 for x in graph.layers])
-        self._memory = (places @ self._sides.outputs)[:-1].astype(np.float64)
+        self._maps = (places @ self._sides.outputs)[:-1].astype(np.float64)
         none = PairCost(
             [[size] for size in self._sizes], self._sides, fixed=dict.fromkeys(self._sides.pair, 0)
         )
@@ -127,10 +139,21 @@ class SlimCost:
         self.whole = {**layered, **self.whole}
         self._rest = {name: value - layered[name] for name, value in self.whole.items()}
 
-    def of(self, kept: NDArray[np.bool_]) -> dict[str, int]:
-        """Return macs and params, and what was timed, given a mask of the graph's units."""
+    @cached_property
+    def memory(self) -> MemoryLines:
+        """What peak memory comes to; found when it is first asked for."""
+        return self._lines()
+
+    def whole_of(self, names: Collection[str]) -> dict[str, int]:
+        """Return macs and params of the model before pruning, and memory if it is among names."""
+        return {**self.whole, **({"memory": self.memory.whole} if "memory" in names else {})}
+
+    def of(self, kept: NDArray[np.bool_], names: Collection[str] = ()) -> dict[str, int]:
+        """Return macs, params and what was timed, and memory if named, of a mask of the units."""
         units = np.bincount(self._block[:-1][kept], minlength=len(self._sizes))
         costs = self.among([[size] for size in self._sizes]).of_widths(units[None])
+        if "memory" in names:
+            costs = {**costs, "memory": self.memory.of_widths(units[None])}
         return {name: int(value[0]) for name, value in costs.items()}
 
     def per_unit(self, kind: str, units: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -145,7 +168,7 @@ class SlimCost:
             (D,) costs; of each, what the model without one of its units would save.
         """
         if kind == "memory":
-            return self._memory
+            return self._maps
         fewer = units[None] - np.eye(len(units), dtype=np.int64)
         costs = self.among([[size] for size in self._sizes]).of_widths(np.stack([units, *fewer]))
         saved: NDArray[np.float64] = (costs[kind][0] - costs[kind][1:]).astype(np.float64)

@@ -1,7 +1,7 @@
 """The channels of one model: found once, then planned, cut and masked."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from razorlite.core.errors import BudgetError, SubnetError
-from razorlite.cost import Limit, count
+from razorlite.cost import Limit, count, peak_memory
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers, sides_of
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import SlimCost
@@ -92,10 +92,14 @@ class Channels:
         self._without[key] = found.graph
         return found
 
-    def cost_of(self, model: nn.Module) -> dict[str, int]:
-        """Return macs and params of a model that takes what this one takes, counted."""
+    def cost_of(self, model: nn.Module, names: Collection[str] = ()) -> dict[str, int]:
+        """Return macs and params of a model that takes what this one takes, counted.
+
+        Memory is there, too, if it is among names.
+        """
         counted = count(model, self.example)
-        return {"macs": counted.macs, "params": counted.params}
+        memory = {"memory": peak_memory(model, self.example)} if "memory" in names else {}
+        return {"macs": counted.macs, "params": counted.params, **memory}
 
     def timed(self, times: Times) -> "Channels":
         """Return the same channels, whose costs have a further kind: what their layers take.

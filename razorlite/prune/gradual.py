@@ -73,7 +73,7 @@ class GradualStep(WrappingStep):
     @property
     def finished(self) -> bool:
         """Whether the model without the masked channels is within the budget."""
-        costs = {n: np.array([x]) for n, x in self.channels.cost.of(self.kept).items()}
+        costs = {n: np.array([x]) for n, x in self._cost.items()}
         return bool(self._upper.allows(costs)[0])
 
     def begin(self, step: int) -> None:
@@ -115,7 +115,7 @@ class GradualStep(WrappingStep):
         graph = self.channels.graph
         return Subnet(
             channels=by_group(graph, self.kept),
-            cost=self.channels.cost.of(self.kept),
+            cost=self._cost,
             origin={"made_by": "prune", "groups": graph.fingerprint},
         )
 
@@ -133,6 +133,10 @@ class GradualStep(WrappingStep):
         if isinstance(self.pruner.importance, DataImportance):
             self.pruner.importance.load_state_dict(state["importance"])
         self._mask()
+
+    @property
+    def _cost(self) -> dict[str, int]:
+        return self.channels.cost.of(self.kept, [limit.name for limit in self.goal.limits])
 
     def _drop(self, number: int) -> None:
         """Let so many channels, or groups of them that go together, go."""

@@ -47,7 +47,7 @@ class Planner:
         kept = self._choose(model, graph, cost, example)
         return Subnet(
             channels=by_group(graph, kept),
-            cost=cost.of(kept),
+            cost=cost.of(kept, [limit.name for limit in self.limits]),
             origin={"made_by": "prune", "groups": graph.fingerprint},
         )
 

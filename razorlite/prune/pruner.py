@@ -112,7 +112,7 @@ class Pruner:
         channels = self._channels(model, shape)
         self._check_prunable(channels)
         graph, cost = channels.graph, channels.cost
-        whole: dict[str, Number] = dict(cost.whole)
+        whole: dict[str, Number] = dict(cost.whole_of(self.budget.names))
         if self.stopwatch is not None and self.budget.latency_ms is not None:
             whole["latency_ms"] = self.stopwatch.whole_ms
         limits = tuple(self.budget.limits(whole))

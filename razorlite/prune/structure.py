@@ -79,7 +79,8 @@ class Structures:
         """
         tried: list[tuple[float, Subnet]] = []
         refused: BudgetError | None = None
-        self.check_kinds()
+        if "channels" not in self.kinds and not any(self._chains):
+            self.check_kinds()
         for dropped in self.forms(limits):
             try:
                 subnet, full = self._within(dropped, plan, limits)
@@ -124,7 +125,8 @@ class Structures:
     def _within(self, dropped: Dropped, plan: Plan, limits: Sequence[Limit]) -> tuple[Subnet, bool]:
         """Return the subnet of one form, and whether it needs no channel to go."""
         if dropped or "channels" not in self.kinds:
-            cost = self.channels.cost_of(without_parts(self.channels.model, dropped))
+            left, names = without_parts(self.channels.model, dropped), [x.name for x in limits]
+            cost = self.channels.cost_of(left, names)
             fits = all(cost[limit.name] <= limit.high for limit in limits)
             if fits or "channels" not in self.kinds:
                 _check(cost, limits)
@@ -143,9 +145,9 @@ class Structures:
 
     def _valued(self, chain: Sequence[Unit], names: Sequence[str]) -> list[tuple[float, Unit]]:
         """Return units that go one after the other, each with what it loses for what it saves."""
-        found, before = [], self._known({})
+        found, before = [], self._known({}, names)
         for number, unit in enumerate(chain, 1):
-            after = self._known(_dropped(chain[:number]))
+            after = self._known(_dropped(chain[:number]), names)
             saved = sum((before[1][n] - after[1][n]) / before[1][n] for n in names)
             lost = after[0] - before[0]
             found.append((lost / saved if saved > 0 else math.inf, unit))
@@ -156,13 +158,13 @@ class Structures:
     def _measured(self) -> dict[str, tuple[float, Mapping[str, int]]]:
         return {}
 
-    def _known(self, dropped: Dropped) -> tuple[float, Mapping[str, int]]:
+    def _known(self, dropped: Dropped, names: Sequence[str]) -> tuple[float, Mapping[str, int]]:
         """Return loss and costs of a form; each is measured once."""
-        key = repr(sorted(dropped.items()))
+        key = repr((sorted(dropped.items()), sorted(names)))
         if key not in self._measured:
             assert self.trial is not None
             model = without_parts(self.channels.model, dropped)
-            cost = self.channels.cost_of(model)
+            cost = self.channels.cost_of(model, names)
             self._measured[key] = self.trial.loss(model), cost
             _log.info("without %s: loss %.4g", _text(dropped), self._measured[key][0])
         return self._measured[key]

@@ -16,6 +16,7 @@ from razorlite.recipes.measuring import cost, test
 from razorlite.recipes.predicting import predict
 from razorlite.recipes.pruning import prune, show_groups
 from razorlite.recipes.searching import search
+from razorlite.recipes.sensitivity import sensitivity
 from razorlite.recipes.slim_models import load_slim
 from razorlite.recipes.training import train
 
@@ -41,6 +42,7 @@ __all__ = [
     "predict",
     "prune",
     "search",
+    "sensitivity",
     "show_config",
     "show_groups",
     "show_types",

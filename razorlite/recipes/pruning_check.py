@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
-from razorlite.cost import count
+from razorlite.cost import count, peak_memory
 from razorlite.prune import (
     Channels,
     DataImportance,
@@ -33,17 +33,31 @@ def check_budget(config: Config, experiment: Experiment, built: Built) -> None:
     if prune is None or built.is_supernet:
         return
     counted = vars(count(built.model, experiment.shape))
+    if "memory" in prune.whole_budget.names:
+        counted = {**counted, "memory": peak_memory(built.model, experiment.shape)}
     prune.whole_budget.limits({**counted, "latency_ms": _UNKNOWN_MS})
     if built.subnet is not None or experiment.subnet is None:
         whole = plain_build(config, {})()
         channels = Channels(whole.model, experiment.shape, leaves=prune.leaves)
+        check_parts(prune, channels, built)
         if prune.whole_budget.counted is None:  # the rest is measured, which a check does not
-            Structures(channels, prune.parts, None).check_kinds()
             ignored_groups(whole.model, channels.graph, prune.ignore)
         else:
             check_before(prune, channels)
         if prune.before is not None:
             check_steps(experiment, whole, channels)
+
+
+def check_parts(prune: PruneConfig, channels: Channels, built: Built) -> None:
+    """Refuse parts of which the model has none, but for those of which some are gone.
+
+    Raises:
+        BudgetError: no channel group can shrink, where channels alone may go.
+        ConfigError: as described.
+    """
+    gone = {} if built.subnet is None else built.subnet.dropped
+    kinds = [part for part in prune.parts if part not in gone]
+    Structures(channels, kinds, None).check_kinds()
 
 
 def check_before(

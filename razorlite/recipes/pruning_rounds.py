@@ -29,7 +29,7 @@ from razorlite.recipes.card import ModelCard
 from razorlite.recipes.expanding import expanded_for
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pruning_before import claim, train_before
-from razorlite.recipes.pruning_check import check_before
+from razorlite.recipes.pruning_check import check_before, check_parts
 from razorlite.recipes.pruning_scores import gathered, trial_of
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
@@ -124,6 +124,7 @@ class PruningJob:
             BudgetError: the budget cannot be met.
             RunFolderError: the run to go on with has pruned other weights, or otherwise.
         """
+        check_parts(self.settings, self._channels, self.built)
         started = broadcast_object(self.resume and self.rounds[0].start.exists())
         if started:
             self._check_same(self.rounds[0])
@@ -195,7 +196,7 @@ class PruningJob:
 
     @cached_property
     def _trial(self) -> Trial | None:
-        return trial_of(self.splits, self.settings)
+        return trial_of(self.splits, self.settings.batches) if self.settings.tries else None
 
     @cached_property
     def _stopwatch(self) -> Stopwatch:

@@ -11,7 +11,7 @@ from razorlite.core.distributed import rank
 from razorlite.cost.count import evaluating
 from razorlite.data import Loader
 from razorlite.engine.random_state import seed_everything
-from razorlite.prune import Channels, DataImportance, Importance, PruneConfig, Pruner, Trial
+from razorlite.prune import Channels, DataImportance, Importance, Pruner, Trial
 from razorlite.recipes.splits import Splits
 
 
@@ -37,16 +37,11 @@ def gathered(pruner: Pruner, channels: Channels, splits: Splits) -> Pruner:
     return pruner
 
 
-def trial_of(splits: Splits, settings: PruneConfig) -> Trial | None:
-    """Return what tells the losses of models on some training batches; None if none are needed.
-
-    The same configuration gives the same batches.
-    """
-    if not settings.tries:
-        return None
+def trial_of(splits: Splits, count: int) -> Trial:
+    """Return what tells the losses of models on so many training batches, always the same ones."""
     seed_everything(splits.experiment.seed, rank())
     with closing(splits.train_loader()) as loader:
-        batches = list(islice(_batches(loader), settings.batches))
+        batches = list(islice(_batches(loader), count))
     return Trial(batches, place=splits.compute.place, context=splits.compute.autocast)
 
 

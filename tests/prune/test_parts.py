@@ -162,7 +162,9 @@ def test_losses_are_divided_by_what_is_saved():
 
     channels = Channels(model, (32, 32))
     forms = Structures(channels, ["layers", "queries"], Known(loss, [0.5, 0.1]))
-    forms.channels.cost_of = lambda m: {"macs": 100 * m.num_decoder_layers + 3 * m.num_queries}
+    forms.channels.cost_of = lambda m, names: {
+        "macs": 100 * m.num_decoder_layers + 3 * m.num_queries
+    }
     names = forms._order(Pruner(budget=Budget(macs="90%")).goal(channels).limits)
     assert names == [Unit("layers", (2,)), Unit("layers", (1,)), Unit("queries", (1,))]
 
@@ -203,6 +205,9 @@ def test_what_goes_by_losses_wants_them_and_what_is_not_there_is_refused():
         Pruner(budget=Budget(macs="50%"), parts=["blocks"]).plan(chain(), SHAPE)
     with pytest.raises(ConfigError, match=r"parts wants some of channels, .*, got \['heads'\]"):
         Pruner(budget=Budget(macs="50%"), parts=["heads"])
+    for parts in (["queries"], ["channels", "queries"]):
+        with pytest.raises(ConfigError, match="Sequential has no queries that can be dropped"):
+            Structures(Channels(chain(), SHAPE), parts, None).check_kinds()
     pruner = Pruner(budget=Budget(macs="50%"), parts=["queries"], trial=Known(lambda _: 0.0))
     with pytest.raises(ConfigError, match="Sequential has no queries that can be dropped"):
         pruner.plan(chain(), SHAPE)
