@@ -118,7 +118,7 @@ def _ladders(channels: Channels, pruner: Pruner) -> list[Ladder]:
         scores=pruner.scores(channels),
         limits=(),
         least=goal_floors,
-        round_to=pruner.round_to,
+        round_to=pruner.number,
         allocation="global",
         ignore=pruner.ignore,
     )
