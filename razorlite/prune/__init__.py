@@ -25,6 +25,7 @@ from razorlite.prune.importance import (
     WeightImportance,
 )
 from razorlite.prune.kept import compose
+from razorlite.prune.markov_step import MarkovStep
 from razorlite.prune.masks import Masks
 from razorlite.prune.pruner import Pruner
 from razorlite.prune.schedule import polynomial_schedule
@@ -50,6 +51,7 @@ __all__ = [
     "Importance",
     "L1Importance",
     "L2Importance",
+    "MarkovStep",
     "Masks",
     "Paired",
     "PruneConfig",

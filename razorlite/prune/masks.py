@@ -32,7 +32,7 @@ class Masks:
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
         self._graph = graph
-        self._readers: dict[str, _Reader | KeptHeads | ReadingFunction] = {}
+        self._readers: dict[str, Reader | KeptHeads | ReadingFunction] = {}
         self._norms: dict[str, KeptNorm] = {}
         self._makers: dict[str, _Maker] = {}
         self._handles: list[RemovableHandle] = []
@@ -116,7 +116,7 @@ class Masks:
             function = self._readers[path] = ReadingFunction(_dims_of(module))
             self._handles.append(module.register_forward_hook(function, with_kwargs=True))
         elif side == "in":
-            reader = self._readers[path] = _Reader(module)
+            reader = self._readers[path] = Reader(module)
             self._handles.append(module.register_forward_pre_hook(reader, with_kwargs=True))
         elif member.normed:
             norm = self._norms[path] = KeptNorm()
@@ -150,7 +150,7 @@ def _dims_of(module: nn.Module) -> int:
     return len(getattr(module, "kernel_size", ()))
 
 
-class _Reader:
+class Reader:
     """The hook before one layer: its input times a factor for each channel."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -187,4 +187,4 @@ class _Maker:
         return out * self.stays.to(out.device, out.dtype).reshape(-1, *[1] * self.dims)
 
 
-_HOOKS = (_Reader, _Maker, KeptHeads, KeptNorm, ReadingFunction)
+_HOOKS = (Reader, _Maker, KeptHeads, KeptNorm, ReadingFunction)

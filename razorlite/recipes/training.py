@@ -31,9 +31,10 @@ from razorlite.recipes.pictures import or_warn, sample_detections, training_pict
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
 from razorlite.recipes.steps import Known, build_step, chain
+from razorlite.recipes.targets import target_of, write_target
 from razorlite.recipes.taught import Lesson
 from razorlite.recipes.teaching import build_distiller
-from razorlite.space import PathStep, SearchSpace, Subnet, recalibrate
+from razorlite.space import SearchSpace, Subnet, recalibrate
 from razorlite.structures import Inputs
 
 _log = logging.getLogger("razorlite")
@@ -51,7 +52,8 @@ def train(
 
     A `mutator` block without `subnet` trains a supernet, one random path a step; `subnet` trains
     the exported model; `distiller` adds a teacher. The run folder gets config.yaml, metrics.jsonl,
-    checkpoints/last.pt and best.pt, and pictures.
+    checkpoints/last.pt and best.pt, pictures, and subnet.yaml where a step knows the path that it
+    ends at.
 
     Args:
         config: a YAML file, the name of a shipped configuration, or a dict.
@@ -88,6 +90,9 @@ def train(
             lesson = _lesson(experiment, built, splits, runner.state.step)
             metrics = runner.run(resume=resume)
             lesson.end(folder, metrics)
+            on_main(
+                lambda: write_target(built, runner.state.step, experiment.shape, folder, metrics)
+            )
             draw(built, splits, folder)
     return metrics
 
@@ -239,8 +244,7 @@ class _PathScore:
     @property
     def path(self) -> Subnet:
         """The path that is evaluated now."""
-        targets = (step.target for step in chain(self.step) if isinstance(step, PathStep))
-        return next(filter(None, targets), None) or self.largest
+        return target_of(self.step) or self.largest
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return the metrics; the supernet is as before."""

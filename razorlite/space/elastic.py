@@ -99,6 +99,11 @@ class Elastic(Mutable):
         return self._follows
 
     @property
+    def sides(self) -> Mapping[str, Side]:
+        """Which of its channels or cells stay: "outputs", "inputs", "kernel", as far as it has."""
+        return self._sides
+
+    @property
     def values(self) -> Values:
         """What it is set to; the largest values to begin with."""
         return dict(self._values)
