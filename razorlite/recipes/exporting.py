@@ -68,7 +68,9 @@ def export(
     if loaded.path.suffix in SUFFIXES.values():
         raise ConfigError(f"{loaded.path} is an exported file already; name a checkpoint")
     path = Path(out) if out is not None else loaded.path.with_suffix(SUFFIXES[chosen])
-    return _in_float(loaded, path, chosen, images)
+    result = _in_float(loaded, path, chosen, images)
+    _log.info("%s", describe(result))
+    return result
 
 
 def _in_float(
@@ -83,7 +85,6 @@ def _in_float(
         images=_examples(loaded, images),
         meta={META_NAME: json.dumps(card.to_meta(), ensure_ascii=False)},
     )
-    _log.info("%s", describe(result))
     if not result.agreement.found:
         _log.warning(
             "PyTorch finds nothing in these images, so no boxes were compared; name images in "
