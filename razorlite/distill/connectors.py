@@ -104,7 +104,7 @@ class MaskedGeneration(Connector):
         mask_ratio: share that is hidden.
         mask_channels: hide whole channels in the place of locations.
 
-    Yang et al., Masked Generative Distillation, https://arxiv.org/abs/2205.01529, eq. 2 to 4.
+    Yang et al., Masked Generative Distillation, https://arxiv.org/abs/2205.01529, section on MGD.
     """
 
     def __init__(

@@ -31,8 +31,8 @@ class CrossHead(Term):
     Wants a teacher with a one-stage head of razorlite whose levels are those of the student's maps,
     and equal classes.
 
-    CrossKD, https://arxiv.org/abs/2306.11369, eq. 5 to 7, with the maps of the pyramid crossing
-    over.
+    CrossKD, https://arxiv.org/abs/2306.11369, the cross-head loss, with the maps of the pyramid
+    crossing over.
 
     Args:
         student: the student's maps that cross over, as recorded.
@@ -96,7 +96,8 @@ class LocalisationDistillation(Term):
 
     Wants heads with distributions (`GFLHead`) of equal bins and strides on both sides.
 
-    LD, https://arxiv.org/abs/2102.12252, eq. 3 and 4, in the main distillation region.
+    LD, https://arxiv.org/abs/2102.12252, the localisation distillation loss, in the main
+    distillation region.
 
     Args:
         student: name of the student's head.

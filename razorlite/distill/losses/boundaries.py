@@ -29,7 +29,7 @@ class OFD(DistillLoss):
             weight and bias. None for no margin.
 
     Heo et al., A Comprehensive Overhaul of Feature Distillation,
-    https://arxiv.org/abs/1904.01866, eq. 2 to 4.
+    https://arxiv.org/abs/1904.01866, teacher transform and distance function.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ def relu_margin(norm: BatchNorm) -> Tensor:
     A channel is taken as normal with mean `bias` and deviation |weight|; where it is negative less
     than once in a thousand times, its margin is three deviations below zero.
 
-    Heo et al., https://arxiv.org/abs/1904.01866, eq. 4.
+    Heo et al., https://arxiv.org/abs/1904.01866, the margin.
     """
     mean, deviation = norm.bias.detach().float(), norm.weight.detach().float().abs()
     standard = -mean / deviation.clamp_min(1e-12)
@@ -96,7 +96,7 @@ class ActivationBoundary(DistillLoss):
         margin: how far from zero the student's neurons should be.
 
     Heo et al., Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden
-    Neurons, https://arxiv.org/abs/1811.03233, eq. 5.
+    Neurons, https://arxiv.org/abs/1811.03233, the loss in place of the boundaries' count.
     """
 
     def __init__(self, *, weight: NonNegative = 0.003, margin: Positive = 1.0) -> None:

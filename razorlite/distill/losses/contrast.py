@@ -37,8 +37,9 @@ class CRD(LayeredLoss):
         memory: images that are remembered, the last ones.
         negatives: images that each is contrasted with.
 
-    Tian et al., Contrastive Representation Distillation, https://arxiv.org/abs/1910.10699, eq. 17
-    to 19; in the authors' code the memory has one entry for each image of the data set.
+    Tian et al., Contrastive Representation Distillation, https://arxiv.org/abs/1910.10699, the
+    contrastive loss with a critic; in the authors' code the memory has one entry for each image of
+    the data set.
     """
 
     needs = "labels"
@@ -116,7 +117,7 @@ class CRD(LayeredLoss):
         return ((negatives @ own[..., None])[..., 0] / self.tau).exp()
 
     def _contrast(self, side: int, own: Tensor, other: Tensor, negatives: Tensor) -> Tensor:
-        """Return the 0-dim sum of eq. 18 over (T, E) embeddings, each with (T, K, E) negatives."""
+        """Return the 0-dim sum over (T, E) embeddings, each with (T, K, E) negatives."""
         with_itself = ((own * other).sum(1, keepdim=True) / self.tau).exp()
         with_others = self._scores(own, negatives)
         scores = torch.cat([with_itself, with_others], 1) / self.scales[side].clone()

@@ -70,7 +70,7 @@ class LD(DistillLoss):
             weight of 0.25.
 
     Zheng et al., Localization Distillation for Dense Object Detection,
-    https://arxiv.org/abs/2102.12252, eq. 3 and 4.
+    https://arxiv.org/abs/2102.12252, the localisation distillation loss.
     """
 
     def __init__(

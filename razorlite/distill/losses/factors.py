@@ -27,7 +27,7 @@ class FactorTransfer(LayeredLoss):
         paraphraser_steps: training steps in which the paraphraser learns and the student does not.
 
     Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer,
-    https://arxiv.org/abs/1802.04977, eq. 1 and 3.
+    https://arxiv.org/abs/1802.04977, reconstruction and factor transfer loss.
     """
 
     calls: Tensor

@@ -79,7 +79,7 @@ class ChannelWiseDivergence(DistillLoss):
             the "channels" at a location.
 
     Shu et al., Channel-wise Knowledge Distillation for Dense Prediction,
-    https://arxiv.org/abs/2011.13256, eq. 3 and 4.
+    https://arxiv.org/abs/2011.13256, the channel-wise loss.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class PKD(DistillLoss):
         weight: factor of the loss.
 
     Cao et al., PKD: General Distillation Framework for Object Detectors via Pearson Correlation
-    Coefficient, https://arxiv.org/abs/2207.02039, eq. 3 to 5.
+    Coefficient, https://arxiv.org/abs/2207.02039, the PKD loss.
     """
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class FGD(LayeredLoss):
         context: weight of global context.
 
     Yang et al., Focal and Global Knowledge Distillation for Detectors,
-    https://arxiv.org/abs/2111.11837, eq. 2 to 12.
+    https://arxiv.org/abs/2111.11837, focal and global distillation.
     """
 
     needs = "boxes"
@@ -108,7 +108,7 @@ class GlobalContext(nn.Module):
     Args:
         channels: of the map, at least 2.
 
-    Cao et al., GCNet, https://arxiv.org/abs/1904.11492, eq. 6, as in FGD, eq. 10.
+    Cao et al., GCNet, https://arxiv.org/abs/1904.11492, global context block; FGD's global part.
     """
 
     def __init__(self, channels: int) -> None:
@@ -135,7 +135,7 @@ class GlobalContext(nn.Module):
 def attentions(maps: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     """Return (N, H, W) and (N, C) attention of a (N, C, H, W) map: means of 1 over each image.
 
-    FGD, https://arxiv.org/abs/2111.11837, eq. 4 to 6.
+    FGD, https://arxiv.org/abs/2111.11837, the binary and the scale mask.
     """
     sizes = maps.abs()
     space = (sizes.mean(1).flatten(1) / tau).softmax(1) * (maps.shape[2] * maps.shape[3])
@@ -157,7 +157,7 @@ def object_masks(
         image_size: (height, width) in pixels of what the map covers.
         maps: (N, C, H, W), for size, device and precision.
 
-    FGD, https://arxiv.org/abs/2111.11837, eq. 2 and 3.
+    FGD, https://arxiv.org/abs/2111.11837, spatial and channel attention.
     """
     inside = torch.stack([_box_weights(own, image_size, maps) for own in boxes])
     outside = (inside == 0).to(maps.dtype)

@@ -29,8 +29,8 @@ class FBKD(LayeredLoss):
         pool: max pooling of the locations that each is related to; 2 or 4 for large maps.
 
     Zhang and Ma, Improve Object Detection with Feature-based Knowledge Distillation,
-    https://openreview.net/forum?id=uKhGRvM8QNH, eq. 2 to 7; the defaults are those of the authors'
-    code, whose mask is of locations alone.
+    https://openreview.net/forum?id=uKhGRvM8QNH, attention-guided and non-local distillation;
+    the defaults are those of the authors' code, whose mask is of locations alone.
     """
 
     def __init__(

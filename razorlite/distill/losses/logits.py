@@ -35,7 +35,7 @@ class LogitKL(DistillLoss):
             all elements, classes too.
 
     Hinton et al., Distilling the Knowledge in a Neural Network, https://arxiv.org/abs/1503.02531,
-    eq. 1 to 4 and section 2.
+    eq. 1 and section 2.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class DKD(_LabelledLoss):
         alpha: weight of the target class's part.
         beta: weight of the other classes' part.
 
-    Zhao et al., Decoupled Knowledge Distillation, https://arxiv.org/abs/2203.08679, eq. 7.
+    Zhao et al., Decoupled Knowledge Distillation, https://arxiv.org/abs/2203.08679, the DKD loss.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class WSLD(_LabelledLoss):
         tau: temperature.
 
     Zhou et al., Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff
-    Perspective, https://arxiv.org/abs/2102.00650, eq. 12 and 13.
+    Perspective, https://arxiv.org/abs/2102.00650, weighted soft labels.
     """
 
     def __init__(self, *, weight: NonNegative = 1.0, tau: Positive = 2.0) -> None:
@@ -230,7 +230,7 @@ class DIST(DistillLoss):
         gamma: weight of the part along images; needs several in a batch.
 
     Huang et al., Knowledge Distillation from A Stronger Teacher,
-    https://arxiv.org/abs/2205.10536, eq. 7 to 10.
+    https://arxiv.org/abs/2205.10536, inter- and intra-class relations.
     """
 
     def __init__(

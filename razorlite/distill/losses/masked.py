@@ -24,7 +24,7 @@ class MGD(LayeredLoss):
             for two-stage detectors.
         mask_channels: hide whole channels in the place of locations.
 
-    Yang et al., Masked Generative Distillation, https://arxiv.org/abs/2205.01529, eq. 2 to 5.
+    Yang et al., Masked Generative Distillation, https://arxiv.org/abs/2205.01529, section on MGD.
     """
 
     def __init__(

@@ -47,7 +47,8 @@ class RKDDistance(_RelationalLoss):
         weight: factor of the loss; typically 25.
         normalize: scale each image's features to unit length first.
 
-    Park et al., Relational Knowledge Distillation, https://arxiv.org/abs/1904.05068, eq. 5 to 8.
+    Park et al., Relational Knowledge Distillation,
+    https://arxiv.org/abs/1904.05068, distance-wise loss.
     """
 
     def _relations(self, vectors: Tensor) -> Tensor:
@@ -66,7 +67,8 @@ class RKDAngle(_RelationalLoss):
         weight: factor of the loss; typically 50.
         normalize: scale each image's features to unit length first.
 
-    Park et al., Relational Knowledge Distillation, https://arxiv.org/abs/1904.05068, eq. 9 to 11.
+    Park et al., Relational Knowledge Distillation,
+    https://arxiv.org/abs/1904.05068, angle-wise loss.
     """
 
     def _relations(self, vectors: Tensor) -> Tensor:
