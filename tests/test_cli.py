@@ -83,7 +83,13 @@ class TestArguments:
                 "train c.yaml --work-dir d --set a=1 --set b.c=[2] --resume",
                 "train",
                 ("c.yaml",),
-                {"work_dir": "d", "overrides": ["a=1", "b.c=[2]"], "resume": True, "subnet": None},
+                {
+                    "work_dir": "d",
+                    "overrides": ["a=1", "b.c=[2]"],
+                    "resume": True,
+                    "fast_dev_run": False,
+                    "subnet": None,
+                },
             ),
             (
                 "train --set a=1 b.c=[2] --work-dir d=e c.yaml --subnet s.yaml",
@@ -94,6 +100,7 @@ class TestArguments:
                     "overrides": ["a=1", "b.c=[2]"],
                     "resume": False,
                     "subnet": "s.yaml",
+                    "fast_dev_run": False,
                 },
             ),
             (

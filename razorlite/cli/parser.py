@@ -72,6 +72,8 @@ def _add_train(commands: Any) -> None:
     add_subnet(parser)
     add_set(parser)
     _add_resume(parser)
+    about = "try all of it out on two batches of each split; nothing is kept"
+    parser.add_argument("--fast-dev-run", action="store_true", help=about)
     _add_processes(parser)
 
 

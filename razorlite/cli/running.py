@@ -18,6 +18,7 @@ def run_train(args: argparse.Namespace) -> None:
         overrides=args.overrides,
         resume=args.resume,
         subnet=args.subnet,
+        fast_dev_run=args.fast_dev_run,
     )
 
 

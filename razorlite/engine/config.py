@@ -43,6 +43,7 @@ class TrainConfig:
             each epoch.
         keep: further checkpoints to keep beside last.pt and best.pt.
         best_metric: metric by which best.pt is chosen, more is better; by default the first one.
+        patience: stop once so many evaluations in a row have not raised the best metric.
         log_every: steps between lines of metrics.jsonl.
         tensorboard: also write event files.
     """
@@ -62,6 +63,7 @@ class TrainConfig:
     save_every: Count | None = None
     keep: Whole = 0
     best_metric: str | None = None
+    patience: Count | None = None
     log_every: Count = 20
     tensorboard: bool = False
 
@@ -71,6 +73,8 @@ class TrainConfig:
                 f"train takes exactly one of max_epochs and max_steps, got {self.max_epochs} and "
                 f"{self.max_steps}; set one of them to null"
             )
+        if self.patience is not None and self.eval_every is None:
+            raise ConfigError("train.patience counts evaluations; set train.eval_every as well")
 
     def compute(self, device: torch.device) -> Compute:
         """Return how models compute on a device.

@@ -38,6 +38,7 @@ class RunState:
         first_seconds: `seconds` at the start of this sitting.
         lr: learning rate of the last step, of the first parameter group.
         best: score of best.pt.
+        stale: evaluations since the one that best.pt is of.
         metrics: of the last evaluation.
         settled: whether the last step's line, evaluation and checkpoint are done.
         window: sums of the metrics since the last logged line.
@@ -60,6 +61,7 @@ class RunState:
     first_seconds: float = 0.0
     lr: float = 0.0
     best: float | None = None
+    stale: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     settled: bool = True
     window: Window = field(default_factory=Window)
@@ -75,7 +77,10 @@ class RunState:
         return self.update.device
 
     def is_finished(self) -> bool:
-        """Return whether all steps are done, or all the time is used up."""
+        """Return whether all steps are done, the time is used up, or nothing gets better."""
+        patience = self.config.patience
+        if patience is not None and self.stale >= patience:
+            return True
         late = self.max_seconds is not None and self.seconds >= self.max_seconds
         return self.step_number >= self.total_steps or late
 

@@ -242,9 +242,12 @@ class Runner:
         seconds = time.perf_counter() - start
         self._call("line", {**self._position("eval"), **run.metrics, "eval_seconds": seconds})
         score = self._score()
+        run.stale += 1
         if math.isfinite(score) and (run.best is None or score > run.best):
-            run.best = score
+            run.best, run.stale = score, 0
             saving.save_best(run)
+        if run.stale == run.config.patience and is_main():
+            _log.info("stopping after step %d: %s", run.step_number, _stale(run.stale, run.best))
 
     def _score(self) -> float:
         run = self.state
@@ -277,6 +280,10 @@ class Runner:
     def _call(self, event: str, *arguments: Any) -> None:
         for hook in self.hooks:
             getattr(hook, event)(self.state, *arguments)
+
+
+def _stale(evaluations: int, best: float | None) -> str:
+    return f"{evaluations} evaluations in a row have not been better than {best}"
 
 
 def _count(loader: Any) -> int:

@@ -145,6 +145,7 @@ def _progress(run: RunState) -> dict[str, Any]:
         "seconds": run.seconds,
         "lr": run.lr,
         "best": run.best,
+        "stale": run.stale,
         "figures": run.metrics,
         "settled": run.settled,
         "images_per_batch": images_per_batch(run),
@@ -157,6 +158,7 @@ def _take_progress(run: RunState, progress: Mapping[str, Any]) -> None:
     run.step_number, run.seconds = progress["step"], progress["seconds"]
     run.best, run.metrics = progress["best"], dict(progress["figures"])
     run.lr, run.settled = progress["lr"], progress["settled"]
+    run.stale = progress.get("stale", 0)  # early files lack it
 
 
 def _ranks(content: Mapping[str, Any]) -> list[Any]:

@@ -62,6 +62,7 @@ def check_form(run: RunState, content: Mapping[str, Any]) -> None:
     if "step" not in content:
         raise ValueError("step is missing")
     _optional(_count)(content["progress"].get("images_per_batch"), "progress.images_per_batch")
+    _optional(_count)(content["progress"].get("stale"), "progress.stale")
     if "ranks" in content:
         _list(_fields({"window": _window, "statistics": _statistics(run)}))(
             content["ranks"], "ranks"

@@ -42,7 +42,12 @@ class Splits:
         classes: names in the order of the labels, as a checkpoint tells them; by default those
             of the training images.
         order: an order of the labels to take where the training images have just these names.
+
+    Attributes:
+        few: batches that loaders stop after, to try a run out; None for all.
     """
+
+    few: int | None = None
 
     def __init__(
         self,
@@ -317,6 +322,8 @@ class Splits:
         return config
 
     def _loader(self, dataset: Dataset, config: LoaderConfig, **settings: object) -> Loader:
+        if self.few is not None:
+            dataset = dataset.subset(range(min(len(dataset), self.few * config.batch_size)))
         return build_loader(
             dataset,
             transforms=config.transforms,

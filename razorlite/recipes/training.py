@@ -1,10 +1,11 @@
 """The command `train`: a model, a supernet, a chosen subnet or a distilled student."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -39,6 +40,12 @@ from razorlite.structures import Inputs
 
 _log = logging.getLogger("razorlite")
 _CALIBRATION_BATCHES = 10
+_FEW = 2
+_TRIED: dict[str, Any] = {
+    **dict.fromkeys(("train.max_epochs", "train.eval_every", "train.save_every", "train.patience")),
+    "train.max_steps": _FEW,
+    "train.log_every": 1,
+}
 
 
 def train(
@@ -47,6 +54,7 @@ def train(
     overrides: Overrides = (),
     resume: bool = False,
     subnet: str | Path | None = None,
+    fast_dev_run: bool = False,
 ) -> dict[str, float]:
     """Train what a configuration describes.
 
@@ -61,6 +69,7 @@ def train(
         overrides: "a.b=value" each, or a mapping of paths to plain values.
         resume: go on with the run in the run folder, exactly where it stopped.
         subnet: a subnet file in the place of the configuration's.
+        fast_dev_run: try all of it out on two batches, in a folder that is removed again.
 
     Returns:
         The metrics of the last evaluation.
@@ -73,6 +82,31 @@ def train(
         TrainingError: a loss is not finite.
         Interrupted: a signal asked the run to end (see `StopSignals`); the state is saved.
     """
+    if not fast_dev_run:
+        return _train(config, work_dir, overrides, resume, subnet)
+    if resume or work_dir is not None:
+        raise ConfigError("fast_dev_run keeps nothing; leave out the run folder and resume")
+    with TemporaryDirectory() as folder:
+        return _train(config, Path(folder) / "run", _short(overrides), False, subnet, _FEW)
+
+
+def _short(overrides: Overrides) -> Overrides:
+    """Add settings for a run of two steps."""
+    if isinstance(overrides, Mapping):
+        return {**overrides, **_TRIED}
+    told = {key: "null" if value is None else value for key, value in _TRIED.items()}
+    return [*overrides, *(f"{key}={value}" for key, value in told.items())]
+
+
+def _train(
+    config: ConfigLike,
+    work_dir: str | Path | None,
+    overrides: Overrides,
+    resume: bool,
+    subnet: str | Path | None,
+    few: int | None = None,
+) -> dict[str, float]:
+    """Train; `few` is how many batches of each split are taken."""
     merged, experiment = read_expanded(config, overrides, subnet)
     check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
@@ -82,6 +116,7 @@ def train(
         last = folder / "checkpoints" / "last.pt"
         start = begin(built, experiment, device, last if resume and last.exists() else None)
         splits = start.splits
+        splits.few = few
         card = describe(merged, experiment, built, splits.classes or None, start.unfrozen)
         card = replace(card, trained_on=splits.trained_on(start.known))
         with claimed(folder, "train", resume=resume):
