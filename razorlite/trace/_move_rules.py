@@ -138,6 +138,9 @@ def item(call: Call, ledger: Ledger) -> Any:
     written: Any = call.written[1]
     cuts = _cuts(x.shape, written, index)
     cuts = {d: cut for d, cut in cuts.items() if d in maps.varying(x)}
+    if cuts and ledger.is_free(maps.numbers(x)):
+        # of a tensor that meets channels along another dimension
+        return maps.rooted(maps.tie_along(x, list(cuts), ledger, call.where)[index], ledger)
     for dim, (as_written, value) in cuts.items():
         if not _is_half(as_written, value, x.shape[dim]):
             ledger.fix(maps.numbers(x), f"cut at set places by {call.where}")

@@ -12,6 +12,7 @@ from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import DeformConv2d, StochasticDepth
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from razorlite.models.backbones.vit import resize_positions
 from razorlite.trace import _layer_rules as layers
 from razorlite.trace import _move_rules as moves
 from razorlite.trace import _product_rules as products
@@ -160,6 +161,8 @@ def plain_rule(call: Call) -> Rule:
     taught = taught_rule(call)
     if taught is not None:
         return taught
+    if call.run is resize_positions:
+        return signals.resize
     if call.as_function:
         return _CALLED[call.name]
     if call.module is not None:

@@ -89,6 +89,18 @@ def look_up(call: Call, ledger: Ledger) -> Any:
     return maps.broadcast(labels, -1, call.out.shape)
 
 
+def resize(call: Call, ledger: Ledger) -> Any:
+    """Position embeddings (1, T, C) that are resized to other places."""
+    x = call.maps()[0]
+    if ledger.is_free(maps.numbers(x)):
+        x = maps.tie_along(x, [1], ledger, call.where)
+    labels = maps.line(x, -1)
+    if labels is None:
+        return fixed(call, ledger)
+    ledger.shifted.append(labels)
+    return maps.broadcast(labels, -1, call.out.shape)
+
+
 def unfold(call: Call, ledger: Ledger) -> Any:
     """Patches: `F.unfold` lays the places of a patch behind each channel, `Tensor.unfold` last."""
     x = call.maps()[0]

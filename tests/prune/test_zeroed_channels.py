@@ -58,6 +58,20 @@ CLASSIFIERS = {  # and the size of their images
     "vit_b_32": 64,
     "wide_resnet50_2": 32,
 }
+TIMM = {  # the size of their images, and how they are made
+    "convnext_atto": (32, {}),
+    "efficientnet_b0": (32, {}),
+    "efficientvit_b0": (32, {}),
+    "ghostnet_050": (32, {}),
+    "levit_128s": (64, {"img_size": 64}),
+    "mobilenetv3_small_050": (32, {}),
+    "mobilevit_xxs": (64, {}),
+    "poolformer_s12": (32, {}),
+    "regnety_002": (32, {}),
+    "repvgg_a0": (32, {}),
+    "swin_tiny_patch4_window7_224": (64, {"img_size": 64, "window_size": 2}),
+    "vit_tiny_patch16_224": (32, {"img_size": 32}),
+}
 
 
 @torch.no_grad()
@@ -101,13 +115,15 @@ def over(stays):
 
     def hook(layer, inputs, out):
         grouped = isinstance(layer, nn.GroupNorm)
-        dim = 1 if grouped or type(layer).__name__ == "LayerNorm2d" else -1
+        planar = grouped or type(layer).__name__.startswith("LayerNorm2d")
+        dim = 1 if planar else -len(layer.normalized_shape)
         x, given = inputs[0].movedim(dim, -1), torch.zeros_like(inputs[0]).movedim(dim, -1)
         some = x[..., stays]
         dims = list(range(1, x.dim())) if grouped else -1
         variance, mean = torch.var_mean(some, dims, correction=0, keepdim=True)
         normed = (some - mean) / (variance + layer.eps).sqrt()
-        given[..., stays] = normed * layer.weight[stays] + layer.bias[stays]
+        weight, bias = layer.weight[stays].flatten(), layer.bias[stays].flatten()
+        given[..., stays] = normed * weight + bias
         return given.movedim(-1, dim)
 
     return hook
@@ -161,6 +177,14 @@ def test_classifiers_of_torchvision(name):
     more = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     more = {"image_size": size} if name == "vit_b_32" else more
     model = torchvision.models.get_model(name, weights=None, num_classes=10, **more)
+    check(model, (size, size), forward((size, size)))
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_models_of_timm(name):
+    timm = pytest.importorskip("timm")
+    size, more = TIMM[name]
+    model = timm.create_model(name, num_classes=10, **more)
     check(model, (size, size), forward((size, size)))
 
 

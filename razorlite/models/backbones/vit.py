@@ -41,13 +41,14 @@ class SelfAttention(nn.Module):
         """Build the projections."""
         super().__init__()
         self.num_heads = num_heads
+        self.scale = (embed_dims // num_heads) ** -0.5
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, T, D) to (N, T, D)."""
         parts = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(parts[0], parts[1], parts[2])
+        out = F.scaled_dot_product_attention(parts[0], parts[1], parts[2], scale=self.scale)
         result: Tensor = self.proj(out.transpose(1, 2).flatten(2))
         return result
 

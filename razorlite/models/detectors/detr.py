@@ -65,7 +65,8 @@ class DETR(Detector):
         Boxes are cx, cy, w, h in parts of the image; images have no padding here.
         """
         x = self.features(images)[-1]
-        return self.transform(x, torch.ones_like(x[:, 0]), None)
+        inside = x.new_ones(x.shape[0], x.shape[2], x.shape[3])
+        return self.transform(x, inside, None)
 
     def transform(self, x: Tensor, inside: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return what `forward` does, for a (N, D, H, W) map.
