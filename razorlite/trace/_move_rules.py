@@ -72,7 +72,7 @@ def pointwise(call: Call, ledger: Ledger) -> Any:
 def _tied_along_channels(operands: list[Tensor], ledger: Ledger, where: str) -> list[Tensor]:
     """Tie elements of bare tensors that differ along dimensions without channels.
 
-    One that does not differ along the channels may meet any of them, and is left out.
+    One that has no dimension of its own along the channels may meet any of them, and is left out.
     """
     free = [ledger.is_free(maps.numbers(x)) for x in operands]
     channels = {
@@ -85,7 +85,7 @@ def _tied_along_channels(operands: list[Tensor], ledger: Ledger, where: str) -> 
         others = [d for d in maps.varying(x) if d not in channels]
         if loose and others:
             x = maps.tie_along(x, others, ledger, where)
-        if not loose or maps.varying(x):
+        if not loose or maps.varying(x) or any(x.shape[d] > 1 for d in channels):
             kept.append(x)
     return kept
 

@@ -244,6 +244,24 @@ CASES: dict[str, Case] = {
             e=torch.randn(1, 16, 8, 8),
         ),
     ),
+    "every other place of a buffer": (
+        "",
+        lambda: with_buffer(
+            pair(lambda m, x: m.b(m.a(x) + torch.cat([m.e[0::2], m.e[1::2]])[:, None, None])),
+            e=torch.randn(16),
+        ),
+    ),
+    "positions but for the first": (
+        "a",
+        lambda: sequence(lambda m, x: m.b(tokens(m, x) + m.p[:, 1:]), p=_parameter(1, 65, 16)),
+    ),
+    "every other place of a parameter": (
+        "",
+        lambda: pair(
+            lambda m, x: m.b(m.a(x) + torch.cat([m.p[0::2], m.p[1::2]])[:, None, None]),
+            p=_parameter(16),
+        ),
+    ),
     "part of a sequence": (
         "a body.0 body.2",
         lambda: pair(
