@@ -25,23 +25,27 @@ def plot_sensitivity(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Pat
         RunFolderError: the file cannot be written.
     """
     groups = _shown(rows)
-    figure = _style.new_figure(6.4, min(26.0, 1.7 + 0.3 * max(3, len(groups))))
+    figure = _style.new_figure(5.2, min(26.0, 1.7 + 0.3 * max(3, len(groups))))
     axes = figure.subplots()
-    _style.style(axes, "Each group cut alone", "rise of the loss")
+    _style.style(axes, x_label="rise of the loss")
+    title = "Each group cut alone, and the MACs that its largest cut saves"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     if not groups:
         _style.say_empty(axes, "no channel group can be pruned")
         return _style.save(figure, path)
     for color, cut in zip(_COLORS, sorted({row["cut"] for row in rows}), strict=False):
         own = [row for row in rows if row["cut"] == cut and row["group"] in groups]
         places = [groups.index(row["group"]) for row in own]
-        rises = [row["rise"] for row in own]
-        axes.scatter(rises, places, s=34, color=color, label=f"{cut:.0%} cut", zorder=3)
+        own_rises = [row["rise"] for row in own]
+        axes.scatter(own_rises, places, s=34, color=color, label=f"{cut:.0%} cut", zorder=3)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.set_yticks(range(len(groups)), [_label(rows, name) for name in groups], fontsize=9)
     axes.tick_params(axis="y", colors=INK)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xscale("symlog", linthresh=_smallest(rows))
-    axes.legend(fontsize=9, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    rises = [float(row["rise"]) for row in rows]
+    axes.set_xlim(2 * min(0.0, *rises) - _smallest(rows) / 4, 2 * max(rises))
+    figure.legend(fontsize=9, frameon=False, loc="outside lower center", ncols=3)
     return _style.save(figure, path)
 
 
