@@ -1,5 +1,7 @@
 """Heads in parts: what assigns, what the losses are, what is decoded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, tensor
@@ -111,6 +113,18 @@ def test_decoding_has_fixed_shapes_and_is_what_is_predicted(name):
         assert_close(found.boxes, boxes[i, full][order], rtol=0, atol=0)
         assert_close(found.scores, scores[i, full][order], rtol=0, atol=0)
         assert torch.equal(found.labels, labels[i, full][order])
+
+
+@pytest.mark.parametrize("limit", [7, 5000])
+@torch.no_grad()
+def test_no_more_candidates_of_a_level_are_decoded_than_go_into_suppression(limit):
+    head = RetinaHead(num_classes=3, in_channels=4, feat_channels=4, stacked_convs=0)
+    head.post_process = replace(head.post_process, nms_pre=limit, score_thr=0.0)
+    raw = tuple(
+        tuple(maps) for maps in head(tuple(torch.rand(1, 4, n, n) for n in (4, 2, 1, 1, 1)))
+    )
+    boxes, scores, _ = head.decode(raw, tensor([[32, 32]]))
+    assert boxes.shape[1] == scores.shape[1] == 5 * min(limit, 4096)
 
 
 @pytest.mark.parametrize("name", HEADS)

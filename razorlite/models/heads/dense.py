@@ -12,6 +12,7 @@ from razorlite.models.heads.assignment import Assignment
 from razorlite.models.heads.class_head import ClassHead
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.boxes import clip_each
+from razorlite.ops.fixed_shapes import MOST_CANDIDATES
 from razorlite.ops.nms import entries_of, top_candidates
 from razorlite.structures import Detections, Frame, Target
 
@@ -98,7 +99,8 @@ class DenseHead(ClassHead):
 
         Returns:
             (N, K, 4) boxes in pixels, clipped to the images; (N, K) scores, 0 in empty slots;
-            (N, K) labels. K is `post_process.nms_pre` times the levels.
+            (N, K) labels. K is `post_process.nms_pre` times the levels, or 4096 times them where
+            that is less and scores are of the classes alone.
         """
         found = self.candidates(raw, sizes)
         return found.boxes, found.scores, found.labels
@@ -137,9 +139,11 @@ class DenseHead(ClassHead):
         self, logits: Tensor, codes: Tensor, quality: Tensor | None, priors: Tensor, trim: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return (N, K, 4) boxes, (N, K) scores, labels and priors' numbers of one level."""
-        settings = self.post_process
+        settings, limit = self.post_process, self.post_process.nms_pre
+        if not trim and quality is None:  # more of one level never go into suppression
+            limit = min(limit, MOST_CANDIDATES)
         scores, labels, anchor, cell = top_candidates(
-            logits, self.num_classes, settings.score_thr, settings.nms_pre, trim
+            logits, self.num_classes, settings.score_thr, limit, trim
         )
         per_cell = logits.shape[1] // self.num_classes
         row = cell * per_cell + anchor
