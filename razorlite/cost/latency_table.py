@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from razorlite.core.config import Given
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import ConfigError
 from razorlite.core.files import write_text_atomic
 from razorlite.core.ranges import Count
 from razorlite.core.registry import register, suggestion
+from razorlite.cost.end_to_end import EndToEnd, end_to_end
 from razorlite.cost.factored import FactoredCost, Part
 from razorlite.cost.measuring import measured_latency
 from razorlite.cost.model import Number
 from razorlite.cost.observing import Supernet
+from razorlite.cost.timed import LatencyConfig, Timer
 from razorlite.engine.run_folder import on_main
 
 _FORMAT = 1
-_KEYS = ("format", "space", "shape", "device", "threads", "fixed", "parts")
+_KEYS = ("format", "space", "shape", "device", "threads", "date", "fixed", "parts", "end_to_end")
+_log = logging.getLogger("razorlite")
 
 
 @register()
@@ -48,6 +55,8 @@ class LatencyTable:
         device: Literal["cpu", "cuda"] = "cpu",
         rounds: Count = 10,
         name: str = "latency_ms",
+        latency: LatencyConfig | None = None,
+        timer: Given[Timer | None] = None,
     ) -> None:
         """Read the file if it is there.
 
@@ -58,12 +67,16 @@ class LatencyTable:
             device: where to measure.
             rounds: how often each point is timed.
             name: of the cost; `20ms` in limits needs a name that ends in `_ms`.
+            latency: bring sums to what whole models take, pixels in and detections out, in this
+                runtime: six of them are timed, and the rank correlation is told.
+            timer: times whole models by these settings.
 
         Raises:
             ConfigError: the file cannot be read, or is of another space or shape.
         """
         self.space, self.shape, self.file = space, shape, Path(file)
         self.device, self.rounds, self.names = device, rounds, (name,)
+        self.latency, self.timer = latency, timer
         self._costs = self._read() if self.file.exists() else None
 
     @property
@@ -98,6 +111,7 @@ class LatencyTable:
             "shape": list(self.shape),
             "device": self.device,
             "threads": torch.get_num_threads(),
+            "date": date.today().isoformat(),
             "fixed": found.fixed[name],
             "parts": [
                 {
@@ -107,6 +121,10 @@ class LatencyTable:
                 for part in found.parts
             ],
         }
+        if self.timer is not None:
+            whole = end_to_end(self.space, found, self.timer)
+            tree["end_to_end"] = asdict(whole)
+            _tell(name, whole)
         write_text_atomic(self.file, json.dumps(tree) + "\n")
 
     def _read(self) -> FactoredCost:
@@ -134,8 +152,28 @@ class LatencyTable:
         fixed, parts = _numbers(tree.get("fixed", 0.0)), tree.get("parts", [])
         if fixed.ndim or not isinstance(parts, list):
             raise ConfigError("wants one number as fixed, and a list of parts")
-        parts = [self._part(name, part) for part in parts]
-        return FactoredCost(self.space, fixed={name: float(fixed)}, parts=parts)
+        offset, scale = self._end_to_end(tree)
+        parts = [_scaled(self._part(name, part), scale) for part in parts]
+        return FactoredCost(self.space, fixed={name: offset + scale * float(fixed)}, parts=parts)
+
+    def _end_to_end(self, tree: Mapping[str, Any]) -> tuple[float, float]:
+        """Return what sums are moved and multiplied by.
+
+        Raises:
+            ConfigError: the file's whole models were timed otherwise, or not at all.
+        """
+        known = tree.get("end_to_end")
+        if self.timer is not None:
+            conditions = dict(self.timer.conditions)
+            if known is None or known.get("conditions") != conditions:
+                raise ConfigError(
+                    f"the table's whole models were timed in {known and known.get('conditions')}, "
+                    f"and search.costs wants {conditions}; give another file, or delete this one"
+                )
+        if known is None:
+            return 0.0, 1.0
+        line = _numbers([known.get("offset"), known.get("scale")])
+        return float(line[0]), float(line[1])
 
     def _part(self, name: str, part: Any) -> Part:
         if not isinstance(part, dict) or set(part) != {"dimensions", "values"}:
@@ -150,6 +188,22 @@ class LatencyTable:
                 )
         dimensions = tuple(numbers[str(d)] for d in part["dimensions"])
         return Part(dimensions, {name: _numbers(part["values"])})
+
+
+def _scaled(part: Part, scale: float) -> Part:
+    return Part(part.dimensions, {name: scale * values for name, values in part.costs.items()})
+
+
+def _tell(name: str, whole: EndToEnd) -> None:
+    own = whole.conditions
+    _log.info(
+        "%s: %d whole models timed in %s, %s thread(s): rank correlation (tau) with the table %s",
+        name,
+        len(whole.times),
+        own.get("runtime"),
+        own.get("threads"),
+        "unknown" if whole.tau is None else f"{whole.tau:.2f}",
+    )
 
 
 def _tree(path: Path) -> Mapping[str, Any]:

@@ -57,6 +57,9 @@ class Supernet(Points, Protocol):
     def select(self, subnet: Any) -> None:
         """Set the supernet to a point."""
 
+    def export(self, subnet: Any) -> nn.Module:
+        """Return a plain copy of the model at a point."""
+
     def canonical(self, points: np.ndarray) -> np.ndarray:
         """Return (N, D) points with what a condition switches off set to one value."""
 

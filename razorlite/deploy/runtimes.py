@@ -32,6 +32,20 @@ def needed(package: str) -> Any:
         ) from error
 
 
+def check_runtime(runtime: str) -> None:
+    """Refuse a runtime of which a package is missing.
+
+    Args:
+        runtime: as `LatencyConfig` has it.
+
+    Raises:
+        ExportError: as described.
+    """
+    if runtime.startswith("onnx"):
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            needed(package)
+
+
 def open_file(path: str | Path, threads: int = 0) -> Run:
     """Return an exported file as a function of images (N, 3, H, W) on the CPU.
 

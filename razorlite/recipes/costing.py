@@ -2,8 +2,9 @@
 
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
-from razorlite.cost import Constraint, CostModel, JoinedCost, Limit, tabulate
+from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable, Limit, tabulate
 from razorlite.recipes.experiment import Experiment
+from razorlite.recipes.timing import timer_of
 from razorlite.search import SearchConfig
 from razorlite.space import SearchSpace
 
@@ -49,7 +50,7 @@ def _own(experiment: Experiment, space: SearchSpace) -> list[CostModel]:
     settings = experiment.search or SearchConfig()
     for number, block in enumerate(settings.costs):
         _check_needs(block, f"costs.{number}")
-    models = [block(space=space, shape=experiment.shape) for block in settings.costs]
+    models = [_built(block, experiment, space) for block in settings.costs]
     for number, model in enumerate(models):
         missing = [n for n in ("names", "many", "bounds") if not hasattr(model, n)]
         if missing:
@@ -58,6 +59,15 @@ def _own(experiment: Experiment, space: SearchSpace) -> list[CostModel]:
                 key=f"costs.{number}",
             )
     return models
+
+
+def _built(block: Partial[CostModel], experiment: Experiment, space: SearchSpace) -> CostModel:
+    """Return a cost model; one that names how to measure latency gets what times whole models."""
+    model: CostModel = block(space=space, shape=experiment.shape)
+    if not isinstance(model, LatencyTable) or model.latency is None:
+        return model
+    timer = timer_of(experiment, space.model, model.latency)
+    return block(space=space, shape=experiment.shape, timer=timer)
 
 
 def _check_needs(block: Partial[CostModel], key: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from razorlite.core.config import Config, Factory
 from razorlite.core.errors import ConfigError
 from razorlite.cost import count, peak_memory
+from razorlite.deploy.runtimes import check_runtime
 from razorlite.prune import (
     Channels,
     DataImportance,
@@ -28,10 +29,12 @@ def check_budget(config: Config, experiment: Experiment, built: Built) -> None:
     Raises:
         BudgetError: as described; the message names the reachable range.
         ConfigError: the settings of pruning do not fit the model.
+        ExportError: a package that the runtime of `latency` needs is not installed.
     """
     prune = experiment.prune
     if prune is None or built.is_supernet:
         return
+    check_runtime(prune.latency.runtime)
     counted = vars(count(built.model, experiment.shape))
     if "memory" in prune.whole_budget.names:
         counted = {**counted, "memory": peak_memory(built.model, experiment.shape)}

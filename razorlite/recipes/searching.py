@@ -30,6 +30,7 @@ from razorlite.recipes.fronts import write_front
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, search_pictures
 from razorlite.recipes.scored import scored_with
+from razorlite.recipes.searched_latency import searched_latency
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
 from razorlite.recipes.trust import scored_on_draws, write_trust
@@ -120,9 +121,12 @@ def search(
             trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())
             best = study.run(resume=resume, started=start)
-            end = _End(folder, str(checkpoint), score, partial(_meta, merged, experiment, splits))
+            latency = searched_latency(best, space, table, study.constraint)
+            named = partial(_chosen, checkpoint=str(checkpoint))
+            chosen = _with_latency(named(best), latency)
+            end = _End(folder, chosen, named, score, partial(_meta, merged, experiment, splits))
             on_main(lambda: end.write(study, settings.trust))
-    return _chosen(best, str(checkpoint))
+    return chosen
 
 
 def _splits(
@@ -256,28 +260,35 @@ def _chosen(trial: Trial, checkpoint: str) -> Subnet:
     return trial.subnet.with_results(origin=origin)
 
 
+def _with_latency(subnet: Subnet, latency: Mapping[str, Any]) -> Subnet:
+    if not latency:
+        return subnet
+    return subnet.with_results(origin={**subnet.origin, "latency": dict(latency)})
+
+
 @dataclass(frozen=True)
 class _End:
     """What a search writes when it is done.
 
     Attributes:
         folder: run folder.
-        checkpoint: of the supernet.
+        chosen: the best subnet.
+        named: trial to its subnet, which says where it comes from.
         score: of its candidates.
         meta: subnet to what a checkpoint says of it.
     """
 
     folder: Path
-    checkpoint: str
+    chosen: Subnet
+    named: Callable[[Trial], Subnet]
     score: SupernetScore
     meta: Callable[[Subnet], dict[str, Any]]
 
     def write(self, study: Study, trust: int) -> None:
         """Write the best subnet, the front, pictures and the report."""
-        named = partial(_chosen, checkpoint=self.checkpoint)
-        subnet, folder = named(study.best), self.folder
+        subnet, folder = self.chosen, self.folder
         subnet.save(folder / "subnet.yaml")
-        files = write_front(study, folder / "front", self.score, named, self.meta)
+        files = write_front(study, folder / "front", self.score, self.named, self.meta)
         or_warn(lambda: search_pictures(study, folder))
         if trust:
             or_warn(lambda: write_trust(study, scored_on_draws(study, self.score, trust), folder))

@@ -7,6 +7,7 @@ from torch import nn
 from razorlite.core.errors import ConfigError
 from razorlite.cost import LatencyConfig
 from razorlite.deploy import Deployed, RuntimeTimer
+from razorlite.deploy.runtimes import check_runtime
 from razorlite.prune import Stopwatch
 from razorlite.recipes.experiment import Experiment
 
@@ -21,7 +22,12 @@ def stopwatch_of(experiment: Experiment, whole: nn.Module, settings: LatencyConf
 
 
 def timer_of(experiment: Experiment, model: nn.Module, settings: LatencyConfig) -> RuntimeTimer:
-    """Return what times models that are built as one is."""
+    """Return what times models that are built as one is.
+
+    Raises:
+        ExportError: a package that the runtime needs is not installed.
+    """
+    check_runtime(settings.runtime)
     preprocess = None if experiment.data is None else experiment.data.preprocess
     form = partial(Deployed, preprocess=preprocess)
     try:

@@ -10,6 +10,7 @@ from torch import nn
 
 from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.cost import Constraint, CostTable, JoinedCost, LatencyTable, measured_latency
+from razorlite.cost.end_to_end import _line
 from razorlite.space import ChoiceSpace, Dimension, OneOf, SearchSpace
 from tests.cost.elastic import ElasticConv
 
@@ -112,6 +113,51 @@ def test_a_file_is_written_once_and_read_ever_after(tmp_path):
     assert (second.many(points)["latency_ms"] == first.many(points)["latency_ms"]).all()
     assert path.read_text() == text
     assert json.loads(text)["space"] == space.fingerprint
+
+
+class Doubled:
+    """A timer by arithmetic: 5 ms in any case, and 2 ms for each the parts sleep."""
+
+    def __init__(self, table):
+        self.table, self.conditions = table, {"runtime": "arithmetic", "threads": 1}
+        self.models = []
+
+    def opened(self, model):
+        self.models.append(model)
+        waits = model.wait.milliseconds
+        width = model.first.weight.shape[0]
+        return lambda: 5 + 2 * (waits + 1) * width
+
+    def in_turns(self, runs, rounds=None):
+        return {name: [run()] for name, run in runs.items()}
+
+
+@pytest.mark.usefixtures("slept")
+def test_sums_are_brought_to_what_whole_models_take(tmp_path, caplog):
+    space, path = SearchSpace(Sleepy()), tmp_path / "latency.json"
+    timer = Doubled(space)
+    with caplog.at_level("INFO", logger="razorlite"):
+        table = sleepy_table(space, path, timer=timer)
+        # (2 or 8) + 1 for each of 1 or 3 channels, twice, and 5
+        assert table.bounds()["latency_ms"] == pytest.approx((5 + 2 * 3, 5 + 2 * 27))
+    assert "rank correlation (tau) with the table 1.00" in caplog.text
+    points = space.all_indices()
+    found = table.many(points)["latency_ms"]
+    assert sorted(found) == pytest.approx([11, 23, 23, 59])
+    written = json.loads(path.read_text())["end_to_end"]
+    assert written["conditions"] == timer.conditions
+    assert (written["offset"], written["scale"]) == pytest.approx((5, 2))
+    again = sleepy_table(space, path, timer=timer)
+    assert (again.many(points)["latency_ms"] == found).all()
+    timer.conditions = {"runtime": "another", "threads": 1}
+    with pytest.raises(ConfigError, match=r"were timed in .*arithmetic.*give another file"):
+        sleepy_table(space, path, timer=timer)
+
+
+def test_a_line_never_falls():
+    assert _line(np.array([1.0, 2.0]), np.array([4.0, 2.0])) == (3.0, 0.0)
+    assert _line(np.array([1.0, 1.0]), np.array([4.0, 2.0])) == (3.0, 0.0)
+    assert _line(np.array([1.0, 3.0]), np.array([4.0, 8.0])) == (2.0, 2.0)
 
 
 GIVEN = {

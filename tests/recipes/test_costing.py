@@ -1,6 +1,7 @@
 """Costs that a configuration names besides the counted ones."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def test_config_check_names_faults_of_costs(tmp_path):
     path.write_text("{")
     search = {"costs": [{"type": "LatencyTable", "file": str(path)}]}
     with pytest.raises(ConfigError, match=r"search.costs.0: LatencyTable .* be read as JSON"):
+        check_config(detector({"search": search}))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "onnx-int8"])
+def test_a_runtime_that_is_not_installed_is_named_before_work(runtime, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    latency, path = {"runtime": runtime}, str(tmp_path / "latency.json")
+    search = {"costs": [{"type": "LatencyTable", "file": path, "latency": latency}]}
+    with pytest.raises(ConfigError, match=r"search.*onnxscript is not installed; run: pip"):
         check_config(detector({"search": search}))
 
 

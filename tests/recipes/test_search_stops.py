@@ -160,6 +160,21 @@ def test_latency_is_measured_once_and_searched_by(pipeline, tmp_path, monkeypatc
     assert (trials(folder), table.read_bytes()) == (before, measured)
 
 
+def test_the_found_subnet_is_timed_beside_the_largest(pipeline, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": 0.5})
+    latency = "{runtime: pytorch, rounds: 2}"
+    block = f"{{type: LatencyTable, file: {tmp_path / 'l.json'}, rounds: 1, latency: {latency}}}"
+    settings = [f"search.costs=[{block}]", "search.constraints={latency_ms: 10s}"]
+    with caplog.at_level("INFO", logger="razorlite"):
+        searching.search(pipeline.supernet, pipeline.weights, tmp_path / "run", settings)
+    found = Subnet.load(tmp_path / "run" / "subnet.yaml").origin["latency"]
+    assert {"ms", "whole_ms", "share", "predicted_ms", "predicted_share"} <= set(found)
+    assert (found["runtime"], found["threads"], found["device"]) == ("pytorch", 1, "cpu")
+    assert {"dtype", "batch", "date", "shape"} <= set(found)
+    assert "rank correlation (tau) with the table" in caplog.text
+    assert "were predicted" in caplog.text
+
+
 def test_weights_of_the_front_are_usable_and_evaluate_as_they_were_scored(pipeline):
     folder = pipeline.root / "search"
     for path in sorted((folder / "front").glob("*.yaml")):
