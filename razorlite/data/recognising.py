@@ -152,19 +152,27 @@ def _voc(path: Path) -> Layout | None:
     named = Counter(name for file in files for name in _class_names(file))
     if not named:
         return None
-    folders = {file.parent for file in files}
-    splits = {_SPLITS.get(folder.name.lower(), ""): folder for folder in folders}
-    if len(splits) == len(folders) and "" not in splits:  # as Roboflow exports
-        block = {"type": "VocDataset", "classes": sorted(named)}
-        order = sorted(splits, key=lambda name: _ORDER[name])
-        return Layout("voc", {name: {**block, "root": str(splits[name])} for name in order})
-    folder = files[0].parent
     named_so = (one for one in files[0].parents if one.name.lower() == "annotations")
-    root = next((one.parent for one in named_so if one.is_relative_to(path)), folder)
+    above = next((one.parent for one in named_so if one.is_relative_to(path)), None)
+    root = above or files[0].parent
+    beside = {} if above else _split_folders({file.parent for file in files})
+    splits = beside or _listed_splits(root)
     block = {"type": "VocDataset", "root": str(root), "classes": sorted(named)}
-    named_lists = _split_names(_split_lists(root))
-    lists = {name: file.relative_to(root).as_posix() for file, name in named_lists.items()}
-    return Layout("voc", {n: {**block, "split": f} for n, f in lists.items()} or {ALL: block})
+    return Layout("voc", {name: {**block, **own} for name, own in splits.items()} or {ALL: block})
+
+
+def _listed_splits(root: Path) -> dict[str, dict[str, str]]:
+    """Return split name -> its list."""
+    names = _split_names(_split_lists(root))
+    return {name: {"split": file.relative_to(root).as_posix()} for file, name in names.items()}
+
+
+def _split_folders(folders: set[Path]) -> dict[str, dict[str, str]]:
+    """Return split name -> its folder of images and their files, as Roboflow exports them."""
+    splits = {_SPLITS.get(folder.name.lower(), ""): folder for folder in folders}
+    if len(splits) < len(folders) or "" in splits:
+        return {}
+    return {name: {"root": str(splits[name])} for name in sorted(splits, key=_ORDER.__getitem__)}
 
 
 def _split_lists(root: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,13 @@ class Step:
     returns metrics for the log, best as 0-dim tensors left on the device: a GPU runs dry wherever
     one is read as a number. All else is optional: by default a step knows no numbers, trains
     nothing beside the model and has no state. A module may be one: `class Mine(nn.Module, Step)`.
+
+    Attributes:
+        adds_losses: whether it calls `backward` with more than the model's own losses, which a step
+            around it must not leave out.
     """
+
+    adds_losses: ClassVar[bool] = False
 
     def begin(self, step: int) -> None:
         """Tell the number of the optimiser step that comes, from 0."""

@@ -44,8 +44,8 @@ class Chains(nn.Module):
         for dimension in space.dimensions:
             if dimension.when or any(isinstance(value, str) for value in dimension.values):
                 raise ConfigError(
-                    f"MarkovStep learns numbers of channels; dimension {dimension.name!r} has "
-                    f"words or depends on others: take ChannelWidths alone"
+                    f"learns numbers of channels; dimension {dimension.name!r} has words or "
+                    f"depends on others: take ChannelWidths alone"
                 )
         self.names = tuple(d.name for d in space.dimensions)
         found = [np.array(d.values, dtype=np.float64) for d in space.dimensions]

@@ -59,6 +59,8 @@ class MarkovStep(SandwichStep):
     3.3, eq. 9 and 10.
     """
 
+    adds_losses = True
+
     def __init__(
         self,
         space: Given[SearchSpace],
@@ -76,7 +78,7 @@ class MarkovStep(SandwichStep):
         base_step: Given[Step | StepFunction] = plain_step,
     ) -> None:
         if not total_steps:
-            raise ConfigError("MarkovStep needs a training of known length; set max_steps")
+            raise ConfigError("needs a training of known length; set max_steps")
         self.costs, self.kind, self.budget = costs, kind, _budget(costs, kind, budget)
         self.weight, self.tolerance = weight, tolerance
         self.first = int(start * total_steps)

@@ -35,6 +35,8 @@ class SparseStep(WrappingStep):
         ConfigError: there is no norm to penalise.
     """
 
+    adds_losses = True
+
     def __init__(
         self,
         channels: Given[Channels],
@@ -48,8 +50,8 @@ class SparseStep(WrappingStep):
         self._penalty = _scales if penalty == "norm" else _lasso
         if not list(self._penalty(channels.model, self.groups)):
             raise ConfigError(
-                "SparseStep penalises the scales of norms, and no channel that may go passes one; "
-                "take penalty: group"
+                "penalises the scales of norms, and no channel that may go passes one; take "
+                "penalty: group"
             )
 
     def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:

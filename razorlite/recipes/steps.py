@@ -70,6 +70,7 @@ def build_step(
         last = number == len(blocks) - 1
         step = _around(step, block, known, last, f"step.{number}" if len(blocks) > 1 else "step")
     _check_paths(list(chain(step)), built.is_supernet)
+    _check_own_losses(list(chain(step)))
     teacher = experiment.distiller.teacher if experiment.distiller is not None else None
     if teacher == LARGEST_PATH:
         _check_in_place(list(chain(step)))
@@ -183,6 +184,22 @@ def _check_paths(steps: Sequence[Step], is_supernet: bool) -> None:
         )
     if len(choosing) > 1:
         raise ConfigError(f"{' and '.join(choosing)} both choose paths; keep one", key="step")
+
+
+def _check_own_losses(steps: Sequence[Step]) -> None:
+    """Refuse to learn from the teacher alone around a step with losses of its own.
+
+    Raises:
+        ConfigError: as described.
+    """
+    alone = [i for i, s in enumerate(steps) if isinstance(s, DistilledStep) and not s.task_weight]
+    dropped = [step for step in steps[alone[0] :] if step.adds_losses] if alone else []
+    if dropped:
+        raise ConfigError(
+            f"0 would leave out what {type(dropped[0]).__name__} adds to the losses; take a weight "
+            f"above 0, such as 0.1",
+            key="distiller.task_weight",
+        )
 
 
 def _check_in_place(steps: Sequence[Step]) -> None:

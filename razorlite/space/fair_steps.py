@@ -162,7 +162,7 @@ class ProgressiveStep(SinglePathStep):
         base_step: Given[Step | StepFunction] = plain_step,
     ) -> None:
         if not total_steps:
-            raise ConfigError("ProgressiveStep needs a training of known length; set max_steps")
+            raise ConfigError("needs a training of known length; set max_steps")
         self.total_steps, self.until = total_steps, until
         self._largest = space.encode(space.resolve(ends[0]))
         self._step = 0

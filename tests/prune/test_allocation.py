@@ -80,5 +80,5 @@ def test_scores_are_divided_by_what_is_left():
 def test_wrong_words_are_refused():
     with pytest.raises(ConfigError, match="global, local or uniform, got 'all'"):
         Pruner(budget=Budget(macs="50%"), allocation="all")
-    with pytest.raises(ConfigError, match="none, macs, params, memory, got 'time'"):
+    with pytest.raises(ConfigError, match="none, macs, params, memory, latency, got 'time'"):
         Pruner(budget=Budget(macs="50%"), per="time")

@@ -184,7 +184,7 @@ def test_resumed_chains_draw_what_they_did():
     ("settings", "error", "message"),
     [
         ({"kind": "mac"}, ConfigError, "kind 'mac' is none of the costs macs, params"),
-        ({"total_steps": None}, ConfigError, "MarkovStep needs a training of known length"),
+        ({"total_steps": None}, ConfigError, "needs a training of known length"),
         ({"budget": "1%"}, BudgetError, "MarkovStep.budget wants macs from .* got"),
         ({"budget": "many"}, ConfigError, "MarkovStep.budget.macs"),
     ],

@@ -54,6 +54,12 @@ class LearntFactor(WrappingStep):
         super().load_state_dict(state)
 
 
+class Penalised(WrappingStep):
+    """Adds a loss to those of the model."""
+
+    adds_losses = True
+
+
 def stop_and_resume(config: Path, folder: Path) -> None:
     """Train to folder/whole, and to folder/run with a stop in between, to one end.
 

@@ -1,5 +1,6 @@
 """The `step` block: what it means, what it takes, what makes no sense."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,6 +140,14 @@ def test_a_distiller_that_no_step_or_two_use_is_refused(distiller):
     assert "no step uses the `distiller` block; add {type: DistilledStep}" in line
     [line] = faults(tree, "step=[{type: DistilledStep}, {type: DistilledStep}]")
     assert "DistilledStep and DistilledStep both use the distiller" in line
+
+
+def test_a_teacher_alone_leaves_no_losses_of_a_step_out(distiller):
+    blocks = [{"type": "DistilledStep"}, {"type": f"{OWN}.Penalised"}]
+    for order, refused in ((blocks, True), (blocks[::-1], False)):
+        tree = plain(distiller={**distiller, "task_weight": 0}, step=order)
+        with pytest.raises(ConfigError, match="what Penalised adds") if refused else nullcontext():
+            check_config(tree, imports=True)
 
 
 def test_a_step_of_ones_own_is_trained_and_resumed_exactly(tmp_path, monkeypatch):
