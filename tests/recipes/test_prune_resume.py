@@ -81,6 +81,7 @@ def killed(words, folder, ready, *more):
     assert command.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_pruning_ends_with_the_same_weights(whole, tmp_path):
     words, whole_folder = whole
     folder = tmp_path / "run"
