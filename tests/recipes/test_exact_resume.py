@@ -49,7 +49,7 @@ PLAIN = {
 }
 
 
-@pytest.fixture(scope="module", params=["supernet", "plain"])
+@pytest.fixture(scope="module", params=[pytest.param("supernet", marks=pytest.mark.slow), "plain"])
 def whole(request, tmp_path_factory):
     """A configuration and the folder of its uninterrupted run."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -104,6 +104,7 @@ def test_training_stopped_by_signals_says_how_to_go_on(whole, tmp_path):
     check(folder, whole_folder)
 
 
+@pytest.mark.slow
 def test_killed_search_proposes_the_same_trials(tmp_path):
     searcher = {"type": "EvolutionSearcher", "population_size": 6, "top_k": 3, "max_rounds": 3}
     search = {

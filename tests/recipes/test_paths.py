@@ -89,6 +89,7 @@ class TestPortable:
         assert Path(located(load("link/config.yaml")).get("subnet")).samefile("x.yaml")
 
 
+@pytest.mark.slow
 def test_commands_write_where_they_are_told(pipeline):
     folder = Path("runs") / "a: try #1"
     recipes.prune(pipeline.prune, pipeline.trained, folder, ["train.max_steps=1"])

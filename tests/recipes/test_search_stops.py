@@ -160,6 +160,7 @@ def test_latency_is_measured_once_and_searched_by(pipeline, tmp_path, monkeypatc
     assert (trials(folder), table.read_bytes()) == (before, measured)
 
 
+@pytest.mark.slow
 def test_the_found_subnet_is_timed_beside_the_largest(pipeline, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": 0.5})
     latency = "{runtime: pytorch, rounds: 2}"

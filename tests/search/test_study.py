@@ -251,7 +251,8 @@ def lines_in(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_processes_find_what_one_finds(whole, tmp_path, processes):
     prefix = (sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}")
     prefix += (f"--master-port={29629 + processes}",)
