@@ -64,6 +64,7 @@ class Structures:
     ) -> None:
         self.channels, self.kinds, self.trial = channels, tuple(kinds), trial
         self.ignore, self.min_keep = tuple(ignore), min_keep
+        self._measured: dict[str, tuple[float, Mapping[str, int]]] = {}
 
     def plan(self, plan: Plan, limits: Sequence[Limit]) -> Subnet:
         """Return what is kept within limits: of all forms the one with the least loss.
@@ -153,10 +154,6 @@ class Structures:
             found.append((lost / saved if saved > 0 else math.inf, unit))
             before = after
         return found
-
-    @cached_property
-    def _measured(self) -> dict[str, tuple[float, Mapping[str, int]]]:
-        return {}
 
     def _known(self, dropped: Dropped, names: Sequence[str]) -> tuple[float, Mapping[str, int]]:
         """Return loss and costs of a form; each is measured once."""

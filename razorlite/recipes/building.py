@@ -98,12 +98,32 @@ def build(
         raise SubnetError(f"{path}: {error}") from error
 
 
+def build_plain(experiment: Experiment) -> Built:
+    """Build an experiment's model, which must be no supernet.
+
+    Raises:
+        ConfigError: as `build`, or the model is a supernet.
+        SubnetError: as `build`.
+    """
+    built = build(experiment)
+    if built.is_supernet:
+        raise ConfigError("the configuration is a supernet; name a path of it by `subnet`")
+    return built
+
+
 def channels_of(
     model: nn.Module, experiment: Experiment, graph: ChannelGraph | None = None
 ) -> Channels:
     """Return the channels of an experiment's model, as its `prune` block says to read it."""
     leaves = experiment.prune.leaves if experiment.prune else ()
     return Channels(model, experiment.shape, leaves=leaves, graph=graph)
+
+
+def channels_left(built: Built, experiment: Experiment) -> Channels:
+    """Return the channels of a built model as it is, which may be slim."""
+    if built.channels is None or built.subnet is None:
+        return channels_of(built.model, experiment)
+    return built.channels.slim_channels(built.model, built.subnet)
 
 
 def load_into(

@@ -10,7 +10,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed
 from razorlite.prune import PruneConfig
-from razorlite.recipes.building import build, channels_of, load_trained
+from razorlite.recipes.building import build_plain, channels_of, load_trained
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.expanding import read_expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
@@ -58,9 +58,7 @@ def prune(
     settings = _settings(experiment)
     check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
-        built = build(experiment)
-        if built.is_supernet:
-            raise ConfigError("the configuration is a supernet; name a path of it by `subnet`")
+        built = build_plain(experiment)
         source = load_trained(built, checkpoint, experiment)
         splits = Splits(experiment, device, source.classes)
         if experiment.train is not None:
@@ -98,10 +96,7 @@ def show_groups(config: ConfigLike, overrides: Overrides = ()) -> dict[str, Any]
         ExportError: the model cannot be followed.
     """
     experiment = read_expanded(config, overrides)[1]
-    built = build(experiment)
-    if built.is_supernet:
-        raise ConfigError("the configuration is a supernet; name a path of it by `subnet`")
-    return channels_of(built.model, experiment).report()
+    return channels_of(build_plain(experiment).model, experiment).report()
 
 
 def _settings(experiment: Experiment) -> PruneConfig:

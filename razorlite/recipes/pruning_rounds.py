@@ -24,7 +24,7 @@ from razorlite.engine.random_state import seed_everything
 from razorlite.engine.run_folder import on_main, write_config
 from razorlite.prune import Channels, Goal, PruneConfig, Pruner, Stopwatch, Trial
 from razorlite.prune.stopwatch import paired_text
-from razorlite.recipes.building import Built, build, channels_of
+from razorlite.recipes.building import Built, build, channels_left
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.expanding import expanded_for
 from razorlite.recipes.paths import portable
@@ -171,10 +171,7 @@ class PruningJob:
     @cached_property
     def _channels(self) -> Channels:
         """The channels of the model that was handed in, which may be slim."""
-        whole, model = self.built.channels, self.built.model
-        if whole is None:
-            return channels_of(model, self.splits.experiment)
-        return whole.slim_channels(model, self._handed_in)
+        return channels_left(self.built, self.splits.experiment)
 
     @property
     def _total(self) -> int:

@@ -1,23 +1,20 @@
 """The command `prune --sensitivity`: what a trained model loses where one group alone is cut."""
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from razorlite.core.config import Overrides
-from razorlite.core.errors import ConfigError
-from razorlite.core.files import write_text_atomic
+from razorlite.core.files import csv_text, write_text_atomic
 from razorlite.core.journal import Journal
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed, on_main
-from razorlite.prune import Channels, PruneConfig
+from razorlite.prune import PruneConfig
 from razorlite.prune.sensitivity import GroupCut, Sensitivity
-from razorlite.recipes.building import Built, build, channels_of, load_trained
+from razorlite.recipes.building import Built, build_plain, channels_left, load_trained
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.expanding import read_expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment
@@ -62,9 +59,7 @@ def sensitivity(
     merged, experiment = read_expanded(config, overrides)
     check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
-        built = build(experiment)
-        if built.is_supernet:
-            raise ConfigError("the configuration is a supernet; name a path of it by `subnet`")
+        built = build_plain(experiment)
         source = load_trained(built, checkpoint, experiment)
         splits = Splits(experiment, device, source.classes)
         splits.match(built.model)
@@ -78,7 +73,7 @@ def sensitivity(
 def _cuts(experiment: Experiment, built: Built, splits: Splits, folder: Path) -> Iterator[GroupCut]:
     """Measure, and say what was found, one after the other."""
     settings = experiment.prune or PruneConfig(budget="50%")
-    channels, digest = _channels(built, experiment), weights_digest(built.model)
+    channels, digest = channels_left(built, experiment), weights_digest(built.model)
     found = Sensitivity(
         channels,
         gathered(replace(settings, budget="100%").pruner(), channels, splits),
@@ -92,17 +87,7 @@ def _cuts(experiment: Experiment, built: Built, splits: Splits, folder: Path) ->
         yield cut
 
 
-def _channels(built: Built, experiment: Experiment) -> Channels:
-    if built.channels is None or built.subnet is None:
-        return channels_of(built.model, experiment)
-    return built.channels.slim_channels(built.model, built.subnet)
-
-
 def _write(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(GroupCut)])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(folder / "sensitivity.csv", text.getvalue())
+    write_text_atomic(folder / "sensitivity.csv", csv_text(rows))
     write_text_atomic(folder / "sensitivity.json", json.dumps(list(rows), indent=1))
     plot_sensitivity(rows, folder / "pictures" / "sensitivity.png")

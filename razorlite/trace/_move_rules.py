@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 from razorlite.trace import maps
 from razorlite.trace.attributes import Attribute, reckon
 from razorlite.trace.calls import Call, is_computed
-from razorlite.trace.ledger import Ledger
+from razorlite.trace.ledger import Labels, Ledger
 from razorlite.trace.sizes import Ratio, source_of
 from razorlite.trace.zeros import keeps_zeros
 
@@ -315,7 +315,11 @@ def channel_shuffle(call: Call, ledger: Ledger) -> Any:
 
 def pixel_shuffle(call: Call, ledger: Ledger) -> Any:
     """From C * r * r channels to C: the r * r that become one are tied."""
-    labels = maps.line(call.labels[0], -3)
+    return joined(call, ledger, maps.line(call.labels[0], -3))
+
+
+def joined(call: Call, ledger: Ledger, labels: Labels | None) -> Any:
+    """Tie the neighbours among channels that become one channel of a map (N, C, H, W)."""
     if labels is None:
         return fixed(call, ledger)
     rows = labels.reshape(call.out.shape[-3], -1)

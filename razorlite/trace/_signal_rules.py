@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from razorlite.trace import maps
-from razorlite.trace._move_rules import fixed
+from razorlite.trace._move_rules import fixed, joined
 from razorlite.trace.calls import Call
 from razorlite.trace.ledger import Ledger
 
@@ -78,23 +78,21 @@ def gather(call: Call, ledger: Ledger) -> Any:
 def look_up(call: Call, ledger: Ledger) -> Any:
     """Rows of a table: channels lie along its last dimension."""
     *_, table = call.maps()
-    if ledger.is_free(maps.numbers(table)):
-        table = maps.tie_along(table, [0], ledger, call.where)
-    labels = maps.line(table, -1)
     for other in call.maps()[:-1]:
         ledger.fix(maps.numbers(other), f"places of {call.where}")
-    if labels is None:
-        return fixed(call, ledger)
-    ledger.shifted.append(labels)
-    return maps.broadcast(labels, -1, call.out.shape)
+    return _rows(call, ledger, table, along=0)
 
 
 def resize(call: Call, ledger: Ledger) -> Any:
     """Position embeddings (1, T, C) that are resized to other places."""
-    x = call.maps()[0]
-    if ledger.is_free(maps.numbers(x)):
-        x = maps.tie_along(x, [1], ledger, call.where)
-    labels = maps.line(x, -1)
+    return _rows(call, ledger, call.maps()[0], along=1)
+
+
+def _rows(call: Call, ledger: Ledger, table: Tensor, along: int) -> Any:
+    """Other rows of a table, all of which have the channels of its last dimension."""
+    if ledger.is_free(maps.numbers(table)):
+        table = maps.tie_along(table, [along], ledger, call.where)
+    labels = maps.line(table, -1)
     if labels is None:
         return fixed(call, ledger)
     ledger.shifted.append(labels)
@@ -117,12 +115,7 @@ def unfold(call: Call, ledger: Ledger) -> Any:
 
 def fold(call: Call, ledger: Ledger) -> Any:
     """From patches to maps: the places of a patch that become one channel are tied."""
-    labels = maps.line(call.maps()[0], -2)
-    if labels is None:
-        return fixed(call, ledger)
-    rows = labels.reshape(call.out.shape[-3], -1)
-    ledger.tie(rows, call.where)
-    return maps.broadcast(ledger.roots(rows[:, 0]), -3, call.out.shape)
+    return joined(call, ledger, maps.line(call.maps()[0], -2))
 
 
 def as_complex(call: Call, ledger: Ledger) -> Any:
