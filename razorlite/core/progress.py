@@ -35,12 +35,12 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         due = now - start > _PATIENCE and now - last > (0.2 if live else _PAUSE)
         if due or (not shown and now - start > _PATIENCE):
             shown, last = True, now
-            _say(told(done, what, total, now - start), live)
+            _say(progress_text(done, what, total, now - start), live)
     if shown and live:
         _say("", live)
 
 
-def told(done: int, what: str, total: int | None, seconds: float) -> str:
+def progress_text(done: int, what: str, total: int | None, seconds: float) -> str:
     """Return "20 of 100 images, 0:00:08 left", or the pace where the end is not known."""
     if total is None:
         return f"{done} {what}, {done / max(seconds, 1e-9):.1f} a second"

@@ -67,7 +67,7 @@ def read_xml(path: Path) -> XmlAnnotation:
         ElementTree.ParseError: it is malformed.
         ValueError: its encoding is not known, or it is of another kind.
     """
-    root = _parse(decode_xml(read_bytes(path, _BYTES)))
+    root = parse_xml(path, _BYTES)
     if root.tag != "annotation":
         raise ValueError(f"it is a <{root.tag[:40]}>, not an <annotation>")
     objects = list(root.iter("object"))
@@ -78,6 +78,21 @@ def read_xml(path: Path) -> XmlAnnotation:
         size=_size(root),
         objects=[_object(element) for element in objects],
     )
+
+
+def parse_xml(path: Path, most: int) -> ElementTree.Element:
+    """Return the root of an xml file; no other file is read for it, and entities are not expanded.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, or is larger.
+        ElementTree.ParseError: it is malformed.
+        ValueError: its encoding is not known, or it declares entities.
+    """
+    return _parse(decode_xml(read_bytes(path, most)))
 
 
 def to_number(text: str) -> float:

@@ -13,12 +13,14 @@ from PIL import Image
 
 from razorlite.core.errors import DataError
 from razorlite.data._json import read_json
+from razorlite.data._voc_xml import parse_xml
 from razorlite.data.files import files_under, relative, resolve
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
 
 Tree = dict[str, Any]
 _BACKGROUND = 0
 _ONE_CLASS = "object"
+_XML_BYTES = 1 << 28  # of the largest xml file that is read; it is of all images
 
 
 @dataclass
@@ -141,8 +143,8 @@ def _cvat(source: Path) -> Imported | None:
 def _xml(file: Path) -> ElementTree.Element | None:
     """Return an xml file's root, if it is CVAT's."""
     try:
-        root = ElementTree.parse(file).getroot()
-    except (OSError, ElementTree.ParseError):
+        root = parse_xml(file, _XML_BYTES)
+    except (OSError, ElementTree.ParseError, ValueError):
         return None
     return root if root.tag == "annotations" and root.find("meta") is not None else None
 

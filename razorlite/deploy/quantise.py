@@ -6,7 +6,6 @@ of these, stay in float.
 """
 
 import json
-import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from razorlite.core.errors import ExportError
+from razorlite.core.files import write_bytes_atomic
 from razorlite.deploy.network import Network, layer_of
 from razorlite.deploy.runtimes import needed, session
 
@@ -47,20 +47,17 @@ class Calibrated:
         Args:
             path: where to; a file of that name is replaced.
             floats: parts of the network (see `Network.parts`) that stay in float.
+
+        Raises:
+            RunFolderError: the file cannot be written.
         """
-        onnx, path = needed("onnx"), Path(path)
         model = _quantised(self.network, self.ranges, self.network.nodes(floats))
         own = {"calibration_images": self.images, "float": sorted(floats)}
         about = {"precision": "int8", "weights": "int8", "activations": "uint8", **own}
         del model.metadata_props[:]
         for name, value in {**self.meta, INT8_NAME: json.dumps(about)}.items():
             model.metadata_props.add(key=name, value=value)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            onnx.save(model, str(draft))
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_bytes_atomic(path, model.SerializeToString())
 
 
 def calibrate(

@@ -3,12 +3,12 @@
 import itertools
 
 from razorlite.core import progress as module
-from razorlite.core.progress import progress, told
+from razorlite.core.progress import progress, progress_text
 
 
-def test_what_is_told_by_hand():
-    assert told(20, "images", 100, 2.0) == "20 of 100 images, 0:00:08 left"
-    assert told(10, "frames", None, 4.0) == "10 frames, 2.5 a second"
+def test_texts_by_hand():
+    assert progress_text(20, "images", 100, 2.0) == "20 of 100 images, 0:00:08 left"
+    assert progress_text(10, "frames", None, 4.0) == "10 frames, 2.5 a second"
 
 
 def test_nothing_before_two_seconds_and_a_line_every_ten(monkeypatch, capsys):

@@ -81,6 +81,12 @@ def test_cvat(folder):
     assert import_annotations(folder / "annotations.xml").tree == found.tree
 
 
+def test_cvat_with_entities_is_not_read(folder):
+    entities = '<!DOCTYPE annotations [<!ENTITY a "cell"><!ENTITY b "&a;&a;">]>'
+    (folder / "annotations.xml").write_text(entities + CVAT)
+    assert import_annotations(folder) is None
+
+
 def test_cvat_refuses_videos_and_missing_images(folder):
     (folder / "annotations.xml").write_text("<annotations><meta/><track/></annotations>")
     with pytest.raises(DataError, match="tracks of a video"):
