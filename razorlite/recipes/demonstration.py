@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from razorlite.core.journal import Journal
 from razorlite.core.streams import safe_console
 from razorlite.cost import Constraint, tabulate
 from razorlite.engine.run_folder import claimed
 from razorlite.recipes.building import build
+from razorlite.recipes.by_hand import even_points
 from razorlite.recipes.demo_report import write_demo_report
 from razorlite.recipes.demo_rows import Contestant, conclusions, measure
 from razorlite.recipes.demo_steps import DemoSteps, demo_folder
@@ -185,13 +184,10 @@ def _controls(folder: Path) -> None:
 
 def _scaled(candidates: Candidates) -> Subnet:
     """Return the widest allowed subnet of even widths: one share of all channels, or the next."""
-    space = candidates.space
-    size, values = len(space.counts), int(space.counts.min())
-    lowered = np.arange(size * (values - 1), -1, -1)[:, None]  # by one value of one width each
-    points = (lowered + np.arange(size)[::-1]) // size  # from the last width on
+    points = even_points(candidates.space)
     allowed = candidates.allowed(points)
     assert allowed.any(), "even widths reach every budget of the demo's space"
-    return space.decode(points[allowed.argmax()])
+    return candidates.space.decode(points[allowed.argmax()])
 
 
 def _steps(config: str) -> int:

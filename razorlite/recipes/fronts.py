@@ -1,8 +1,9 @@
 """What a search leaves of the candidates that no other beats: files and weights to use."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from razorlite.core.files import make_folder
 from razorlite.engine.checkpoint import save_checkpoint
@@ -10,6 +11,7 @@ from razorlite.search import Study, SupernetScore, Trial
 from razorlite.search.pareto import pareto_front
 from razorlite.space import Subnet
 
+T = TypeVar("T")
 _log = logging.getLogger("razorlite")
 
 
@@ -45,6 +47,13 @@ def front_trials(study: Study) -> list[Trial]:
     if len(study.objectives) == 1:
         chosen = [scored[i] for i in pareto_front([(value, -spent) for spent, value in points])]
     return sorted(chosen, key=lambda trial: (point_of(study, trial, cost)[0], trial.number))
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return at most so many of some items, two or more, evenly: the ends among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def write_front(

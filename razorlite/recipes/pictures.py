@@ -2,7 +2,7 @@
 
 import logging
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from razorlite.data import Dataset
 from razorlite.evaluation.evaluate import eval_mode
 from razorlite.recipes.fronts import front_cost, point_of
 from razorlite.recipes.splits import Splits
-from razorlite.search import Study
+from razorlite.search import Study, Trial
 from razorlite.structures import Target
 from razorlite.visual import draw_detections, draw_grid, plot_pareto, plot_search, plot_training
 
@@ -37,19 +37,34 @@ def training_pictures(folder: Path, title: str) -> Path:
     return plot_training(lines, folder / "pictures" / "training.png", title=title)
 
 
-def search_pictures(study: Study, folder: Path) -> list[Path]:
+def search_pictures(
+    study: Study,
+    folder: Path,
+    control: Sequence[Trial] = (),
+    others: Mapping[str, Sequence[Trial]] | None = None,
+) -> list[Path]:
     """Plot a search's progress, and its trials' scores against a cost with the Pareto front.
 
     The cost is another objective that is to be small, the one that is limited, or MACs; without any
     there is no second picture. A first objective that is to be small is drawn as its negative.
+
+    Args:
+        study: the search.
+        folder: run folder.
+        control: as many random candidates that have scores.
+        others: more trials to draw beside the search's, by name.
     """
-    first = study.objectives.first
-    metric = first if study.objectives.directions[first] == "max" else f"-{first}"
+    metric = drawn_metric(study)
     records = [
         {"trial": t.number, "score": t.score, "round": bisect_right(study.batches, t.number) - 1}
         for t in study.trials
     ]
-    progress = plot_search(records, folder / "pictures" / "search.png", metric=metric)
+    progress = plot_search(
+        records,
+        folder / "pictures" / "search.png",
+        metric=metric,
+        control=[t.values[0] for t in control],
+    )
     cost = front_cost(study)
     if cost is None:
         return [progress]
@@ -58,10 +73,17 @@ def search_pictures(study: Study, folder: Path) -> list[Path]:
         list(points.values()),
         folder / "pictures" / "pareto.png",
         chosen=points[study.best.number],
+        others={n: [point_of(study, t, cost) for t in ts] for n, ts in (others or {}).items()},
         cost=cost,
         metric=metric,
     )
     return [progress, front]
+
+
+def drawn_metric(study: Study) -> str:
+    """Return the name of the first objective as pictures have it, more is better."""
+    first = study.objectives.first
+    return first if study.objectives.directions[first] == "max" else f"-{first}"
 
 
 @torch.no_grad()

@@ -30,10 +30,10 @@ from razorlite.recipes.fronts import write_front
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, search_pictures
 from razorlite.recipes.scored import scored_with
+from razorlite.recipes.search_report import SearchReport, score_controls
 from razorlite.recipes.searched_latency import searched_latency
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
-from razorlite.recipes.trust import scored_on_draws, write_trust
 from razorlite.recipes.worker_pools import check_workers, worker_pool
 from razorlite.search import (
     Elastic,
@@ -125,7 +125,12 @@ def search(
             named = partial(_chosen, checkpoint=str(checkpoint))
             chosen = _with_latency(named(best), latency)
             end = _End(folder, chosen, named, score, partial(_meta, merged, experiment, splits))
-            on_main(lambda: end.write(study, settings.trust))
+            on_main(lambda: end.write(study))
+            if settings.trust:
+                controls = score_controls(study, score, settings, folder, pool)
+                report = partial(SearchReport.of, study, score, controls, settings.trust)
+                shape = experiment.shape
+                on_main(lambda: or_warn(lambda: report(shape).write(folder)))
     return chosen
 
 
@@ -284,14 +289,12 @@ class _End:
     score: SupernetScore
     meta: Callable[[Subnet], dict[str, Any]]
 
-    def write(self, study: Study, trust: int) -> None:
-        """Write the best subnet, the front, pictures and the report."""
+    def write(self, study: Study) -> None:
+        """Write the best subnet, the front and pictures."""
         subnet, folder = self.chosen, self.folder
         subnet.save(folder / "subnet.yaml")
         files = write_front(study, folder / "front", self.score, self.named, self.meta)
         or_warn(lambda: search_pictures(study, folder))
-        if trust:
-            or_warn(lambda: write_trust(study, scored_on_draws(study, self.score, trust), folder))
         _tell_front(study, files)
         _tell_best(study, subnet, folder)
 

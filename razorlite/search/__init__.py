@@ -9,6 +9,7 @@ from razorlite.search.config import SearchConfig, build_study
 from razorlite.search.elastic import Elastic, ElasticConfig, ElasticResult
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.feasible import Feasible
+from razorlite.search.fixed import FixedSearcher
 from razorlite.search.history import HistorySearcher
 from razorlite.search.local import LocalSearcher
 from razorlite.search.nsga import NSGA2Searcher
@@ -17,13 +18,21 @@ from razorlite.search.optuna_searcher import OptunaSearcher
 from razorlite.search.pareto import pareto_front
 from razorlite.search.predictor import PredictorSearcher
 from razorlite.search.ray_workers import RayWorkers, ray_cluster
+from razorlite.search.remembered import RememberingWorkers
 from razorlite.search.scoring import SupernetScore
 from razorlite.search.searcher import ExhaustiveSearcher, RandomSearcher, Searcher
 from razorlite.search.seen import Seen
 from razorlite.search.slimming import GreedySlimming
 from razorlite.search.study import Study
 from razorlite.search.trial import Trial
-from razorlite.search.workers import Attempt, CandidateError, Outcome, SearchError, Workers
+from razorlite.search.workers import (
+    Attempt,
+    CandidateError,
+    Outcome,
+    ProcessWorkers,
+    SearchError,
+    Workers,
+)
 
 __all__ = [
     "AgeingEvolutionSearcher",
@@ -36,6 +45,7 @@ __all__ = [
     "EvolutionSearcher",
     "ExhaustiveSearcher",
     "Feasible",
+    "FixedSearcher",
     "GreedySlimming",
     "HistorySearcher",
     "LocalSearcher",
@@ -44,8 +54,10 @@ __all__ = [
     "OptunaSearcher",
     "Outcome",
     "PredictorSearcher",
+    "ProcessWorkers",
     "RandomSearcher",
     "RayWorkers",
+    "RememberingWorkers",
     "SearchConfig",
     "SearchError",
     "Searcher",

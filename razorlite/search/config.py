@@ -44,7 +44,9 @@ class SearchConfig:
             as hung.
         retries: how often a candidate is scored again whose worker has died or hung.
         trust: how many of the best are evaluated once more at the end, for intervals over images
-            in report.html; 0 for none.
+            in report.html; 0 for no report.
+        random_control: score as many random candidates as the search has scored, which its best
+            must beat; those that the search has scored cost nothing.
         allow_test_split: let candidates be scored on images that test metrics are reported on.
     """
 
@@ -60,6 +62,7 @@ class SearchConfig:
     worker_timeout: Positive = 600.0
     retries: Whole = 3
     trust: Whole = 5
+    random_control: bool = True
     allow_test_split: bool = False
 
     def __post_init__(self) -> None:

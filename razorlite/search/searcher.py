@@ -89,26 +89,31 @@ class RandomSearcher(Searcher):
     """Proposes random candidates: the control that a search must beat."""
 
     one_objective = False
-    batch_size = _BATCH
+    batch_size: int = _BATCH
 
-    def __init__(self, *, candidates: Candidates, max_trials: Count = 1000) -> None:
+    def __init__(
+        self, *, candidates: Candidates, max_trials: Count = 1000, batch_size: Count = _BATCH
+    ) -> None:
         """Keep the settings.
 
         Args:
             candidates: where points come from.
             max_trials: how many to propose.
+            batch_size: how many to propose at a time.
 
         Raises:
             ConfigError: a setting is out of range.
         """
-        if max_trials < 1:
-            raise ConfigError(f"RandomSearcher.max_trials must be at least 1, got {max_trials}")
-        super().__init__(candidates, max_trials=max_trials)
-        self._left = max_trials
+        for name, value in {"max_trials": max_trials, "batch_size": batch_size}.items():
+            if value < 1:
+                raise ConfigError(f"RandomSearcher.{name} must be at least 1, got {value}")
+        own = {} if batch_size == _BATCH else {"batch_size": batch_size}
+        super().__init__(candidates, max_trials=max_trials, **own)
+        self._left, self.batch_size = max_trials, batch_size
 
     def ask(self) -> np.ndarray:
         """Return the next batch, (N, D) points; none when the search is over."""
-        points = self.candidates.random(min(_BATCH, self._left))
+        points = self.candidates.random(min(self.batch_size, self._left))
         self._left -= len(points)
         return points
 

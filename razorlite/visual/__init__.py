@@ -4,6 +4,7 @@ from razorlite.visual.choices import plot_choices
 from razorlite.visual.curves import plot_training
 from razorlite.visual.drawing import draw_annotations, draw_detections, draw_grid
 from razorlite.visual.gallery import write_gallery
+from razorlite.visual.parts import plot_parts
 from razorlite.visual.plots import (
     pareto_front,
     plot_channels,
@@ -23,6 +24,7 @@ __all__ = [
     "plot_channels",
     "plot_choices",
     "plot_pareto",
+    "plot_parts",
     "plot_runs",
     "plot_search",
     "plot_training",

@@ -53,8 +53,14 @@ def style(axes: "Axes", title: str = "", x_label: str = "", y_label: str = "") -
     axes.spines[["left", "bottom"]].set_color("#9ca3af")
 
 
-def legend(axes: "Axes", columns: int = 1) -> None:
-    """Put a legend under the axes, where it can cover no data; none for fewer than two entries."""
+def legend(axes: "Axes", columns: int = 1, below: float = 0.16) -> None:
+    """Put a legend under the axes, where it can cover no data; none for fewer than two entries.
+
+    Args:
+        axes: whose legend it is.
+        columns: of entries.
+        below: where it begins, as a share of the axes' height.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
         axes.legend(
@@ -63,7 +69,7 @@ def legend(axes: "Axes", columns: int = 1) -> None:
             fontsize=8,
             frameon=False,
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
+            bbox_to_anchor=(0.5, -below),
             ncols=columns,
             labelcolor=INK,
         )

@@ -29,6 +29,7 @@ def plot_search(
     *,
     metric: str = "AP",
     title: str = "Search",
+    control: Sequence[float] = (),
 ) -> Path:
     """Plot each trial's score by round, and the best score so far.
 
@@ -38,6 +39,7 @@ def plot_search(
         path: the PNG file.
         metric: what the score is.
         title: headline.
+        control: scores of random candidates, in order, to compare the best so far with.
     """
     scored = [t for t in trials if _style.finite(t.get("score"))]
     figure = _style.new_figure(8, 4.4)
@@ -53,11 +55,13 @@ def plot_search(
     axes.scatter(numbers, scores, s=size, color=PALETTE[0], alpha=0.55, linewidth=0, label="trial")
     best = list(itertools.accumulate(scores, max))
     axes.step(numbers, best, where="post", color=ACCENT, linewidth=1.8, label="best so far")
+    if control:
+        _draw_control(axes, control)
     _annotate_best(axes, numbers, scores)
-    axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
+    axes.set_xlim(numbers[0] - 0.5, max(numbers[-1], len(control) - 1) + 0.5)
     axes.margins(y=0.12)
     _style.whole_numbers(axes)
-    _style.legend(axes, 2)
+    _style.legend(axes, 3)
     return _style.save(figure, path)
 
 
@@ -99,7 +103,7 @@ def plot_pareto(
     shown += [chosen] if chosen and _style.finite(*chosen) else []
     figure = _style.new_figure(7.2, 5)
     axes = figure.subplots()
-    scale, label = _cost_unit(cost, [p[0] for p in shown])
+    scale, label = cost_unit(cost, [p[0] for p in shown])
     _style.style(axes, title, label, metric)
     if not shown:
         _style.say_empty(axes, "no point has a score yet")
@@ -167,6 +171,21 @@ def _shade_rounds(axes: "Axes", numbers: Sequence[int], rounds: Sequence[int]) -
             _write_above(axes, (start + end) / 2, text)
 
 
+def _draw_control(axes: "Axes", scores: Sequence[float]) -> None:
+    best = list(itertools.accumulate(scores, max))
+    label = "best so far of the random control"
+    color, style = PALETTE[0], (0, (4, 2))
+    axes.step(
+        range(len(best)),
+        best,
+        where="post",
+        color=color,
+        linewidth=1.5,
+        linestyle=style,
+        label=label,
+    )
+
+
 def _write_above(axes: "Axes", x: float, text: str) -> None:
     """Write small text above the axes, centred at a place on the x axis."""
     place = axes.get_xaxis_transform()
@@ -209,7 +228,7 @@ def _scatter(axes: "Axes", points: Sequence[Point], label: str, **style: Any) ->
         axes.scatter([c for c, _ in points], [s for _, s in points], label=label, **style)
 
 
-def _cost_unit(cost: str, values: Sequence[float]) -> tuple[float, str]:
+def cost_unit(cost: str, values: Sequence[float]) -> tuple[float, str]:
     """Return the divisor and the axis label that suit the largest value."""
     name, units = _COSTS.get(cost, (cost, [(1, "")]))
     largest = max(values, default=0.0)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core.files import write_text_atomic
-from razorlite.visual.page import Figure, definitions, found, page, paragraph, pictures
+from razorlite.visual.page import Figure, definitions, found, page, paragraph, pictures, table
 from razorlite.visual.rows import Column, Row, best_rows, columns, plain_rows
+
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 
 def write_report(
@@ -21,6 +23,8 @@ def write_report(
     figures: Sequence[Figure] = (),
     notes: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
+    tables: Sequence[Table] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `path` (HTML) and a JSON file of the same name beside it.
 
@@ -38,6 +42,8 @@ def write_report(
             in its place.
         notes: how the figures were measured, a paragraph each.
         facts: what ran where: data set, machine, versions, seed, duration.
+        tables: further ones: title, headings, and lines of texts, whose first names the line.
+        more: plain values that are in the JSON alone.
 
     Returns:
         The HTML file.
@@ -49,10 +55,12 @@ def write_report(
     facts = dict(facts or {})
     content: dict[str, Any] = {"title": title, "rows": plain_rows(rows)}
     content |= {"findings": list(findings), "notes": list(notes), "facts": facts}
+    content |= dict(more or {})
     parts = [
         f"<header><h1>{escape(title)}</h1>{paragraph(summary)}</header>",
         _comparison(rows),
         found(findings),
+        *(table(*one) for one in tables),
         pictures(figures),
         _how(notes),
         _facts(facts),

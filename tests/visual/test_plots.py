@@ -12,11 +12,12 @@ from razorlite.visual import (
     pareto_front,
     plot_channels,
     plot_pareto,
+    plot_parts,
     plot_search,
     plot_training,
 )
 from razorlite.visual.curves import _curves, _moving_mean
-from razorlite.visual.plots import _cost_unit
+from razorlite.visual.plots import cost_unit
 
 
 def is_picture(path):
@@ -40,6 +41,19 @@ def test_rounds_are_drawn_where_they_are_known(tmp_path):
     bare = [{k: v for k, v in t.items() if k != "round"} for t in numbered]
     read = plot_search(numbered, tmp_path / "a.png").read_bytes()
     assert plot_search(bare, tmp_path / "c.png").read_bytes() != read
+
+
+def test_the_control_is_drawn_beside_the_search(tmp_path):
+    bare = plot_search(trials(5), tmp_path / "a.png").read_bytes()
+    assert plot_search(trials(5), tmp_path / "b.png", control=[0.1, 0.9]).read_bytes() != bare
+
+
+@pytest.mark.parametrize("count", [0, 1, 12])
+def test_the_cost_of_parts_is_drawn_for_any_number_of_models(tmp_path, count):
+    costs = {
+        f"trial {i}": {"backbone": 2e7 + i, "neck": 1e6, "bbox_head": 4e6} for i in range(count)
+    }
+    assert is_picture(plot_parts(costs, tmp_path / "parts.png"))
 
 
 def test_trials_without_a_score_are_left_out(tmp_path):
@@ -80,8 +94,8 @@ def test_pareto_front_equals_a_pairwise_search():
 
 
 def test_costs_of_ones_own_have_an_axis():
-    assert _cost_unit("energy_mj", [0.4, 3.7]) == (1, "energy_mj")
-    assert _cost_unit("macs", [4.2e6]) == (1e6, "M MACs")
+    assert cost_unit("energy_mj", [0.4, 3.7]) == (1, "energy_mj")
+    assert cost_unit("macs", [4.2e6]) == (1e6, "M MACs")
 
 
 @pytest.mark.parametrize(("count", "records"), [(0, "none"), (1, "one"), (300, "many")])
@@ -107,11 +121,11 @@ def test_moving_mean_equals_a_loop():
 
 
 def test_costs_get_units():
-    assert _cost_unit("macs", [3.2e8, 1e7]) == (1e6, "M MACs")
-    assert _cost_unit("macs", [2e9]) == (1e9, "G MACs")
-    assert _cost_unit("params", [2500]) == (1e3, "k parameters")
-    assert _cost_unit("latency_ms", [1500.0]) == (1, "latency (ms)")
-    assert _cost_unit("macs", []) == (1, "MACs")
+    assert cost_unit("macs", [3.2e8, 1e7]) == (1e6, "M MACs")
+    assert cost_unit("macs", [2e9]) == (1e9, "G MACs")
+    assert cost_unit("params", [2500]) == (1e3, "k parameters")
+    assert cost_unit("latency_ms", [1500.0]) == (1, "latency (ms)")
+    assert cost_unit("macs", []) == (1, "MACs")
 
 
 @pytest.mark.parametrize("count", [0, 1, 24, 200])

@@ -109,6 +109,15 @@ def test_json_rows_have_every_key(tmp_path):
     assert all({"name", "macs", "params", "latency_ms", "AP", "AP50"} <= set(r) for r in rows)
 
 
+def test_further_tables_and_values_are_shown_and_kept(tmp_path):
+    table = ("Parts <all>", ["Front", "neck"], [["trial 1", "2.00 (5%)"]])
+    path = write_report(
+        tmp_path / "r.html", title="t", rows=[], tables=[table], more={"parts": [1]}
+    )
+    assert read(path).cells == ["Front", "neck", "trial 1", "2.00 (5%)"]
+    assert json.loads((tmp_path / "r.json").read_text())["parts"] == [1]
+
+
 def test_photographs_are_embedded_smaller(tmp_path):
     photo = png(600, 400, noise=True)
     path = write_report(tmp_path / "r.html", title="t", rows=[], figures=[("photo", photo)])
