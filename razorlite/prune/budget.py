@@ -14,7 +14,7 @@ from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.cost import Limit, PairCost, Sides, count
 from razorlite.cost.amounts import Amount, parse_amount
 from razorlite.cost.model import Number, shown
-from razorlite.prune.layer_times import Times
+from razorlite.prune.layer_times import Times, time_of
 from razorlite.prune.memory import MemoryLines, memory_lines
 from razorlite.trace import ChannelGraph, Layer
 
@@ -128,6 +128,8 @@ class SlimCost:
         self._lines = lambda: memory_lines(model, graph, example)
         whole = count(model, example)
         self.whole = {"macs": whole.macs, "params": whole.params}
+        if times is not None:
+            self.whole[LAYER_TIME] = time_of(model, times, whole)
         self._block, self._sizes = _blocks(graph)
         self._sides = _sides(graph.layers, self._block, self._sizes, times)
         places = np.array([x.positions // x.kernel if x.kernel else 0 for x in graph.layers])
@@ -136,7 +138,6 @@ class SlimCost:
             [[size] for size in self._sizes], self._sides, fixed=dict.fromkeys(self._sides.pair, 0)
         )
         layered = {name: int(most) for name, (_, most) in none.bounds().items()}
-        self.whole = {**layered, **self.whole}
         self._rest = {name: value - layered[name] for name, value in self.whole.items()}
 
     @cached_property

@@ -14,11 +14,11 @@ from razorlite.core.errors import BudgetError, SubnetError
 from razorlite.cost import Limit, count, peak_memory
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers, sides_of
 from razorlite.prune.allocation import Strategy
-from razorlite.prune.budget import SlimCost
+from razorlite.prune.budget import LAYER_TIME, SlimCost
 from razorlite.prune.equivalence import check_outputs, is_without_values
 from razorlite.prune.goal import floors
 from razorlite.prune.kept import compose, kept_units
-from razorlite.prune.layer_times import Times
+from razorlite.prune.layer_times import Clock, time_of
 from razorlite.prune.masks import Masks, without_masks
 from razorlite.prune.parts import Dropped, counts_of, joined, without_parts
 from razorlite.prune.planning import Planner, why_left
@@ -58,6 +58,7 @@ class Channels:
         self.model, self.example, self.leaves = model, example, tuple(leaves)
         self._graph = graph
         self._without: dict[str, ChannelGraph] = {}
+        self._clock: Clock | None = None
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -72,8 +73,9 @@ class Channels:
 
     @cached_property
     def cost(self) -> SlimCost:
-        """MACs and parameters of every slim form of the model."""
-        return SlimCost(self.model, self.graph, self.example)
+        """MACs and parameters of every slim form of the model, and what `timed` adds."""
+        times = None if self._clock is None else self._clock(self.model, self.example)
+        return SlimCost(self.model, self.graph, self.example, times)
 
     def without(self, dropped: Dropped) -> "Channels":
         """Return the channels of a copy of the model without some of its parts.
@@ -89,26 +91,32 @@ class Channels:
         key, model = repr(sorted(dropped.items())), without_parts(self.model, dropped)
         known = self._without.get(key)
         found = Channels(model, self.example, leaves=self.leaves, graph=known)
+        found._clock = self._clock
         self._without[key] = found.graph
         return found
 
     def cost_of(self, model: nn.Module, names: Collection[str] = ()) -> dict[str, int]:
         """Return macs and params of a model that takes what this one takes, counted.
 
-        Memory is there, too, if it is among names.
+        Memory is there, too, if it is among names, and what layers take if they are `timed`.
         """
         counted = count(model, self.example)
-        memory = {"memory": peak_memory(model, self.example)} if "memory" in names else {}
-        return {"macs": counted.macs, "params": counted.params, **memory}
+        costs = {"macs": counted.macs, "params": counted.params}
+        if "memory" in names:
+            costs["memory"] = peak_memory(model, self.example)
+        if self._clock is not None:
+            costs[LAYER_TIME] = time_of(model, self._clock(model, self.example), counted)
+        return costs
 
-    def timed(self, times: Times) -> "Channels":
+    def timed(self, clock: Clock) -> "Channels":
         """Return the same channels, whose costs have a further kind: what their layers take.
 
         Args:
-            times: as `Stopwatch.layers` finds them.
+            clock: returns that of a model and its example, as `Stopwatch.layers` does.
         """
         copied = copy.copy(self)
-        copied.__dict__["cost"] = SlimCost(self.model, self.graph, self.example, times)
+        copied.__dict__.pop("cost", None)
+        copied._clock = clock
         return copied
 
     def plan(

@@ -37,6 +37,13 @@ def is_layer(module: nn.Module) -> bool:
     return type(module) in (nn.Conv2d, nn.Linear)
 
 
+def widths_of(layer: nn.Module) -> tuple[int, int]:
+    """Return the input channels that an output channel reads in all groups, and the outputs."""
+    groups: int = getattr(layer, "groups", 1)
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return weight.shape[1] * groups, weight.shape[0]
+
+
 def with_widths(layer: Layer, inputs: int, outputs: int) -> Layer:
     """Return an ungrouped layer of the same kind with so many channels on its sides."""
     if isinstance(layer, nn.Linear):

@@ -6,29 +6,28 @@ from typing import Any
 
 from torch import nn
 
-from razorlite.cost import Timer
+from razorlite.cost import Cost, Timer
 from razorlite.prune.layer_calls import (
     Layer,
     Shape,
     geometry,
     layer_calls,
     noise,
+    widths_of,
     with_channels,
     with_widths,
 )
-from razorlite.trace import ChannelGraph
-from razorlite.trace import Layer as Traced
 
 ROUNDS = 7  # of which the quickest counts: what else runs can only slow a layer down
 PICO = 1e9  # picoseconds of a millisecond: costs are whole numbers
 _BLOCK = 16  # the half width is a multiple of it, where there are so many
 
 Times = Mapping[str, tuple[int, int]]
-_Key = tuple[Any, ...]
+Clock = Callable[[nn.Module, Any], Times]  # of a model and its example
 
 
 @dataclass(frozen=True)
-class _Timed:
+class Timed:
     """A layer at a width, on inputs of one shape."""
 
     layer: Layer
@@ -37,11 +36,16 @@ class _Timed:
     outputs: int
 
     @property
-    def key(self) -> _Key:
-        return (type(self.layer).__name__, geometry(self.layer), self.shape, self.outputs)
+    def key(self) -> str:
+        """What tells it apart from all that may take another time."""
+        kind = type(self.layer).__name__
+        return str((kind, geometry(self.layer), self.shape, self.outputs))
 
 
-def layer_times(model: nn.Module, graph: ChannelGraph, example: Any, timer: Timer) -> Times:
+Measure = Callable[[Mapping[str, Timed]], Mapping[str, float]]
+
+
+def layer_times(model: nn.Module, example: Any, measure: Measure) -> Times:
     """Return what each layer takes as its channels go: it is timed whole, and at half its width.
 
     A layer takes `outputs * (output + inputs * pair)`: weights are read and maps are written.
@@ -49,34 +53,59 @@ def layer_times(model: nn.Module, graph: ChannelGraph, example: Any, timer: Time
 
     Args:
         model: run once on the example, to see what its layers get.
-        graph: of the model.
         example: as for `Channels`.
-        timer: times the layers one by one, in the runtime that is meant.
+        measure: returns the milliseconds of layers by their keys, as `quickest` does.
 
     Returns:
         For each convolution and linear layer that runs the picoseconds of a pair of input and
         output channel, and those of an output channel; all calls of the layer together.
     """
-    calls = layer_calls(model, example)
-    traced = [layer for layer in graph.layers if layer.module in calls]
-    runs_of = {x.module: list(_timed(model, x, calls[x.module])) for x in traced}
+    runs_of = {
+        path: list(_timed(model.get_submodule(path), shapes))
+        for path, shapes in layer_calls(model, example).items()
+    }
     distinct = {one.key: one for pairs in runs_of.values() for pair in pairs for one in pair}
-    times = _quickest(distinct, timer)
-    return {layer.module: _fitted(layer, runs_of[layer.module], times) for layer in traced}
+    times = measure(distinct)
+    return {path: _fitted(calls, times) for path, calls in runs_of.items()}
 
 
-def _timed(model: nn.Module, layer: Traced, shapes: Sequence[Shape]) -> Iterator[Sequence[_Timed]]:
+def quickest(timed: Mapping[str, Timed], timer: Timer) -> dict[str, float]:
+    """Return the milliseconds of each layer, all of them in turns."""
+    runs: dict[str, Callable[[], float]] = {
+        key: timer.opened_layer(one.layer, noise(one.shape)) for key, one in timed.items()
+    }
+    found = timer.in_turns(runs, rounds=ROUNDS)
+    return {key: min(found[key]) for key in timed}
+
+
+def time_of(model: nn.Module, times: Times, cost: Cost) -> int:
+    """Return the picoseconds of a model; what was not timed computes as fast as what was.
+
+    Args:
+        model: whose layers were timed.
+        times: of its layers.
+        cost: counted.
+    """
+    total = sum(
+        outputs * (inputs * pair + output)
+        for path, (pair, output) in times.items()
+        for inputs, outputs in [widths_of(model.get_submodule(path))]
+    )
+    timed = sum(cost.modules[path].macs for path in times)
+    return round(total * cost.macs / timed) if timed else cost.macs
+
+
+def _timed(module: Any, shapes: Sequence[Shape]) -> Iterator[Sequence[Timed]]:
     """Yield for each call of a layer the layer itself and, if it has no groups, half of it."""
-    module: Any = model.get_submodule(layer.module)
-    inputs, outputs = len(layer.inputs), len(layer.outputs)
+    inputs, outputs = widths_of(module)
     for shape in shapes:
-        whole = _Timed(module, shape, inputs, outputs)
+        whole = Timed(module, shape, inputs, outputs)
         if getattr(module, "groups", 1) > 1:
             yield (whole,)
             continue
         less, fewer = _half(inputs), _half(outputs)
         half = with_widths(module, less, fewer)
-        yield whole, _Timed(half, with_channels(module, shape, less), less, fewer)
+        yield whole, Timed(half, with_channels(module, shape, less), less, fewer)
 
 
 def _half(channels: int) -> int:
@@ -84,18 +113,7 @@ def _half(channels: int) -> int:
     return min(channels, -(-channels // (2 * _BLOCK)) * _BLOCK)
 
 
-def _quickest(timed: Mapping[_Key, _Timed], timer: Timer) -> dict[_Key, float]:
-    """Return the milliseconds of each layer, all of them in turns."""
-    runs: dict[str, Callable[[], float]] = {
-        str(key): timer.opened_layer(one.layer, noise(one.shape)) for key, one in timed.items()
-    }
-    found = timer.in_turns(runs, rounds=ROUNDS)
-    return {key: min(found[str(key)]) for key in timed}
-
-
-def _fitted(
-    layer: Traced, calls: Sequence[Sequence[_Timed]], times: Mapping[_Key, float]
-) -> tuple[int, int]:
+def _fitted(calls: Sequence[Sequence[Timed]], times: Mapping[str, float]) -> tuple[int, int]:
     """Return picoseconds of a pair and of an output: the line through whole and half of a layer."""
     slopes = [_line([(x.inputs, x.outputs, times[x.key]) for x in call]) for call in calls]
     pair, output = (sum(values) * PICO for values in zip(*slopes, strict=True))

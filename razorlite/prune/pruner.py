@@ -12,7 +12,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import Limit
 from razorlite.cost.model import Number
 from razorlite.prune.allocation import STRATEGIES, Strategy
-from razorlite.prune.budget import LAYER_TIME, Budget
+from razorlite.prune.budget import Budget
 from razorlite.prune.channels import Channels
 from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
@@ -96,8 +96,6 @@ class Pruner:
             )
         if not parts or set(parts) - set(KINDS):
             raise ConfigError(f"parts wants some of {', '.join(KINDS)}, got {list(parts)}")
-        if per == "latency" and set(parts) != {"channels"}:
-            raise ConfigError("per latency is of channels; set parts: [channels], or per: macs")
         self.stopwatch, self.parts, self.trial = stopwatch, tuple(parts), trial
         self.budget, self.importance = budget, importance or L1Importance()
         self.round_to, self.min_keep, self.allocation = round_to, min_keep, allocation
@@ -178,7 +176,6 @@ class Pruner:
             channels.cut,
             limits=counted,
             latency=latency[0],
-            kind=LAYER_TIME if self._only_channels else "macs",
             whole=channels.cost.whole,
             stopwatch=self.stopwatch,
         ).run()
@@ -186,13 +183,9 @@ class Pruner:
     def _timed(self, channels: Channels) -> Channels:
         """Return the channels, with what their layers take where that counts."""
         counts = self.budget.latency_ms is not None or self.per == "latency"
-        if self.stopwatch is None or not counts or not self._only_channels:
+        if self.stopwatch is None or not counts:
             return channels
-        return channels.timed(self.stopwatch.layers(channels))
-
-    @property
-    def _only_channels(self) -> bool:
-        return set(self.parts) == {"channels"}
+        return channels.timed(self.stopwatch.layers)
 
     def _rounding(self, channels: Channels) -> Rounding | None:
         """Return the measured multiples of channels, where they are to be measured."""
@@ -245,7 +238,7 @@ class Pruner:
                 ignore=self.ignore,
             )
 
-        if self._only_channels:
+        if set(self.parts) == {"channels"}:
             return partial(within, channels)
         kinds, ignore, least = self.parts, self.ignore, self.min_keep
         forms = Structures(channels, kinds, self.trial, ignore=ignore, min_keep=least)

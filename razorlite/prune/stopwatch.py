@@ -16,8 +16,7 @@ from razorlite.core.distributed import broadcast_object
 from razorlite.core.journal import Journal
 from razorlite.cost import Timer
 from razorlite.engine.run_folder import on_main
-from razorlite.prune.channels import Channels
-from razorlite.prune.layer_times import Times, layer_times
+from razorlite.prune.layer_times import Timed, Times, layer_times, quickest
 from razorlite.prune.rounding import Rounding, measured_rounding
 
 _log = logging.getLogger("razorlite")
@@ -52,6 +51,7 @@ class Stopwatch:
     def __init__(self, whole: nn.Module, timer: Timer) -> None:
         self.whole, self.timer = whole, timer
         self._known: dict[str, dict[str, Any]] = {}
+        self._layers: dict[str, float] = {}
         self._journal: Journal | None = None
         self._whole_form = _form(whole)
 
@@ -102,16 +102,20 @@ class Stopwatch:
         per_mac = {int(step): ratio for step, ratio in record["per_mac"].items()}
         return Rounding(record["round_to"], per_mac, record["layers"])
 
-    def layers(self, channels: Channels) -> Times:
-        """Return what the layers of a model take, channel by channel; see `layer_times`."""
-        model, graph = channels.model, channels.graph
+    def layers(self, model: nn.Module, example: Any) -> Times:
+        """Return what the layers of a model take, channel by channel; see `layer_times`.
 
-        def measured() -> dict[str, Any]:
-            times = layer_times(model, graph, channels.example, self.timer)
-            return {"layer_times": {path: list(pair) for path, pair in times.items()}}
+        Layers that were timed in another model are not timed again.
+        """
+        return layer_times(model, example, self._layer_ms)
 
-        record = self._remembered(["layer_times", _form(model)], measured)
-        return {path: (pair[0], pair[1]) for path, pair in record["layer_times"].items()}
+    def _layer_ms(self, timed: Mapping[str, Timed]) -> Mapping[str, float]:
+        new = {key: one for key, one in timed.items() if key not in self._layers}
+        if new:
+            facts = ["layer_ms", *sorted(new)]
+            found = self._remembered(facts, lambda: {"layer_ms": quickest(new, self.timer)})
+            self._layers |= found["layer_ms"]
+        return self._layers
 
     def _remembered(
         self, facts: list[Any], measure: Callable[[], Mapping[str, Any]]

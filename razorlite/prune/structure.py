@@ -65,6 +65,7 @@ class Structures:
         self.channels, self.kinds, self.trial = channels, tuple(kinds), trial
         self.ignore, self.min_keep = tuple(ignore), min_keep
         self._measured: dict[str, tuple[float, Mapping[str, int]]] = {}
+        self._losses: dict[str, float] = {}
 
     def plan(self, plan: Plan, limits: Sequence[Limit]) -> Subnet:
         """Return what is kept within limits: of all forms the one with the least loss.
@@ -90,7 +91,7 @@ class Structures:
                 continue
             if self.trial is None:
                 return subnet
-            tried.append((self.trial.loss(self.channels.cut(subnet)), subnet))
+            tried.append((self._loss(subnet, self.trial), subnet))
             _log.info("%s: loss %.4g", _text(dropped), tried[-1][0])
             if full or _is_past([loss for loss, _ in tried]):
                 break
@@ -133,6 +134,13 @@ class Structures:
                 _check(cost, limits)
                 return Subnet(dropped=dropped, cost=cost, origin={"made_by": "prune"}), fits
         return replace(plan(self.channels.without(dropped), limits), dropped=dropped), False
+
+    def _loss(self, subnet: Subnet, trial: Trial) -> float:
+        """Return the loss of a slim model; each is measured once."""
+        key = repr((sorted(subnet.dropped.items()), sorted(subnet.channels.items())))
+        if key not in self._losses:
+            self._losses[key] = trial.loss(self.channels.cut(subnet))
+        return self._losses[key]
 
     def _order(self, limits: Sequence[Limit]) -> list[Unit]:
         """Return all units, the one first that adds least to the loss for what it saves."""

@@ -36,17 +36,16 @@ class Tried:
 class LatencyFit:
     """Finds the slim model that takes the time allowed, measured end to end.
 
-    Subnets are planned by what their layers take, each timed by itself, or by MACs. The time rises
-    with that, nearly as a straight line: each try is where the line between the nearest two tries
-    meets the limit, or in their middle where that leads nowhere.
+    Subnets are planned by what their layers take, each timed by itself. The time rises with that,
+    nearly as a straight line: each try is where the line between the nearest two tries meets the
+    limit, or in their middle where that leads nowhere.
 
     Args:
         plan: returns the subnet within limits on macs, params and the kind of cost.
         cut: returns the slim model of a subnet.
         limits: on macs and params.
         latency: on latency_ms.
-        kind: of cost that subnets are planned by: `LAYER_TIME` or macs.
-        whole: costs of the model that is pruned.
+        whole: costs of the model that is pruned, of all its layers, too.
         stopwatch: measures beside the whole model.
     """
 
@@ -57,12 +56,11 @@ class LatencyFit:
         *,
         limits: Sequence[Limit],
         latency: Limit,
-        kind: str,
         whole: Mapping[str, int],
         stopwatch: Stopwatch,
     ) -> None:
         self.plan, self.cut, self.limits, self.stopwatch = plan, cut, list(limits), stopwatch
-        self.kind, self.whole, self.latency = kind, whole, latency
+        self.whole, self.latency = whole, latency
         self.most = latency.high / stopwatch.whole_ms
         self.low, self.high = Tried(0.0, 0.0), Tried(1.0, 1.0)
         self.fits: list[Tried] = []
@@ -106,7 +104,7 @@ class LatencyFit:
             100 * share,
             100 * self.most,
         )
-        own = subnet.cost[self.kind] / self.whole[self.kind]
+        own = subnet.cost[LAYER_TIME] / self.whole[LAYER_TIME]
         own = min(max(own, self.low.layers), layers)
         tried = Tried(own, share, subnet)
         if share <= self.most:
@@ -117,12 +115,7 @@ class LatencyFit:
         return tried
 
     def _limits(self, share: float) -> list[Limit]:
-        most, low = share * self.whole[self.kind], 0.0
-        for limit in self.limits:
-            if limit.name == self.kind:
-                most, low = min(most, limit.high), limit.low
-        rest = [limit for limit in self.limits if limit.name != self.kind]
-        return [*rest, Limit(self.kind, min(low, most), most)]
+        return [*self.limits, Limit(LAYER_TIME, high=share * self.whole[LAYER_TIME])]
 
     def _is_near(self, tried: Tried) -> bool:
         return self.most * (1 - _BELOW) <= tried.share <= self.most

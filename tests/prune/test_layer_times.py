@@ -10,7 +10,7 @@ from torch import nn
 from razorlite.core.errors import ConfigError
 from razorlite.core.journal import Journal
 from razorlite.prune import Budget, Channels, Pruner, Stopwatch
-from razorlite.prune.layer_times import layer_times
+from razorlite.prune.layer_times import layer_times, quickest
 from razorlite.prune.per_cost import per_cost
 from razorlite.prune.rounding import Rounding, measured_rounding
 
@@ -61,9 +61,13 @@ def whole():
     return Shared().eval()
 
 
+def clock(model, example, timer=None):
+    return layer_times(model, example, lambda timed: quickest(timed, timer or Arithmetic()))
+
+
 def test_times_of_pairs_and_outputs_by_hand():
     model, timer = whole(), Arithmetic()
-    times = layer_times(model, Channels(model, SHAPE).graph, SHAPE, timer)
+    times = clock(model, SHAPE, timer)
     # picoseconds; 64 cells and, in the second call of the shared layer, 16
     assert times["shared"] == (80 * 2000, 80 * 3000)
     # of three inputs none can go: all goes with the outputs, 9 ns each of them
@@ -76,8 +80,7 @@ def test_times_of_pairs_and_outputs_by_hand():
 def test_slim_models_take_what_their_channels_take():
     model = whole()
     channels = Channels(model, SHAPE)
-    times = layer_times(model, channels.graph, SHAPE, Arithmetic())
-    cost = channels.timed(times).cost
+    times, cost = clock(model, SHAPE), channels.timed(clock).cost
     kept = np.ones(channels.graph.size, dtype=bool)
     assert cost.of(kept)["layer_time"] == cost.whole["layer_time"]
     assert cost.whole["macs"] == channels.cost.whole["macs"]
@@ -93,7 +96,7 @@ def test_slim_models_take_what_their_channels_take():
 def test_scores_by_what_a_channel_takes():
     model = whole()
     plain = Channels(model, SHAPE)
-    channels = plain.timed(layer_times(model, plain.graph, SHAPE, Arithmetic()))
+    channels = plain.timed(clock)
     scores = {g.name: torch.ones(g.size) for g in plain.graph.prunable}
     divided = per_cost(scores, channels, "latency")
     costs = channels.cost.per_unit("layer_time", channels.cost.sizes)

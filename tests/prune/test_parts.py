@@ -13,7 +13,8 @@ from razorlite.models.detectors.detr import DETR
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.necks.channel_mapper import ChannelMapper
 from razorlite.models.transformer import DetrDecoder, DetrEncoder
-from razorlite.prune import Budget, Channels, Pruner, Structures, Trial
+from razorlite.prune import Budget, Channels, Pruner, Stopwatch, Structures, Trial
+from razorlite.prune.layer_calls import is_layer
 from razorlite.prune.parts import joined, without_parts
 from razorlite.prune.structure import Unit
 from razorlite.space import Subnet
@@ -189,6 +190,83 @@ def test_the_form_with_the_least_loss_is_taken_and_channels_meet_the_rest():
     assert count(slim, SHAPE).params == subnet.cost["params"]
     assert all(macs <= channels.cost.whole["macs"] for macs in seen.values())
     assert 3 not in seen or seen[3] <= channels.cost.whole["macs"] / 2
+
+
+class Milliseconds:
+    """A timer: 2 ms, and a microsecond for 100 MACs; layers of 3 x 3 take ten times as long."""
+
+    def __init__(self):
+        self.conditions = {"runtime": "arithmetic", "threads": 1, "batch": 1}
+        self.calls = 0
+
+    def opened(self, model):
+        macs = count(model, SHAPE).modules
+        layers = [(macs[path].macs, m) for path, m in model.named_modules() if is_layer(m)]
+        times = [n / 1e5 * (10 if m.kernel_size == (3, 3) else 1) for n, m in layers]
+        return lambda: 2 + sum(times)
+
+    def opened_layer(self, layer, inputs):
+        slow = 10 if layer.kernel_size == (3, 3) else 1
+        macs = count(layer, (inputs,)).macs
+        return lambda: macs / 1e5 * slow
+
+    def in_turns(self, runs, rounds=None):
+        self.calls += 1
+        return {name: [run()] * 3 for name, run in runs.items()}
+
+
+def timed_chain():
+    """Two blocks of as many MACs, the first of which takes a tenth of the second's time."""
+    model = chain(2)
+    model[1].conv = nn.Sequential(conv(8, 36), conv(36, 8))
+    return Channels(model, SHAPE), Stopwatch(model, Milliseconds())
+
+
+def gone(slim):
+    return float(sum(isinstance(slim[i], nn.Identity) for i in (1, 2)))
+
+
+@pytest.mark.parametrize(("limited", "first"), [("macs", "1"), ("latency_ms", "2")])
+def test_parts_go_by_what_is_limited(limited, first):
+    channels, watch = timed_chain()
+    budget = Budget(**{limited: "60%"})
+    pruner = Pruner(budget=budget, parts=["blocks"], trial=Known(gone), stopwatch=watch)
+    subnet = pruner.plan(channels)
+    assert subnet.dropped == {"blocks": (first,)}
+    slim = channels.slim(subnet)
+    if limited == "latency_ms":
+        whole = 2 + (24 + 576 + 5760 + 32) * 256 / 1e5
+        assert subnet.cost["latency_ms"] == pytest.approx(watch.timer.opened(slim)())
+        assert subnet.cost["latency_ms"] == pytest.approx(whole - 5760 * 256 / 1e5)
+        assert "layer_time" not in subnet.cost
+
+
+def test_parts_and_channels_meet_several_limits_one_of_them_of_milliseconds():
+    channels, watch = timed_chain()
+
+    def loss(slim):
+        return abs(gone(slim) - 1)  # least where one block goes
+
+    settings = {"parts": ["channels", "blocks"], "round_to": 1, "per": "latency"}
+    budget = Budget(latency_ms="80%", macs="40%")
+    subnet = Pruner(budget=budget, stopwatch=watch, trial=Known(loss), **settings).plan(channels)
+    slim = channels.slim(subnet)
+    assert len(subnet.dropped["blocks"]) == 1
+    assert subnet.channels
+    assert count(slim, SHAPE).macs == subnet.cost["macs"] <= 0.4 * channels.cost.whole["macs"]
+    assert watch.beside(slim).share <= 0.8
+
+
+def test_what_was_timed_is_counted_of_forms_as_of_slim_models():
+    channels, watch = timed_chain()
+    timed = channels.timed(watch.layers)
+    assert "layer_time" not in channels.cost.whole
+    calls = watch.timer.calls
+    for dropped in ({}, {"blocks": ("1",)}, {"blocks": ("1", "2")}):
+        left = timed.without(dropped)
+        assert timed.cost_of(left.model) == left.cost.whole
+    assert timed.cost.whole["layer_time"] == (24 + 576 + 5760 + 32) * 256 * 10_000
+    assert watch.timer.calls == calls + 1  # the layers of all forms at once
 
 
 def test_a_budget_that_parts_do_not_reach():
