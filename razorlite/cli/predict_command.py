@@ -3,9 +3,13 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from razorlite.cli.command import add_command, add_json, add_subnet, count, model_words, share
+from razorlite.core.errors import RazorliteError
+
+if TYPE_CHECKING:
+    from razorlite.recipes.predicting import Heat
 
 
 def add_predict(commands: Any) -> None:
@@ -21,7 +25,9 @@ def add_predict(commands: Any) -> None:
         "CHECKPOINT. One that cannot be read does not stop the others.",
         "  razorlite predict photos/ --model runs/fcos --out found\n"
         "  razorlite predict photo.jpg --model fcos.onnx --json\n"
-        "  razorlite predict 0 --limit 100 --model runs/fcos --out seen",
+        "  razorlite predict 0 --limit 100 --model runs/fcos --out seen\n"
+        "  razorlite predict photos/ --model runs/fcos --out seen --heatmap neck\n"
+        "  razorlite predict a.jpg --model R --out seen --heatmap-method hirescam --heatmap neck",
     )
     about = "images, folders, patterns, videos, cameras"
     parser.add_argument("source", nargs="+", type=_source, metavar="SOURCE", help=about)
@@ -53,7 +59,44 @@ def add_predict(commands: Any) -> None:
         action="store_true",
         help="look at each image in six ways (three sizes, mirrored) and merge what is found",
     )
+    _add_heat(parser)
     add_json(parser)
+
+
+def _add_heat(parser: argparse.ArgumentParser) -> None:
+    about = "draw where this module of the model responds, into the folder heat/ of --out"
+    parser.add_argument("--heatmap", metavar="MODULE", help=about)
+    parser.add_argument(
+        "--heatmap-method",
+        choices=("activation", "eigencam", "gradcam", "hirescam"),
+        default="activation",
+        help="mean over the channels (activation, the default), their first direction (eigencam), "
+        "or what the score of a detection comes from: of channels (gradcam), of cells (hirescam)",
+    )
+    parser.add_argument(
+        "--detection",
+        type=count("number of a detection"),
+        default=1,
+        metavar="N",
+        help="which one gradcam and hirescam explain, 1 for the best",
+    )
+
+
+def _heat(args: argparse.Namespace) -> "Heat | None":
+    """Return what --heatmap asks for.
+
+    Raises:
+        RazorliteError: one of its options stands alone.
+    """
+    from razorlite.recipes.predicting import Heat
+
+    if args.heatmap is None and (args.heatmap_method != "activation" or args.detection > 1):
+        raise RazorliteError("--heatmap-method and --detection go with --heatmap MODULE")
+    if args.heatmap_method not in ("gradcam", "hirescam") and args.detection > 1:
+        raise RazorliteError("--detection goes with --heatmap-method gradcam or hirescam")
+    if args.heatmap is None:
+        return None
+    return Heat(args.heatmap, args.heatmap_method, args.detection - 1)
 
 
 def _source(text: str) -> str | int:
@@ -75,6 +118,7 @@ def _run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         limit=args.limit,
         views=AUGMENTED if args.augment else PLAIN,
+        heat=_heat(args),
     )
     if args.json:
         print(json.dumps({"format": 1, "images": [one.to_dict(args.score) for one in found]}))

@@ -3,6 +3,7 @@
 from razorlite.deploy.compare import BOX_TOLERANCE, SCORE_TOLERANCE, Agreement, agreement
 from razorlite.deploy.export import Exported, export
 from razorlite.deploy.graph import Deployed
+from razorlite.deploy.heat import HeatMap, HeatMethod, heat_map
 from razorlite.deploy.prediction import Prediction
 from razorlite.deploy.predictor import Predictor
 from razorlite.deploy.quantise import Calibrated, calibrate
@@ -23,6 +24,8 @@ __all__ = [
     "Deployed",
     "Exported",
     "FileModel",
+    "HeatMap",
+    "HeatMethod",
     "Picture",
     "Prediction",
     "Predictor",
@@ -34,6 +37,7 @@ __all__ = [
     "coco_dict",
     "count",
     "export",
+    "heat_map",
     "open_file",
     "pictures",
     "read_meta",

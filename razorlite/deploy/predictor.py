@@ -12,7 +12,9 @@ from razorlite.core.compute import Compute
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import Normalise, Preprocess, Transform, collate
 from razorlite.data.transforms import apply_all
+from razorlite.deploy.heat import HeatMap, HeatMethod, heat_map
 from razorlite.deploy.prediction import Prediction
+from razorlite.deploy.runtimes import FileModel
 from razorlite.deploy.sources import Picture, pictures
 from razorlite.deploy.views import PLAIN, View, merged
 from razorlite.evaluation.evaluate import eval_mode
@@ -95,6 +97,33 @@ class Predictor:
             raise DataError(f"no image of {source} can be read")
         return some
 
+    def heat_map(
+        self,
+        source: Any,
+        module: str,
+        *,
+        method: HeatMethod = "activation",
+        detection: int = 0,
+    ) -> HeatMap:
+        """Return where a module responds in the first image of a source.
+
+        Args:
+            source: as for a call; (3, H, W) uint8 in memory, for instance.
+            module, method, detection: see `razorlite.deploy.heat_map`.
+
+        Raises:
+            ConfigError: the model is an exported file, has no such module, or it gives no maps.
+            DataError: the image cannot be read, or there are fewer detections than that.
+            ExportError: the detector has no scores that can be differentiated.
+        """
+        if isinstance(self.model, FileModel):
+            raise ConfigError("heat maps want a checkpoint or run: an exported file has no modules")
+        ready = self._transformed(next(pictures(source)))
+        if isinstance(ready, Prediction):
+            raise DataError(f"{ready.name}: {ready.fault}")
+        batch = self._batch([ready], View())
+        return heat_map(self.model, batch, module, method=method, detection=detection)
+
     @torch.no_grad()
     def _predict(self, some: Sequence["_Ready"]) -> list[Prediction]:
         if not some:
@@ -104,17 +133,20 @@ class Predictor:
 
     def _outputs(self, some: Sequence["_Ready"], view: View) -> list[Any]:
         """Return what the model finds in one view, in pixels of the original images."""
-        items = [view.seen(one.image, one.target) for one in some]
-        images, sizes = collate([image for image, _ in items], self.preprocess.pad_multiple)
-        targets = [target for _, target in items]
-        batch = Batch(self._normalise(images, sizes), targets, tuple(sizes))
+        batch = self._batch(some, view)
         with eval_mode(self.model):
             found = cast(Any, self.model).predict(batch)
-        widths = [target.original_size[1] for target in targets]
+        widths = [target.original_size[1] for target in batch.targets]
         return [
             view.back(output, width) if isinstance(output, Detections) else output
             for output, width in zip(found, widths, strict=True)
         ]
+
+    def _batch(self, some: Sequence["_Ready"], view: View) -> Batch:
+        items = [view.seen(one.image, one.target) for one in some]
+        images, sizes = collate([image for image, _ in items], self.preprocess.pad_multiple)
+        targets = [target for _, target in items]
+        return Batch(self._normalise(images, sizes), targets, tuple(sizes))
 
     def _transformed(self, picture: Picture) -> "_Ready | Prediction":
         """Return an image as the model takes it, or why there is none."""

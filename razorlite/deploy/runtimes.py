@@ -79,6 +79,7 @@ def read_meta(path: str | Path) -> dict[str, str]:
 
 
 META_NAME = "razorlite.json"
+CLASSES_NAME = "classes.txt"  # one name a line, for programs that read no JSON
 
 
 class FileModel(nn.Module):

@@ -14,7 +14,7 @@ from razorlite.core.files import make_folder
 from razorlite.deploy import Deployed, Exported
 from razorlite.deploy import export as write
 from razorlite.deploy.export import SUFFIXES, Format
-from razorlite.deploy.runtimes import META_NAME, needed
+from razorlite.deploy.runtimes import CLASSES_NAME, META_NAME, needed
 from razorlite.recipes.loading import Inferencer
 from razorlite.recipes.quantising import Quantised, Quantising
 
@@ -83,7 +83,10 @@ def _in_float(
         path,
         format=chosen,
         images=_examples(loaded, images),
-        meta={META_NAME: json.dumps(card.to_meta(), ensure_ascii=False)},
+        meta={
+            META_NAME: json.dumps(card.to_meta(), ensure_ascii=False),
+            CLASSES_NAME: "\n".join(" ".join(name.split()) for name in loaded.classes),
+        },
     )
     if not result.agreement.found:
         _log.warning(

@@ -16,7 +16,7 @@ from razorlite.core import shipped
 from razorlite.core.config import Config
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.data.preprocess import PIXELS
-from razorlite.deploy import PLAIN, FileModel, Prediction, Predictor, View, read_meta
+from razorlite.deploy import PLAIN, FileModel, HeatMap, Prediction, Predictor, View, read_meta
 from razorlite.deploy.runtimes import META_NAME, SUFFIXES
 from razorlite.engine.launch import DeviceChoice, choose_device
 from razorlite.recipes.building import build, load_trained, untrained
@@ -28,7 +28,7 @@ from razorlite.recipes.card import (
 )
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.space import Subnet
-from razorlite.visual import draw_detections
+from razorlite.visual import draw_detections, draw_heat_map
 
 _USED = ("model", "mutator", "prune", "shape")
 
@@ -105,6 +105,31 @@ class Inferencer(Predictor):
             prediction.found(),
             classes=prediction.classes,
             score_threshold=score_threshold,
+            path=path,
+        )
+
+    def draw_heat(
+        self, prediction: Prediction, heat: HeatMap, path: str | Path | None = None
+    ) -> Image.Image:
+        """Return the picture of an image under a heat map of it.
+
+        Args:
+            prediction: of one of its images.
+            heat: as `heat_map` returned it for that image.
+            path: PNG file to write, or None.
+
+        Raises:
+            RunFolderError: the file cannot be written.
+        """
+        about = f"{heat.method} of {heat.module}"
+        if heat.label is not None:
+            about += f", {self.classes[heat.label]}"
+        return draw_heat_map(
+            prediction.pixels(),
+            heat.values,
+            heat.found,
+            classes=self.classes,
+            caption=about,
             path=path,
         )
 

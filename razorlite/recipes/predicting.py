@@ -3,19 +3,41 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from razorlite.core.errors import DataError
+from razorlite.core.errors import ConfigError, DataError
 from razorlite.core.files import make_folder, write_text_atomic
 from razorlite.core.progress import progress
-from razorlite.deploy import PLAIN, Prediction, View, coco_dict, count
+from razorlite.deploy import PLAIN, HeatMethod, Prediction, View, coco_dict, count
+from razorlite.deploy.heat import OF_A_SCORE
 from razorlite.engine.launch import DeviceChoice
 from razorlite.recipes.loading import Inferencer
 
 _log = logging.getLogger("razorlite")
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Which heat maps are drawn, see `razorlite.deploy.heat_map`.
+
+    Attributes:
+        module: name of a module of the model.
+        method: activation, eigencam, gradcam or hirescam.
+        detection: which one the last two explain, 0 for the best; of images with fewer there is no
+            map.
+    """
+
+    module: str
+    method: HeatMethod = "activation"
+    detection: int = 0
+
+    def fits(self, prediction: Prediction) -> bool:
+        """Return whether an image has what is to be explained."""
+        found = prediction.detections
+        return self.method not in OF_A_SCORE or found is None or self.detection < len(found)
 
 
 def predict(
@@ -30,6 +52,7 @@ def predict(
     device: DeviceChoice = "auto",
     views: Sequence[View] = PLAIN,
     limit: int | None = None,
+    heat: Heat | None = None,
 ) -> list[Prediction]:
     """Return what a model finds in images, and leave pictures and a file of it if asked to.
 
@@ -47,15 +70,19 @@ def predict(
         device: auto, cpu or cuda.
         views: ways in which each image is looked at, such as `razorlite.deploy.AUGMENTED`.
         limit: images or frames at most; a camera goes on for ever without.
+        heat: heat maps to draw of each image, in a folder heat/ of `out`.
 
     Returns:
         Predictions in the order of the images, frames of videos without their pixels.
 
     Raises:
         CheckpointError: the model cannot be read or does not say enough.
+        ConfigError: heat maps are asked for and there is no `out`, or no such module.
         DataError: there is no image, or none could be read.
         RunFolderError: the folder cannot be written.
     """
+    if heat is not None and out is None:
+        raise ConfigError("heat maps are pictures; say by --out where to write them")
     total = count(source)  # a wrong path is reported before a model is loaded
     inferencer = Inferencer(model, checkpoint, subnet=subnet, device=device, views=views)
     found, taken = [], set[str]()
@@ -64,13 +91,27 @@ def predict(
         found.append(replace(prediction, image=None))
         if prediction.fault:
             _log.warning("%s: %s", _called(prediction), prediction.fault)
-        elif out is not None and prediction.detections is not None:
-            inferencer.draw(prediction, _picture(prediction, Path(out), taken), score_threshold)
+        elif out is not None and (heat or prediction.detections is not None):
+            path = _picture(prediction, Path(out), taken)
+            _draw(inferencer, prediction, path, score_threshold, heat)
     if out is not None:
         _write(found, make_folder(Path(out)), score_threshold)
     if all(prediction.fault for prediction in found):
         raise DataError(f"none of {total or len(found)} images could be read; see above")
     return found
+
+
+def _draw(
+    inferencer: Inferencer, prediction: Prediction, path: Path, threshold: float, heat: Heat | None
+) -> None:
+    """Write an image with what is in it, and with where it was seen."""
+    if prediction.detections is not None:
+        inferencer.draw(prediction, path, threshold)
+    if heat is not None and heat.fits(prediction):
+        made = inferencer.heat_map(
+            prediction.pixels(), heat.module, method=heat.method, detection=heat.detection
+        )
+        inferencer.draw_heat(prediction, made, path.parent / "heat" / path.name)
 
 
 def _write(found: Sequence[Prediction], folder: Path, score_threshold: float) -> None:

@@ -4,6 +4,7 @@ from razorlite.visual.choices import plot_choices
 from razorlite.visual.curves import plot_training
 from razorlite.visual.drawing import draw_annotations, draw_detections, draw_grid
 from razorlite.visual.gallery import write_gallery
+from razorlite.visual.heat import draw_heat_map
 from razorlite.visual.parts import plot_parts
 from razorlite.visual.plots import (
     pareto_front,
@@ -19,6 +20,7 @@ __all__ = [
     "draw_annotations",
     "draw_detections",
     "draw_grid",
+    "draw_heat_map",
     "metrics_in",
     "pareto_front",
     "plot_channels",

@@ -65,7 +65,7 @@ def draw_detections(
         DataError: the image has another shape or type.
         RunFolderError: the file cannot be written.
     """
-    picture, scale = _sized(image)
+    picture, scale = sized(image)
     shown = detections[detections.scores >= score_threshold][:_MOST_BOXES].to("cpu")
     if shown.masks is not None:
         picture = _with_masks(picture, shown)
@@ -77,7 +77,7 @@ def draw_detections(
     if legend:
         entries = _legend_entries(shown, target, classes, score_threshold, explained)
         picture = _with_legend(picture, entries)
-    return _kept(picture, path)
+    return kept(picture, path)
 
 
 def draw_annotations(
@@ -95,7 +95,7 @@ def draw_annotations(
         DataError: the image has another shape or type.
         RunFolderError: the file cannot be written.
     """
-    picture, scale = _sized(image)
+    picture, scale = sized(image)
     own = target.without_crowd()
     shown = Detections(own.boxes, torch.ones(len(own)), own.labels, own.masks).to("cpu")
     if shown.masks is not None:
@@ -105,7 +105,7 @@ def draw_annotations(
         _draw_truth(draw, target[target.crowd].to("cpu"), scale)
     _draw_boxes(draw, shown, scale)
     draw_labels(draw, shown, scale, names_of(shown, classes, picture.width), picture.size)
-    return _kept(picture, path)
+    return kept(picture, path)
 
 
 def draw_grid(
@@ -130,7 +130,7 @@ def draw_grid(
     """
     opened = [p if isinstance(p, Image.Image) else Image.open(p) for p in pictures]
     if not opened:
-        return _kept(_note("no pictures to show", width), path)
+        return kept(_note("no pictures to show", width), path)
     columns = min(columns or math.ceil(math.sqrt(len(opened))), len(opened))
     gap, head = 12, 34 if captions else 0
     cell = (width - gap * (columns + 1)) // columns
@@ -146,11 +146,15 @@ def draw_grid(
             text = fitted(captions[index], 18, cell)
             draw.text((left, top + 4), text, fill=INK, font=font_of(18))
         canvas.paste(picture, (left, top + head))
-    return _kept(canvas, path)
+    return kept(canvas, path)
 
 
-def _sized(image: Tensor) -> tuple[Image.Image, float]:
-    """Return the picture and the factor that it was resized by."""
+def sized(image: Tensor) -> tuple[Image.Image, float]:
+    """Return the picture of a (3, H, W) uint8 image, and the factor that it was resized by.
+
+    Raises:
+        DataError: the image has another shape or type.
+    """
     if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
         raise DataError(
             f"a picture to draw on must be uint8 of shape (3, H, W), got {image.dtype} of shape "
@@ -272,7 +276,7 @@ def _note(text: str, width: int) -> Image.Image:
     return canvas
 
 
-def _kept(picture: Image.Image, path: str | Path | None) -> Image.Image:
+def kept(picture: Image.Image, path: str | Path | None) -> Image.Image:
     """Write the picture, if a path is given, and return it."""
     if path is not None:
         buffer = io.BytesIO()

@@ -319,6 +319,8 @@ def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path):
         recipes.export(path)
     with pytest.raises(ConfigError, match="an exported file, which takes no subnet"):
         load(path, subnet=tmp_path / "subnet.yaml")
+    with pytest.raises(ConfigError, match="an exported file has no modules"):
+        load(path).heat_map(photos / "a.jpg", "backbone")
 
 
 def test_exporters_say_nothing_of_their_own_insides():
