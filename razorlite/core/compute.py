@@ -17,6 +17,7 @@ from razorlite.core.errors import ConfigError
 P = ParamSpec("P")
 T = TypeVar("T")
 Amp = Literal["auto", "bf16", "fp16"]
+Precision = Literal["auto", "bf16", "fp16", "float32"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 
 LAYOUTS: dict[MemoryFormat, torch.memory_format] = {
@@ -57,10 +58,9 @@ class Compute:
         Raises:
             ConfigError: the device cannot compute in this precision.
         """
-        if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        if amp == "bf16" and not _computes_bf16(device):
             raise ConfigError("amp: bf16 is not supported by this GPU; set amp: fp16 or amp: null")
-        dtype = fastest_dtype(device.type) if amp == "auto" else _DTYPES.get(amp or "")
-        return cls(device, dtype, LAYOUTS[memory_format])
+        return cls(device, _dtype(amp, device), LAYOUTS[memory_format])
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device, its weights laid out as its maps."""
@@ -77,6 +77,24 @@ class Compute:
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which nothing is cast to a lower precision; "meta" computes nothing."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+def in_precision(precision: Precision | None, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which layers compute in a precision; None leaves it as it is outside.
+
+    Raises:
+        ConfigError: the device cannot compute in this precision.
+    """
+    if precision is None:
+        return nullcontext()
+    if precision == "bf16" and not _computes_bf16(device):
+        raise ConfigError(
+            "precision: bf16 is not supported by this GPU; set precision: fp16 or float32"
+        )
+    dtype = _dtype(precision, device)
+    if dtype is None or device.type == "meta":
+        return full_precision(device)
+    return torch.autocast(device.type, dtype)
 
 
 def unrounded(function: Callable[P, T]) -> Callable[P, T]:
@@ -105,6 +123,14 @@ def with_layout(maps: Tensor, layout: torch.memory_format) -> Tensor:
     flat = maps.flatten(0, -4).contiguous(memory_format=layout)
     out: Tensor = flat.unflatten(0, maps.shape[:-3])
     return out
+
+
+def _dtype(name: str | None, device: torch.device) -> torch.dtype | None:
+    return fastest_dtype(device.type) if name == "auto" else _DTYPES.get(name or "")
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    return device.type != "cuda" or torch.cuda.is_bf16_supported()
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from razorlite.core.compute import Precision
 from razorlite.core.config import Factory, Partial
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, NonNegative, Positive, checked
@@ -68,6 +69,8 @@ class TeacherConfig:
         subnet: subnet file, where the configuration is a supernet or the teacher was pruned.
         preprocess: what its images go through, where neither its configuration nor its checkpoint
             says so; by default the student's.
+        precision: of its layers, apart from `train.amp`: bf16, fp16, float32, or auto for what this
+            device computes fastest; by default that of the training. Losses are float32.
     """
 
     config: str | None = None
@@ -75,6 +78,7 @@ class TeacherConfig:
     checkpoint: str | None = None
     subnet: str | None = None
     preprocess: Preprocess | None = None
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         if (self.config is None) == (self.model is None):
@@ -226,6 +230,12 @@ class DistillerConfig:
         for name in ("generator", "loss", "optimizer"):
             if self.recipe is None and getattr(self.synthetic, name) is None:
                 raise ConfigError(f"needs {name!r}, or a recipe such as zskt", key="synthetic")
+        if isinstance(self.teacher, TeacherConfig) and self.teacher.precision is not None:
+            raise ConfigError(
+                "teacher.precision goes with images that are there: what makes them learns through "
+                "the teacher, in the precision of train.amp; leave it out",
+                key="synthetic",
+            )
         wrong = [n for n in _WHEN if getattr(self, n) not in (0, None)]
         wrong += ["task_weight"] * (self.task_weight != 1)
         if wrong:

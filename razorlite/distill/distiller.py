@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from razorlite.core.compute import Precision, in_precision
 from razorlite.core.errors import ConfigError
 from razorlite.distill.averaged import Averaged
 from razorlite.distill.config import DistillPair
@@ -16,7 +17,7 @@ from razorlite.distill.recorder import Recorder
 from razorlite.distill.scene import Scene, Side, Term
 from razorlite.distill.shortened import Shortened
 from razorlite.distill.taps import Recorded, flat_tensors
-from razorlite.distill.teachers import Prepare, Teachers
+from razorlite.distill.teachers import Prepare, Running, Teachers
 from razorlite.engine.ema import EmaConfig
 from razorlite.structures import Batch, Inputs
 
@@ -40,6 +41,8 @@ class Distiller:
         seed: of the terms' initial weights.
         prepare: (inputs, sizes) of the student's batch to the inputs that the teacher sees, where
             it was trained on images of other preprocessing; see `razorlite.data.Renormalise`.
+        precision: of the teacher's layers, where it is not to be that of the training; what is
+            recorded of it is float32 then.
         ema: the teacher, a deep copy of the student, is the student's own average, and forgets so
             fast; see `Averaged`.
         cache: keeps the teacher's outputs for images that come again.
@@ -63,6 +66,7 @@ class Distiller:
         terms: Sequence[Term | Callable[[], Term]] = (),
         seed: int = 0,
         prepare: Prepare | None = None,
+        precision: Precision | None = None,
         ema: EmaConfig | None = None,
         cache: LessonCache | None = None,
     ) -> None:
@@ -72,7 +76,8 @@ class Distiller:
             torch.default_generator.manual_seed(seed)
             built = [*map(PairTerm, pairs), *(t if isinstance(t, Term) else t() for t in terms)]
         self.parts, self.terms, self.names = built, nn.ModuleList(built), _names(built)
-        self.teacher, self._prepare, self._cache = teacher, prepare, cache
+        self.teacher, self._cache = teacher, cache
+        self._running = list(_running(teacher, prepare, precision))
         self._recorder: Recorder | None = None
         self._looked, self.keeps_lesson = False, False
         self._lesson: tuple[Inputs, Side] | None = None
@@ -81,12 +86,18 @@ class Distiller:
             teacher.eval().requires_grad_(False)
             self._recorder = Recorder(teacher, _taps(t.teacher_taps for t in built))
             self._runs = [
-                (Shortened(model, _recorded(model, self._recorder)), own)
-                for _, model, own in self.models()
+                (Shortened(own.model, _recorded(own.model, self._recorder)), own)
+                for own in self._running
             ]
 
     def to(self, device: torch.device | str) -> "Distiller":
-        """Move teacher and terms to a device and return self."""
+        """Move teacher and terms to a device and return self.
+
+        Raises:
+            ConfigError: the device cannot compute in a teacher's precision.
+        """
+        for own in self._running:
+            in_precision(own.precision, torch.device(device))
         if self.teacher is not None:
             self.teacher.to(device)
         self.terms.to(device)
@@ -127,9 +138,11 @@ class Distiller:
         assert self._recorder is not None
         self.teacher.eval()
         with torch.no_grad(), self._recorder as recorder:
-            for run, prepare in self._runs:
-                run(prepare(batch.inputs, batch.image_sizes()) if prepare else batch.inputs)
-            kept = recorder.kept()
+            for run, own in self._runs:
+                with own.context(batch):
+                    run(own.inputs(batch))
+            apart = any(own.precision for own in self._running)
+            kept = recorder.kept(_as_float32 if apart else None)
         if not self._looked:
             self._looked = True
             _tell_constant(kept)
@@ -137,13 +150,9 @@ class Distiller:
             self._cache.put(batch.inputs, kept)
         return kept
 
-    def models(self) -> Iterator[tuple[str, nn.Module, Prepare | None]]:
-        """Yield each teacher: what to call it, the model, and what makes its inputs."""
-        if isinstance(self.teacher, Teachers):
-            for name, model in self.teacher.items():
-                yield f"the teacher {name!r}", model, self.teacher.prepare.get(name)
-        elif self.teacher is not None:
-            yield "the teacher", self.teacher, self._prepare
+    def models(self) -> Sequence[Running]:
+        """Return each teacher and how it runs."""
+        return self._running
 
     @contextmanager
     def lesson(self, student: nn.Module, batch: Batch) -> Iterator[Callable[[], Tensor]]:
@@ -184,6 +193,21 @@ class Distiller:
             parts = {f"{name}.{k}": v for k, v in found.items()} if several else {name: found}
             losses |= {key: _scalar(key, value) for key, value in parts.items()}
         return losses
+
+
+def _running(
+    teacher: nn.Module | None, prepare: Prepare | None, precision: Precision | None
+) -> Iterator[Running]:
+    if isinstance(teacher, Teachers):
+        for name, model in teacher.items():
+            views = teacher.prepare.get(name), teacher.precision.get(name)
+            yield Running(f"the teacher {name!r}", model, *views)
+    elif teacher is not None:
+        yield Running("the teacher", teacher, prepare, precision)
+
+
+def _as_float32(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
 
 
 def _recorded(model: nn.Module, recorder: Recorder) -> list[nn.Module] | None:

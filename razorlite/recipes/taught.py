@@ -14,7 +14,7 @@ from razorlite.core.errors import RazorliteError
 from razorlite.core.journal import Journal
 from razorlite.core.tensor_files import first_line
 from razorlite.distill import DistilledStep, Distiller, SyntheticStep
-from razorlite.distill.teachers import Prepare
+from razorlite.distill.teachers import Running
 from razorlite.engine.run_folder import on_main
 from razorlite.engine.steps import Step
 from razorlite.engine.untouched import untouched
@@ -64,23 +64,23 @@ class Lesson:
                 _compare(title, metrics, student)
 
     def _score_all(self, distillers: Sequence[Distiller]) -> None:
-        for title, teacher, prepare in (own for d in distillers for own in d.models()):
-            if title not in self._known and hasattr(teacher, "predict"):
-                self._known[title] = self._scored(title, teacher, prepare)
+        for own in (own for d in distillers for own in d.models()):
+            if own.title not in self._known and hasattr(own.model, "predict"):
+                self._known[own.title] = self._scored(own)
 
-    def _scored(self, title: str, teacher: nn.Module, prepare: Prepare | None) -> dict[str, float]:
+    def _scored(self, own: Running) -> dict[str, float]:
         """Return a teacher's metrics; none of one that cannot be scored."""
         if self._score is None:
             return {}
         start = time.perf_counter()
         try:
-            with untouched(teacher):
-                found = self._score(_Seeing(teacher, prepare))
+            with untouched(own.model):
+                found = self._score(_Seeing(own))
         except (RazorliteError, RuntimeError, KeyError) as error:
-            tell("%s was not scored: %s", title, first_line(error))
+            tell("%s was not scored: %s", own.title, first_line(error))
             return {}
         seconds = time.perf_counter() - start
-        tell("scored %s in %.1f s; distiller.score_teacher=false leaves it out", title, seconds)
+        tell("scored %s in %.1f s; distiller.score_teacher=false leaves it out", own.title, seconds)
         return found
 
 
@@ -142,13 +142,12 @@ def _compare(title: str, teacher: dict[str, float], student: dict[str, float]) -
 class _Seeing(nn.Module):
     """A teacher that predicts from a student's batches."""
 
-    def __init__(self, teacher: nn.Module, prepare: Prepare | None) -> None:
+    def __init__(self, own: Running) -> None:
         super().__init__()
-        self.teacher, self.prepare = teacher, prepare
+        self.teacher, self.own = own.model, own
 
     def predict(self, batch: Batch) -> Any:
         """Return what the teacher predicts of images (N, 3, H, W) as the student sees them."""
-        if self.prepare is not None:
-            batch = replace(batch, inputs=self.prepare(batch.inputs, batch.image_sizes()))
         predict: Any = self.teacher.predict
-        return predict(batch)
+        with self.own.context(batch):
+            return predict(replace(batch, inputs=self.own.inputs(batch)))

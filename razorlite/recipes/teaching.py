@@ -91,10 +91,14 @@ def build_distiller(
             f"{teachers[''].preprocess}, and the student's are to have {own}; give `data` the same"
         )
     if "" in models:
-        distiller = Distiller(teacher=models[""], prepare=views[""], **parts)
+        own_precision = blocks[""].precision
+        distiller = Distiller(
+            teacher=models[""], prepare=views[""], precision=own_precision, **parts
+        )
     else:
         seen = {name: view for name, view in views.items() if view is not None}
-        distiller = Distiller(teacher=Teachers(models, seen), **parts)
+        precisions = {n: b.precision for n, b in blocks.items() if b.precision is not None}
+        distiller = Distiller(teacher=Teachers(models, seen, precisions), **parts)
     for name, teacher in teachers.items():
         if teacher.classes is not None and teacher.classes != tuple(classes):
             _refuse_class_maps(distiller, student, name, classes, teacher.classes)

@@ -14,6 +14,7 @@ from razorlite.distill.losses import PKD
 from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.recipes import teaching
+from razorlite.recipes.checking import check_config
 from razorlite.recipes.experiment import read
 from razorlite.recipes.teaching import build_distiller
 from tests.recipes.runs import split, write
@@ -63,6 +64,27 @@ def test_the_teacher_sees_its_own_images(teacher):
     assert torch.equal(seen[0], theirs.images)
 
 
+def test_a_configuration_gives_the_teacher_its_precision(teacher):
+    experiment = student(teacher)
+    block = replace(experiment.distiller.teacher, precision="bf16")
+    experiment = replace(experiment, distiller=replace(experiment.distiller, teacher=block))
+    distiller = build_distiller(experiment, experiment.model(), THREE, CPU)
+    seen = []
+    distiller.teacher.neck.register_forward_hook(lambda _, __, maps: seen.append(maps[0].dtype))
+    [batch] = loader(Preprocess())
+    recorded = distiller.teach(batch).taps["neck"]
+    assert seen == [torch.bfloat16]
+    assert {t.dtype for t in recorded} == {torch.float32}
+
+
+def test_a_precision_that_there_is_not_is_refused_by_the_check(teacher, tmp_path):
+    block = {"config": str(teacher[0]), "checkpoint": str(teacher[1]), "precision": "int8"}
+    tree = plain(distiller={"teacher": block, "recipe": "pkd"})
+    with pytest.raises(ConfigError, match=r"teacher\.precision.*bf16.*'int8'") as caught:
+        check_config(write(tree, tmp_path, "wrong.yaml"))
+    assert "\n" not in str(caught.value)
+
+
 def test_batches_of_labels_tell_their_padding():
     class Labelled(ShapesDataset):
         def __getitem__(self, index):
@@ -80,7 +102,7 @@ def test_without_a_data_block_the_checkpoint_says_how(teacher, tmp_path):
     del tree["data"], tree["train"]
     distiller = made((write(tree, tmp_path), teacher[1]))
     [batch], [theirs] = loader(Preprocess()), loader(CAFFE)
-    assert torch.equal(distiller._prepare(batch.images, batch.image_sizes()), theirs.images)
+    assert torch.equal(distiller.models()[0].inputs(batch), theirs.images)
 
 
 def test_a_configuration_that_contradicts_the_checkpoint_is_refused(teacher, tmp_path):
@@ -121,7 +143,7 @@ def test_features_do_not_depend_on_classes(teacher, place):
 def test_a_teacher_that_is_not_ours_is_taken_by_its_configuration(teacher, tmp_path):
     foreign = tmp_path / "foreign.pt"
     save_checkpoint(foreign, {"state_dict": read_checkpoint(teacher[1])["model"]})
-    assert made((teacher[0], foreign))._prepare is not None
+    assert made((teacher[0], foreign)).models()[0].prepare is not None
     with pytest.raises(ConfigError, match="teacher's"):  # as its configuration spells them out
         made((teacher[0], foreign), places=("bbox_head.conv_cls",))
 

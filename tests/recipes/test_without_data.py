@@ -23,6 +23,8 @@ GENERATOR = {"type": "ImageGenerator", "shape": [32, 32], "latent": 3, "channels
 TRAIN = {"max_steps": 6, "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9}, "log_every": 1}
 BLOCK = {"teacher": "./teacher.yaml", "checkpoint": "./teacher/checkpoints/last.pt"}
 
+HALF = {"config": BLOCK["teacher"], "checkpoint": BLOCK["checkpoint"], "precision": "bf16"}
+
 
 def config(**more):
     return {"model": MODEL, "shape": [32, 32], "device": "cpu", "data": {}, "train": TRAIN, **more}
@@ -85,6 +87,8 @@ def test_a_recipe_comes_to_pairs_and_a_generator(taught):
         ({"train": {**TRAIN, "accumulate": 2}}, "train.accumulate: counts batches"),
         ({"distiller": {**distiller(), "start_step": 3}}, "start_step: goes with images that"),
         ({"distiller": {**distiller(), "task_weight": 0.5}}, "task_weight: goes with images that"),
+        ({"distiller": {"teacher": HALF, "recipe": "zskt", "synthetic": {}}},
+            "teacher.precision goes with images that are there"),
         ({"distiller": {**BLOCK, "synthetic": {}, "pairs": [
             {"student": "", "loss": {"type": "LogitKL"}}]}}, "needs 'generator', or a recipe"),
         ({"distiller": {"teacher": "ema", "recipe": "zskt", "synthetic": {}}}, "one teacher"),
