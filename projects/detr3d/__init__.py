@@ -6,7 +6,6 @@ Named under `custom_imports: [projects.detr3d]`, this registers the model, its d
 from projects.detr3d.dataset import NuScenesDataset
 from projects.detr3d.detector import DETR3D
 from projects.detr3d.distilling import QueryDistillation
-from projects.detr3d.dropping import DropQueries
 from projects.detr3d.grid_mask import GridMask
 from projects.detr3d.head import DETR3DHead
 from projects.detr3d.matching import HungarianAssigner3D
@@ -26,7 +25,6 @@ __all__ = [
     "DETR3D",
     "CropViews",
     "DETR3DHead",
-    "DropQueries",
     "ElasticDETR3D",
     "FlipViews",
     "Found",

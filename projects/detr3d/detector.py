@@ -1,6 +1,6 @@
 """The detector: images of all cameras and their matrices to boxes in space."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,29 @@ class DETR3D(nn.Module):
     def max_detections(self) -> int:
         """How many objects are found in a frame at most."""
         return self.pts_bbox_head.max_per_frame
+
+    @property
+    def num_queries(self) -> int:
+        """How many objects can be found in a frame."""
+        return self.pts_bbox_head.num_query
+
+    @property
+    def num_decoder_layers(self) -> int:
+        """How many layers the decoder has; each is supervised."""
+        return self.pts_bbox_head.num_layers
+
+    def keep_queries(self, kept: Sequence[int]) -> None:
+        """Drop all other queries."""
+        self.pts_bbox_head.keep_queries(kept)
+
+    def keep_decoder_layers(self, count: int) -> None:
+        """Drop all decoder layers behind the first ones."""
+        self.pts_bbox_head.keep_layers(count)
+
+    def query_scores(self, inputs: Inputs) -> Tensor:
+        """Return (B, Q), the probability of the likeliest class of each query, 0 to 1."""
+        logits: Tensor = self(inputs)[0][-1]
+        return logits.float().sigmoid().amax(-1)
 
     def example(self, shape: tuple[int, int]) -> Inputs:
         """Return one frame of empty images of (height, width) pixels, cameras looking around."""

@@ -3,21 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from projects.detr3d.head import DETR3DHead, Raw
-from projects.detr3d.records import Objects
+from projects.detr3d.head import DETR3DHead
 from projects.detr3d.transformer import Decoder
-from razorlite.core.distributed import all_reduce_mean
 from razorlite.space.dimension import Dimension, Value, Values
 from razorlite.space.mutable import Mutable
 
 M = TypeVar("M", bound=nn.Module)
 
 QUERIES, LAYERS, SIZE = "queries", "decoder_layers", "image_scale"
-_MEMORY = 0.9  # share of the queries' scores that stays from one batch to the next
 
 
 def alike(kind: type[M], module: nn.Module) -> M:
@@ -29,18 +25,11 @@ def alike(kind: type[M], module: nn.Module) -> M:
 
 
 class ElasticHead(Mutable, DETR3DHead):
-    """A head of which the best queries and the first decoder layers run.
+    """A head of which the first queries and the first decoder layers run.
 
-    Each layer is supervised, so that the last ones can go; queries stand for themselves. In
-    training it notes how high each query scores.
-
-    Attributes:
-        order: (Q,) int64, the queries in the order in which they are kept, the best first.
-        scores: (Q,) the running mean of each query's highest score.
+    Each layer is supervised, so that the last ones can go; queries stand for themselves.
     """
 
-    order: Tensor
-    scores: Tensor
     counts: dict[str, int]
     options: tuple[Dimension, ...]
 
@@ -56,9 +45,6 @@ class ElasticHead(Mutable, DETR3DHead):
         own.options = tuple(options)
         whole = {QUERIES: head.num_query, LAYERS: head.num_layers}
         own.counts = {d.name: whole[d.name] for d in own.options}
-        device = head.query_embedding.weight.device
-        own.register_buffer("order", torch.arange(head.num_query, device=device))
-        own.register_buffer("scores", torch.zeros(head.num_query, device=device))
         return own
 
     @property
@@ -75,57 +61,31 @@ class ElasticHead(Mutable, DETR3DHead):
         """Let so many run."""
         self.counts = {d.name: int(values[d.name]) for d in self.options}
 
-    def kept(self) -> Tensor:
-        """Return the (K,) numbers of the queries that run."""
-        return self.order[: self.counts.get(QUERIES)]
-
     def depth(self) -> int:
         """Return how many decoder layers run."""
         return self.counts.get(LAYERS, self.num_layers)
 
     def embeddings(self) -> Tensor:
         """Return the (K, 2 * D) positions and contents of the queries that run."""
-        return self.query_embedding.weight[self.kept()]
-
-    def loss(self, raw: Raw, targets: list[Objects]) -> dict[str, Tensor]:
-        """Return the losses, and note the scores of (L, B, K, C) logits."""
-        with torch.no_grad():
-            best = raw[0][-1].detach().float().sigmoid().amax(-1).mean(0)
-            best = all_reduce_mean(best)
-            self.scores[self.kept()] = torch.lerp(best, self.scores[self.kept()], _MEMORY)
-        return super().loss(raw, targets)
-
-    def rank(self) -> None:
-        """Put the queries that run in the order of their scores; those that do not stay behind."""
-        kept = self.kept()
-        best = self.scores[kept].argsort(descending=True, stable=True)
-        self.order[: len(kept)] = kept[best]  # in place: averages of weights follow the tensor
+        return self.query_embedding.weight[: self.counts.get(QUERIES)]
 
     def export(self, values: Values) -> nn.Module:
         """Return a plain head of the queries and layers that run at these values."""
         queries, layers = self._numbers(values)
         plain = alike(DETR3DHead, self)
-        for name in ("order", "scores"):
-            del plain._buffers[name]
         for name in ("counts", "options"):
             del plain.__dict__[name]
-        plain.num_query, plain.num_layers = len(queries), layers
-        plain.class_layers = self.class_layers[:layers]
-        weight = self.query_embedding.weight[queries].detach()
-        plain.query_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
         plain.transformer = alike(type(self.transformer), self.transformer)
-        plain.transformer.decoder = Decoder(list(self.transformer.decoder.layers[:layers]))  # type: ignore[arg-type]
-        plain.cls_branches = self.cls_branches[:layers]
-        plain.reg_branches = self.reg_branches[:layers]
+        plain.transformer.decoder = alike(Decoder, self.transformer.decoder)
+        plain.keep_queries(range(queries))
+        plain.keep_layers(layers)
         return plain
 
     def own_state(self, state: Mapping[str, Tensor], values: Values) -> dict[str, Tensor]:
         """Return the weights of the queries and layers that run at these values."""
-        count, layers = self._numbers(values)
-        own = {k: v for k, v in state.items() if k not in ("order", "scores")}
-        own = {k: v for k, v in own.items() if (_layer(k) or 0) < layers}
-        order = state["order"][: len(count)]
-        return {**own, "query_embedding.weight": own["query_embedding.weight"][order]}
+        queries, layers = self._numbers(values)
+        own = {k: v for k, v in state.items() if (_layer(k) or 0) < layers}
+        return {**own, "query_embedding.weight": own["query_embedding.weight"][:queries]}
 
     def running(self) -> Iterable[nn.Module]:
         """Return the parts that run."""
@@ -141,10 +101,10 @@ class ElasticHead(Mutable, DETR3DHead):
             return {}
         return {LAYERS: tuple(v for v in dimension.values if int(v) > layer)}
 
-    def _numbers(self, values: Values) -> tuple[Tensor, int]:
-        """Return the queries and the number of layers at some values."""
-        count = int(values.get(QUERIES, self.num_query))
-        return self.order[:count], int(values.get(LAYERS, self.num_layers))
+    def _numbers(self, values: Values) -> tuple[int, int]:
+        """Return the numbers of queries and layers at some values."""
+        queries = int(values.get(QUERIES, self.num_query))
+        return queries, int(values.get(LAYERS, self.num_layers))
 
 
 def _layer(path: str) -> int | None:

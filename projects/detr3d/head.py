@@ -17,6 +17,7 @@ from razorlite.core.registry import register
 from razorlite.models.heads.class_head import ClassHead, ClassLayer
 from razorlite.models.heads.dense import mean_over_ranks
 from razorlite.models.layers import prior_bias
+from razorlite.models.queries import fewer_rows
 from razorlite.models.tasks.losses import FocalLoss
 
 Raw = tuple[Tensor, Tensor]
@@ -125,6 +126,19 @@ class DETR3DHead(ClassHead):
     def depth(self) -> int:
         """Return how many decoder layers run."""
         return len(self.reg_branches)
+
+    def keep_queries(self, kept: Sequence[int]) -> None:
+        """Drop all other queries."""
+        self.query_embedding = fewer_rows(self.query_embedding, kept)
+        self.num_query = len(kept)
+
+    def keep_layers(self, count: int) -> None:
+        """Drop all decoder layers behind the first ones, and what reads them."""
+        self.transformer.decoder.layers = self.transformer.decoder.layers[:count]
+        self.cls_branches = self.cls_branches[:count]
+        self.reg_branches = self.reg_branches[:count]
+        self.class_layers = self.class_layers[:count]
+        self.num_layers = count
 
     def read(self, queries: Tensor, references: Tensor, codes: Tensor) -> Raw:
         """Return what `forward` does, of what `decoded` returned: (L, B, Q, D) queries, ...."""

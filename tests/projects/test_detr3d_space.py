@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-from torch.testing import assert_close
 
-from projects.detr3d.elastic import ElasticHead
 from projects.detr3d.space import ElasticDETR3D
 from razorlite.core.errors import ConfigError
 from razorlite.cost import count, tabulate
 from razorlite.space import Subnet
-from tests.projects.detr3d_toys import SHAPE, inputs_of, objects_of, tiny
+from tests.projects.detr3d_toys import SHAPE, inputs_of, tiny
 
 OPTIONS = {
     "queries": [12, 6],
@@ -32,14 +30,13 @@ def test_whole_space_is_the_plain_model():
     assert space.size == 16
     for got, expected in zip(space.model(inputs), before, strict=True):
         assert torch.equal(got, expected)
-    assert set(model.state_dict()) - state == {"pts_bbox_head.order", "pts_bbox_head.scores"}
+    assert set(model.state_dict()) == state
     assert set(space.export(space.selected).state_dict()) == state
 
 
 @pytest.mark.parametrize("change", [{}, *({name: value} for name, value in LEAST.items()), LEAST])
 def test_selected_is_exported_and_costs_what_the_table_says(space, change):
     point = Subnet(choices={**space.selected.choices, **change})
-    space.model.pts_bbox_head.order = torch.randperm(12)
     space.select(point)
     plain, inputs = space.export(point).eval(), inputs_of()
     raw = space.model.eval()(inputs)
@@ -72,22 +69,6 @@ def test_images_of_half_the_size_are_looked_up_at_the_same_places(space):
     assert maps[0].shape[-2:] == (SHAPE[0] // 8, SHAPE[1] // 8)
     views = space.model.views(inputs)
     assert views.size == SHAPE  # matrices are for images of the whole size
-
-
-def test_queries_are_ranked_by_their_scores(space):
-    head = space.model.pts_bbox_head
-    assert isinstance(head, ElasticHead)
-    space.model.loss(inputs_of(), [objects_of()])
-    assert (head.scores > 0).all()
-    head.scores = torch.arange(12.0)
-    head.rank()
-    assert head.order.tolist() == list(range(11, -1, -1))
-    space.select(Subnet(choices={**space.selected.choices, "queries": 6}))
-    assert head.kept().tolist() == [11, 10, 9, 8, 7, 6]
-    head.scores[7] = 20
-    head.rank()
-    assert head.order.tolist() == [7, 11, 10, 9, 8, 6, 5, 4, 3, 2, 1, 0]
-    assert_close(head.embeddings(), head.query_embedding.weight[[7, 11, 10, 9, 8, 6]])
 
 
 @pytest.mark.parametrize(
