@@ -43,15 +43,41 @@ def explain_type(name: str) -> str:
     if name not in names():
         raise ConfigError(f"no type {name!r}{suggestion(name, names())} (razorlite config types)")
     thing = lookup(name)
-    docs = _argument_docs(thing)
     lines = [f"{name}: {_first_line(thing)}", ""]
-    for key, annotation in signature_of(thing).annotations.items():
-        default = _defaults(thing).get(key, _NO_DEFAULT)
-        ending = "" if default is _NO_DEFAULT else f", by default {_shown(default)}"
-        lines.append(f"  {key}: {describe(annotation)}{ending}")
-        if key in docs:
-            lines += textwrap.wrap(docs[key], 94, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    for argument in arguments(thing):
+        ending = "" if argument.default is None else f", by default {argument.default}"
+        lines.append(f"  {argument.key}: {argument.wants}{ending}")
+        if text := argument.meaning:
+            lines += textwrap.wrap(text, 94, initial_indent=_INDENT, subsequent_indent=_INDENT)
     return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One key of a block: what it wants, its default as text (None: it must be given), its meaning.
+
+    Attributes:
+        key: as a configuration writes it.
+        wants: the kind of value, in words.
+        default: as text; None if there is none.
+        meaning: what the docstring says; empty if nothing.
+    """
+
+    key: str
+    wants: str
+    default: str | None
+    meaning: str
+
+
+def arguments(target: Any) -> list[Argument]:
+    """Return what a block of a configuration that calls `target` may say, in order."""
+    docs, defaults = _argument_docs(target), _defaults(target)
+    found = []
+    for key, annotation in signature_of(target).annotations.items():
+        default = defaults.get(key, _NO_DEFAULT)
+        shown = None if default is _NO_DEFAULT else _shown(default)
+        found.append(Argument(key, describe(annotation), shown, docs.get(key, "")))
+    return found
 
 
 def with_defaults(config: Config, schema: type) -> dict[str, Any]:
