@@ -15,7 +15,7 @@ import pytest
 import razorlite
 from razorlite import cli
 from razorlite.core import shipped
-from razorlite.core.errors import ConfigError, DataError, RazorliteError
+from razorlite.core.errors import BudgetError, ConfigError, DataError, RazorliteError
 from razorlite.engine import starting
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,6 +202,11 @@ class TestErrors:
     def test_user_error(self, recipes, capsys):
         assert self.failing(recipes, ConfigError("x.yaml:1: a: wants b")) == 2
         assert capsys.readouterr().err == "error: x.yaml:1: a: wants b\n"
+
+    def test_a_page_that_has_more_to_say(self, recipes, capsys):
+        assert self.failing(recipes, BudgetError("macs: cannot be met")) == 2
+        end = "; see docs/troubleshooting.md#budgets\n"
+        assert capsys.readouterr().err == f"error: macs: cannot be met{end}"
 
     def test_user_error_from_a_loader_worker(self, recipes, capsys):
         text = (

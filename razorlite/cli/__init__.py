@@ -59,8 +59,8 @@ def _complain(message: str, code: int) -> int:
 
 
 def _message(error: Exception) -> str:
-    """Return an error's own words, also when a loader's worker process sent it."""
-    text = str(error)
+    """Return an error's own words, also when a loader's worker process sent it, and its page."""
+    text, page = str(error), getattr(error, "page", "")
     if "Original Traceback" in text:
-        return text.strip().splitlines()[-1].partition(": ")[2]
-    return text
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return f"{text}; see {page}" if page else text

@@ -1,8 +1,16 @@
 """Errors a user can cause. A message names the thing, what was expected, what came, what to do."""
 
+from typing import ClassVar
+
 
 class RazorliteError(Exception):
-    """Base of all user-facing errors; commands print the message and exit with code 2."""
+    """Base of all user-facing errors; commands print the message and exit with code 2.
+
+    Attributes:
+        page: of the documentation, that has more to say on errors of this kind; empty if none.
+    """
+
+    page: ClassVar[str] = ""
 
 
 class ConfigError(RazorliteError):
@@ -26,6 +34,8 @@ class DataError(RazorliteError):
 class CheckpointError(RazorliteError):
     """A checkpoint cannot be read or does not fit the model."""
 
+    page = "docs/troubleshooting.md#checkpoints"
+
 
 class SubnetError(RazorliteError):
     """A subnet file is malformed or does not belong to the search space."""
@@ -34,9 +44,13 @@ class SubnetError(RazorliteError):
 class BudgetError(RazorliteError):
     """A budget or constraint cannot be met; the message names the reachable range."""
 
+    page = "docs/troubleshooting.md#budgets"
+
 
 class TrainingError(RazorliteError):
     """Training cannot go on, for instance because the loss is not finite."""
+
+    page = "docs/troubleshooting.md#training"
 
 
 class EvaluationError(RazorliteError):
@@ -49,3 +63,5 @@ class RunFolderError(RazorliteError):
 
 class ExportError(RazorliteError):
     """A model cannot be traced or exported."""
+
+    page = "docs/troubleshooting.md#export"
