@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from razorlite.core.errors import BudgetError, SubnetError
+from razorlite.core.errors import BudgetError, ConfigError, SubnetError
 from razorlite.cost import Limit, count, peak_memory
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers, sides_of
 from razorlite.prune.allocation import Strategy
@@ -24,6 +25,7 @@ from razorlite.prune.parts import Dropped, counts_of, joined, without_parts
 from razorlite.prune.planning import Planner, why_left
 from razorlite.prune.report import reach_of, report
 from razorlite.prune.restricting import restricted
+from razorlite.space.mutable import mutables
 from razorlite.space.subnet import Subnet
 from razorlite.trace import ChannelGraph, Side, channel_graph, check_channels, unit_numbers
 
@@ -65,10 +67,12 @@ class Channels:
         """The channel groups and what the layers cost, as plain data.
 
         Raises:
+            ConfigError: the model is a supernet.
             ExportError: the model cannot be traced.
         """
         if self._graph is not None:
             return self._graph
+        _check_plain(self.model, self.leaves)
         return channel_graph(self.model, self.example, leaves=self.leaves)
 
     @cached_property
@@ -280,6 +284,20 @@ class Channels:
         slim = without_masks(copy.deepcopy(self.model))
         cut_layers(slim, sides)
         return slim
+
+
+def _check_plain(model: nn.Module, leaves: Sequence[str]) -> None:
+    """Refuse a model whose modules have several forms, which are not one number of channels.
+
+    Raises:
+        ConfigError: as described.
+    """
+    found = [name for name in mutables(model) if not any(fnmatchcase(name, x) for x in leaves)]
+    if found:
+        raise ConfigError(
+            f"{type(model).__name__} is a supernet, of which {found[0] or 'the whole'} may vary; "
+            "channels are found of a plain model: give space.export(subnet)"
+        )
 
 
 def _kept_numbers(

@@ -10,7 +10,7 @@ from torch import nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.cost import CostTable, count
-from razorlite.prune import ChannelWidths
+from razorlite.prune import Channels, ChannelWidths
 from razorlite.recipes.building import build
 from razorlite.recipes.experiment import read
 from razorlite.space import Choices, Mutable, Mutator, Placeholder, SearchSpace, Subnet, prepare
@@ -198,3 +198,13 @@ def test_placeholders_come_first():
     net = nn.Sequential(nn.Conv2d(3, 16, 1), Placeholder("ops", "first", channels=16))
     with pytest.raises(ConfigError, match=r"list \{type: Mutator.* in front of ChannelWidths"):
         ChannelWidths().prepare(net)
+
+
+def test_channels_of_a_supernet_are_refused():
+    model = whole()
+    space = ChannelWidths(round_to=4, shares=[0.5, 1.0]).prepare(model, (8, 8))
+    with pytest.raises(
+        ConfigError, match=r"is a supernet, of which .* may vary; channels are found"
+    ):
+        Channels(model, (8, 8)).check_prunable()
+    Channels(space.export(space.selected), (8, 8)).check_prunable()

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from razorlite import recipes
 from razorlite.cost import count
 from razorlite.prune import Channels
+from razorlite.space import Subnet
 from tests.prune.oracle import third
 from tests.prune.test_watched import DETECTORS, SMALL, detected
 
@@ -178,6 +179,15 @@ def test_classifiers_of_torchvision(name):
     more = {"image_size": size} if name == "vit_b_32" else more
     model = torchvision.models.get_model(name, weights=None, num_classes=10, **more)
     check(model, (size, size), forward((size, size)))
+
+
+def test_half_of_each_group_of_convnext_leaves_a_quarter():
+    """Torch-Pruning's own graph leaves 0.260 of the parameters."""
+    model = torchvision.models.convnext_tiny().eval()
+    channels = Channels(model, (32, 32))
+    halves = {g.name: tuple(range(0, g.size, 2)) for g in channels.graph.prunable}
+    kept = count(channels.cut(Subnet(channels=halves)), (32, 32)).params
+    assert kept / count(model, (32, 32)).params == pytest.approx(0.260, abs=5e-4)
 
 
 @pytest.mark.parametrize("name", TIMM)
