@@ -14,6 +14,7 @@ from razorlite.cli.command import (
     add_subnet,
     count,
 )
+from razorlite.cli.convert_command import add_convert_config
 from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.look_commands import add_analyze, add_browse
 from razorlite.cli.predict_command import add_predict
@@ -245,6 +246,7 @@ def _add_config(commands: Any) -> None:
         if name == "check":
             about = "import custom_imports and dotted types, which runs their code"
             action.add_argument("--allow-imports", action="store_true", help=about)
+    add_convert_config(actions)
     about = "list what `type` may name, or one type's arguments, defaults and meaning"
     types = add_command(actions, "types", run_config_types, about, "  razorlite config types FPN")
     types.add_argument("name", metavar="NAME", nargs="?", help="one of the types; all by default")

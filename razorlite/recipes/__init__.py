@@ -13,6 +13,7 @@ from razorlite.recipes.exporting import export
 from razorlite.recipes.loading import Inferencer, load
 from razorlite.recipes.looking import analyze, browse
 from razorlite.recipes.measuring import cost, test
+from razorlite.recipes.openmmlab import convert_config
 from razorlite.recipes.predicting import predict
 from razorlite.recipes.pruning import prune, show_groups
 from razorlite.recipes.searching import search
@@ -30,6 +31,7 @@ __all__ = [
     "cat_config",
     "check_config",
     "check_data",
+    "convert_config",
     "convert_data",
     "cost",
     "data_stats",
