@@ -1,5 +1,6 @@
 """The command line: speed of --help, one-line errors, exit codes."""
 
+import argparse
 import importlib
 import inspect
 import json
@@ -14,8 +15,10 @@ import pytest
 
 import razorlite
 from razorlite import cli
+from razorlite.cli.parser import build_parser
 from razorlite.core import shipped
 from razorlite.core.errors import BudgetError, ConfigError, DataError, RazorliteError
+from razorlite.core.streams import is_quiet
 from razorlite.engine import starting
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +38,7 @@ def recipes(monkeypatch):
     def recipe(name, result=None):
         return lambda *args, **kwargs: calls.append((name, args, kwargs)) or result
 
-    cost = SimpleNamespace(to_dict=lambda: {"params": 3, "macs": 9})
+    cost = {"params": 3, "macs": 9}
     results = {"test": {"AP": 0.5}, "cost": cost, "check_config": []}
     fake = SimpleNamespace(calls=calls)
     for name in ["train", "test", "search", "prune", "cost", "demo", "check_config"]:
@@ -43,6 +46,18 @@ def recipes(monkeypatch):
     monkeypatch.setitem(sys.modules, "razorlite.recipes", fake)
     monkeypatch.setitem(vars(razorlite), "recipes", fake)
     return fake
+
+
+def commands():
+    """Return the words and the parser of every command and action, whatever it is called."""
+    waiting = [("", build_parser())]
+    found = []
+    while waiting:
+        words, parser = waiting.pop()
+        inner = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        waiting += [(f"{words} {n}".strip(), p) for choices in inner for n, p in choices.items()]
+        found += [] if inner else [(words, parser)]
+    return found
 
 
 def work_of_commands():
@@ -153,9 +168,22 @@ class TestArguments:
 
     def test_json(self, recipes, capsys):
         cli.main(["cost", "c.yaml", "--json"])
-        assert json.loads(capsys.readouterr().out) == {"params": 3, "macs": 9}
+        assert json.loads(capsys.readouterr().out) == {"format": 1, "params": 3, "macs": 9}
         cli.main(["test", "c.yaml", "k.pt", "--json"])
-        assert json.loads(capsys.readouterr().out) == {"AP": 0.5}
+        assert json.loads(capsys.readouterr().out) == {"format": 1, "AP": 0.5}
+
+    @pytest.mark.parametrize("words", [["-q", "c.yaml"], ["c.yaml", "--quiet"]])
+    def test_quiet(self, recipes, monkeypatch, words):
+        seen = []
+        monkeypatch.setattr(recipes, "train", lambda *_, **__: seen.append(is_quiet()))
+        cli.main(["train", *words])
+        cli.main(["train", "c.yaml"])
+        assert seen == [True, False]
+        assert not is_quiet()
+
+    @pytest.mark.parametrize(("words", "parser"), commands(), ids=str)
+    def test_every_command_can_be_quiet(self, words, parser):
+        assert "--quiet" in parser.format_usage() + parser.format_help(), words
 
     def test_json_is_printed_by_one_process(self, recipes, capsys, monkeypatch):
         monkeypatch.setenv("RANK", "1")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from razorlite.cli.parser import build_parser
 from razorlite.core import ranks
 from razorlite.core.errors import RazorliteError
-from razorlite.core.streams import logged_to_stderr, safe_streams
+from razorlite.core.streams import logged_to_stderr, quiet, safe_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +30,8 @@ def _run(words: Sequence[str]) -> int:
             from razorlite.engine.starting import start
 
             return start(words, args.processes)
-        args.run(args)
+        with quiet(getattr(args, "quiet", False)):
+            args.run(args)
     except KeyboardInterrupt:
         advice = "; to go on, run the same command again with --resume"
         return _complain("interrupted" + (advice if "resume" in args else ""), 130)

@@ -1,10 +1,9 @@
 """The words of `razorlite benchmark`, and what it runs."""
 
 import argparse
-import json
 from typing import Any
 
-from razorlite.cli.command import add_command, add_json, add_size, count
+from razorlite.cli.command import add_command, add_json, add_size, count, print_json
 
 
 def add_benchmark(commands: Any) -> None:
@@ -64,6 +63,6 @@ def _run(args: argparse.Namespace) -> None:
         csv_file=args.csv,
     )
     if args.json:
-        print(json.dumps(result.to_dict()))
+        print_json(result.to_dict())
     else:
         show(result)

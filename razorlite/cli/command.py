@@ -1,7 +1,9 @@
 """How a command and its help are put together."""
 
 import argparse
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -66,6 +68,15 @@ def add_json(parser: argparse.ArgumentParser, about: str = "print one JSON objec
     parser.add_argument("--json", action="store_true", help=about)
 
 
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print an object for scripts, once however many processes torchrun has started.
+
+    Its `format` is raised when a key changes its meaning or goes.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps({"format": 1, **values}))
+
+
 def model_words(args: argparse.Namespace) -> list[str]:
     """Return MODEL, or CONFIG and CHECKPOINT."""
     if len(args.model) > 2:
@@ -85,5 +96,7 @@ def add_command(
         epilog=f"example:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    about = "show no progress: results, warnings and errors alone"
+    parser.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help=about)
     parser.set_defaults(run=run)
     return parser

@@ -1,10 +1,9 @@
 """The words of `razorlite data …`, and what they run."""
 
 import argparse
-import json
 from typing import Any
 
-from razorlite.cli.command import add_command, add_json, add_size
+from razorlite.cli.command import add_command, add_json, add_size, print_json
 from razorlite.core.errors import DataError
 
 _SOURCE = (
@@ -144,7 +143,7 @@ def _run_check(args: argparse.Namespace) -> None:
 
     findings = check_data(args.source)
     if args.json:
-        print(json.dumps({"format": 1, "findings": [one.to_dict() for one in findings]}))
+        print_json({"findings": [one.to_dict() for one in findings]})
     else:
         lines = [f"{number:3}  {finding}" for number, finding in enumerate(findings, start=1)]
         print(*(lines or ["nothing found"]), sep="\n")
@@ -165,7 +164,7 @@ def _run_stats(args: argparse.Namespace) -> None:
     counts = data_stats(args.source)
     if args.json:
         splits = {split: own.to_dict() for split, own in counts.items()}
-        print(json.dumps({"format": 1, "splits": splits}))
+        print_json({"splits": splits})
     else:
         show_stats(counts)
 

@@ -1,11 +1,10 @@
 """The words of `razorlite browse` and `razorlite analyze`, and what they run."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from razorlite.cli.command import CONFIG, add_command, add_json, add_set, count
+from razorlite.cli.command import CONFIG, add_command, add_json, add_set, count, print_json
 from razorlite.core.errors import DataError
 
 
@@ -66,13 +65,13 @@ def _run_analyze(args: argparse.Namespace) -> None:
     runs = [source for source in args.source if source not in predictions]
     if len(predictions) > 1 or (args.truth and not predictions):
         raise DataError(f"expected one file of predictions, got {len(predictions)}")
-    found: dict[str, Any] = {"format": 1}
+    found: dict[str, Any] = {}
     if runs:
         found["runs"] = recipes.analyze(runs, args.out)
     for source in predictions:
         found["predictions"] = recipes.analyze_predictions(source, args.out, args.truth)
     if args.json:
-        print(json.dumps(found))
+        print_json(found)
         return
     if runs:
         show_runs(found["runs"])

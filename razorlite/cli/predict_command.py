@@ -1,11 +1,18 @@
 """The words of `razorlite predict`, and what it runs."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from razorlite.cli.command import add_command, add_json, add_subnet, count, model_words, share
+from razorlite.cli.command import (
+    add_command,
+    add_json,
+    add_subnet,
+    count,
+    model_words,
+    print_json,
+    share,
+)
 from razorlite.core.errors import RazorliteError
 
 if TYPE_CHECKING:
@@ -121,6 +128,6 @@ def _run(args: argparse.Namespace) -> None:
         heat=_heat(args),
     )
     if args.json:
-        print(json.dumps({"format": 1, "images": [one.to_dict(args.score) for one in found]}))
+        print_json({"images": [one.to_dict(args.score) for one in found]})
     else:
         print(*lines(found, args.score), sep="\n")

@@ -1,11 +1,8 @@
 """What each command runs; what is heavy is imported when it does."""
 
 import argparse
-import json
-import os
-from typing import Any
 
-from razorlite.cli.command import model_words
+from razorlite.cli.command import model_words, print_json
 from razorlite.core.errors import RazorliteError
 
 
@@ -33,7 +30,8 @@ def run_test(args: argparse.Namespace) -> None:
         as_json=args.json,
         out=args.out,
     )
-    _print_json(metrics, args)
+    if args.json:
+        print_json(metrics)
 
 
 def run_search(args: argparse.Namespace) -> None:
@@ -75,7 +73,7 @@ def _show_groups(args: argparse.Namespace) -> None:
 
     found = recipes.show_groups(args.config, overrides=args.overrides)
     if args.json:
-        _print_json(found, args)
+        print_json(found)
     else:
         print(*lines(found), sep="\n")
 
@@ -90,7 +88,8 @@ def run_cost(args: argparse.Namespace) -> None:
         overrides=args.overrides,
         as_json=args.json,
     )
-    _print_json(cost.to_dict() if hasattr(cost, "to_dict") else cost, args)
+    if args.json:
+        print_json(cost)
 
 
 def run_demo(args: argparse.Namespace) -> None:
@@ -112,7 +111,8 @@ def run_export(args: argparse.Namespace) -> None:
         calibration=args.calibration,
         max_drop=args.max_drop,
     )
-    _print_json(result.to_dict(), args)
+    if args.json:
+        print_json(result.to_dict())
 
 
 def run_config_list(args: argparse.Namespace) -> None:
@@ -159,9 +159,3 @@ def run_config_check(args: argparse.Namespace) -> None:
     for remark in recipes.check_config(args.config, args.overrides, imports=args.allow_imports):
         print(remark)
     print("OK")
-
-
-def _print_json(metrics: Any, args: argparse.Namespace) -> None:
-    """Print metrics once, however many processes torchrun has started."""
-    if args.json and os.environ.get("RANK", "0") == "0":
-        print(json.dumps(metrics))

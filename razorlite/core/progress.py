@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 _PATIENCE = 2.0  # seconds that nothing is said for
 _PAUSE = 10.0  # seconds between two lines, where they are not written over
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("razorlite")
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Yield items; from two seconds on, say how many are done and how long the rest will take.
 
-    A terminal has one line that is written over; a file gets a line every ten seconds. With
-    --quiet, which sets the level of logging, nothing is said.
+    A terminal has one line that is written over; a file gets a line every ten seconds. Nothing is
+    said where the level of logging is above INFO, as with --quiet.
 
     Args:
         items: to go through.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
+_log = logging.getLogger("razorlite")
 _GONE = (errno.EPIPE, errno.EBADF, errno.EIO)  # the reader or the terminal: no fault of the run's
 
 
@@ -114,6 +115,23 @@ def logged_to_stderr(level: int) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
+
+
+@contextmanager
+def quiet(when: bool = True) -> Iterator[None]:
+    """Show no progress within the block, and log warnings and errors alone."""
+    before = _log.level
+    if when:
+        _log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        _log.setLevel(before)
+
+
+def is_quiet() -> bool:
+    """Return whether `quiet` holds; the level of a program's own logging does not count."""
+    return _log.level >= logging.WARNING
 
 
 def safe_console(**options: Any) -> "Console":

@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.table import Column
 
 from razorlite.core.distributed import is_main
-from razorlite.core.streams import safe_console
+from razorlite.core.streams import is_quiet, safe_console
 from razorlite.engine.hooks import Hook
 from razorlite.engine.run_state import RunState
 
@@ -25,6 +25,8 @@ _HIDDEN = ("kind", "step", "epoch", "seconds", "eval_seconds", "memory_mb", "lr"
 
 class ProgressDisplay(Hook):
     """Prints train and evaluation lines, with a live bar and ETA where output is a terminal.
+
+    Nothing is shown where it is `quiet`.
 
     Args:
         console: where to print; standard output by default.
@@ -36,7 +38,7 @@ class ProgressDisplay(Hook):
 
     def start(self, run: RunState) -> None:
         """Open the bar."""
-        if is_main() and self._console.is_terminal:
+        if is_main() and self._console.is_terminal and not is_quiet():
             self._bar = Progress(*_columns(self._console.width), console=self._console, expand=True)
             self._task = self._bar.add_task("", total=run.total_steps, completed=run.step_number)
             self._bar.start()
@@ -48,7 +50,7 @@ class ProgressDisplay(Hook):
 
     def line(self, run: RunState, line: Mapping[str, Any]) -> None:
         """Show a line: evaluations always as text, training beside the bar if there is one."""
-        if not is_main():
+        if not is_main() or is_quiet():
             return
         if self._bar is not None and line["kind"] == "train":
             self._bar.update(self._task, description=_metrics(line))
