@@ -33,7 +33,7 @@ class DataImportance(Importance):
 
     degree: int
 
-    def __init__(self, *, batches: Count = 10, scale: Scale = "mean") -> None:
+    def __init__(self, *, batches: Count = 10, scale: Scale = "none") -> None:
         """Keep the settings.
 
         Args:

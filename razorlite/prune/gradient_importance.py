@@ -15,13 +15,16 @@ from razorlite.trace import ChannelGroup, Member
 
 
 class GradientImportance(DataImportance):
-    """Base of measures of weights and their gradients, summed over all that a unit holds."""
+    """Base of measures of weights and their gradients, summed over all that a unit holds.
+
+    As the loss is the same for all groups, scores are compared as they are by default.
+    """
 
     def __init__(
         self,
         *,
         batches: Count = 10,
-        scale: Scale = "mean",
+        scale: Scale = "none",
         sides: SidesOf = "both",
         norms: bool = False,
         depthwise: bool = True,
@@ -82,7 +85,7 @@ class TaylorImportance(GradientImportance):
         self,
         *,
         batches: Count = 10,
-        scale: Scale = "mean",
+        scale: Scale = "none",
         sides: SidesOf = "both",
         norms: bool = False,
         depthwise: bool = True,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from razorlite.core.registry import register
 from razorlite.prune._unit_weights import Counted, SidesOf, norm_scale, sum_over_units
 from razorlite.trace import ChannelGroup, Member
 
-Scale = Literal["mean", "max", "none"]
+Scale = Literal["mean", "max", "lamp", "none"]
 
 
 class Importance:
@@ -23,11 +23,13 @@ class Importance:
         """Keep the settings.
 
         Args:
-            scale: what the scores of each group are divided by, so that groups can be compared:
-                their mean, their maximum, or nothing.
+            scale: what each score of a group is divided by, so that groups can be compared: the
+                group's mean, its maximum, "lamp" for the sum of all that are at least as large
+                (https://arxiv.org/abs/2010.07611, eq. 4, of scores in the place of squared
+                weights), or nothing.
         """
-        if scale not in ("mean", "max", "none"):
-            raise ConfigError(f"importance scale must be mean, max or none, got {scale!r}")
+        if scale not in get_args(Scale):
+            raise ConfigError(f"importance scale must be mean, max, lamp or none, got {scale!r}")
         self.scale = scale
 
     def __call__(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Tensor]:
@@ -38,10 +40,11 @@ class Importance:
         return {group.name: self._group_scores(model, group) for group in groups}
 
     def _group_scores(self, model: nn.Module, group: ChannelGroup) -> Tensor:
-        scores, blocks = self.scaled(self.unit_scores(model, group)), group.blocks
+        found, blocks = self.unit_scores(model, group), group.blocks
+        scores = self.scaled(found)
         for block in blocks if len(blocks) > 1 else ():
             units = list(block.units)
-            scores[units] = self.scaled(scores[units])
+            scores[units] = self.scaled(found[units])
         return scores
 
     def unit_scores(self, model: nn.Module, group: ChannelGroup) -> Tensor:
@@ -53,8 +56,21 @@ class Importance:
         scores = scores.double().cpu()
         if self.scale == "none":
             return scores
+        if self.scale == "lamp":
+            return _adaptive(scores)
         whole = scores.mean() if self.scale == "mean" else scores.max()
         return scores / whole if 0 < whole < math.inf else scores
+
+
+def _adaptive(scores: Tensor) -> Tensor:
+    """Return (C,) scores over the sum of all that are at least as large; equal ones in order."""
+    order = scores.argsort(descending=True, stable=True)
+    sums = scores[order].cumsum(0)
+    if not 0 < sums[-1] < math.inf:
+        return scores
+    shares = torch.empty_like(scores)
+    shares[order] = scores[order] / sums
+    return shares
 
 
 class WeightImportance(Importance):

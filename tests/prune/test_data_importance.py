@@ -129,6 +129,21 @@ def test_by_hand(importance, expected):
     assert_close(importance(model, groups)["a"].tolist(), expected)
 
 
+@pytest.mark.parametrize("importance", [TaylorImportance, HessianImportance])
+def test_groups_are_compared_by_what_the_loss_loses(importance):
+    """A layer whose output hardly counts goes before one whose output does."""
+    model = Net(lambda m, x: m.c(m.a(x)) + m.d(m.b(x)), **{n: conv(1, 2) for n in "ab"},
+                **{n: conv(2, 1) for n in "cd"})  # fmt: skip
+    with torch.no_grad():
+        for layer in (model.a, model.b, model.c):
+            layer.weight.fill_(1.0)
+        model.d.weight.fill_(0.01)
+    measure, groups = importance(), groups_of(model)
+    measure.accumulate(model, groups, Batch(torch.ones(1, 1, 1, 1)), step=step)
+    found = measure(model, groups)
+    assert float(found["b"].max()) < 0.05 * float(found["a"].min())
+
+
 def test_joint_products_cancel():
     model = by_hand(2)
     groups = groups_of(model, 2)

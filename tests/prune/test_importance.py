@@ -61,8 +61,19 @@ def test_l2_is_the_norm_of_all_weights():
 def test_scales():
     assert_close(scores(two_makers(), L1Importance())["a"].tolist(), [12 / 9.75, 7.5 / 9.75])
     assert_close(scores(two_makers(), L1Importance(scale="max"))["a"].tolist(), [1.0, 0.625])
-    with pytest.raises(ConfigError, match="mean, max or none"):
+    with pytest.raises(ConfigError, match="mean, max, lamp or none"):
         L1Importance(scale="men")
+
+
+def test_a_layer_adaptive_scale():
+    model = nn.Sequential(filled(conv(1, 4), [2.0, 4.0, 1.0, 1.0]), conv(4, 1))
+    # in falling order 4, 2, 1, 1: 4 / 4, 2 / 6, 1 / 7, 1 / 8
+    found = scores(model, L1Importance(scale="lamp"), (torch.zeros(1, 1, 4, 4),))
+    assert_close(found["0"].tolist(), [1 / 3, 1.0, 1 / 7, 1 / 8])
+    with torch.no_grad():
+        model[0].weight.zero_()
+    again = scores(model, L1Importance(scale="lamp"), (torch.zeros(1, 1, 4, 4),))
+    assert again["0"].tolist() == [0.0] * 4
 
 
 def test_norm_scales():

@@ -10,8 +10,9 @@ from razorlite import recipes
 from razorlite.distill import PKD, DistilledStep, Distiller, DistillPair
 from razorlite.recipes.taught import Lesson, flat_losses
 from razorlite.structures import Batch
+from tests.distill.test_recipes import FASTER
 from tests.distill.toys import Toy
-from tests.recipes.runs import detector, run, split, torchrun, write
+from tests.recipes.runs import detector, last, run, split, torchrun, write
 from tests.recipes.test_classes import plain
 
 MAPS = ("pkd", "cwd", "mgd", "fgd", "fbkd", "fitnets", "at", "score_l2", "crosskd", "kd", "ld")
@@ -91,26 +92,33 @@ def test_a_constant_map_among_others(caplog):
     assert len(caplog.records) == 1
 
 
-@pytest.mark.slow
-def test_all_recipes_under_torchrun_in_bf16(tmp_path):
-    """A teacher for each recipe: two processes, bf16; the checkpoint is a plain student's."""
+def dense():
+    """A small detector with distributions of box sides."""
     anchors = {"ratios": [1.0], "scales": [3.0], "strides": [16, 32]}
     model = {**plain()["model"], "type": "GFL"}
     kept = {k: v for k, v in model["bbox_head"].items() if k not in ("type", "strides")}
     model["bbox_head"] = {"type": "GFLHead", **kept, "reg_max": 4, "anchor_generator": anchors}
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "names"), [(dense, MAPS), (lambda: FASTER, ("proposals",))])
+def test_all_recipes_under_torchrun_in_bf16(model, names, tmp_path):
+    """A teacher for each recipe: two processes, bf16; the checkpoint is a plain student's."""
     base = detector(
         {
             "mutator": None,
-            "model": model,
+            "model": model(),
             "data": {"train": split(8, 0), "val": split(4, 1), "test": split(4, 2)},
         }
     )
     base["train"] = {"max_steps": 2, "optimizer": {"type": "SGD", "lr": 1e-3}, "amp": "bf16"}
     run("train", write(base, tmp_path, "teacher.yaml"), folder=tmp_path / "teacher")
     block = {"config": "./teacher.yaml", "checkpoint": "./teacher/checkpoints/last.pt"}
-    distiller = {"teachers": dict.fromkeys(MAPS, block), "recipe": {n: n for n in MAPS}}
+    distiller = {"teachers": dict.fromkeys(names, block), "recipe": {n: n for n in names}}
     path = write({**base, "distiller": distiller}, tmp_path, "student.yaml")
     torchrun("train", path, "--work-dir", tmp_path / "student")
     checkpoint = tmp_path / "student/checkpoints/last.pt"
+    assert set(last(tmp_path / "student")["model"]) == set(last(tmp_path / "teacher")["model"])
     assert "AP" in recipes.test(path, checkpoint)
     assert "AP" in recipes.test(tmp_path / "teacher.yaml", checkpoint)

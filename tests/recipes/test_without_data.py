@@ -168,8 +168,9 @@ def test_the_memory_of_contrast_is_resumed_exactly(taught, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_two_processes_in_bf16(taught, tmp_path):
-    tree = student(taught, train={**TRAIN, "amp": "bf16", "max_steps": 2})
+@pytest.mark.parametrize("recipe", ["zskt", "dafl"])
+def test_two_processes_in_bf16(taught, tmp_path, recipe):
+    tree = student(taught, recipe, train={**TRAIN, "amp": "bf16", "max_steps": 2})
     torchrun("train", write(tree, taught, "two.yaml"), "--work-dir", tmp_path / "run")
     assert all(line["loss"] > 0 for line in lines(tmp_path / "run") if line["kind"] == "train")
     checkpoint = tmp_path / "run/checkpoints/last.pt"
