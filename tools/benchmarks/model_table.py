@@ -8,6 +8,11 @@ what the configuration freezes.
     python tools/benchmarks/model_table.py --steps 3
 
 takes about half an hour on two cores; with --steps 0 it only counts, in a minute.
+
+    python tools/benchmarks/model_table.py --latency --only rtmdet_tiny rtmdet_s
+
+prints the table of milliseconds in its place: each model exported as it is shipped, pixels in and
+detections out, in ONNX Runtime and in PyTorch, in turns, with one thread.
 """
 
 import argparse
@@ -24,9 +29,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from razorlite import recipes  # noqa: E402
+from razorlite.cost import LatencyConfig  # noqa: E402
+from razorlite.recipes.timing import timer_of  # noqa: E402
 from razorlite.structures import Target  # noqa: E402
 
 SIDE = 640
+TIMED = ("model", "at", "ONNX Runtime, ms", "PyTorch, ms", "reproduce by")
 COLUMNS = ("model", "parameters, M", "GMACs", "at", "published AP", "loss, s", "step, s")
 
 
@@ -78,9 +86,39 @@ def row(config: Path, steps: int) -> list[str]:
     cost = recipes.cost(config, as_json=True)
     height, width = experiment.shape
     seconds = [f"{s:.2f}" for s in step_seconds(config, steps)] if steps else ["", ""]
-    name = f"[{config.stem}]({config.relative_to(ROOT / 'configs')})"
     sizes = [f"{cost['params'] / 1e6:.2f}", f"{cost['macs'] / 1e9:.2f}", f"{height} x {width}"]
-    return [name, *sizes, published(config), *seconds]
+    return [link(config), *sizes, published(config), *seconds]
+
+
+def timed_row(config: Path, rounds: int) -> list[str]:
+    """Return a model's cells of the table of milliseconds."""
+    torch.manual_seed(0)
+    _, experiment = recipes.experiment.read(config)
+    model = recipes.build_model(config).eval()
+    runtimes = ("onnxruntime", "pytorch")
+    timers = {r: timer_of(experiment, model, LatencyConfig(runtime=r, threads=1)) for r in runtimes}
+    runs = {name: timer.opened(model) for name, timer in timers.items()}
+    times = timers["onnxruntime"].in_turns(runs, rounds)
+    height, width = experiment.shape
+    command = f"`python tools/benchmarks/model_table.py --latency --only {config.stem}`"
+    return [link(config), f"{height} x {width}", *map(spread, times.values()), command]
+
+
+def spread(values: list[float]) -> str:
+    """Return the median of some milliseconds with their quartiles."""
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{median:.0f} ({lower:.0f} - {upper:.0f})"
+
+
+def link(config: Path) -> str:
+    """Return the Markdown that names a configuration in configs/README.md."""
+    return f"[{config.stem}]({config.relative_to(ROOT / 'configs')})"
+
+
+def chosen(patterns: list[str]) -> list[Path]:
+    """Return the published models, or those whose name begins with a pattern."""
+    found = sorted((ROOT / "configs").glob("*/*_coco.yaml"))
+    return [c for c in found if not patterns or any(c.stem.startswith(p) for p in patterns)]
 
 
 def main() -> None:
@@ -88,12 +126,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3, help="timed steps of each model")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--latency", action="store_true", help="the table of milliseconds")
+    parser.add_argument("--rounds", type=int, default=7, help="timed runs of each model, in turns")
+    parser.add_argument("--only", nargs="+", default=[], help="models whose names begin so")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|---|" + "---:|" * 2 + "---|" + "---:|" * 3)
-    for config in sorted((ROOT / "configs").glob("*/*_coco.yaml")):
-        print("| " + " | ".join(row(config, args.steps)) + " |", flush=True)
+    print("| " + " | ".join(TIMED if args.latency else COLUMNS) + " |")
+    print("|---|---|---:|---:|---|" if args.latency else "|---|---:|---:|---|---:|---:|---:|")
+    for config in chosen(args.only):
+        cells = timed_row(config, args.rounds) if args.latency else row(config, args.steps)
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def signature(thing: Any) -> str:
     except (TypeError, ValueError):
         return ""
     text = re.sub(r"razorlite\.(?:\w+\.)*|torch\.(?=Tensor)|collections\.abc\.|typing\.", "", text)
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations that are kept as text
     text = re.sub(r"<(?:class|function) '?([\w.]+)'?[^>]*>", r"\1", text)
     return text if len(text) <= 80 else _broken(text)
 
