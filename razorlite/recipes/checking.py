@@ -27,6 +27,7 @@ from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
 from razorlite.recipes.paths import located, teacher_keys
 from razorlite.recipes.pruning_check import check_budget, check_importance
+from razorlite.recipes.retraining_config import check_retraining
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks, need_predict
 from razorlite.search import Candidates
@@ -61,8 +62,7 @@ def check_config(config: ConfigLike, overrides: Any = (), *, imports: bool = Fal
     if merged.unchecked:
         return [*dict.fromkeys(merged.unchecked), "nothing was built; see --allow-imports"]
     merged = expanded(located(merged))
-    experiment = core_config.build(merged, Experiment)
-    check = _Check(merged, experiment)
+    check = _Check(merged, core_config.build(merged, Experiment))
     check.files()
     check.model()
     check.forms()
@@ -270,10 +270,9 @@ class _Check:
 
     def _metric(self, key: str, name: str | None) -> None:
         """Refuse a metric to choose by that the metric does not give."""
-        factory = self.experiment.metric
-        if factory is None or name is None:
+        if self.experiment.metric is None or name is None:
             return
-        metric = factory()
+        metric = self.experiment.metric()
         if "/" not in name or getattr(metric, "classes", None):  # else classes are not known yet
             need_value(metric, name, key)
 
@@ -298,10 +297,11 @@ class _Check:
         build_optimizer(train.optimizer, model.train(), options=train.param_options, extra=extra)
 
     def _search(self) -> None:
-        """Check what candidates may cost and what they are compared by."""
+        """Check what candidates may cost, what they are compared by and how some are trained."""
         search, built = self.experiment.search, self.built
         if search is None:
             return
+        self._try("search.retraining", partial(check_retraining, self.config, search))
         costs = None
         if built is not None and built.space is not None and built.is_supernet:
             costs = self._try("search", partial(search_costs, self.experiment, built.space))

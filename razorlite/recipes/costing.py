@@ -1,5 +1,7 @@
 """What a configuration's candidates cost: counted, and by the models that it names."""
 
+from collections.abc import Sequence
+
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
 from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable, Limit, tabulate
@@ -26,6 +28,13 @@ def search_costs(experiment: Experiment, space: SearchSpace) -> CostModel:
     return JoinedCost([*counted, *own])
 
 
+def models_of(costs: CostModel | None) -> Sequence[CostModel]:
+    """Return the models that costs are joined of, or the only one."""
+    if costs is None:
+        return ()
+    return costs.models if isinstance(costs, JoinedCost) else (costs,)
+
+
 def check_constraints(settings: SearchConfig, costs: CostModel) -> None:
     """Refuse limits that cannot be read or met; of what has to be measured first they are read.
 
@@ -37,8 +46,7 @@ def check_constraints(settings: SearchConfig, costs: CostModel) -> None:
         BudgetError: a limit cannot be met.
         ConfigError: a name or an amount is wrong.
     """
-    models = costs.models if isinstance(costs, JoinedCost) else (costs,)
-    known = JoinedCost([model for model in models if getattr(model, "is_known", True)])
+    known = JoinedCost([model for model in models_of(costs) if getattr(model, "is_known", True)])
     limits = settings.constraints
     later = [name for name in limits if name in costs.names and name not in known.names]
     for name in later:

@@ -18,6 +18,7 @@ _KEYS = (
     "load_from.checkpoint",
     "distiller.teacher",
     "distiller.checkpoint",
+    "search.retraining.config",
 )
 _TEACHER_KEYS = ("config", "checkpoint", "subnet")
 

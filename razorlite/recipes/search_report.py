@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from razorlite.recipes.fronts import front_cost, front_trials, point_of, spread
 from razorlite.recipes.part_costs import PartCosts, part_costs
 from razorlite.recipes.pictures import search_pictures
 from razorlite.recipes.random_control import Gain, control_row, gain_of, random_control
+from razorlite.recipes.retrained import Retrained
 from razorlite.recipes.trust import (
     Scored,
     best_trials,
@@ -79,6 +80,7 @@ class SearchReport:
         best: its best trials on draws of the images; may be none.
         gain: over the random control; None without one.
         parts: what the front's points cost, part by part.
+        retrained: what trainings have given; None before them.
     """
 
     study: Study
@@ -86,6 +88,7 @@ class SearchReport:
     best: Sequence[Scored]
     gain: Gain | None = None
     parts: Sequence[PartCosts] = field(default_factory=list)
+    retrained: Retrained | None = None
 
     @classmethod
     def of(
@@ -121,7 +124,7 @@ class SearchReport:
         found += [str(self.gain)] if self.gain is not None else []
         if self.study.elastic is not None:
             found.append(str(ElasticResult.of(self.study.trials, self.study.elastic)))
-        return found
+        return [*found, *(self.retrained.findings if self.retrained is not None else [])]
 
     def write(self, folder: Path) -> Path:
         """Write report.html, report.json and the pictures into a run folder.
@@ -129,7 +132,8 @@ class SearchReport:
         Raises:
             RunFolderError: a file cannot be written.
         """
-        for text in self.findings:
+        known = 0 if self.retrained is None else len(replace(self, retrained=None).findings)
+        for text in self.findings[known:]:
             _log.info("%s", text)
         return write_report(
             folder / "report.html",
@@ -142,8 +146,12 @@ class SearchReport:
                 "evaluations": len(self.study.trials),
                 "searcher": type(self.study.searcher).__name__,
             },
-            tables=[_parts_table(self.parts)] if self.parts else [],
+            tables=[
+                *([self.retrained.table()] if self.retrained is not None else []),
+                *([_parts_table(self.parts)] if self.parts else []),
+            ],
             more={
+                "retrained": None if self.retrained is None else self.retrained.to_dict(),
                 "random_control": None if self.gain is None else self.gain.to_dict(),
                 "part_costs": [vars(one) for one in self.parts],
             },
@@ -172,6 +180,8 @@ class SearchReport:
                 plot_choices(shares, pictures / "choices.png"),
             ),
         ]
+        if self.retrained is not None:
+            made += self.retrained.draw(pictures)
         if self.parts:
             macs = {one.name: one.macs for one in self.parts}
             made.append(("What the parts cost", plot_parts(macs, pictures / "parts.png")))

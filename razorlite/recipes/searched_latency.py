@@ -1,63 +1,210 @@
-"""The subnet that a search has found, timed as it is shipped, beside what was predicted."""
+"""A budget of milliseconds: what was found is timed, and the search goes on where that is off."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable
+from razorlite.core.distributed import broadcast_object
+from razorlite.core.errors import BudgetError
+from razorlite.core.journal import Journal
+from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable, ScaledCost
+from razorlite.engine.run_folder import on_main
 from razorlite.prune import Stopwatch
-from razorlite.search import Trial
+from razorlite.recipes.costing import models_of
+from razorlite.search import Study, Trial
 from razorlite.space import SearchSpace
 
 _log = logging.getLogger("razorlite")
 _OFF = 0.05  # of the prediction
+_MARGIN = 0.02  # by which the limit is lowered for each subnet that took longer than allowed
+Again = Callable[[int, CostModel, Constraint, Sequence[Trial]], Study]
 
 
-def searched_latency(
-    trial: Trial, space: SearchSpace, costs: CostModel, constraint: Constraint
-) -> dict[str, Any]:
-    """Time a subnet in turns with the largest one, where a table names how; say what came out.
+@dataclass(frozen=True)
+class Timed:
+    """The best subnet of a study, timed.
 
-    Args:
-        trial: the best one.
-        space: of the supernet.
-        costs: what candidates cost.
-        constraint: what they may cost.
-
-    Returns:
-        What was measured and predicted, and in which conditions; empty without such a table.
+    Attributes:
+        study: that found it.
+        trial: the subnet.
+        record: of the timing: ms, whole_ms, share, ...
+        predicted: its share of the largest subnet's time, before it was timed.
+        most: the greatest share that is allowed.
     """
-    models = costs.models if isinstance(costs, JoinedCost) else (costs,)
-    table = next((m for m in models if isinstance(m, LatencyTable) and m.timer is not None), None)
-    if table is None or table.timer is None:
-        return {}
-    [name] = table.names
-    largest = table.costs.largest(name)
-    watch = Stopwatch(space.export(largest), table.timer)
-    record = watch.record(space.export(trial.subnet))
-    whole = table.costs(largest)[name]
-    predicted = trial.cost[name] / whole
-    highs = [limit.high for limit in constraint.limits if limit.name == name]
-    _tell(record, predicted, min(highs, default=float("inf")) / whole)
-    return {**record, "predicted_ms": trial.cost[name], "predicted_share": predicted}
 
+    study: Study
+    trial: Trial
+    record: Mapping[str, Any]
+    predicted: float
+    most: float
 
-def _tell(record: Mapping[str, Any], predicted: float, most: float) -> None:
-    share = record["share"]
-    _log.info(
-        "latency: the subnet takes %.1f ms, %.1f%% of the largest's time (%s, %s thread(s)); "
-        "%.1f%% were predicted",
-        record["ms"],
-        100 * share,
-        record["runtime"],
-        record["threads"],
-        100 * predicted,
-    )
-    if share > most or abs(share / predicted - 1) > _OFF:
+    @property
+    def share(self) -> float:
+        """Its share of the largest subnet's time, measured in turns."""
+        return float(self.record["share"])
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether it takes no more than is allowed."""
+        return self.share <= self.most
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is allowed, and takes what was predicted."""
+        return self.is_allowed and abs(self.share / self.predicted - 1) <= _OFF
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """What several are compared by, more is better."""
+        value = self.trial.values[0] if self.is_allowed else -self.share
+        return self.is_met, self.is_allowed, value
+
+    def tell(self) -> None:
+        """Log what was measured and predicted."""
+        _log.info(
+            "latency: the subnet takes %.1f ms, %.1f%% of the largest's time (%s, %s thread(s)); "
+            "%.1f%% were predicted",
+            self.record["ms"],
+            100 * self.share,
+            self.record["runtime"],
+            self.record["threads"],
+            100 * self.predicted,
+        )
+
+    def warn(self) -> None:
+        """Warn where it is above the limit, or off the prediction."""
+        if self.is_met:
+            return
+        off = f"{abs(self.share / self.predicted - 1):.1%} off what was predicted"
+        over = f"{self.share:.1%} of the largest's time, {self.most:.1%} are allowed"
         _log.warning(
             "latency: %s: measure the table again when the machine is quiet, or with more rounds, "
-            "or lower the limit",
-            f"{share:.1%} of the largest's time, {most:.1%} are allowed"
-            if share > most
-            else f"{abs(share / predicted - 1):.1%} off what was predicted",
+            "or lower the limit", off if self.is_allowed else over,
+        )  # fmt: skip
+
+
+class LatencyRounds:
+    """Times what a search has found; corrects predictions and searches on where these are off.
+
+    All predictions are multiplied by the mean of measured by predicted shares so far, and after
+    each subnet that took longer than is allowed the limit is lowered by 2 %. Each timing is a line
+    of latency.jsonl, which a resumed search takes over.
+
+    Args:
+        space: of the supernet.
+        costs: what candidates cost.
+        folder: run folder.
+        rounds: how often the search goes on, at most.
+        again: number of the search from 2, costs, constraint and all trials so far to a study that
+            is done.
+    """
+
+    def __init__(
+        self, space: SearchSpace, costs: CostModel, folder: Path, rounds: int, again: Again
+    ) -> None:
+        self.space, self.costs, self.rounds, self.again = space, costs, rounds, again
+        self._journal = Journal(folder / "latency.jsonl")
+        tables = [m for m in models_of(costs) if isinstance(m, LatencyTable) and m.timer]
+        self.table = tables[0] if tables else None
+
+    def run(self, study: Study) -> tuple[Study, dict[str, Any]]:
+        """Return the study whose best subnet is to be taken, and what its timing has given.
+
+        Without a table that names how latency is measured, it is the first one, and nothing.
+        """
+        if self.table is None:
+            return study, {}
+        highs = [lim.high for lim in study.constraint.limits if lim.name == self._name]
+        most = min(highs, default=math.inf) / self._whole
+        timed: list[Timed] = []
+        current: Study | None = study
+        while current is not None:
+            timed.append(self._timed(current, len(timed) + 1, most))
+            timed[-1].tell()
+            current = self._next(timed)
+        best = max(timed, key=lambda one: one.rank)
+        best.warn()
+        predicted = {"predicted_ms": best.trial.cost[self._name], "predicted_share": best.predicted}
+        return best.study, {**best.record, **predicted, "searches": len(timed)}
+
+    def _next(self, timed: Sequence[Timed]) -> Study | None:
+        """Search on with corrected predictions; None where that is not needed, or not possible."""
+        last = timed[-1]
+        if last.is_met or len(timed) > self.rounds or last.most == math.inf:
+            return None
+        factor = mean(one.share / self._share(one.trial) for one in timed)
+        over = sum(not one.is_allowed for one in timed)
+        number, trials = len(timed) + 1, [t for one in timed for t in one.study.trials]
+        _log.info(
+            "latency: predictions are multiplied by %.3f, and the search goes on, in "
+            "journal-%d.jsonl", factor, number,
+        )  # fmt: skip
+        constraint = self._tighter(timed[0].study.constraint, 1 - _MARGIN * over)
+        try:
+            return self.again(number, self._scaled(factor), constraint, trials)
+        except BudgetError as error:
+            _log.warning("latency: no subnet meets the corrected budget: %s", error)
+            return None
+
+    def _tighter(self, constraint: Constraint, share: float) -> Constraint:
+        name = self._name
+        limits = [
+            replace(limit, high=limit.high * share) if limit.name == name else limit
+            for limit in constraint.limits
+        ]
+        return Constraint(tuple(limits))
+
+    def _scaled(self, factor: float) -> CostModel:
+        return JoinedCost(
+            [ScaledCost(m, factor) if m is self.table else m for m in models_of(self.costs)]
         )
+
+    def _timed(self, study: Study, number: int, most: float) -> Timed:
+        """Time a study's best subnet, or take up what was measured before a search was resumed."""
+        trial = study.best
+        known = broadcast_object(on_main(lambda: self._known(trial, number)))
+        record = known or broadcast_object(on_main(lambda: self._measured(trial, number)))
+        assert record is not None
+        predicted = float(trial.cost[self._name]) / self._whole
+        return Timed(study, trial, record, predicted, most)
+
+    def _known(self, trial: Trial, number: int) -> dict[str, Any] | None:
+        choices = dict(trial.subnet.choices)
+        for line in self._journal:
+            if line.get("search") == number and line.get("choices") == choices:
+                return {k: v for k, v in line.items() if k not in ("search", "choices")}
+        return None
+
+    def _measured(self, trial: Trial, number: int) -> dict[str, Any]:
+        """Time a subnet in turns with the largest one, as they are shipped."""
+        assert self.table is not None
+        assert self.table.timer is not None
+        watch = Stopwatch(self.space.export(self._largest), self.table.timer)
+        record = dict(watch.record(self.space.export(trial.subnet)))
+        self._journal.append({"search": number, "choices": dict(trial.subnet.choices), **record})
+        return record
+
+    @property
+    def _name(self) -> str:
+        assert self.table is not None
+        return self.table.names[0]
+
+    @property
+    def _largest(self) -> Any:
+        assert self.table is not None
+        return self.table.costs.largest(self._name)
+
+    @property
+    def _whole(self) -> float:
+        """Milliseconds of the largest subnet, as the table has them."""
+        assert self.table is not None
+        return float(self.table.costs(self._largest)[self._name])
+
+    def _share(self, trial: Trial) -> float:
+        """Return a subnet's share of the largest one's time, as the table predicts it."""
+        assert self.table is not None
+        return float(self.table.costs(trial.subnet)[self._name]) / self._whole

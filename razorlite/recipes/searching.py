@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import nn
 
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
-from razorlite.cost import Constraint, cost_text
+from razorlite.cost import Constraint, CostModel
 from razorlite.data import Dataset, split_holdout
 from razorlite.data.usable import need_objects
 from razorlite.engine.interrupt import stopped_at_once
@@ -26,18 +25,17 @@ from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.costing import search_costs
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.folders import run_folder
-from razorlite.recipes.fronts import write_front
 from razorlite.recipes.paths import portable
-from razorlite.recipes.pictures import or_warn, search_pictures
+from razorlite.recipes.retraining_config import check_retraining
 from razorlite.recipes.scored import scored_with
-from razorlite.recipes.search_report import SearchReport, score_controls
-from razorlite.recipes.searched_latency import searched_latency
+from razorlite.recipes.search_end import SearchEnd, log_trial
+from razorlite.recipes.search_evidence import FinishedSearch
+from razorlite.recipes.searched_latency import LatencyRounds
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import unfreeze
 from razorlite.recipes.worker_pools import check_workers, worker_pool
 from razorlite.search import (
     Elastic,
-    ElasticResult,
     SearchConfig,
     Study,
     SupernetScore,
@@ -89,6 +87,7 @@ def search(
     merged, experiment = read(config, overrides)
     settings = experiment.search or SearchConfig()
     check_before_work(merged, experiment, trains=False)
+    check_retraining(merged, settings)
     trials: list[Trial] = []
     folder = run_folder(merged, experiment, work_dir, "search")
     with (
@@ -106,32 +105,50 @@ def search(
         ):
             score = supernet_score(space, splits, settings, table.names)
             elastic = elastic_score(score, splits, settings)
-            study = build_study(
+            studied = partial(
+                build_study,
                 settings,
                 space=space,
-                table=table,
                 score=score,
-                journal=folder / "journal.jsonl",
                 seed=experiment.seed,
                 settings=scored_with(merged, experiment, splits, space.model),
-                progress=_report,
+                progress=log_trial,
                 workers=pool,
                 elastic=elastic,
             )
+            study = studied(table=table, journal=folder / "journal.jsonl")
             trials = study.trials
             start = partial(write_config, folder, portable(merged, folder).dump())
-            best = study.run(resume=resume, started=start)
-            latency = searched_latency(best, space, table, study.constraint)
+            study.run(resume=resume, started=start)
+            again = partial(_again, studied, folder)
+            rounds = LatencyRounds(space, table, folder, settings.latency_rounds, again)
+            study, latency = rounds.run(study)
             named = partial(_chosen, checkpoint=str(checkpoint))
-            chosen = _with_latency(named(best), latency)
-            end = _End(folder, chosen, named, score, partial(_meta, merged, experiment, splits))
+            chosen = _with_latency(named(study.best), latency)
+            describe = partial(_meta, merged, experiment, splits)
+            end = SearchEnd(folder, chosen, named, score, describe)
             on_main(lambda: end.write(study))
+            found = FinishedSearch(
+                study, score, settings, folder, pool, merged, experiment, checkpoint, describe
+            )
             if settings.trust:
-                controls = score_controls(study, score, settings, folder, pool)
-                report = partial(SearchReport.of, study, score, controls, settings.trust)
-                shape = experiment.shape
-                on_main(lambda: or_warn(lambda: report(shape).write(folder)))
+                found.report()
     return chosen
+
+
+def _again(
+    studied: Callable[..., Study],
+    folder: Path,
+    number: int,
+    table: CostModel,
+    constraint: Constraint,
+    known: Sequence[Trial],
+) -> Study:
+    """Search on with other costs and limits, in a journal of its own."""
+    journal = folder / f"journal-{number}.jsonl"
+    study = studied(table=table, constraint=constraint, known=known, journal=journal)
+    study.run(resume=True)
+    return study
 
 
 def _splits(
@@ -231,35 +248,6 @@ def _supernet(experiment: Experiment) -> tuple[Built, SearchSpace]:
     return built, built.space
 
 
-def _report(study: Study, trial: Trial) -> None:
-    best = _first(study, study.best) if study.scored else None
-    _log.info(
-        "trial %d: %s%s; best %s",
-        trial.number,
-        trial.error or _values(study, trial),
-        "".join(f", {text}" for text in _costs(study, trial.cost)),
-        "none yet" if best is None else f"{best:.4f}",
-    )
-
-
-def _first(study: Study, trial: Trial) -> float:
-    """Return a trial's first objective as it was measured."""
-    return study.objectives.measured(trial.values)[study.objectives.first]
-
-
-def _values(study: Study, trial: Trial) -> str:
-    """Return a trial's objectives as they are logged; costs are logged apart."""
-    if not trial.promoted:
-        measured = study.objectives.measured(trial.first_values)
-        return f"{_named(trial, measured)} on {trial.images} images, not promoted"
-    return _named(trial, study.objectives.measured(trial.values))
-
-
-def _named(trial: Trial, measured: Mapping[str, float]) -> str:
-    names = [name for name in measured if name not in trial.cost] or list(measured)
-    return ", ".join(f"{name} {measured[name]:.4f}" for name in names)
-
-
 def _chosen(trial: Trial, checkpoint: str) -> Subnet:
     origin = {"made_by": "search", "checkpoint": checkpoint, "trial": trial.number}
     return trial.subnet.with_results(origin=origin)
@@ -271,34 +259,6 @@ def _with_latency(subnet: Subnet, latency: Mapping[str, Any]) -> Subnet:
     return subnet.with_results(origin={**subnet.origin, "latency": dict(latency)})
 
 
-@dataclass(frozen=True)
-class _End:
-    """What a search writes when it is done.
-
-    Attributes:
-        folder: run folder.
-        chosen: the best subnet.
-        named: trial to its subnet, which says where it comes from.
-        score: of its candidates.
-        meta: subnet to what a checkpoint says of it.
-    """
-
-    folder: Path
-    chosen: Subnet
-    named: Callable[[Trial], Subnet]
-    score: SupernetScore
-    meta: Callable[[Subnet], dict[str, Any]]
-
-    def write(self, study: Study) -> None:
-        """Write the best subnet, the front and pictures."""
-        subnet, folder = self.chosen, self.folder
-        subnet.save(folder / "subnet.yaml")
-        files = write_front(study, folder / "front", self.score, self.named, self.meta)
-        or_warn(lambda: search_pictures(study, folder))
-        _tell_front(study, files)
-        _tell_best(study, subnet, folder)
-
-
 def _meta(config: Config, experiment: Experiment, splits: Splits, subnet: Subnet) -> dict[str, Any]:
     card = ModelCard(
         model=experiment.model.type,
@@ -308,31 +268,3 @@ def _meta(config: Config, experiment: Experiment, splits: Splits, subnet: Subnet
         config=config.dump(),
     )
     return card.to_meta()
-
-
-def _tell_front(study: Study, files: Sequence[Path]) -> None:
-    _log.info(
-        "%d trials are beaten by no other in %s: %s", len(files),
-        study.objectives if len(study.objectives) > 1 else f"{study.objectives} and cost",
-        files[0].parent,
-    )  # fmt: skip
-
-
-def _tell_best(study: Study, subnet: Subnet, folder: Path) -> None:
-    failed = sum(trial.error is not None for trial in study.trials)
-    metrics = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
-    _log.info(
-        "best of %d trials%s: %s; written to %s",
-        len(study.trials),
-        f" ({failed} of them failed)" if failed else "",
-        ", ".join([*metrics, *_costs(study, subnet.cost)]),
-        folder / "subnet.yaml",
-    )
-    if study.elastic is not None:
-        _log.info("%s", ElasticResult.of(study.trials, study.elastic))
-
-
-def _costs(study: Study, cost: Mapping[str, int | float]) -> list[str]:
-    """Return costs as they are printed, those that are limited first."""
-    names = [limit.name for limit in study.constraint.limits]
-    return [cost_text(name, cost[name]) for name in dict.fromkeys([*names, *cost])]

@@ -5,7 +5,8 @@ import sys
 from razorlite.core.command_package import CommandPackage
 from razorlite.search.ageing import AgeingEvolutionSearcher
 from razorlite.search.candidates import Candidates
-from razorlite.search.config import SearchConfig, build_study
+from razorlite.search.config import RetrainingConfig, SearchConfig, build_study
+from razorlite.search.continued import ContinuedSearcher, continued
 from razorlite.search.elastic import Elastic, ElasticConfig, ElasticResult
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.feasible import Feasible
@@ -17,6 +18,7 @@ from razorlite.search.objectives import Objectives
 from razorlite.search.optuna_searcher import OptunaSearcher
 from razorlite.search.pareto import pareto_front
 from razorlite.search.predictor import PredictorSearcher
+from razorlite.search.ranking import RankCorrelation
 from razorlite.search.ray_workers import RayWorkers, ray_cluster
 from razorlite.search.remembered import RememberingWorkers
 from razorlite.search.scoring import SupernetScore
@@ -39,6 +41,7 @@ __all__ = [
     "Attempt",
     "CandidateError",
     "Candidates",
+    "ContinuedSearcher",
     "Elastic",
     "ElasticConfig",
     "ElasticResult",
@@ -56,8 +59,10 @@ __all__ = [
     "PredictorSearcher",
     "ProcessWorkers",
     "RandomSearcher",
+    "RankCorrelation",
     "RayWorkers",
     "RememberingWorkers",
+    "RetrainingConfig",
     "SearchConfig",
     "SearchError",
     "Searcher",
@@ -67,6 +72,7 @@ __all__ = [
     "Trial",
     "Workers",
     "build_study",
+    "continued",
     "pareto_front",
     "ray_cluster",
 ]

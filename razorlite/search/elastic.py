@@ -13,6 +13,7 @@ from razorlite.core.ranges import OpenShare, checked
 from razorlite.search.batch import Batch
 from razorlite.search.evaluator import Evaluator
 from razorlite.search.nsga import survivors
+from razorlite.search.ranking import kendall_tau
 from razorlite.search.records import SearchJournal
 from razorlite.search.searcher import Searcher
 from razorlite.search.trial import Trial
@@ -215,17 +216,6 @@ class ElasticResult:
             f"{self.images:.0%} as often; among those promoted, Kendall's tau between first and "
             f"final scores {tau}."
         )
-
-
-def kendall_tau(first: Sequence[float] = (), second: Sequence[float] = ()) -> float | None:
-    """Return Kendall's rank correlation, tau-b; None where one side has no order.
-
-    The treatment of ties in ranking problems, https://doi.org/10.1093/biomet/33.3.239, section 3.
-    """
-    from scipy.stats import kendalltau  # half a second that --help need not wait for
-
-    tau = float(kendalltau(first, second).statistic) if len(first) > 1 else math.nan
-    return None if math.isnan(tau) else tau
 
 
 def _kept(count: int, share: float) -> int:

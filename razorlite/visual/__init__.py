@@ -12,6 +12,7 @@ from razorlite.visual.plots import (
     plot_pareto,
     plot_search,
 )
+from razorlite.visual.ranking import plot_ranking
 from razorlite.visual.report import write_report
 from razorlite.visual.runs import metrics_in, plot_runs
 from razorlite.visual.table import print_table
@@ -27,6 +28,7 @@ __all__ = [
     "plot_choices",
     "plot_pareto",
     "plot_parts",
+    "plot_ranking",
     "plot_runs",
     "plot_search",
     "plot_training",

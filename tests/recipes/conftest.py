@@ -16,7 +16,8 @@ def pipeline(tmp_path_factory) -> SimpleNamespace:
     root = tmp_path_factory.mktemp("pipeline")
     searcher = {"type": "EvolutionSearcher", "population_size": 4, "max_rounds": 1}
     searcher |= {"num_mutation": 2, "num_crossover": 2}
-    config = detector({"train": TRAIN, "search": {"searcher": searcher, "recalibrate_batches": 1}})
+    search = {"searcher": searcher, "recalibrate_batches": 1, "retraining": None}
+    config = detector({"train": TRAIN, "search": search})
     supernet = write(config, root, "supernet.yaml")
     recipes.train(supernet, root / "supernet")
     weights = root / "supernet/checkpoints/last.pt"

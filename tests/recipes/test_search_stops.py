@@ -11,13 +11,15 @@ import torch
 
 from razorlite import cli
 from razorlite.core.journal import Journal
-from razorlite.recipes import searching
+from razorlite.engine.hooks import Hook
+from razorlite.recipes import searching, training
 from razorlite.recipes.building import build, load_trained
 from razorlite.recipes.experiment import read
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.trust import Scored, finding
 from razorlite.search import Objectives, SupernetScore
 from razorlite.space import Subnet
+from tests.recipes.runs import last
 from tests.recipes.test_wrong_inputs import complaint
 
 
@@ -50,7 +52,7 @@ def stop_inside(monkeypatch, number, call):
 
 def stop_between(monkeypatch, number):
     """Send a signal right after a trial is written."""
-    monkeypatch.setattr(searching, "_report", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(searching, "log_trial", lambda *_: os.kill(os.getpid(), number))
 
 
 def test_signals_inside_and_between_trials(pipeline, tmp_path, capsys, monkeypatch):
@@ -215,6 +217,43 @@ def test_the_report_of_a_search_has_intervals_and_says_what_they_mean(pipeline):
         low, high = row["AP_interval"]
         assert low <= row["AP"] <= high
     assert (folder / "pictures" / "choices.png").exists()
+
+
+class Stop(Hook):
+    """Asks the run to end after its first step."""
+
+    def after_step(self, run, metrics):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_trainings_for_the_report_are_resumed_in_the_middle(pipeline, tmp_path, monkeypatch):
+    brief = "search.retraining={steps: 2, seeds: 2, random: 1, across: 0, by_hand: 0}"
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert cli.main(words(pipeline, whole, "--set", brief)) == 0
+    build_runner = training.build_runner
+
+    def stopped(*arguments):
+        runner = build_runner(*arguments)
+        runner.hooks.append(Stop())
+        return runner
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "build_runner", stopped)
+        assert cli.main(words(pipeline, folder, "--set", brief)) == 130
+    assert not (folder / "retraining" / "results.jsonl").exists()
+    assert json.loads((folder / "report.json").read_text())["retrained"] is None
+    assert cli.main(words(pipeline, folder, "--resume", "--set", brief)) == 0
+    results = [Journal(one / "retraining" / "results.jsonl").read() for one in (whole, folder)]
+    assert results[0] == results[1]
+    assert [line["name"] for line in results[0]] == ["chosen", "chosen", "random 1"]
+    for line in results[0]:
+        ours, theirs = (last(one / "retraining" / line["key"]) for one in (folder, whole))
+        assert all(torch.equal(ours["model"][n], t) for n, t in theirs["model"].items())
+    report = json.loads((folder / "report.json").read_text())
+    assert report["retrained"] == json.loads((whole / "report.json").read_text())["retrained"]
+    assert report["retrained"]["steps"] == 3 + 2
+    assert any("Kendall's tau between the supernet's scores" in f for f in report["findings"])
 
 
 def scored(number, value, draws, macs):

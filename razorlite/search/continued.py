@@ -1,0 +1,74 @@
+"""A searcher that goes on from trials of a search before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from razorlite.search.feasible import Feasible
+from razorlite.search.searcher import ExhaustiveSearcher, Searcher
+from razorlite.search.slimming import GreedySlimming
+from razorlite.search.trial import Trial
+
+
+class ContinuedSearcher(Searcher):
+    """Proposes known points first and lets another searcher learn from them, then proposes as it.
+
+    Args:
+        base: proposes what comes after them.
+        points: (N, D) that meet the constraint, each once.
+
+    Attributes:
+        points: as given.
+    """
+
+    one_objective = False  # the base was asked
+
+    def __init__(self, base: Searcher, points: np.ndarray) -> None:
+        super().__init__(base.candidates, base=dict(base.settings), points=points.tolist())
+        self.base, self.batch_size, self.points = base, base.batch_size, points
+        self._known = points
+
+    @property
+    def tried(self) -> Feasible:
+        """What is scored, by the base."""
+        return self.base.tried
+
+    def ask(self) -> np.ndarray:
+        """Return the known points, afterwards what the base proposes."""
+        known, self._known = self._known, self._known[:0]
+        return known if len(known) else self.base.ask()
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Let the base learn."""
+        self.base.tell(trials)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state as JSON's values."""
+        return self.base.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; the known points were proposed before any state."""
+        self.base.load_state_dict(state)
+        self._known = self._known[:0]
+
+
+def continued(searcher: Searcher, trials: Sequence[Trial]) -> Searcher:
+    """Return a searcher that first learns from trials, those that its constraint allows.
+
+    One that goes its own way whatever it is told, and sees every point there, stays as it is.
+
+    Args:
+        searcher: new.
+        trials: with values, of the same space.
+    """
+    if isinstance(searcher, ExhaustiveSearcher | GreedySlimming):
+        return searcher
+    candidates = searcher.candidates
+    points = [candidates.space.encode(trial.subnet) for trial in trials if trial.values]
+    unique = dict.fromkeys(point.tobytes() for point in points)
+    first = candidates.stacked([np.frombuffer(key, dtype=np.int64) for key in unique])
+    allowed = first[candidates.allowed(first)] if len(first) else first
+    return ContinuedSearcher(searcher, allowed) if len(allowed) else searcher

@@ -1,0 +1,116 @@
+"""What trainings say: the chosen subnet against random ones and what is scaled by hand."""
+
+import math
+
+import pytest
+
+from razorlite.recipes.retrained import Retrained
+from razorlite.recipes.retraining import Trained, shortened
+from razorlite.recipes.retraining_plan import Contender, across, budgets, contenders
+from razorlite.search import Candidates, RandomSearcher, RetrainingConfig, Study
+from razorlite.space import Subnet
+from tests.search.contract import score, small_space, small_table
+
+
+def trained(kind, values, supernet=None, macs=2e6, name=""):
+    cost = {"macs": macs, "params": 1e5}
+    return Trained(Contender(name or kind, kind, Subnet(), cost, supernet), tuple(values))
+
+
+def whole(*more, sign=1):
+    chosen = trained("chosen", [0.50, 0.52, 0.54], 0.3)
+    random = [trained("random", [v], s) for v, s in ((0.40, 0.1), (0.44, 0.2), (0.48, 0.25))]
+    return Retrained([chosen, *random, *more], "AP", "trained for 9 steps", 20, sign)
+
+
+def test_the_chosen_subnet_beats_random_ones_by_standard_errors():
+    difference = whole().over_random
+    assert difference.value == pytest.approx(0.52 - 0.44)
+    # deviations 0.02 between three seeds and 0.04 between three random subnets
+    assert difference.error == pytest.approx(math.sqrt(0.02**2 / 3 + 0.04**2 / 3))
+    assert difference.verdict == "beats"
+    assert whole().noise == pytest.approx(0.02)
+    assert whole().tau.tau == 1
+    text = " ".join(whole().findings)
+    assert "The chosen subnet beats the mean of 3 random subnets" in text
+    assert "is 1.00 (95 % of draws" in text
+
+
+def test_what_does_not_beat_them_is_told():
+    found = whole(trained("random", [0.9], 0.2)).over_random
+    assert found.verdict == "does not beat"
+    single = Retrained([trained("chosen", [0.5], 0.3), trained("random", [0.4], 0.2)], "AP", "", 1)
+    assert single.over_random.error is None
+    assert "standard error unknown" in str(single.over_random)
+    assert whole(trained("random", [], 0.2)).over_random.value == pytest.approx(0.08)
+
+
+def test_less_may_be_better():
+    assert whole(sign=-1).over_random.verdict == "is beaten by"
+
+
+def test_the_best_by_hand_that_costs_no_more_is_compared():
+    narrow = trained("by hand", [0.45], name="narrow")
+    wide = trained("by hand", [0.9], macs=3e6)
+    even = trained("even", [0.47], 0.2, name="even 0")
+    name, difference = whole(narrow, wide, even).over_hand
+    assert name == "even 0"
+    assert difference.value == pytest.approx(0.05)
+    assert difference.error == pytest.approx(0.02 * math.sqrt(1 / 3 + 1))
+    assert difference.verdict == "beats"
+    assert whole().over_hand is None
+
+
+def test_table_pictures_and_values_have_every_contender(tmp_path):
+    found = whole(trained("by hand", [0.45]), trained("across", [], 0.1))
+    _, heads, lines = found.table()
+    assert [len(line) for line in lines] == [len(heads)] * 6
+    assert lines[0] == ["chosen", "2.00", "0.10", "0.3000", "0.5200 ±0.0200", "3", "20"]
+    assert lines[-1][4] == "not finite"
+    assert all(path.exists() for _, path in found.draw(tmp_path))
+    assert len(found.to_dict()["trained"]) == 6
+
+
+@pytest.fixture
+def study():
+    space = small_space()
+    candidates = Candidates(space=space, table=small_table(space), seed=3)
+    searcher = RandomSearcher(candidates=candidates, max_trials=20)
+    study = Study(searcher=searcher, score=lambda subnet: score(space, subnet))
+    study.run()
+    return study
+
+
+def test_contenders_are_the_chosen_random_ones_of_its_cost_and_others_across(study):
+    settings = RetrainingConfig(random=4, across=3, seeds=2, by_hand=1)
+    counted = lambda subnet: score(study.space, subnet)  # noqa: E731
+    found = contenders(study, counted, None, settings, study.scored[:3])
+    kinds = [one.kind for one in found]
+    assert kinds[:5] == ["chosen"] + ["random"] * 4
+    assert kinds.count("across") <= 3
+    chosen = found[0]
+    assert (chosen.seeds, chosen.score) == (2, study.best.score)
+    best = chosen.cost["macs"]
+    for one in found[1:5]:
+        assert 0.8 * best <= one.cost["macs"] <= best
+        assert one.subnet.choices != chosen.subnet.choices
+        assert one.score == counted(one.subnet)
+    assert [one.subnet for one in contenders(study, counted, None, settings, [])][:5] == [
+        one.subnet for one in found[:5]
+    ]
+
+
+def test_points_across_the_space_are_spread_over_its_costs(study):
+    costs = study.feasible.costs(across(study, "macs", 4))["macs"]
+    steps = [31 + (94 - 31) * i / 5 for i in (1, 2, 3, 4)]  # from all a, 31, to all c, 94
+    assert sorted(costs.tolist()) == pytest.approx(steps, abs=4)
+    assert budgets(study, 1) == [study.best]
+    assert budgets(study, 0) == []
+
+
+def test_a_shorter_training_ends_its_warmup_early():
+    config = {"train.schedule.warmup_steps": 50, "data.train.last_epochs": None}
+    changed = shortened(config, 20)
+    assert (changed["train.max_steps"], changed["train.max_epochs"]) == (20, None)
+    assert changed["train.schedule.warmup_steps"] == 5
+    assert changed["train.save_every"] == 4
