@@ -22,6 +22,8 @@ _COSTS: dict[str, tuple[str, list[tuple[float, str]]]] = {
     "latency_ms": ("latency (ms)", [(1, "")]),
 }
 
+_LEGEND = 40  # letters of further names that a legend of one line has room for
+
 
 def plot_search(
     trials: Sequence[Mapping[str, Any]],
@@ -118,7 +120,7 @@ def plot_pareto(
         star = [(chosen[0] / scale, chosen[1])]
         _scatter(axes, star, "chosen", s=230, color=ACCENT, marker="*", edgecolor="white", zorder=5)
     axes.margins(0.08)
-    _style.legend(axes, 5)
+    _style.legend(axes, 5 if sum(map(len, others)) < _LEGEND else 3)
     return _style.save(figure, path)
 
 

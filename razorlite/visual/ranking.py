@@ -35,7 +35,7 @@ def plot_ranking(
         scores, means = [s for s, _ in known], [mean(values) for _, values in known]
         below = [m - min(v) for m, (_, v) in zip(means, known, strict=True)]
         above = [max(v) - m for m, (_, v) in zip(means, known, strict=True)]
-        marker, color = MARKERS[index % len(MARKERS)], PALETTE[index % len(PALETTE)]
+        marker, color = MARKERS[index % len(MARKERS)], PALETTE[(index + 1) % len(PALETTE)]
         axes.errorbar(
             scores, means, yerr=[below, above], fmt=marker, color=color, label=kind, capsize=3
         )
