@@ -185,7 +185,7 @@ class Retrained:
             contender.name,
             *("–" if cost is None else f"{cost / 1e6:.2f}" for cost in costs),
             "–" if contender.score is None else f"{self.sign * contender.score:.4f}",
-            f"{mean(values):.4f}{noise}" if values else "not finite",
+            f"{mean(values):.4f}{noise}" if values else "not trained",
             str(len(values)),
             str(self.steps),
         ]

@@ -12,7 +12,7 @@ import torch
 
 from razorlite.core.config import Config
 from razorlite.core.distributed import broadcast_object
-from razorlite.core.errors import ConfigError, TrainingError
+from razorlite.core.errors import ConfigError, DataError, TrainingError
 from razorlite.core.journal import Journal
 from razorlite.engine.checkpoint import read_checkpoint, save_checkpoint
 from razorlite.engine.run_folder import on_main
@@ -35,7 +35,7 @@ class Trained:
 
     Attributes:
         contender: what was trained.
-        values: its metric on `data.val` with each seed; fewer where a loss was not finite.
+        values: its metric on `data.val` with each seed; fewer where it could not be trained.
     """
 
     contender: Contender
@@ -120,13 +120,13 @@ class Retraining:
         )  # fmt: skip
 
     def _train(self, one: Contender, seed: int) -> float | None:
-        """Return the metric; None where the loss was not finite."""
+        """Return the metric; None where it cannot be trained, which is logged."""
         folder = self.folder / self._key(one, seed)
         file = self.folder / f"{self._key(one, seed)}.yaml"
         on_main(lambda: one.subnet.save(file))
         try:
             metrics = train(self.config, folder, self._overrides(one, seed, file), resume=True)
-        except TrainingError as error:
+        except (TrainingError, ConfigError, DataError) as error:
             _log.warning("%s, seed %d: %s", one.name, seed, error)
             return None
         return float(metrics[self.metric])

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from razorlite.core.config import Config
-from razorlite.core.errors import BudgetError, ConfigError, ExportError
+from razorlite.core.errors import BudgetError, RazorliteError
 from razorlite.cost import Limit, count
 from razorlite.prune import Channels, L1Importance
 from razorlite.space import Subnet
@@ -155,6 +155,7 @@ def scaled_by_hand(
     for name, way in ways.items():
         try:
             found.append(way())
-        except (BudgetError, ConfigError, ExportError) as error:
-            left_out.append(f"{name}: {' '.join(str(error).split())}")
+        except Exception as error:  # a model of one's own may take other inputs than images
+            what = "" if isinstance(error, RazorliteError) else f"{type(error).__name__}: "
+            left_out.append(f"{name}: {what}{' '.join(str(error).split())}")
     return found, left_out

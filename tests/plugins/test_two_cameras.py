@@ -317,7 +317,7 @@ def test_widths_of_the_model_are_searched(tmp_path):
     searcher = {"type": "EvolutionSearcher", "population_size": 4, "max_rounds": 1}
     searcher |= {"num_mutation": 2, "num_crossover": 2}
     search = {"searcher": searcher, "recalibrate_batches": 1, "metric": "mAP"}
-    search["constraints"] = {"macs": "80%"}
+    search |= {"constraints": {"macs": "80%"}, "retraining": None}
     widths = {"type": "ChannelWidths", "round_to": 2, "shares": [0.5, 1.0]}
     train = {"max_steps": 4, "optimizer": {"type": "AdamW", "lr": 1e-3}}
     path = write(config(mutator=[widths], search=search, train=train), tmp_path)

@@ -250,7 +250,7 @@ def test_queries_layers_blocks_sizes_and_widths_are_searched(tmp_path):
     searcher = {"type": "EvolutionSearcher", "population_size": 3, "max_rounds": 1}
     searcher |= {"num_mutation": 1, "num_crossover": 1}
     search = {"searcher": searcher, "constraints": {"macs": "60%"}, "metric": "NDS"}
-    search |= {"recalibrate_batches": 1, "allow_test_split": True}
+    search |= {"recalibrate_batches": 1, "allow_test_split": True, "retraining": None}
     space = {"type": "ElasticDETR3D", "queries": [12, 6], "decoder_layers": [2, 1]}
     space |= {"blocks": {"layer1": [2, 1]}, "image_scales": [1.0, 0.5]}
     widths = {"type": "ChannelWidths", "round_to": 2, "shares": [0.5]}

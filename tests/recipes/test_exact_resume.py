@@ -111,6 +111,7 @@ def test_killed_search_proposes_the_same_trials(tmp_path):
         "searcher": {**searcher, "num_mutation": 3, "num_crossover": 3},
         "constraints": {"macs": "80%"},
         "recalibrate_batches": 1,
+        "retraining": None,
     }
     short = {"max_steps": 2, "optimizer": {"type": "AdamW", "lr": 1e-3}}
     config = write(detector({"train": short, "search": search}), tmp_path)

@@ -66,7 +66,7 @@ def test_table_pictures_and_values_have_every_contender(tmp_path):
     _, heads, lines = found.table()
     assert [len(line) for line in lines] == [len(heads)] * 6
     assert lines[0] == ["chosen", "2.00", "0.10", "0.3000", "0.5200 ±0.0200", "3", "20"]
-    assert lines[-1][4] == "not finite"
+    assert lines[-1][4] == "not trained"
     assert all(path.exists() for _, path in found.draw(tmp_path))
     assert len(found.to_dict()["trained"]) == 6
 

@@ -81,6 +81,7 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
         "searcher": {**searcher, "num_mutation": 2, "num_crossover": 2},
         "constraints": {"macs": "90%"},
         "recalibrate_batches": 1,
+        "retraining": None,
     }
     short = {"max_steps": 2, "optimizer": {"type": "AdamW", "lr": 1e-3}}
     config = write(detector({"train": short, "search": search}), tmp_path)
