@@ -10,6 +10,7 @@ from razorlite.search import (
     FixedSearcher,
     ProcessWorkers,
     RememberingWorkers,
+    SearchError,
     Study,
     SupernetScore,
     Trial,
@@ -113,6 +114,9 @@ def scored_points(
         max_failures=len(points) + 1,
         workers=RememberingWorkers.of(workers or ProcessWorkers(), study.trials),
     )
-    if len(points):
+    try:
         scoring.run()
+    except SearchError:
+        if len(scoring.trials) < len(points):  # not the candidates' own fault
+            raise
     return scoring.scored

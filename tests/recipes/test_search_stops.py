@@ -201,7 +201,7 @@ def test_elastic_scoring_is_reported_with_its_rank_correlation(pipeline, tmp_pat
     assert (len(lines), len(promoted)) == (4, 2)
     assert subnet.origin["trial"] in [line["trial"] for line in promoted]
     report = json.loads((folder / "report.json").read_text())
-    assert len(report["rows"]) == 2
+    assert sum(row["name"].startswith("trial ") for row in report["rows"]) == 2
     said = "Elastic scoring: 2 of 4 candidates were scored on all images, 50% of the full"
     assert report["findings"][-1].startswith(said)
     assert any(text.startswith(said) for text in caplog.messages)
@@ -213,10 +213,21 @@ def test_the_report_of_a_search_has_intervals_and_says_what_they_mean(pipeline):
     folder = pipeline.root / "search"
     report = json.loads((folder / "report.json").read_text())
     assert "noise" in report["findings"][0]
-    for row in report["rows"]:
+    drawn = [row for row in report["rows"] if not row["name"].startswith("even ")]
+    assert [row["name"] for row in drawn][-1] == "random control"
+    assert len(drawn) < len(report["rows"])
+    for row in drawn:
         low, high = row["AP_interval"]
         assert low <= row["AP"] <= high
     assert (folder / "pictures" / "choices.png").exists()
+    control = report["random_control"]
+    assert control["evaluations"] == len([1 for line in trials(folder) if "trial" in line])
+    assert control["gain_interval"][0] <= control["gain"] <= control["gain_interval"][1]
+    front = [Subnet.load(path) for path in sorted((folder / "front").glob("*.yaml"))]
+    parts = report["part_costs"]
+    assert [sum(one["macs"].values()) for one in parts] == [s.cost["macs"] for s in front]
+    assert [sum(one["params"].values()) for one in parts] == [s.cost["params"] for s in front]
+    assert set(parts[0]["macs"]) == {"backbone", "neck", "bbox_head"}
 
 
 class Stop(Hook):
