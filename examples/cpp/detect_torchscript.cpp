@@ -10,7 +10,7 @@ static void detect(const std::string& path, const Image& image, float threshold)
   const at::Tensor pixels =
       torch::from_blob(const_cast<float*>(image.planes.data()), {1, 3, image.height, image.width});
   const auto found = model.forward({pixels}).toTuple()->elements().vec();
-  if (found.size() != 3) {
+  if (found.size() < 3) {
     throw std::runtime_error(path + " is no detector of boxes, scores and labels");
   }
   const at::Tensor boxes = found[0].toTensor().contiguous();    // (1, K, 4)

@@ -46,6 +46,9 @@ def add_benchmark(commands: Any) -> None:
     parser.add_argument(
         "--accuracy", metavar="CONFIG", help="measure the metric, too, on this one's test images"
     )
+    parser.add_argument(
+        "--bf16", action="store_true", help="measure models in PyTorch in bfloat16, too"
+    )
     parser.add_argument("--csv", metavar="F", help="table that the rows are added to")
     add_json(parser)
 
@@ -61,6 +64,7 @@ def _run(args: argparse.Namespace) -> None:
         rounds=args.rounds,
         accuracy=args.accuracy,
         csv_file=args.csv,
+        bf16=args.bf16,
     )
     if args.json:
         print_json(result.to_dict())

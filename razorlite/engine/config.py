@@ -1,5 +1,6 @@
 """The `train` block of a configuration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +10,7 @@ from razorlite.core.config import Factory, Partial
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Positive, Whole, checked
 from razorlite.engine.ema import EmaConfig
+from razorlite.engine.loggers import Logger
 from razorlite.engine.optim import ParamOptions
 from razorlite.engine.schedules import Schedule
 
@@ -46,6 +48,7 @@ class TrainConfig:
         patience: stop once so many evaluations in a row have not raised the best metric.
         log_every: steps between lines of metrics.jsonl.
         tensorboard: also write event files.
+        loggers: trackers that get the numbers of metrics.jsonl as well.
     """
 
     optimizer: Partial[torch.optim.Optimizer]
@@ -66,6 +69,7 @@ class TrainConfig:
     patience: Count | None = None
     log_every: Count = 20
     tensorboard: bool = False
+    loggers: Sequence[Logger] = ()
 
     def __post_init__(self) -> None:
         if (self.max_epochs is None) == (self.max_steps is None):

@@ -18,6 +18,7 @@ from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import broadcast_tensors
 from razorlite.engine.hooks import Hook
 from razorlite.engine.interrupt import Interrupted, StopSignals
+from razorlite.engine.logging_hook import LoggingHook
 from razorlite.engine.metrics_log import MetricsLog, memory_mb
 from razorlite.engine.optim import build_optimizer, parameters_of_step
 from razorlite.engine.progress import ProgressDisplay
@@ -313,6 +314,5 @@ def _update(
 
 def _own_hooks(folder: Path, config: TrainConfig) -> list[Hook]:
     hooks: list[Hook] = [MetricsLog(folder / "metrics.jsonl"), ProgressDisplay()]
-    if config.tensorboard:
-        hooks.append(TensorBoard(folder / "tensorboard"))
-    return hooks
+    loggers = [*([TensorBoard()] if config.tensorboard else []), *config.loggers]
+    return [*hooks, *map(LoggingHook, loggers)]

@@ -4,24 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
-from razorlite.engine.hooks import Hook
-from razorlite.engine.run_state import RunState
+from razorlite.engine.loggers import Logger
 
 
-class TensorBoard(Hook):
-    """Writes every metric of metrics.jsonl as a scalar `kind/name`.
-
-    Args:
-        folder: where event files go.
+class TensorBoard(Logger):
+    """Writes event files into the folder tensorboard/ of the run.
 
     Raises:
         ConfigError: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self._folder = str(folder)
+    def __init__(self) -> None:
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -32,19 +26,15 @@ class TensorBoard(Hook):
             ) from error
         self._open = SummaryWriter
 
-    def start(self, run: RunState) -> None:
+    def open(self, folder: Path, step: int) -> None:
         """Open the event file; events past a resumed step are hidden."""
-        if is_main():
-            self._writer = self._open(self._folder, purge_step=run.step_number + 1)
+        self._writer = self._open(str(folder / "tensorboard"), purge_step=step + 1)
 
-    def line(self, run: RunState, line: Mapping[str, Any]) -> None:
-        """Write a line's metrics."""
-        if self._writer is not None:
-            for name, value in line.items():
-                if isinstance(value, int | float) and name != "step":
-                    self._writer.add_scalar(f"{line['kind']}/{name}", value, line["step"])
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        """Write a scalar for each number."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
-    def end(self, run: RunState) -> None:
+    def close(self) -> None:
         """Close the event file."""
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()

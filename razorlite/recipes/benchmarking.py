@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from razorlite.core.compute import with_layout
+from razorlite.core.compute import Compute, with_layout
 from razorlite.core.errors import ConfigError, RazorliteError
 from razorlite.core.files import csv_text, write_text_atomic
 from razorlite.core.streams import safe_console
@@ -30,6 +30,7 @@ from razorlite.recipes.loading import Inferencer
 from razorlite.recipes.splits import Splits
 
 _PEAK = "from razorlite.recipes.benchmarking import print_peak; print_peak({!r}, {!r})"
+_BF16 = " bf16"  # ends the name of a model in PyTorch that computes in it
 _STATUS = Path("/proc/self/status")
 
 
@@ -71,9 +72,9 @@ class Benchmark:
     def _row(self, timing: Timing) -> dict[str, Any]:
         latency = timing.latency
         return {
-            "model": timing.name,
+            "model": timing.name.removesuffix(_BF16),
             "runtime": _runtime(Path(timing.name)),
-            "precision": _precision(Path(timing.name)),
+            "precision": _precision(timing.name),
             "threads": timing.threads,
             "latency_ms": latency.median,
             "latency_lower_ms": latency.lower,
@@ -93,6 +94,7 @@ def benchmark(
     rounds: int = 30,
     accuracy: ConfigLike | None = None,
     csv_file: str | Path | None = None,
+    bf16: bool = False,
 ) -> Benchmark:
     """Measure models on this machine's CPU: pixels in, detections out.
 
@@ -107,6 +109,7 @@ def benchmark(
         rounds: how often each latency is measured.
         accuracy: a configuration on whose test images the metric is measured, of the same files.
         csv_file: table to add the rows to, with the machine; it is created if need be.
+        bf16: measure models in PyTorch in bfloat16, too.
 
     Raises:
         CheckpointError: a model cannot be read.
@@ -116,9 +119,12 @@ def benchmark(
     if min(batch, rounds, *(threads or [1])) < 1:
         raise ConfigError("batch, rounds and threads want whole numbers of at least 1")
     loaded = {str(model): Inferencer(model, device="cpu") for model in models}
+    if bf16:
+        some = {name: one for name, one in loaded.items() if _runtime(one.path) == "pytorch"}
+        loaded |= {name + _BF16: one for name, one in some.items()}
     size = shape or next(iter(loaded.values())).experiment.shape
     counts = list(threads or dict.fromkeys([1, torch.get_num_threads()]))
-    openers = {name: partial(_open, one) for name, one in loaded.items()}
+    openers = {name: partial(_open, one, _compute(name)) for name, one in loaded.items()}
     result = Benchmark(
         shape=size,
         batch=batch,
@@ -147,7 +153,8 @@ def show(result: Benchmark) -> None:
         numbers = [f"{row['latency_ms']:.1f}", quartiles, f"{row['images_per_second']:.1f}"]
         scores = [f"{row[name]:.4f}" if name in row else "" for name in metrics]
         cells = [str(row["threads"]), *numbers, f"{row['memory_mib']:.0f}", *scores]
-        table.add_row(escape(names[row["model"]]), *cells)
+        name = names[row["model"]] + (_BF16 if row["precision"] == "bf16" else "")
+        table.add_row(escape(name), *cells)
     console.print(table)
     height, width = result.shape
     own = ", ".join(f"{name} {value}" for name, value in result.machine.items())
@@ -170,7 +177,7 @@ def _short(names: Sequence[str]) -> dict[str, str]:
 
 def print_peak(model: str, shape: tuple[int, int]) -> None:
     """Print the most memory in MiB that this process took to run a model on one image."""
-    run = _open(Inferencer(model, device="cpu"), 1)
+    run = _open(Inferencer(model.removesuffix(_BF16), device="cpu"), _compute(model), 1)
     with torch.no_grad():
         run(torch.zeros(1, 3, *shape))
     print(_peak_mib())
@@ -195,14 +202,19 @@ def _memory(model: str, shape: tuple[int, int]) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _open(loaded: Inferencer, threads: int) -> Run:
+def _compute(name: str) -> Compute:
+    return Compute.of(torch.device("cpu"), "bf16" if name.endswith(_BF16) else None)
+
+
+def _open(loaded: Inferencer, compute: Compute, threads: int) -> Run:
     """Return a model as a function of pixels; a PyTorch model does what its file would do."""
     if _runtime(loaded.path) != "pytorch":
         return open_file(loaded.path, threads)
     deployed = Deployed(loaded.model, loaded.preprocess).eval()
 
     def run(pixels: Tensor) -> object:
-        return deployed(with_layout(pixels, torch.channels_last))
+        with compute.autocast():
+            return deployed(with_layout(pixels, compute.layout))
 
     return run
 
@@ -211,13 +223,19 @@ def _runtime(path: Path) -> str:
     return {".onnx": "onnxruntime", ".torchscript": "torchscript"}.get(path.suffix, "pytorch")
 
 
-def _precision(path: Path) -> str:
-    return "int8" if path.suffix == ".onnx" and INT8_NAME in read_meta(path) else "float32"
+def _precision(name: str) -> str:
+    if name.endswith(_BF16):
+        return "bf16"
+    return "int8" if name.endswith(".onnx") and INT8_NAME in read_meta(name) else "float32"
 
 
 def _accuracies(loaded: dict[str, Inferencer], config: ConfigLike) -> dict[str, dict[str, float]]:
     _, experiment = read(config)
-    return {name: _accuracy(one, experiment) for name, one in loaded.items()}
+    found = {}
+    for name, one in loaded.items():
+        with _compute(name).autocast():
+            found[name] = _accuracy(one, experiment)
+    return found
 
 
 def _accuracy(loaded: Inferencer, experiment: Experiment) -> dict[str, float]:
@@ -225,7 +243,9 @@ def _accuracy(loaded: Inferencer, experiment: Experiment) -> dict[str, float]:
     if experiment.data is None:
         raise ConfigError("accuracy wants a configuration with a `data` block and a `metric`")
     data = experiment.data.prepared_by(loaded.preprocess)
-    splits = Splits(replace(experiment, data=data), loaded.device, loaded.card.classes)
+    train = experiment.train and replace(experiment.train, amp=None)  # the model's own counts
+    own = replace(experiment, data=data, train=train)
+    splits = Splits(own, loaded.device, loaded.card.classes)
     return splits.evaluate(loaded.model, splits.test, "test")
 
 

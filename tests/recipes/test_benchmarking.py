@@ -85,10 +85,31 @@ def test_a_run_and_its_file(files, light, tmp_path, capsys):
 
 
 def test_the_table(files, light, capsys):
-    assert (
-        main(["benchmark", str(files[0]), "--threads", "1", "--rounds", "1", "--batch", "1"]) == 0
+    words = ["benchmark", *map(str, files), "--threads", "1", "--rounds", "1", "--batch", "1"]
+    assert main([*words, "--bf16"]) == 0
+    shown = capsys.readouterr().out
+    assert "images/s" in shown
+    assert shown.count("bf16") == 1  # a file computes as it was written
+
+
+def test_a_model_in_bf16_computes_in_it(files, light, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        benchmarking, "_accuracy", lambda *_: {"AP": float(torch.is_autocast_enabled("cpu"))}
     )
-    assert "images/s" in capsys.readouterr().out
+    monkeypatch.setattr(
+        benchmarking.Deployed,
+        "forward",
+        lambda self, images: seen.append(torch.is_autocast_enabled("cpu")),
+    )
+    found = benchmark(
+        [files[0]], bf16=True, threads=[1], rounds=1, batch=1, accuracy=files[0] / "config.yaml"
+    )
+    one, other = found.rows()
+    assert (one["precision"], other["precision"]) == ("float32", "bf16")
+    assert one["model"] == other["model"] == str(files[0])
+    assert (one["AP"], other["AP"]) == (0.0, 1.0)
+    assert set(seen) == {False, True}
 
 
 def test_refusals(files, tmp_path):
