@@ -156,8 +156,8 @@ class _File:
         folder = self.path.parents[min(statement.level, len(self.path.parents)) - 1]
         path = folder.joinpath(*(statement.module or "").split(".")).with_suffix(".py")
         found = self._base(path, statement.lineno)
-        wanted = [alias.name for alias in statement.names]
-        taken = found if wanted == ["*"] else {n: found[n] for n in wanted if n in found}
+        asked = [alias.name for alias in statement.names]
+        taken = found if asked == ["*"] else {n: found[n] for n in asked if n in found}
         self.names.update(taken)
         self.own |= taken.keys()
 
