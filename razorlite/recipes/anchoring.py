@@ -1,0 +1,141 @@
+"""The command `data anchors`: anchors fitted to the training images of a configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from razorlite.core.errors import ConfigError, DataError, RunFolderError
+from razorlite.core.files import write_text_atomic
+from razorlite.data.anchor_fitting import Anchors, Array, Fit, fit_anchors, measure
+from razorlite.data.dataset import Dataset
+from razorlite.data.joining import records_of
+from razorlite.models.tasks.anchors import AnchorGenerator
+from razorlite.recipes.building import build_model, untrained
+from razorlite.recipes.experiment import ConfigLike, Experiment, read
+
+_HEADS = ("bbox_head", "rpn_head")
+
+
+@dataclass(frozen=True)
+class FittedAnchors:
+    """Anchors of a configuration before and after fitting.
+
+    Attributes:
+        key: of the anchors in the configuration, such as "model.rpn_head.anchor_generator".
+        boxes: how many boxes they were fitted to.
+        before: the configuration's.
+        after: the fitted ones.
+    """
+
+    key: str
+    boxes: int
+    before: Fit
+    after: Fit
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all as plain values."""
+        sides = {"before": self.before.to_dict(), "after": self.after.to_dict()}
+        return {"key": self.key, "boxes": self.boxes, **sides}
+
+    def text(self, base: str) -> str:
+        """Return a configuration over `base` that has the fitted anchors."""
+        found = self.after.to_dict()
+        block: dict[str, Any] = {
+            "type": "AnchorGenerator",
+            "strides": list(self.after.anchors.strides),
+            "scales": found["scales"],
+            "ratios": found["ratios"],
+            "octave_base_scale": None,
+            "scales_per_octave": None,
+        }
+        tree: Any = block
+        for part in reversed(self.key.split(".")):
+            tree = {part: tree}
+        shares = [f"{iou} {share:.3f}" for iou, share in self.after.recall.items()]
+        head = f"# Anchors fitted to {self.boxes} boxes; recall at IoU {', '.join(shares)}.\n"
+        body = {"_base_": base, **tree}
+        return head + yaml.safe_dump(body, sort_keys=False, default_flow_style=None)
+
+
+def fit_config_anchors(
+    config: ConfigLike, overrides: Any = (), *, out: str | Path | None = None, seed: int = 0
+) -> FittedAnchors:
+    """Fit a detector's anchors to its training images; their number at a cell stays.
+
+    Boxes count as they lie in images that fit into the configuration's `shape`.
+
+    Args:
+        config: a YAML file, the name of a shipped configuration, or a dict.
+        overrides: "a.b=value" each, as after --set.
+        out: a configuration to write, over `config`; it must not exist.
+        seed: of all that is drawn.
+
+    Raises:
+        ConfigError: the model has no anchors, or there is no `data.train`.
+        DataError: the images have no boxes in files.
+        RunFolderError: the file is there already, or cannot be written.
+    """
+    if out is not None and Path(out).exists():
+        raise RunFolderError(f"{out} is there already; name another file or remove it")
+    loaded, experiment = read(config, overrides)
+    key, generator = _generator(untrained(loaded.tree["model"]))
+    boxes = _boxes(experiment)
+    own = Anchors(generator.strides, *_shape(generator))
+    fitted = FittedAnchors(key, len(boxes), measure(boxes, own), fit_anchors(boxes, own, seed=seed))
+    if out is not None:
+        base = str(loaded.path.resolve()) if loaded.path else "config"
+        write_text_atomic(out, fitted.text(base))
+    return fitted
+
+
+def lines(fitted: FittedAnchors) -> list[str]:
+    """Return in words what anchors were and are."""
+    rows = [f"{fitted.key}, {fitted.boxes} boxes"]
+    for name, fit in (("before", fitted.before), ("after", fitted.after)):
+        told = fit.to_dict()
+        recall = "  ".join(f"{iou} {share:.3f}" for iou, share in told["recall"].items())
+        rows.append(f"{name:6}  scales {told['scales']}  ratios {told['ratios']}")
+        rows.append(f"        mean of best IoUs {told['mean_iou']:.3f}; recall at IoU {recall}")
+    return rows
+
+
+def _generator(block: dict[str, Any]) -> tuple[str, AnchorGenerator]:
+    model = build_model({"model": block})
+    for name in _HEADS:
+        anchors = getattr(getattr(model, name, None), "anchors", None)
+        if isinstance(anchors, AnchorGenerator):
+            return f"model.{name}.anchor_generator", anchors
+    raise ConfigError(f"{type(model).__name__} has no anchors to fit", key="model")
+
+
+def _shape(generator: AnchorGenerator) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return a generator's scales, in strides, and ratios, from the boxes of its first level."""
+    base = generator.base[0].double().numpy()
+    sides = base[:, 2:] - base[:, :2]
+    scales = np.sqrt(sides.prod(1)) / generator.strides[0]
+    ratios = sides[:, 1] / sides[:, 0]
+    return tuple(_distinct(scales)), tuple(_distinct(ratios))
+
+
+def _distinct(values: Array) -> list[float]:
+    return sorted({round(float(value), 4) for value in values})
+
+
+def _boxes(experiment: Experiment) -> Array:
+    """Return (N, 4) the boxes of training images, in pixels of images that fit `shape`."""
+    if experiment.data is None or experiment.data.train is None:
+        raise ConfigError("has no data.train, whose boxes anchors are fitted to", key="data")
+    dataset: Dataset = experiment.data.train.dataset()
+    records = records_of(dataset)
+    if not records:
+        raise DataError("data.train has no boxes in files; anchors are fitted to COCO, VOC or YOLO")
+    height, width = experiment.shape
+    parts = [r.boxes * min(height / r.size[0], width / r.size[1]) for r in records]
+    boxes: Array = np.concatenate([np.zeros((0, 4)), *parts])
+    boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)]
+    if not len(boxes):
+        raise DataError("data.train shows no objects; anchors are fitted to their boxes")
+    return boxes
