@@ -1,7 +1,7 @@
 """What may vary in a DETR3D besides widths: queries, decoder layers, blocks, size of images."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -115,61 +115,6 @@ def _layer(path: str) -> int | None:
     if parts[0] in ("cls_branches", "reg_branches") and len(parts) > 1:
         return int(parts[1])
     return None
-
-
-class ElasticStage(Mutable, nn.Sequential):
-    """A stage of blocks of which the first run, as in Once-for-All.
-
-    https://arxiv.org/abs/1908.09791, section 3.
-    """
-
-    count: int
-    option: Dimension
-
-    @classmethod
-    def of(cls, stage: nn.Sequential, option: Dimension) -> "ElasticStage":
-        """Return the elastic form of a stage; `option` has the numbers of blocks that may run."""
-        own = alike(cls, stage)
-        own.option, own.count = option, len(stage)
-        return own
-
-    @property
-    def dimensions(self) -> tuple[Dimension, ...]:
-        """How many blocks run."""
-        return (self.option,)
-
-    @property
-    def values(self) -> Values:
-        """How many blocks run."""
-        return {self.option.name: self.count}
-
-    def set(self, values: Values) -> None:
-        """Let so many blocks run."""
-        self.count = int(values[self.option.name])
-
-    def forward(self, x: Any) -> Any:
-        """Map (N, C, H, W) through the blocks that run."""
-        for block in self.running():
-            x = block(x)
-        return x
-
-    def export(self, values: Values) -> nn.Module:
-        """Return the blocks that run at these values."""
-        return nn.Sequential(*list(self.children())[: int(values[self.option.name])])
-
-    def own_state(self, state: Mapping[str, Tensor], values: Values) -> dict[str, Tensor]:
-        """Return the weights of the blocks that run at these values."""
-        count = int(values[self.option.name])
-        return {k: v for k, v in state.items() if int(k.partition(".")[0]) < count}
-
-    def running(self) -> Iterable[nn.Module]:
-        """Return the blocks that run."""
-        return list(self.children())[: self.count]
-
-    def condition(self, path: str) -> Mapping[str, tuple[Value, ...]]:
-        """Return for which numbers of blocks a module inside runs."""
-        block = int(path.partition(".")[0])
-        return {self.option.name: tuple(v for v in self.option.values if int(v) > block)}
 
 
 class ScaledImages(nn.Module):

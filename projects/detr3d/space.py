@@ -11,13 +11,13 @@ from projects.detr3d.elastic import (
     SIZE,
     ElasticHead,
     ElasticImages,
-    ElasticStage,
 )
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Positive
 from razorlite.core.registry import register
 from razorlite.space.dimension import Dimension
 from razorlite.space.mutator import Preparer
+from razorlite.space.stages import ElasticStage
 
 
 @register()

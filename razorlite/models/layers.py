@@ -5,15 +5,17 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
 
 Norm = Literal["BN", "GN"]
-Activation = Literal["ReLU", "SiLU", "LeakyReLU", "HSigmoid", "HSwish"]
+Activation = Literal["ReLU", "ReLU6", "SiLU", "LeakyReLU", "HSigmoid", "HSwish"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "ReLU": nn.ReLU,
+    "ReLU6": nn.ReLU6,
     "SiLU": nn.SiLU,
     "LeakyReLU": nn.LeakyReLU,
     "HSigmoid": nn.Hardsigmoid,
@@ -31,7 +33,7 @@ def build_norm(kind: Norm, channels: int) -> nn.Module:
 def build_activation(kind: Activation) -> nn.Module:
     """Return an activation; in place where the gradient does not need the input."""
     layer = _ACTIVATIONS[kind]
-    return layer(inplace=True) if kind in ("ReLU", "LeakyReLU") else layer()
+    return layer(inplace=True) if kind in ("ReLU", "ReLU6", "LeakyReLU") else layer()
 
 
 class ConvModule(nn.Module):
@@ -87,6 +89,31 @@ class ConvModule(nn.Module):
         return x if self.activate is None else self.activate(x)
 
 
+class SqueezeExcitation(nn.Module):
+    """Every channel times a factor in [0, 1] that the means of all decide by way of a quarter.
+
+    https://arxiv.org/abs/1709.01507, with the hard sigmoid of MobileNetV3,
+    https://arxiv.org/abs/1905.02244.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Build the two layers, `reduce` and `expand`."""
+        super().__init__()
+        inner = self.inner_channels(channels)
+        self.reduce = nn.Conv2d(channels, inner, 1)
+        self.expand = nn.Conv2d(inner, channels, 1)
+
+    @staticmethod
+    def inner_channels(channels: int) -> int:
+        """Return how many channels lie between the layers."""
+        return round_channels(channels // 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the shape of x, (N, channels, H, W)."""
+        means = F.adaptive_avg_pool2d(x, 1)
+        return x * F.hardsigmoid(self.expand(F.relu(self.reduce(means))))
+
+
 class Scale(nn.Module):
     """A learnt factor for a whole map."""
 
@@ -98,6 +125,15 @@ class Scale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x, of any shape, times the factor."""
         return x * self.scale
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """Return the multiple of `divisor` nearest to a number, never less than 90 % of it.
+
+    MobileNetV2, https://arxiv.org/abs/1801.04381.
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 def init_convs(modules: Iterable[nn.Module], std: float = 0.01) -> None:

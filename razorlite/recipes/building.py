@@ -155,7 +155,7 @@ def load_into(
         prefix=how.prefix,
         ignore=how.ignore,
         ema=how.ema,
-        adapt=adapt,
+        adapt=_completed(built, adapt),
         advice=advice,
     )
     if not of_supernet(built, path, how):
@@ -166,6 +166,14 @@ def load_into(
     return load(
         names=space.model.state_dict(), convert=lambda state: space.chosen_weights(state, subnet)
     )
+
+
+def _completed(built: Built, adapt: Adapt | None) -> Adapt | None:
+    """Return what also gives a plain model's weights those that its supernet has beside them."""
+    added = built.space.additions() if built.space is not None and built.is_supernet else {}
+    if not added:
+        return adapt
+    return lambda state: {**added, **(state if adapt is None else adapt(state))}
 
 
 def load_trained(built: Built, path: str | Path, experiment: Experiment) -> ModelCard:

@@ -97,6 +97,8 @@ def _first(
     splits.match(built.model)
     adapt = OtherClasses(built.model, splits.classes, card.classes)
     report = load_into(built, how.checkpoint, how, adapt=adapt, advice=_ADVICE)
+    for preparer in experiment.preparers if built.is_supernet else ():
+        preparer.loaded(built.model)
     if adapt.note():
         _log.warning("%s: %s", how.checkpoint, adapt.note())
     return card, splits, report.loaded

@@ -7,9 +7,11 @@ from razorlite.space.elastic_preparer import ElasticLayers, Follow
 from razorlite.space.fair_steps import FairStep, ProgressiveStep, WindowStep
 from razorlite.space.mutable import Mutable, OneOf, active_modules
 from razorlite.space.mutator import Choices, Mutator, Preparer, prepare
+from razorlite.space.once_for_all import OnceForAll
 from razorlite.space.placeholder import Placeholder
 from razorlite.space.recalibration import kept_statistics, recalibrate
 from razorlite.space.search_space import SearchSpace
+from razorlite.space.stages import ElasticDepth
 from razorlite.space.step import PathStep, SandwichStep, SinglePathStep
 from razorlite.space.subnet import Subnet
 
@@ -18,12 +20,14 @@ __all__ = [
     "Choices",
     "Dimension",
     "Elastic",
+    "ElasticDepth",
     "ElasticLayers",
     "FairStep",
     "Follow",
     "Form",
     "Mutable",
     "Mutator",
+    "OnceForAll",
     "OneOf",
     "PathStep",
     "Placeholder",

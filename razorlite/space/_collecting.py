@@ -26,7 +26,20 @@ def collect(mutables: Mapping[str, Mutable]) -> list[Dimension]:
             found.setdefault(dimension.name, []).append(
                 Dimension(dimension.name, dimension.values, when)
             )
-    return [_joined(same) for same in found.values()]
+    return _without_needless([_joined(same) for same in found.values()])
+
+
+def _without_needless(dimensions: Sequence[Dimension]) -> list[Dimension]:
+    """Return dimensions without conditions that hold at every value of one that always counts."""
+    always = {d.name: set(d.values) for d in dimensions if not d.when}
+    return [
+        Dimension(
+            d.name,
+            d.values,
+            {name: v for name, v in d.when.items() if not set(v) >= always.get(name, {None})},
+        )
+        for d in dimensions
+    ]
 
 
 def around(path: str) -> Iterator[str]:

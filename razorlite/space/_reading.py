@@ -10,6 +10,7 @@ import yaml
 
 from razorlite.core.errors import SubnetError
 from razorlite.core.registry import suggestion
+from razorlite.space._published import from_mmrazor, from_net_config, is_mmrazor, is_net_config
 from razorlite.space.dimension import Value, is_value
 
 _LARGEST = 4 << 20  # bytes of a subnet file
@@ -34,6 +35,10 @@ def parse_file(path: Path) -> dict[str, Any]:
         raise SubnetError(f"wants 'key: value' lines, got {shown(tree)}; is it a subnet file?")
     if all(isinstance(value, dict) and "out_channels" in value for value in tree.values()):
         return _widths(tree)
+    if is_net_config(tree):
+        return from_net_config(tree)
+    if is_mmrazor(tree):
+        return from_mmrazor(tree)
     if not any(key in tree for key in _CHOSEN):
         return {"choices": {str(key): _chosen(str(key), value) for key, value in tree.items()}}
     return _ours(tree)

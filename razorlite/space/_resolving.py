@@ -69,9 +69,10 @@ def _dimension(key: str, options: Options, paths: Mapping[str, str]) -> str:
     """Return the dimension that a key means; a path may have more or fewer parts in front."""
     if key in options:
         return key
+    named = {name: name for name in options if "." in name} | dict(paths)
     ends = {
         name
-        for path, name in paths.items()
+        for path, name in named.items()
         if f".{path}".endswith(f".{key}") or f".{key}".endswith(f".{path}")
     }
     if len(ends) == 1:

@@ -71,7 +71,7 @@ class Elastic(Mutable):
             ConfigError: at some values the layer cannot be cut, or a side follows another
                 dimension already.
         """
-        twin = _twin(layer, cls)
+        twin = twin_of(layer, cls)
         if not isinstance(layer, Elastic):
             twin._sides = {name: Whole(size) for name, size in cls.sizes(layer).items()}
             twin._whole, twin._base = shapes(layer), {}
@@ -131,7 +131,7 @@ class Elastic(Mutable):
     def export(self, values: Values) -> nn.Module:
         """Return a plain layer with the part of the weights that stays."""
         form = self._form_at(values)
-        plain = _twin(self, self.plain)
+        plain = twin_of(self, self.plain)
         for name in _OWN:
             plain.__dict__.pop(name)
         plain.__dict__.update({**self._base, **form.settings})
@@ -149,14 +149,13 @@ class Elastic(Mutable):
         Raises:
             CheckpointError: a weight is not as large as the whole layer's.
         """
-        cuts = self._form_at(values).cuts
         for name, tensor in state.items():
             if name in self._whole and list(tensor.shape) != self._whole[name]:
                 raise CheckpointError(
                     f"{name} of a supernet has the shape {tuple(self._whole[name])}, got "
                     f"{tuple(tensor.shape)}; if it is of a plain model, load it as it is"
                 )
-        return {name: _part(tensor, cuts.get(name, ())) for name, tensor in state.items()}
+        return {**state, **self._parts(state, self._form_at(values))}
 
     def identity(self) -> Any:
         """Return its dimensions, which sides follow them, and its shapes."""
@@ -189,8 +188,7 @@ class Elastic(Mutable):
             for store, values in zip(stores, before, strict=True):
                 store.update(values)
 
-    @staticmethod
-    def _parts(tensors: Mapping[str, Tensor | None], form: Form) -> dict[str, Tensor]:
+    def _parts(self, tensors: Mapping[str, Tensor | None], form: Form) -> dict[str, Tensor]:
         """Return what stays of those tensors that a form cuts."""
         cut = {name: x for name, x in tensors.items() if x is not None and name in form.cuts}
         return {name: _part(x, form.cuts[name]) for name, x in cut.items()}
@@ -206,7 +204,7 @@ class Elastic(Mutable):
                 tensor.index_copy_(0, _numbers(kept[0], tensor), new)
 
 
-def _twin(source: nn.Module, kind: type[M]) -> M:
+def twin_of(source: nn.Module, kind: type[M]) -> M:
     """Return a module of another class with the attributes of one, tensors included."""
     twin = kind.__new__(kind)
     parts = {n: copy.copy(v) if isinstance(v, dict | set) else v for n, v in vars(source).items()}

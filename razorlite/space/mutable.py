@@ -54,6 +54,10 @@ class Mutable(nn.Module, ABC):
         """Return the modules directly below this one that run in its present form."""
         return self.children()
 
+    def additions(self) -> dict[str, Tensor]:
+        """Return the weights by name that no plain model has: its checkpoint may lack them."""
+        return {}
+
     def condition(self, path: str) -> Mapping[str, tuple[Value, ...]]:
         """Return under which values of its dimensions a module inside it runs.
 

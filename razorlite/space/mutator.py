@@ -31,6 +31,12 @@ class Preparer(ABC):
             ConfigError: the preparer does not fit the model, which is unchanged.
         """
 
+    def loaded(self, model: nn.Module) -> None:  # noqa: B027 a hook that few need
+        """Rearrange the weights that a training starts from, once they are loaded; nothing here.
+
+        The supernet must compute what it did at its largest.
+        """
+
     def prepare(self, model: nn.Module, shape: tuple[int, int] = (224, 224)) -> SearchSpace:
         """Put mutables into a model, in place, and return what may be chosen.
 

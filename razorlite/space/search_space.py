@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import CheckpointError
 from razorlite.space._collecting import collect
 from razorlite.space._plain_state import owned_names, plain_state
+from razorlite.space._published import check_channels
 from razorlite.space.choice_space import ChoiceSpace, digest
 from razorlite.space.dimension import Value
 from razorlite.space.mutable import Mutable, active_modules, mutables
@@ -80,6 +81,7 @@ class SearchSpace(ChoiceSpace):
             SubnetError: it is no point of this space; one line names the key, what was
                 expected, what came, and a near name.
         """
+        check_channels(subnet.origin, self.model)
         follows = {path: mutable.dimensions for path, mutable in self.mutables.items()}
         paths = {path: found[0].name for path, found in follows.items() if len(found) == 1}
         return self._resolved(subnet, paths)
@@ -114,6 +116,14 @@ class SearchSpace(ChoiceSpace):
                 "the checkpoint holds no choices; it is not of a supernet: load it as it is"
             )
         return plain_state(state, paths, values)
+
+    def additions(self) -> dict[str, Tensor]:
+        """Return the supernet's weights by name that the plain model does not have."""
+        return {
+            f"{path}.{name}": value
+            for path, mutable in self._all_paths().items()
+            for name, value in mutable.additions().items()
+        }
 
     def active_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the path that is set, each once."""

@@ -1,7 +1,7 @@
 """Which channels or cells of a layer stay, as the values of a point say."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from razorlite.core.errors import ConfigError
 from razorlite.space.dimension import Dimension, Value, Values
@@ -51,6 +51,23 @@ class First(Side):
     def kept(self, values: Values) -> Kept:
         """Return the first numbers."""
         return range(_count(values[self.follows[0]], self.size))
+
+
+class Counted(Side):
+    """The first ones stay, as many as each value stands for.
+
+    Args:
+        dimension: its values may be anything, such as ratios.
+        counts: how many stay at each value; the most is all there are.
+    """
+
+    def __init__(self, dimension: Dimension, counts: Mapping[Value, int]) -> None:
+        self.size, self.follows = max(counts.values()), (dimension.name,)
+        self.counts = dict(counts)
+
+    def kept(self, values: Values) -> Kept:
+        """Return the first numbers."""
+        return range(self.counts[values[self.follows[0]]])
 
 
 class Centre(Side):

@@ -12,7 +12,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Kernel
 from razorlite.core.registry import register
 from razorlite.models.backbones.shufflenet import shuffle_channels
-from razorlite.models.layers import Activation, ConvModule
+from razorlite.models.layers import Activation, ConvModule, SqueezeExcitation
 
 
 class _TwoBranches(nn.Module):
@@ -101,7 +101,8 @@ class ShuffleXception(_TwoBranches):
 class MBBlock(nn.Module):
     """MobileNetV2's inverted residual: expand, depth-wise, project; a shortcut where it fits.
 
-    https://arxiv.org/abs/1801.04381, table 1.
+    https://arxiv.org/abs/1801.04381, table 1; with the inner channels weighted, MobileNetV3,
+    https://arxiv.org/abs/1905.02244.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class MBBlock(nn.Module):
         kernel_size: Kernel = 3,
         expand_ratio: Count = 6,
         activation: Activation = "ReLU",
+        squeeze: bool = False,
     ) -> None:
         """Build the block.
 
@@ -123,6 +125,7 @@ class MBBlock(nn.Module):
             kernel_size: side of the depth-wise kernel, odd.
             expand_ratio: inner channels per input channel; 1 leaves the expansion out.
             activation: after the expansion and the depth-wise convolution.
+            squeeze: whether the inner channels are weighted by a `SqueezeExcitation`.
 
         Raises:
             ConfigError: the kernel or the ratio does not fit.
@@ -137,12 +140,14 @@ class MBBlock(nn.Module):
         if expand_ratio > 1:
             self.expand_conv = ConvModule(in_channels, inner, 1, norm="BN", activation=activation)
         self.depthwise_conv = _depthwise(inner, kernel_size, stride, activation)
+        self.squeeze = SqueezeExcitation(inner) if squeeze else None
         self.linear_conv = ConvModule(inner, out_channels, 1, norm="BN", activation=None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         y = x if self.expand_conv is None else self.expand_conv(x)
-        y = self.linear_conv(self.depthwise_conv(y))
+        y = self.depthwise_conv(y)
+        y = self.linear_conv(y if self.squeeze is None else self.squeeze(y))
         out: Tensor = x + y if self.has_shortcut else y
         return out
 
