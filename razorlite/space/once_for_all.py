@@ -124,7 +124,7 @@ def sort_inner_channels(block: MBBlock) -> None:
     makers = [block.expand_conv, block.depthwise_conv]
     tensors = [t for maker in makers if maker is not None for t in _channelwise(maker)]
     if block.squeeze is not None:
-        tensors += [block.squeeze.expand.weight, block.squeeze.expand.bias]
+        tensors += _channelwise(block.squeeze.expand)
         reads = block.squeeze.reduce.weight
         reads.copy_(reads[:, order])
     for tensor in tensors:
