@@ -4,6 +4,7 @@ import sys
 
 from razorlite.core.command_package import CommandPackage
 from razorlite.cost.amounts import parse_amount
+from razorlite.cost.bitops import BitOperations
 from razorlite.cost.constraint import Constraint, Limit
 from razorlite.cost.count import Cost, count
 from razorlite.cost.factored import FactoredCost, Part, PointCost
@@ -21,6 +22,7 @@ from razorlite.cost.tabulate import tabulate
 from razorlite.cost.timed import LatencyConfig, Timer
 
 __all__ = [
+    "BitOperations",
     "Constraint",
     "Cost",
     "CostModel",

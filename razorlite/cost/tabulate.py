@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +13,8 @@ from razorlite.cost.factored import FactoredCost, Part
 from razorlite.cost.observing import CountedRuns, Supernet
 from razorlite.cost.parameters import fixed_parameters, parameter_parts
 from razorlite.structures import example_inputs
+
+Factor = Callable[[str, Group, np.ndarray], int]
 
 
 def tabulate(space: Supernet, shape: tuple[int, int] = (224, 224)) -> FactoredCost:
@@ -55,17 +57,26 @@ def kept_point(space: Supernet) -> Iterator[None]:
         space.select(before)
 
 
-def mac_parts(dependence: Dependence) -> list[Part]:
-    """Return the MACs of all modules, those that depend on the same dimensions in one part."""
+def mac_parts(
+    dependence: Dependence, *, name: str = "macs", factor: Factor | None = None
+) -> list[Part]:
+    """Return the MACs of all modules, those that depend on the same dimensions in one part.
+
+    Args:
+        dependence: of a supernet whose points have been run.
+        name: of the kind of cost.
+        factor: path of a module, its group, and (K,) indices of the values there, to what its MACs
+            are multiplied by.
+    """
     amounts: dict[Group, dict[bytes, int]] = {}
     for path, group in dependence.groups.items():
         totals = amounts.setdefault(group, {})
         for combination, amount in _seen(dependence, path, group).items():
-            totals[combination] = totals.get(combination, 0) + amount
+            row = np.frombuffer(combination, dtype=np.int64)
+            times = 1 if factor is None else factor(path, group, row)
+            totals[combination] = totals.get(combination, 0) + times * amount
     space = dependence.space
-    return [
-        Part(group, {"macs": filled(space, group, totals)}) for group, totals in amounts.items()
-    ]
+    return [Part(group, {name: filled(space, group, totals)}) for group, totals in amounts.items()]
 
 
 def filled(space: Supernet, group: Group, known: Mapping[bytes, float]) -> np.ndarray:

@@ -5,11 +5,12 @@ from torch import Tensor, nn
 
 from razorlite.core.registry import register
 from razorlite.models.heads.linear_head import ClassifierHead
+from razorlite.models.resizing import Resizable
 from razorlite.structures import Batch
 
 
 @register()
-class ImageClassifier(nn.Module):
+class ImageClassifier(Resizable):
     """A backbone, a neck that pools, and a linear head."""
 
     def __init__(
@@ -29,7 +30,7 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised float (N, 3, H, W) images to (N, C) logits."""
-        maps = self.backbone(images)
+        maps = self.backbone(self.resized(images))
         logits: Tensor = self.head(maps if self.neck is None else self.neck(maps))
         return logits
 

@@ -19,6 +19,7 @@ from razorlite.space.elastic_layers import ELASTIC
 from razorlite.space.mutable import mutables
 from razorlite.space.mutator import put_in_place
 from razorlite.space.sides import Kept, Side
+from razorlite.space.stages import ElasticStage, depths_joined
 from razorlite.trace import ChannelGraph, ChannelGroup, Member, channel_graph
 
 _log = logging.getLogger("razorlite")
@@ -62,7 +63,7 @@ class ChannelWidths(Preparer):
         """Make the layers of all groups that can shrink elastic.
 
         Mutables of earlier preparers are not looked into: the channels that they read and make
-        stay.
+        stay. Stages of elastic depth are: what may come out of one is equally wide.
 
         Raises:
             ConfigError: no group can shrink, a pattern matches no module, or there are still
@@ -74,8 +75,9 @@ class ChannelWidths(Preparer):
                 f"mutator: {type(model).__name__} has placeholders, which have no channels yet; "
                 f"list {{type: Mutator, placeholder_mapping: ...}} in front of ChannelWidths"
             )
-        with torch.device("cpu"):  # where the model may be built without values
-            graph = channel_graph(model, shape, leaves=[*self.leaves, *mutables(model)])
+        closed = [p for p, m in mutables(model).items() if not isinstance(m, ElasticStage)]
+        with torch.device("cpu"), depths_joined(model):  # it may be built without values
+            graph = channel_graph(model, shape, leaves=[*self.leaves, *closed])
         groups = self._groups(model, graph)
         dimensions = {group.name: self._dimensions(group) for group in groups}
         sides = _sides([group for group in groups if dimensions[group.name]], dimensions)

@@ -98,7 +98,7 @@ class SearchSpace(ChoiceSpace):
         values = self._fitting(subnet).choices
         # Where the copy meets a mutable, it finds the plain module as its copy; inner ones first.
         memo: dict[int, Any] = {}
-        for mutable in reversed(self.mutables.values()):
+        for mutable in dict.fromkeys(reversed(self._all_paths().values())):
             memo[id(mutable)] = copy.deepcopy(mutable.export(values), memo)
         return copy.deepcopy(self.model, memo)
 

@@ -9,26 +9,56 @@ import torch
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
-from razorlite.core.ranges import Count, Kernel
+from razorlite.core.ranges import Count, Kernel, Positive
 from razorlite.core.registry import register
 from razorlite.models.backbones.shufflenet import shuffle_channels
 from razorlite.models.layers import Activation, ConvModule, SqueezeExcitation
 
 
-class _TwoBranches(nn.Module):
-    """Half of the channels pass by (or shrink, with stride 2), the others go through `branch2`."""
+class TwoBranches(nn.Module):
+    """Half of the channels pass by (or shrink, with stride 2), the others go through `branch2`.
 
-    branch2: nn.Module
+    Attributes:
+        width: channels inside of `branch2`, as a factor of half of the outputs.
+        in_branch2: channels that `branch2` gets.
+        out_branch2: channels that it gives.
+    """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, kernel_size: int) -> None:
+    branch2: nn.Sequential
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        kernel_size: int,
+        width: float,
+        keep_inputs: bool,
+    ) -> None:
         super().__init__()
         _check_widths(type(self).__name__, in_channels, out_channels, stride)
-        self.stride = stride
+        self.stride, self.width, self._half = stride, width, out_channels // 2
+        passed = in_channels if keep_inputs and stride > 1 else self._half
+        self.in_branch2 = in_channels if stride > 1 else self._half
+        self.out_branch2 = out_channels - passed
+        if self.out_branch2 < 1 or self.inner_channels(width) < 1:
+            raise ConfigError(
+                f"{type(self).__name__} has no channels left in its branch: {in_channels} to "
+                f"{out_channels} channels at width {width:g}"
+            )
         if stride > 1:
             self.branch1 = nn.Sequential(
                 _depthwise(in_channels, kernel_size, stride),
-                ConvModule(in_channels, out_channels // 2, 1, norm="BN"),
+                ConvModule(in_channels, passed, 1, norm="BN"),
             )
+
+    def inner_channels(self, width: float) -> int:
+        """Return the channels inside of `branch2` at a width."""
+        return int(self._half * width)
+
+    def inner_layers(self) -> dict[str, tuple[str, ...]]:
+        """Return the layers that have inner channels, and on which sides."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
@@ -40,14 +70,21 @@ class _TwoBranches(nn.Module):
 
 
 @register()
-class ShuffleBlock(_TwoBranches):
+class ShuffleBlock(TwoBranches):
     """ShuffleNetV2's unit with a kernel of any odd size.
 
     Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, fig. 4.
     """
 
     def __init__(
-        self, *, in_channels: Count, out_channels: Count, stride: Count = 1, kernel_size: Kernel = 3
+        self,
+        *,
+        in_channels: Count,
+        out_channels: Count,
+        stride: Count = 1,
+        kernel_size: Kernel = 3,
+        width: Positive = 1.0,
+        keep_inputs: bool = False,
     ) -> None:
         """Build the block.
 
@@ -56,45 +93,82 @@ class ShuffleBlock(_TwoBranches):
             out_channels: channels of the output, even.
             stride: 1, or 2 to halve the map.
             kernel_size: side of the depth-wise kernels, odd.
+            width: channels inside of the branch, as a factor of half of the outputs.
+            keep_inputs: with stride 2, as many channels pass by as come in, and the branch makes
+                the rest, as in the code of SPOS's authors; else half of the outputs.
 
         Raises:
             ConfigError: channels, stride or kernel do not fit.
         """
         _check_kernel("ShuffleBlock", kernel_size)
-        super().__init__(in_channels, out_channels, stride, kernel_size)
-        half = out_channels // 2
+        super().__init__(in_channels, out_channels, stride, kernel_size, width, keep_inputs)
+        inner = self.inner_channels(width)
         self.branch2 = nn.Sequential(
-            ConvModule(in_channels if stride > 1 else half, half, 1, norm="BN"),
-            _depthwise(half, kernel_size, stride),
-            ConvModule(half, half, 1, norm="BN"),
+            ConvModule(self.in_branch2, inner, 1, norm="BN"),
+            _depthwise(inner, kernel_size, stride),
+            ConvModule(inner, self.out_branch2, 1, norm="BN"),
         )
+
+    def inner_layers(self) -> dict[str, tuple[str, ...]]:
+        """Return the layers that have inner channels, and on which sides."""
+        return {
+            "branch2.0.conv": ("outputs",),
+            "branch2.0.bn": ("outputs",),
+            "branch2.1.conv": ("outputs", "inputs"),
+            "branch2.1.bn": ("outputs",),
+            "branch2.2.conv": ("inputs",),
+        }
 
 
 @register()
-class ShuffleXception(_TwoBranches):
+class ShuffleXception(TwoBranches):
     """ShuffleNetV2's unit with three 3 x 3 separable convolutions in the branch.
 
     Single Path One-Shot NAS, https://arxiv.org/abs/1904.00420, fig. 4.
     """
 
-    def __init__(self, *, in_channels: Count, out_channels: Count, stride: Count = 1) -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: Count,
+        out_channels: Count,
+        stride: Count = 1,
+        width: Positive = 1.0,
+        keep_inputs: bool = False,
+    ) -> None:
         """Build the block.
 
         Args:
             in_channels: channels of the input; equal to `out_channels` with stride 1.
             out_channels: channels of the output, even.
             stride: 1, or 2 to halve the map.
+            width: channels inside of the branch, as a factor of half of the outputs.
+            keep_inputs: as for `ShuffleBlock`.
 
         Raises:
             ConfigError: channels or stride do not fit.
         """
-        super().__init__(in_channels, out_channels, stride, 3)
-        half = out_channels // 2
+        super().__init__(in_channels, out_channels, stride, 3, width, keep_inputs)
+        inner = self.inner_channels(width)
         self.branch2 = nn.Sequential(
-            _Separable(in_channels if stride > 1 else half, half, stride),
-            _Separable(half, half, 1),
-            _Separable(half, half, 1),
+            _Separable(self.in_branch2, inner, stride),
+            _Separable(inner, inner, 1),
+            _Separable(inner, self.out_branch2, 1),
         )
+
+    def inner_layers(self) -> dict[str, tuple[str, ...]]:
+        """Return the layers that have inner channels, and on which sides."""
+        made = {f"branch2.{i}.pointwise_conv.bn": ("outputs",) for i in (0, 1)}
+        read = {f"branch2.{i}.depthwise_conv.conv": ("outputs", "inputs") for i in (1, 2)}
+        normed = {f"branch2.{i}.depthwise_conv.bn": ("outputs",) for i in (1, 2)}
+        return {
+            **made,
+            **read,
+            **normed,
+            "branch2.0.pointwise_conv.conv": ("outputs",),
+            "branch2.1.pointwise_conv.conv": ("outputs", "inputs"),
+            "branch2.2.pointwise_conv.conv": ("inputs",),
+        }
 
 
 @register()

@@ -11,6 +11,7 @@ from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.heads.dense import sizes_in
 from razorlite.models.heads.detr_head import DETRHead
 from razorlite.models.queries import fewer_rows
+from razorlite.models.resizing import Resizable
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.transformer import DetrDecoder, DetrEncoder, SinePositions
 from razorlite.structures import Batch, Detections, Inputs, Target
@@ -19,7 +20,7 @@ Size = tuple[int, int]
 
 
 @register()
-class DETR(Detector):
+class DETR(Resizable, Detector):
     """Backbone, transformer and a head over a fixed number of learnt queries.
 
     https://arxiv.org/abs/2005.12872
@@ -56,7 +57,7 @@ class DETR(Detector):
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the (N, C, H, W) maps of (N, 3, H, W) images that the transformer sees."""
-        features: tuple[Tensor, ...] = self.neck(self.backbone(images))
+        features: tuple[Tensor, ...] = self.neck(self.backbone(self.resized(images)))
         return features
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from razorlite.core.errors import ExportError
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import DenseHead, sizes_in
+from razorlite.models.resizing import Resizable
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.structures import Batch, Detections, Target
 
@@ -70,7 +71,7 @@ class Detector(nn.Module):
 
 
 @register()
-class SingleStageDetector(Detector):
+class SingleStageDetector(Resizable, Detector):
     """A backbone, a neck and a dense head."""
 
     def __init__(
@@ -90,7 +91,7 @@ class SingleStageDetector(Detector):
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the (N, C, H, W) maps of (N, 3, H, W) images that the head sees."""
-        maps = self.backbone(images)
+        maps = self.backbone(self.resized(images))
         features: tuple[Tensor, ...] = maps if self.neck is None else self.neck(maps)
         return features
 
@@ -101,17 +102,25 @@ class SingleStageDetector(Detector):
 
     def loss(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the head's losses for (N, 3, H, W) images."""
-        sizes = sizes_in(_size(images), targets)
-        return self.bbox_head.loss(self(images), targets, sizes)
+        raw = self(images)
+        targets = self.resized_targets(targets, _size(images))
+        sizes = sizes_in(self.resized_size(_size(images)), targets)
+        return self.bbox_head.loss(raw, targets, sizes)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> list[Detections]:
         """Return the head's detections, in pixels of the original images."""
-        return self.bbox_head.predict(self(batch.inputs), batch.frames())
+        frames = self.resized_frames(batch.frames(), _size(batch.images))
+        return self.bbox_head.predict(self(batch.inputs), frames)
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the head's candidates: (N, K, 4) boxes, (N, K) scores and (N, K) labels."""
-        return self.bbox_head.decode(self(images), sizes)
+        y, x = self.factors(_size(images))
+        if y == x == 1:
+            return self.bbox_head.decode(self(images), sizes)
+        scale = sizes.new_tensor([y, x], dtype=torch.float32)
+        boxes, scores, labels = self.bbox_head.decode(self(images), sizes * scale)
+        return boxes / boxes.new_tensor([x, y, x, y]), scores, labels
 
     @property
     def post_process(self) -> PostProcess:
