@@ -22,7 +22,7 @@ class BitOperations:
     """Multiply-accumulates times the bits of weights times those of inputs, as `bitops`.
 
     Args:
-        space: of the supernet, see `razorlite.space.MixedPrecision`.
+        space: of the supernet, see `razorlite.search.spaces.MixedPrecision`.
         shape: (height, width) in pixels of the images.
         others: bits of weights and inputs of what does not round; 0 leaves it out, as SPOS does
             with the first and the last layer.

@@ -3,6 +3,7 @@
 import sys
 
 from razorlite.core.command_package import CommandPackage
+from razorlite.search import spaces as spaces
 from razorlite.search.ageing import AgeingEvolutionSearcher
 from razorlite.search.candidates import Candidates
 from razorlite.search.config import RetrainingConfig, SearchConfig, build_study

@@ -10,7 +10,8 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import count
 from razorlite.recipes.building import build
 from razorlite.recipes.experiment import read
-from razorlite.space import BlockWidths, Subnet, prepare
+from razorlite.search.spaces import BlockWidths
+from razorlite.space import Subnet, prepare
 from tests.space.units import Units, units_mutator
 
 NAMES = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "shuffle_xception")

@@ -14,8 +14,9 @@ from razorlite.models.backbones.once_for_all import OFANet
 from razorlite.models.classifier import ImageClassifier
 from razorlite.models.heads.linear_head import LinearHead
 from razorlite.models.necks.pooling import GlobalAveragePooling, MixedPooling
-from razorlite.space import OnceForAll, Subnet
-from razorlite.space.once_for_all import sort_inner_channels
+from razorlite.search.spaces import OnceForAll
+from razorlite.search.spaces.once_for_all import sort_inner_channels
+from razorlite.space import Subnet
 
 
 def classifier(arch: str, width: float) -> nn.Module:

@@ -13,7 +13,8 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import BitOperations, Constraint
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.rounded import RoundedConv2d, first_step, round_to, round_weight
-from razorlite.space import MixedPrecision, Subnet
+from razorlite.search.spaces import MixedPrecision
+from razorlite.space import Subnet
 
 
 def test_inputs_of_two_bits():

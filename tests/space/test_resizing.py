@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError
 from razorlite.models.resizing import ImageScale, Resizable
-from razorlite.space import ElasticDepth, ElasticQueries, InputScales, prepare
+from razorlite.search.spaces import ElasticQueries, InputScales
+from razorlite.space import ElasticDepth, prepare
 from razorlite.structures import Batch, Target
 from tests.space.test_spaces import rtmdet
 

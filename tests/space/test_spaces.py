@@ -18,15 +18,14 @@ from razorlite.models.transformer import DetrDecoder, DetrEncoder
 from razorlite.prune.widths import ChannelWidths
 from razorlite.recipes.building import build
 from razorlite.recipes.experiment import read
-from razorlite.space import (
+from razorlite.search.spaces import (
     BlockWidths,
-    ElasticDepth,
     ElasticQueries,
     InputScales,
     MixedPrecision,
     OnceForAll,
-    prepare,
 )
+from razorlite.space import ElasticDepth, prepare
 from tests.space.contract import SpaceContract
 from tests.space.supernets import mobile_space, shuffle_space
 from tests.space.units import Units, units_mutator
