@@ -170,7 +170,7 @@ def test_other_networks_are_refused(blocks, message, tmp_path):
     path = tmp_path / "net.config"
     path.write_text(json.dumps({"blocks": blocks}))
     net = OFANet(width_mult=0.5, out_indices=(1,), depth=2)  # 8, 8 and 16 channels
-    space = OnceForAll(expand_ratios=[3]).prepare(nn.ModuleDict({"backbone": net}))
+    space = OnceForAll(expand_ratios=[3], depths=[1, 2]).prepare(nn.ModuleDict({"backbone": net}))
     with pytest.raises(SubnetError, match=message) as caught:
         space.load(path)
     assert "\n" not in str(caught.value)
