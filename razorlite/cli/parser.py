@@ -204,6 +204,8 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--images", metavar="SOURCE", help="images to compare on; noise by default")
     about = "ONNX in 8 bits, calibrated on training images; MODEL may be a file in float"
     parser.add_argument("--int8", action="store_true", help=about)
+    about = "ONNX whose layers compute in float16; MODEL may be a file in float"
+    parser.add_argument("--half", action="store_true", help=about)
     about = "training images that int8 is calibrated on (128)"
     parser.add_argument(
         "--calibration", type=count("number of images"), default=128, metavar="N", help=about

@@ -108,6 +108,7 @@ def run_export(args: argparse.Namespace) -> None:
         subnet=args.subnet,
         images=args.images,
         int8=args.int8,
+        half=args.half,
         calibration=args.calibration,
         max_drop=args.max_drop,
     )

@@ -10,6 +10,8 @@ from razorlite.core.errors import ExportError
 
 BOX_TOLERANCE = 0.1  # pixels
 SCORE_TOLERANCE = 1e-4
+MASK_TOLERANCE = 0.01  # of the pixels that either mask has
+_FEW = 4  # pixels that may differ in small masks
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,21 @@ class Agreement:
         found: how many detections or probabilities were compared.
         box: greatest difference of a box's side in pixels.
         score: greatest difference of a score.
+        mask: greatest share of pixels that only one of two masks has; None without masks.
     """
 
     found: int = 0
     box: float = 0.0
     score: float = 0.0
+    mask: float | None = None
 
     def __add__(self, other: "Agreement") -> "Agreement":
+        known = [mask for mask in (self.mask, other.mask) if mask is not None]
         return Agreement(
-            self.found + other.found, max(self.box, other.box), max(self.score, other.score)
+            self.found + other.found,
+            max(self.box, other.box),
+            max(self.score, other.score),
+            max(known, default=None),
         )
 
 
@@ -40,14 +48,15 @@ def agreement(expected: Sequence[Tensor], got: Sequence[Tensor], where: str) -> 
     are the same.
 
     Args:
-        expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels; or (N, C) probabilities.
-        got: the same of the other.
+        expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels, and (N, M, H, W) bool masks of the
+            first M if there are any; or (N, C) probabilities.
+        got: the same of the other; M may be another.
         where: names the batch in messages.
 
     Raises:
         ExportError: shapes differ, or something lies beyond the tolerances.
     """
-    shapes = [tuple(x.shape) for x in expected], [tuple(x.shape) for x in got]
+    shapes = _shapes(expected), _shapes(got)
     if shapes[0] != shapes[1]:
         raise ExportError(f"{where}: PyTorch gives {shapes[0]}, the exported file {shapes[1]}")
     if len(expected) == 1:
@@ -58,6 +67,12 @@ def agreement(expected: Sequence[Tensor], got: Sequence[Tensor], where: str) -> 
         total += _matched(mine, theirs, f"{where}, image {image}: the file lacks")
         total += _matched(theirs, mine, f"{where}, image {image}: only the file has")
     return total
+
+
+def _shapes(outputs: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    """Return the shapes of outputs, those of masks (N, H, W) without how many are drawn."""
+    plain = [tuple(x.shape) for x in outputs[:3]]
+    return [*plain, *((len(x), *x.shape[2:]) for x in outputs[3:])]
 
 
 def _probabilities(expected: Tensor, got: Tensor, where: str) -> Agreement:
@@ -71,7 +86,7 @@ def _probabilities(expected: Tensor, got: Tensor, where: str) -> Agreement:
 
 def _matched(some: Sequence[Tensor], others: Sequence[Tensor], what: str) -> Agreement:
     """Find a partner for each detection of one side."""
-    boxes, scores, labels = (x[some[1] > 0] for x in some)
+    boxes, scores, labels = (x[some[1] > 0] for x in some[:3])
     if not len(scores):
         return Agreement()
     apart = (boxes[:, None] - others[0][None]).abs().amax(-1)
@@ -97,4 +112,23 @@ def _matched(some: Sequence[Tensor], others: Sequence[Tensor], what: str) -> Agr
         int(inside.sum()),
         float(apart[inside][rows, nearest].max()),
         float(differ[inside][rows, nearest].max()),
+        _masks_apart(some, others, inside, nearest, what),
     )
+
+
+def _masks_apart(
+    some: Sequence[Tensor], others: Sequence[Tensor], inside: Tensor, nearest: Tensor, what: str
+) -> float | None:
+    """Return the greatest share of pixels that partners' masks differ in; None without masks."""
+    if len(some) < 4:
+        return None
+    mine, theirs = some[3][: len(inside)][inside], others[3][nearest]
+    differ, either = ((op(mine, theirs)).sum((1, 2)) for op in (torch.ne, torch.logical_or))
+    limit = (MASK_TOLERANCE * either).clamp(min=_FEW)
+    if (differ > limit).any():
+        i = int((differ - limit).argmax())
+        raise ExportError(
+            f"{what.partition(':')[0]}: a mask differs in {int(differ[i])} of {int(either[i])} "
+            f"pixels, more than {MASK_TOLERANCE:.0%}"
+        )
+    return float((differ / either.clamp(min=1)).max())

@@ -33,12 +33,15 @@ class Exported:
         format: onnx or torchscript.
         images: shapes (N, 3, H, W) it was compared with PyTorch on.
         agreement: how far both were apart at most.
+        milliseconds: of the processor, for one image with one thread, of PyTorch and of the file;
+            None where they were not timed.
     """
 
     path: Path
     format: Format
     images: tuple[tuple[int, ...], ...]
     agreement: Agreement
+    milliseconds: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -50,6 +53,8 @@ class Exported:
             "compared": self.agreement.found,
             "box_difference": self.agreement.box,
             "score_difference": self.agreement.score,
+            **({} if self.agreement.mask is None else {"mask_difference": self.agreement.mask}),
+            **({} if self.milliseconds is None else {"milliseconds": list(self.milliseconds)}),
         }
 
 

@@ -12,6 +12,8 @@ from razorlite.models.detectors.single_stage import Detector
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.structures import input_names
 
+_CHANCES = ("probabilities",)
+
 
 class Deployed(nn.Module):
     """Pixels to what is found in them: normalising, the model, and suppression in one.
@@ -48,7 +50,8 @@ class Deployed(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what `forward` returns."""
-        return ("boxes", "scores", "labels") if self.detects else ("probabilities",)
+        outputs: tuple[str, ...] = cast(Any, self.model).outputs if self.detects else _CHANCES
+        return outputs
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what is found in each image; all of them are whole, without padding.
@@ -58,14 +61,16 @@ class Deployed(nn.Module):
 
         Returns:
             Of a detector (N, K, 4) boxes as x1, y1, x2, y2 in pixels, (N, K) scores, best first
-            and 0 in empty slots, and (N, K) int64 labels; of a classifier (N, C) probabilities.
+            and 0 in empty slots, and (N, K) int64 labels; of a detector with masks (N, M, H, W)
+            bool masks of the first M slots too, which is how many the fullest image fills, but at
+            least 1; of a classifier (N, C) probabilities.
         """
         model, inputs = cast(Any, self.model), self._normalised(images)
         if not self.detects:
             return (model(inputs).float().softmax(1),)
-        boxes, scores, labels = model.decode(inputs, _whole(images))
-        settings: PostProcess = model.post_process
-        return settings.keep_fixed(boxes, scores, labels)
+        boxes, scores, labels, *masks = model.detect(inputs, _whole(images))
+        height, width = images.shape[2:]
+        return boxes, scores, labels, *(m[..., :height, :width] for m in masks)
 
     def _normalised(self, images: Tensor) -> Tensor:
         """Return what the model sees: zeros below and to the right of the images."""

@@ -79,7 +79,7 @@ def calibrate(
     path = Path(path)
     if not batches:
         raise ExportError(f"{path}: int8 wants calibration images, got none")
-    model = _folded(path)
+    model = folded(path)
     network = Network(model)
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError(f"{path} is quantised already; name the file in float")
@@ -93,7 +93,7 @@ def calibrate(
     return Calibrated(network, found, sum(len(x) for x in batches), meta)
 
 
-def _folded(path: Path) -> Any:
+def folded(path: Path) -> Any:
     """Return a model whose batch norms are multiplied into the convolutions before them.
 
     A convolution that several levels share becomes one for each, as each has norms of its own.

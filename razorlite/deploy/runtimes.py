@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from razorlite.core.errors import CheckpointError, ExportError
@@ -106,8 +107,19 @@ class FileModel(nn.Module):
         outputs = [x[0] for x in self._run(image[None, :, :height, :width])]
         if len(outputs) == 1:
             return outputs[0]
-        boxes, scores, labels = (x[outputs[1] > 0] for x in outputs)
-        return Detections(frame.to_original(boxes), scores, labels)
+        boxes, scores, labels = (x[outputs[1] > 0] for x in outputs[:3])
+        masks = _scaled(outputs[3][: len(boxes)], frame.original) if len(outputs) > 3 else None
+        return Detections(frame.to_original(boxes), scores, labels, masks)
+
+
+def _scaled(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (N, H, W) bool masks at another size, where most of a pixel is inside."""
+    if tuple(masks.shape[1:]) == size:
+        return masks
+    scaled = torch.zeros((len(masks), *size), dtype=torch.bool)
+    for mask, out in zip(masks, scaled, strict=True):  # each alone: as floats all would be large
+        out[:] = F.interpolate(mask[None, None].float(), size, mode="bilinear")[0, 0] >= 0.5
+    return scaled
 
 
 def _open_onnx(path: Path, threads: int) -> Run:

@@ -46,7 +46,8 @@ def apart(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
     both sides. Of probabilities it is half the sum of what they differ by.
 
     Args:
-        expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels; or (N, C) probabilities.
+        expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels, and masks, which do not count; or
+            (N, C) probabilities.
         got: the same of the other.
     """
     if len(expected) == 1:
@@ -57,8 +58,8 @@ def apart(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
 
 def _lost(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     """Return which share of the detections of one side the other lacks."""
-    boxes, scores, labels = (x[some[1] > 0] for x in some)
-    their_boxes, their_scores, their_labels = (x[others[1] > 0] for x in others)
+    boxes, scores, labels = (x[some[1] > 0] for x in some[:3])
+    their_boxes, their_scores, their_labels = (x[others[1] > 0] for x in others[:3])
     if not len(scores) or not len(their_scores):
         return float(len(scores) > 0)
     first, second = scores[:, None], their_scores[None]

@@ -116,6 +116,40 @@ def _drift(values: Sequence[float]) -> float:
     return median(values[-third:]) / median(values[:third]) - 1
 
 
+def processor_milliseconds(
+    runs: Sequence[Run], shape: tuple[int, int], *, rounds: int = 20, seconds: float = 20.0
+) -> list[float]:
+    """Return the processor's time for one image of each of several models, in turns.
+
+    Args:
+        runs: functions of (1, 3, H, W) float pixels that compute with one thread.
+        shape: height and width in pixels.
+        rounds: how often each is timed at most.
+        seconds: after which no more rounds begin, of three at least.
+
+    Returns:
+        Medians in milliseconds; what other programs take does not count.
+    """
+    pixels = 255 * torch.rand((1, 3, *shape), generator=torch.Generator().manual_seed(0))
+    timed = {str(number): partial(_spent, run, pixels) for number, run in enumerate(runs)}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        first = take_turns(timed, rounds=1, warmup=1)
+        once = sum(values[0] for values in first.values()) / 1000
+        most = max(3, min(rounds, int(seconds / max(once, 1e-6))))
+        return [median(values) for values in take_turns(timed, rounds=most, warmup=0).values()]
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def _spent(run: Run, pixels: Tensor) -> float:
+    start = time.process_time()  # other programs do not count
+    run(pixels)
+    return 1000 * (time.process_time() - start)
+
+
 def machine() -> dict[str, Any]:
     """Return what times depend on: processor, cores, versions, date."""
     from importlib.metadata import PackageNotFoundError, version

@@ -70,6 +70,17 @@ def read_weights(source: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such name or file, no network, or not a file of tensors.
     """
+    tensors = read_detector_weights(source)
+    inside = {k: v for k, v in tensors.items() if k.startswith(_PREFIXES)}
+    return {_strip(k): v for k, v in (inside or tensors).items()}
+
+
+def read_detector_weights(source: str) -> dict[str, Tensor]:
+    """Return the tensors that `source` names, by the names that they have there.
+
+    Raises:
+        CheckpointError: as `read_weights`.
+    """
     if source.startswith(("http://", "https://")):
         return _unwrap(read_tensor_file(download(source, advice=_HELP)), source)
     if is_name_of_weights(source):
@@ -106,9 +117,7 @@ def _unwrap(content: Any, source: str) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{source!r} holds no state dict; {_HELP}")
-    tensors = named_tensors(content, source)
-    inside = {k: v for k, v in tensors.items() if k.startswith(_PREFIXES)}
-    return {_strip(k): v for k, v in (inside or tensors).items()}
+    return named_tensors(content, source)
 
 
 def _strip(name: str) -> str:

@@ -27,7 +27,7 @@ def kernel_size(prototypes: int, width: int, layers: int) -> int:
 def dynamic_masks(
     features: Tensor, kernels: Tensor, priors: Tensor, stride: int, width: int, layers: int
 ) -> Tensor:
-    """Return (K, H, W) mask logits of K objects in one image.
+    """Return (..., K, H, W) mask logits of K objects in each image.
 
     An object's network sees the features and where each cell lies relative to the object's point,
     in units of 8 strides of that point. Its first layer is linear in the cell's place, so one
@@ -35,10 +35,10 @@ def dynamic_masks(
     point moves into the bias.
 
     Args:
-        features: (C, H, W).
-        kernels: (K, N) with N as `kernel_size` says: weights of all layers (output channels
+        features: (..., C, H, W) of images, or of a single one.
+        kernels: (..., K, N) with N as `kernel_size` says: weights of all layers (output channels
             outermost, x and y before the features), then biases.
-        priors: (K, 3) x, y and stride of the objects' points in pixels.
+        priors: (..., K, 3) x, y and stride of the objects' points in pixels.
         stride: image pixels per cell of the features.
         width: channels between the layers.
         layers: how many layers there are.
@@ -48,17 +48,19 @@ def dynamic_masks(
     """
     height, columns = features.shape[-2:]
     kernels = kernels.float()
-    (weight, bias), *rest = _parse(kernels, len(features), width, layers)
-    reach = _REACH * priors[:, 2:]
-    slope = weight[..., :2] / reach[:, None]
-    shift = (slope * priors[:, None, :2]).sum(-1) + bias
+    (weight, bias), *rest = _parse(kernels, features.shape[-3], width, layers)
+    reach = _REACH * priors[..., 2:]
+    slope = weight[..., :2] / reach[..., None]
+    shift = (slope * priors[..., None, :2]).sum(-1) + bias
     places = grid_points((height, columns), stride, 0.0, features.device).T
-    cells = torch.cat((places, features.float().flatten(1)))
-    x = torch.cat((-slope, weight[..., 2:]), -1).flatten(0, 1) @ cells
-    x = x.unflatten(0, weight.shape[:2]) + shift[..., None]
+    places = places.expand(*features.shape[:-3], -1, -1)
+    cells = torch.cat((places, features.float().flatten(-2)), -2)
+    x = torch.cat((-slope, weight[..., 2:]), -1).flatten(-3, -2) @ cells
+    x = x.unflatten(-2, (weight.shape[-3], width)) + shift[..., None]
+    x = x.flatten(0, -3)
     for weight, bias in rest:
-        x = torch.baddbmm(bias[..., None], weight, F.relu(x))
-    return x.reshape(len(kernels), height, columns)
+        x = torch.baddbmm(bias.flatten(0, -2)[..., None], weight.flatten(0, -3), F.relu(x))
+    return x.reshape(*kernels.shape[:-1], height, columns)
 
 
 def _shapes(prototypes: int, width: int, layers: int) -> list[tuple[int, int]]:
@@ -68,9 +70,9 @@ def _shapes(prototypes: int, width: int, layers: int) -> list[tuple[int, int]]:
 
 
 def _parse(kernels: Tensor, prototypes: int, width: int, layers: int) -> list[tuple[Tensor, ...]]:
-    """Return (K, out, in) weights and (K, out) biases of each layer."""
+    """Return (..., K, out, in) weights and (..., K, out) biases of each layer."""
     shapes = _shapes(prototypes, width, layers)
     sizes = [a * b for a, b in shapes] + [b for _, b in shapes]
-    parts = kernels.split(sizes, 1)
-    weights = [w.unflatten(1, (b, a)) for w, (a, b) in zip(parts, shapes, strict=False)]
+    parts = kernels.split(sizes, -1)
+    weights = [w.unflatten(-1, (b, a)) for w, (a, b) in zip(parts, shapes, strict=False)]
     return list(zip(weights, parts[layers:], strict=True))

@@ -34,19 +34,52 @@ def keep_best(
         (N, M, 4) boxes, (N, M) scores, 0 in empty slots, and (N, M) labels, where M is `limit`, or
         K where that is less.
     """
-    count = scores.shape[1] if most is None else min(most, scores.shape[1])
-    best = scores.topk(count)
-    boxes, scores, labels = (
-        rows_of(boxes, best.indices),
-        best.values,
-        labels.gather(1, best.indices),
+    index, kept = best_rows(
+        boxes,
+        scores,
+        labels,
+        iou_threshold=iou_threshold,
+        limit=limit,
+        min_size=min_size,
+        most=most,
     )
+    return rows_of(boxes, index), kept, labels.gather(1, index)
+
+
+def best_rows(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    iou_threshold: float | None,
+    limit: int,
+    min_size: float = 0.0,
+    most: int | None = MOST_CANDIDATES,
+) -> tuple[Tensor, Tensor]:
+    """Return the (N, M) numbers of the candidates that `keep_best` keeps, and their scores.
+
+    Takes what `keep_best` takes.
+    """
+    count = scores.shape[1] if most is None else min(most, scores.shape[1])
+    first = scores.topk(count)
+    boxes, labels = rows_of(boxes, first.indices), labels.gather(1, first.indices)
     sides = boxes[..., 2:] - boxes[..., :2]
-    scores = torch.where((sides > min_size).all(-1), scores, 0.0)
+    scores = torch.where((sides > min_size).all(-1), first.values, 0.0)
     if iou_threshold is not None:
         scores = scores * _unsuppressed(boxes, scores, labels, iou_threshold)
     best = scores.topk(min(limit, scores.shape[1]))
-    return rows_of(boxes, best.indices), best.values, labels.gather(1, best.indices)
+    return first.indices.gather(1, best.indices), best.values
+
+
+def filled_slots(scores: Tensor) -> Tensor:
+    """Return the (M,) numbers of the slots that some image fills, and of the first one always.
+
+    Args:
+        scores: (N, K), 0 in empty slots.
+    """
+    filled = (scores > 0).any(0)
+    first = torch.arange(scores.shape[1], device=scores.device) == 0
+    return (filled | first).nonzero().squeeze(1)
 
 
 def rows_of(values: Tensor, index: Tensor) -> Tensor:

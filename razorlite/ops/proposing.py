@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from razorlite.ops.anchors import grid_anchors
+from razorlite.ops.anchors import Stride, grid_anchors
 from razorlite.ops.boxes import clip, clip_each
 from razorlite.ops.coding import deltas_to_boxes
 from razorlite.ops.fixed_shapes import keep_best
@@ -65,7 +65,7 @@ def propose_fixed(
     logits: tuple[Tensor, ...],
     deltas: tuple[Tensor, ...],
     base: list[Tensor],
-    strides: tuple[int, ...],
+    strides: Sequence[Stride],
     means: Four,
     stds: Four,
     sizes: Tensor,
@@ -111,7 +111,7 @@ def _best_of_level(
     logits: Tensor,
     deltas: Tensor,
     base: Tensor,
-    stride: int,
+    stride: Stride,
     means: Four,
     stds: Four,
     limit: int,

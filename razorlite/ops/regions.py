@@ -33,16 +33,36 @@ def pool_regions(
     joined = torch.cat(boxes) if isinstance(boxes, list) else boxes.flatten(0, 1)
     if joined.is_meta:
         return maps[0].new_empty((len(joined), maps[0].shape[1], output_size, output_size))
-    image = _images_of(boxes, joined.device)
     level = region_levels(joined, len(strides), finest_scale)
     if _sparse_is_faster(joined):
+        image = _images_of(boxes, joined.device)
         return sparse_roi_align(maps, joined, image, level, strides, output_size)
-    regions = torch.cat((image[:, None].to(joined), joined), 1)
+    regions = with_images(boxes)
     parts = [
         roi_align(m, regions[level == i], output_size, 1 / stride, 0, aligned=True)
         for i, (m, stride) in enumerate(zip(maps, strides, strict=True))
     ]
-    return torch.cat(parts).index_select(0, _sorted_positions(level, len(strides)))
+    return merge_levels(parts, level)
+
+
+def with_images(boxes: Boxes) -> Tensor:
+    """Return (R, 5) of all images' boxes: the number of the image, then the box.
+
+    Args:
+        boxes: per image (R_i, 4), or (N, R, 4).
+    """
+    joined = torch.cat(boxes) if isinstance(boxes, list) else boxes.flatten(0, 1)
+    return torch.cat((_images_of(boxes, joined.device)[:, None].to(joined), joined), 1)
+
+
+def merge_levels(parts: list[Tensor], level: Tensor) -> Tensor:
+    """Return (R, ...) of what each level gave for its regions, in the order of the regions.
+
+    Args:
+        parts: (R_i, ...) per level, in the order of the regions.
+        level: (R,) int64, the level of each region.
+    """
+    return torch.cat(parts).index_select(0, _sorted_positions(level, len(parts)))
 
 
 def _sorted_positions(level: Tensor, levels: int) -> Tensor:
@@ -133,11 +153,17 @@ def paste_masks(
     height, width = size
     count = max(1, _LARGEST_PASTE // (height * width))
     pasted = [
-        _stretch(b[:, 1], b[:, 3], height, m) @ m @ _stretch(b[:, 0], b[:, 2], width, m).mT
-        >= threshold
+        stretch_masks(m, b, size) >= threshold
         for m, b in zip(masks.float().split(count), boxes.float().split(count), strict=True)
     ]
     return torch.cat(pasted) if pasted else masks.new_zeros((0, *size), dtype=torch.bool)
+
+
+def stretch_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (N, H, W) float: masks stretched over their boxes, see `paste_masks`."""
+    height, width = size
+    down = _stretch(boxes[:, 1], boxes[:, 3], height, masks)
+    return down @ masks @ _stretch(boxes[:, 0], boxes[:, 2], width, masks).mT
 
 
 def _stretch(start: Tensor, end: Tensor, pixels: int, masks: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from razorlite.core.errors import ConfigError, RazorliteError
 from razorlite.core.files import csv_text, write_text_atomic
 from razorlite.core.streams import safe_console
 from razorlite.deploy import Deployed, open_file, read_meta
+from razorlite.deploy.half import HALF_NAME
 from razorlite.deploy.quantise import INT8_NAME
 from razorlite.deploy.timing import Run, Timing, Timings, machine, measure
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
@@ -30,6 +31,7 @@ from razorlite.recipes.loading import Inferencer
 from razorlite.recipes.splits import Splits
 
 _PEAK = "from razorlite.recipes.benchmarking import print_peak; print_peak({!r}, {!r})"
+_COLUMNS = ("AP", "AP50", "mask_AP", "mAP", "top1")  # of the metrics, in the table
 _BF16 = " bf16"  # ends the name of a model in PyTorch that computes in it
 _STATUS = Path("/proc/self/status")
 
@@ -142,7 +144,7 @@ def show(result: Benchmark) -> None:
     """Print a table, and whether the machine was steady."""
     console = safe_console()
     rows = result.rows()
-    metrics = [name for name in ("AP", "AP50", "mAP", "top1") if any(name in row for row in rows)]
+    metrics = [name for name in _COLUMNS if any(name in row for row in rows)]
     names = _short([row["model"] for row in rows])
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
@@ -226,7 +228,9 @@ def _runtime(path: Path) -> str:
 def _precision(name: str) -> str:
     if name.endswith(_BF16):
         return "bf16"
-    return "int8" if name.endswith(".onnx") and INT8_NAME in read_meta(name) else "float32"
+    meta = read_meta(name) if name.endswith(".onnx") else {}
+    known = {INT8_NAME: "int8", HALF_NAME: "float16"}
+    return next((known[key] for key in known if key in meta), "float32")
 
 
 def _accuracies(loaded: dict[str, Inferencer], config: ConfigLike) -> dict[str, dict[str, float]]:

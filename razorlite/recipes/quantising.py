@@ -2,25 +2,20 @@
 
 import logging
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from razorlite.core import config as core_config
 from razorlite.core.errors import CheckpointError, ConfigError, ExportError
-from razorlite.cost.latency import take_turns
 from razorlite.data.preprocess import PIXELS
 from razorlite.deploy import FileModel, calibrate, open_file
 from razorlite.deploy.rounded import ranges_in
-from razorlite.deploy.runtimes import Run
 from razorlite.deploy.sensitivity import Choice, choose
+from razorlite.deploy.timing import processor_milliseconds
 from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.recipes.building import untrained
 from razorlite.recipes.experiment import Experiment, read
@@ -28,7 +23,6 @@ from razorlite.recipes.loading import Inferencer, dotted_types
 from razorlite.recipes.splits import Splits
 
 _log = logging.getLogger("razorlite")
-_ROUNDS = 20  # in which both files are timed
 _TRIED = 16  # of the calibration images, on which parts are tried in float
 _READ = ("data", "metric", "model", "seed", "shape")
 _HEADLINES = ("AP", "mAP", "top1")
@@ -138,7 +132,9 @@ class Quantising:
         split = next((name for name in ("val", "test") if getattr(data, name)), "")
         measured = experiment.metric is not None and bool(split)
         name, accuracy = self._accuracy(split, exact, draft) if measured else ("", None)
-        times = _milliseconds(experiment.shape, exact, draft)
+        slow, fast = processor_milliseconds(
+            [open_file(path, 1) for path in (exact, draft)], experiment.shape
+        )
         return Quantised(
             path=draft,
             images=len(self._images),
@@ -147,7 +143,7 @@ class Quantising:
             metric=name,
             split=f"data.{split}" if measured else "",
             accuracy=accuracy,
-            milliseconds=times,
+            milliseconds=(slow, fast),
         )
 
     def _accuracy(self, split: str, *files: Path) -> tuple[str, tuple[float, float]]:
@@ -170,20 +166,6 @@ def _learned(path: Path) -> dict[str, tuple[float, float]]:
                 )
                 return found
     return {}
-
-
-def _milliseconds(shape: tuple[int, int], *files: Path) -> tuple[float, float]:
-    """Return the time that each of two files takes, in turns."""
-    pixels = 255 * torch.rand((1, 3, *shape), generator=torch.Generator().manual_seed(0))
-    runs = {str(path): partial(_spent, open_file(path, 1), pixels) for path in files}
-    first, second = take_turns(runs, rounds=_ROUNDS).values()
-    return median(first), median(second)
-
-
-def _spent(run: Run, pixels: Tensor) -> float:
-    start = time.process_time()  # other programs do not count
-    run(pixels)
-    return 1000 * (time.process_time() - start)
 
 
 def _too_much(result: Quantised, max_drop: float) -> str:

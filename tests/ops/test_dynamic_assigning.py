@@ -85,3 +85,9 @@ def test_dynamic_masks_equal_grouped_convolutions():
         maps = F.conv2d(maps[None], w1.reshape(8, 10, 1, 1), b1).relu()
         maps = F.conv2d(maps, w2.reshape(8, 8, 1, 1), b2).relu()
         assert_close(got, F.conv2d(maps, w3.reshape(1, 8, 1, 1), b3)[0, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_dynamic_masks_of_a_batch_are_those_of_its_images():
+    features, kernels, priors = torch.randn(3, 8, 6, 5), torch.randn(3, 4, 169), torch.rand(3, 4, 3)
+    some = [dynamic_masks(*one, 8, 8, 3) for one in zip(features, kernels, priors + 8, strict=True)]
+    assert_close(dynamic_masks(features, kernels, priors + 8, 8, 8, 3), torch.stack(some))

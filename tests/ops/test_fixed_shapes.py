@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from torchvision.ops import batched_nms, nms
 
 from razorlite.ops import fixed_shapes
-from razorlite.ops.fixed_shapes import keep_best
+from razorlite.ops.fixed_shapes import best_rows, filled_slots, keep_best, rows_of
 
 
 def slots(full, count, seed=0):
@@ -47,3 +47,20 @@ def test_the_best_of_two_that_overlap_stays_by_hand():
     found = keep_best(boxes, scores, labels, iou_threshold=0.5, limit=4)
     assert found[1].tolist() == [tensor([0.9, 0.3, 0, 0]).tolist()]
     assert found[0][0, :2].tolist() == [[0, 0, 10, 9], [20, 20, 30, 30]]
+
+
+def test_rows_of_the_candidates_that_are_kept():
+    boxes, scores, labels = (torch.stack([x]) for x in slots(full=40, count=200))
+    settings = {"iou_threshold": 0.5, "limit": 30, "min_size": 5.0}
+    rows, kept = best_rows(boxes, scores, labels, **settings)
+    expected = keep_best(boxes, scores, labels, **settings)
+    assert_close(rows_of(boxes, rows), expected[0])
+    assert torch.equal(kept, expected[1])
+    assert torch.equal(scores.gather(1, rows)[kept > 0], kept[kept > 0])
+
+
+def test_slots_are_as_many_as_the_fullest_image_fills_and_one_at_least():
+    scores = tensor([[0.9, 0, 0, 0], [0.8, 0.7, 0.6, 0]])
+    assert filled_slots(scores).tolist() == [0, 1, 2]
+    assert filled_slots(scores[:1]).tolist() == [0]
+    assert filled_slots(torch.zeros(2, 3)).tolist() == [0]

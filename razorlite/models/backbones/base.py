@@ -1,7 +1,11 @@
 """What every backbone can do: freeze its first stages and its norms' statistics."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from razorlite.core.errors import ConfigError
+from razorlite.core.registry import suggestion
 from razorlite.models.layers import freeze, freeze_norm_statistics
 
 
@@ -19,6 +23,57 @@ class Freezable(nn.Module):
         self.norm_eval = False
         self.requires_grad_(True)
         self.train(self.training)
+
+
+class FrozenByName(Freezable):
+    """Base of models of other libraries, of which modules are frozen by name.
+
+    Attributes:
+        frozen: modules that do not learn, by their names in `named_part`.
+    """
+
+    frozen: list[str]
+
+    def named_part(self) -> nn.Module:
+        """Return the module in which names are looked up."""
+        raise NotImplementedError
+
+    def freeze_by_name(self, frozen: Sequence[str] | None, name: str, norm_eval: bool) -> None:
+        """Take what is frozen while training.
+
+        Args:
+            frozen: names of modules.
+            name: of the model, for messages.
+            norm_eval: keep the batch norms' statistics.
+
+        Raises:
+            ConfigError: no such module.
+        """
+        self.norm_eval, self.frozen = norm_eval, list(frozen or [])
+        known = dict(self.named_part().named_modules())
+        for expected in self.frozen:
+            if expected not in known:
+                raise ConfigError(
+                    f"{type(self).__name__}.frozen: {name} has no module {expected!r}"
+                    f"{suggestion(expected, known)}"
+                )
+
+    def frozen_part(self) -> str:
+        """Return the arguments that freeze weights, as in a configuration; nothing if none do."""
+        return f"frozen: {self.frozen}" if self.frozen else ""
+
+    def unfreeze(self) -> None:
+        """Let all of it learn, statistics included."""
+        self.frozen = []
+        super().unfreeze()
+
+    def train(self, mode: bool = True) -> "FrozenByName":
+        """Switch between training and evaluation; what is frozen stays as it is."""
+        super().train(mode)
+        freeze(self.named_part().get_submodule(name) for name in self.frozen)
+        if self.norm_eval:
+            freeze_norm_statistics(self)
+        return self
 
 
 class Backbone(Freezable):

@@ -10,11 +10,10 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import suggestion
-from razorlite.models.backbones.base import Freezable
-from razorlite.models.layers import freeze, freeze_norm_statistics
+from razorlite.models.backbones.base import FrozenByName
 
 
-class NodeBackbone(Freezable):
+class NodeBackbone(FrozenByName):
     """The maps at named nodes of a model; what comes after them is cut off.
 
     Attributes:
@@ -48,35 +47,15 @@ class NodeBackbone(Freezable):
         super().__init__()
         self.body = self._extractor(model, name, nodes, tracer_kwargs)
         self.out_channels = self._channels(name, nodes)
-        self.norm_eval, self.frozen = norm_eval, list(frozen or [])
-        known = dict(self.body.named_modules())
-        for expected in self.frozen:
-            if expected not in known:
-                raise ConfigError(
-                    f"{type(self).__name__}.frozen: {name} has no module {expected!r} up to its "
-                    f"{suggestion(expected, known)}"
-                )
+        self.freeze_by_name(frozen, f"{name} up to its last node", norm_eval)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map (N, 3, H, W) images to the maps of `nodes`."""
         return tuple(self.body(images).values())
 
-    def frozen_part(self) -> str:
-        """Return the arguments that freeze weights, as in a configuration; nothing if none do."""
-        return f"frozen: {self.frozen}" if self.frozen else ""
-
-    def unfreeze(self) -> None:
-        """Let all of it learn, statistics included."""
-        self.frozen = []
-        super().unfreeze()
-
-    def train(self, mode: bool = True) -> "NodeBackbone":
-        """Switch between training and evaluation; what is frozen stays as it is."""
-        super().train(mode)
-        freeze(self.body.get_submodule(name) for name in self.frozen)
-        if self.norm_eval:
-            freeze_norm_statistics(self)
-        return self
+    def named_part(self) -> nn.Module:
+        """Return the body."""
+        return self.body
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "NodeBackbone":
         copied = type(self).__new__(type(self))

@@ -69,6 +69,29 @@ class Detector(nn.Module):
         """
         raise no_fixed_shapes(self)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `detect` returns."""
+        return ("boxes", "scores", "labels")
+
+    def detect(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """Return what is found in tensors of fixed shapes, which can be exported.
+
+        Args:
+            images: (N, 3, H, W).
+            sizes: (N, 2) height and width in pixels of each image, without padding.
+
+        Returns:
+            (N, K, 4) boxes in pixels of `images`, (N, K) scores, best first and 0 in empty slots,
+            and (N, K) labels. Of detectors with masks (N, M, H', W') bool masks too, from the
+            images' upper left corner on and no smaller than these, where M is how many slots the
+            fullest image fills, but at least 1.
+
+        Raises:
+            ExportError: as `decode`.
+        """
+        return self.post_process.keep_fixed(*self.decode(images, sizes))
+
 
 @register()
 class SingleStageDetector(Resizable, Detector):
@@ -122,6 +145,15 @@ class SingleStageDetector(Resizable, Detector):
         boxes, scores, labels = self.bbox_head.decode(self(images), sizes * scale)
         return boxes / boxes.new_tensor([x, y, x, y]), scores, labels
 
+    def detect(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """Return what the head finds, (N, K, 4) boxes first, see `Detector.detect`."""
+        return self.bbox_head.detect(self(images), sizes)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `detect` returns."""
+        return (*super().outputs, *(["masks"] if self.bbox_head.has_masks else []))
+
     @property
     def post_process(self) -> PostProcess:
         """The head's settings."""
@@ -161,21 +193,12 @@ class RTMDetIns(SingleStageDetector):
     mask features.
     """
 
-    @property
-    def post_process(self) -> PostProcess:
-        """Refuse: candidates in tensors of fixed shapes would lack their masks.
-
-        Raises:
-            ExportError: always.
-        """
-        raise no_fixed_shapes(self)
-
 
 def no_fixed_shapes(model: nn.Module) -> ExportError:
-    """Return what to raise for a detector that gives more than boxes, scores and labels."""
+    """Return what to raise for a detector whose detections are no tensors of fixed shapes."""
     return ExportError(
-        f"{type(model).__name__} cannot be exported: detectors without masks can, whose detections "
-        f"are tensors of fixed shapes"
+        f"{type(model).__name__} cannot be exported: it has no `decode`, which gives detections as "
+        f"tensors of fixed shapes"
     )
 
 

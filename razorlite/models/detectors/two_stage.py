@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from razorlite.core.registry import register
-from razorlite.models.detectors.single_stage import Detector, no_fixed_shapes
-from razorlite.models.heads.dense import sizes_in
+from razorlite.models.detectors.single_stage import Detector
+from razorlite.models.heads.dense import Maps, sizes_in
 from razorlite.models.heads.region_samples import Proposals
 from razorlite.models.heads.roi_head import RoIHead
 from razorlite.models.heads.rpn_head import RPNHead
@@ -88,22 +88,32 @@ class TwoStageDetector(Detector):
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the RoI head's candidates: (N, K, 4) boxes, (N, K) scores and (N, K) labels."""
+        return self._decode(self.features(images), sizes)
+
+    def detect(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """Return boxes, scores, labels and, with mask heads, (N, M, H, W) masks; see `Detector`."""
         maps = self.features(images)
+        found = self.post_process.keep_fixed(*self._decode(maps, sizes))
+        if not self.roi_head.mask_heads:
+            return found
+        size = (images.shape[-2], images.shape[-1])
+        return *found, self.roi_head.masks(maps, *found, size)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `detect` returns."""
+        return (*super().outputs, *(["masks"] if self.roi_head.mask_heads else []))
+
+    @property
+    def post_process(self) -> PostProcess:
+        """The RoI head's settings."""
+        return self.roi_head.post_process
+
+    def _decode(self, maps: Maps, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         settings = self.rpn_head.test_proposals
         boxes, scores = self.rpn_head.propose_fixed(self.rpn_head(maps), sizes, settings)
         raw = replace(self.roi_head(maps, boxes, sizes), filled=scores > 0)
         return self.roi_head.decode(raw, sizes)
-
-    @property
-    def post_process(self) -> PostProcess:
-        """The RoI head's settings.
-
-        Raises:
-            ExportError: it has masks, which candidates in tensors of fixed shapes would lack.
-        """
-        if self.roi_head.mask_heads:
-            raise no_fixed_shapes(self)
-        return self.roi_head.post_process
 
 
 @register()

@@ -56,6 +56,7 @@ class DenseHead(ClassHead):
 
     post_process: PostProcess
     has_quality = False
+    has_masks = False  # whether `detect` returns masks
 
     def priors(self, logits: Maps) -> list[Tensor]:
         """Return per level what box codes refer to, (H * W * A, 2 to 4)."""
@@ -105,6 +106,19 @@ class DenseHead(ClassHead):
         found = self.candidates(raw, sizes)
         return found.boxes, found.scores, found.labels
 
+    def detect(self, raw: tuple[Any, ...], sizes: Tensor) -> tuple[Tensor, ...]:
+        """Return what is kept of the candidates, in tensors of fixed shapes.
+
+        Args:
+            raw: what `forward` returned.
+            sizes: (N, 2) height and width in pixels of each image, without padding.
+
+        Returns:
+            (N, K, 4) boxes in pixels, (N, K) scores, 0 in empty slots, and (N, K) labels; masks
+            behind them where the head has some.
+        """
+        return self.post_process.keep_fixed(*self.decode(raw, sizes))
+
     def predict(self, raw: tuple[Any, ...], frames: Sequence[Frame]) -> list[Detections]:
         """Return the detections of every image, in pixels of the original images.
 
@@ -130,7 +144,7 @@ class DenseHead(ClassHead):
             for parts in zip(raw[0], raw[1], quality, priors, strict=True)
         ]
         boxes, scores, labels, rows = zip(*levels, strict=True)
-        starts = [sum(len(p) for p in priors[:i]) for i in range(len(priors))]
+        starts = [sum(p.shape[0] for p in priors[:i]) for i in range(len(priors))]
         row = torch.cat([r + start for r, start in zip(rows, starts, strict=True)], 1)
         clipped = clip_each(torch.cat(boxes, 1), sizes)
         return Candidates(clipped, torch.cat(scores, 1), torch.cat(labels, 1), row)
@@ -171,7 +185,7 @@ def map_shapes(maps: Maps) -> list[Size]:
 
 def join_levels(maps: Maps, channels: int) -> Tensor:
     """Return (N, P, channels) of all levels' (N, A * channels, H, W): cells row by row, then A."""
-    rows = [m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps]
+    rows = [m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, channels) for m in maps]
     return torch.cat(rows, 1)
 
 

@@ -10,10 +10,11 @@ from razorlite.core.errors import DataError
 from razorlite.models.heads.dense import Maps
 from razorlite.models.heads.region_heads import FCNMaskHead
 from razorlite.models.heads.region_samples import Samples
-from razorlite.ops.regions import crop_masks, paste_masks
+from razorlite.ops.fixed_shapes import filled_slots
+from razorlite.ops.regions import Boxes, crop_masks, paste_masks, stretch_masks
 from razorlite.structures import Detections, Frame, Target
 
-Pool = Callable[[Maps, list[Tensor], int], Tensor]  # maps, boxes and cells per side to regions
+Pool = Callable[[Maps, Boxes, int], Tensor]  # maps, boxes and cells per side to regions
 
 
 def mask_loss(
@@ -60,8 +61,7 @@ def to_original(
     ]
     if not heads:
         return scaled
-    regions = pool(maps, [d.boxes for d in found], heads[0].roi_feat_size)
-    chances = torch.stack([head(regions).float().sigmoid() for head in heads]).mean(0)
+    chances = _chances(pool, heads, maps, [d.boxes for d in found])
     result = []
     parts = chances.split([len(d) for d in found])
     for d, part, frame in zip(scaled, parts, frames, strict=True):
@@ -69,3 +69,28 @@ def to_original(
         masks = paste_masks(own, d.boxes, frame.original, heads[0].mask_thr)
         result.append(replace(d, masks=masks))
     return result
+
+
+def masks_fixed(
+    pool: Pool,
+    heads: Sequence[FCNMaskHead],
+    maps: Maps,
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+) -> Tensor:
+    """Return the masks of detections in tensors of fixed shapes, see `RoIHead.masks`."""
+    slots = filled_slots(scores)
+    boxes, labels = boxes[:, slots], labels[:, slots]
+    chances = _chances(pool, heads, maps, boxes)
+    index = labels.flatten()[:, None, None, None].expand(-1, 1, *chances.shape[2:])
+    drawn = stretch_masks(chances.gather(1, index)[:, 0], boxes.flatten(0, 1), size)
+    found = (drawn >= heads[0].mask_thr).unflatten(0, labels.shape)
+    return found & (scores[:, slots] > 0)[..., None, None]
+
+
+def _chances(pool: Pool, heads: Sequence[FCNMaskHead], maps: Maps, boxes: Boxes) -> Tensor:
+    """Return (R, C, S, S) probabilities of all images' boxes, the mean over the heads."""
+    regions = pool(maps, boxes, heads[0].roi_feat_size)
+    return torch.stack([head(regions).float().sigmoid() for head in heads]).mean(0)

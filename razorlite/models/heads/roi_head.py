@@ -12,7 +12,7 @@ from razorlite.core.ranges import Positive, Strides
 from razorlite.core.registry import register
 from razorlite.models.heads.dense import Maps, Size, sizes_of
 from razorlite.models.heads.region_heads import FCNMaskHead, Shared2FCBBoxHead
-from razorlite.models.heads.region_masks import mask_loss, to_original
+from razorlite.models.heads.region_masks import mask_loss, masks_fixed, to_original
 from razorlite.models.heads.region_samples import (
     Proposals,
     RegionAssignment,
@@ -187,6 +187,20 @@ class RoIHead(nn.Module):
             for boxes, score, labels in zip(*parts, strict=True)
         ]
         return to_original(self.pool, self.mask_heads, maps, found, frames)
+
+    def masks(
+        self, maps: Maps, boxes: Tensor, scores: Tensor, labels: Tensor, size: Size
+    ) -> Tensor:
+        """Return (N, M, H, W) bool masks of what was found, M as `Detector.detect` says.
+
+        Args:
+            maps: (N, C, H, W) per level.
+            boxes: (N, K, 4) pixels.
+            scores: (N, K), 0 in empty slots.
+            labels: (N, K) int64.
+            size: height and width in pixels of the masks.
+        """
+        return masks_fixed(self.pool, self.mask_heads, maps, boxes, scores, labels, size)
 
     def _candidates(
         self, raw: Regions, sizes: Tensor, limit: int | None

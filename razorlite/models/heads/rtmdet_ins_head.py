@@ -22,6 +22,7 @@ from razorlite.models.tasks.assigners import DynamicSoftLabelAssigner
 from razorlite.models.tasks.losses import DiceLoss
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.ops.dynamic_masks import dynamic_masks, kernel_size
+from razorlite.ops.fixed_shapes import filled_slots, rows_of
 from razorlite.ops.regions import centres_of_mass
 from razorlite.structures import Detections, Frame, Target
 
@@ -73,6 +74,7 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
     RTMDet, https://arxiv.org/abs/2212.07784, section 3.5.
     """
 
+    has_masks = True
     kernel_convs: nn.ModuleList
     rtm_kernel: nn.ModuleList
 
@@ -240,10 +242,11 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         return loss
 
     def _masks(self, features: Tensor, kernels: Tensor, priors: Tensor, scale: int) -> Tensor:
-        """Return (K, H, W) logits of K objects, at `scale` times the size of the features."""
+        """Return logits of K objects at `scale` times the size of the features, (..., K, H, W)."""
         logits = dynamic_masks(features, kernels, priors, self.strides[0], _WIDTH, _LAYERS)
-        size = (logits.shape[1] * scale, logits.shape[2] * scale)
-        return F.interpolate(logits[:, None], size=size, mode="bilinear")[:, 0]
+        size = (logits.shape[-2] * scale, logits.shape[-1] * scale)
+        scaled = F.interpolate(logits.flatten(0, -3)[:, None], size=size, mode="bilinear")
+        return scaled[:, 0].unflatten(0, logits.shape[:-2])
 
     def predict(self, raw: tuple[Any, ...], frames: Sequence[Frame]) -> list[Detections]:
         """Return the detections of every image; masks cover the original image."""
@@ -256,11 +259,35 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
             result.append(replace(found, masks=masks))
         return result
 
+    def detect(self, raw: tuple[Any, ...], sizes: Tensor) -> tuple[Tensor, ...]:
+        """Return boxes, scores, labels and masks in tensors of fixed shapes.
+
+        Args:
+            raw: what `forward` returned.
+            sizes: (N, 2) height and width in pixels of each image, without padding.
+
+        Returns:
+            As `Detector.detect`; masks cover all cells of the mask features.
+        """
+        found = self.candidates(raw, sizes)
+        index, scores = self.post_process.rows_fixed(found.boxes, found.scores, found.labels)
+        slots = filled_slots(scores)
+        row = found.row.gather(1, index)[:, slots]
+        kernels = rows_of(join_levels(raw[2], self.kernel_channels), row)
+        priors = torch.cat(self.priors(raw[0]))[row]
+        logits = self._masks(raw[3], kernels, priors, self.strides[0])
+        masks = (logits > self._least) & (scores[:, slots] > 0)[..., None, None]
+        return rows_of(found.boxes, index), scores, found.labels.gather(1, index), masks
+
+    @property
+    def _least(self) -> float:
+        """The logit above which a pixel belongs to an object."""
+        return math.log(self.mask_thr / (1 - self.mask_thr))
+
     def _draw(self, features: Tensor, kernels: Tensor, priors: Tensor, frame: Frame) -> Tensor:
         """Return (K, *frame.original) bool masks of K objects."""
         (height, width), original = frame.size, frame.original
         masks = torch.zeros((len(kernels), *original), dtype=torch.bool, device=features.device)
-        threshold = math.log(self.mask_thr / (1 - self.mask_thr))
         limit = min(
             self._at_a_time(features.shape[-2:]),
             max(1, _LARGEST_MASKS // (original[0] * original[1])),
@@ -271,5 +298,5 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
             inside = logits[:, None, :height, :width]
             if original != frame.size:
                 inside = F.interpolate(inside, size=original, mode="bilinear")
-            masks[part] = inside[:, 0] > threshold
+            masks[part] = inside[:, 0] > self._least
         return masks

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from razorlite.core.ranges import Count, Positive, Share, checked
-from razorlite.ops.fixed_shapes import keep_best
+from razorlite.ops.fixed_shapes import best_rows, rows_of
 from razorlite.ops.nms import soft_suppress, suppress
 from razorlite.structures import Detections
 
@@ -73,7 +73,15 @@ class PostProcess:
             (N, M, 4) boxes, (N, M) scores, best first and 0 in empty slots, and (N, M) labels,
             where M is `max_per_img`, or K where that is less.
         """
-        return keep_best(
+        index, kept = self.rows_fixed(boxes, scores, labels)
+        return rows_of(boxes, index), kept, labels.gather(1, index)
+
+    def rows_fixed(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (N, M) numbers of the candidates that `keep_fixed` keeps, and their scores.
+
+        Takes what `keep_fixed` takes.
+        """
+        return best_rows(
             boxes,
             scores,
             labels,
