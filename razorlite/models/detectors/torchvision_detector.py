@@ -115,7 +115,7 @@ class TorchvisionDetector(Detector, FrozenByName):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Return the (N, C, H, W) maps of (N, 3, H, W) images that the heads see, by name."""
-        maps: dict[str, Tensor] = self.backbone(images)
+        maps: dict[str, Tensor] = self.get_submodule("backbone")(images)
         return maps
 
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:

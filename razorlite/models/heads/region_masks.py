@@ -86,7 +86,7 @@ def masks_fixed(
     chances = _chances(pool, heads, maps, boxes)
     index = labels.flatten()[:, None, None, None].expand(-1, 1, *chances.shape[2:])
     drawn = stretch_masks(chances.gather(1, index)[:, 0], boxes.flatten(0, 1), size)
-    found = (drawn >= heads[0].mask_thr).unflatten(0, labels.shape)
+    found: Tensor = (drawn >= heads[0].mask_thr).unflatten(0, labels.shape)
     return found & (scores[:, slots] > 0)[..., None, None]
 
 

@@ -246,7 +246,8 @@ class RTMDetInsSepBNHead(RTMDetSepBNHead):
         logits = dynamic_masks(features, kernels, priors, self.strides[0], _WIDTH, _LAYERS)
         size = (logits.shape[-2] * scale, logits.shape[-1] * scale)
         scaled = F.interpolate(logits.flatten(0, -3)[:, None], size=size, mode="bilinear")
-        return scaled[:, 0].unflatten(0, logits.shape[:-2])
+        masks: Tensor = scaled[:, 0].unflatten(0, logits.shape[:-2])
+        return masks
 
     def predict(self, raw: tuple[Any, ...], frames: Sequence[Frame]) -> list[Detections]:
         """Return the detections of every image; masks cover the original image."""
