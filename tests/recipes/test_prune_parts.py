@@ -119,8 +119,8 @@ def test_a_file_of_a_detr_without_a_block_a_layer_and_queries_is_compared(tmp_pa
 
 
 def test_check_refuses_parts_that_cannot_go():
-    assert check_config(tree(parts=["channels", "queries"])) == []
+    assert check_config(tree(parts=["channels", "queries"]), imports=True) == []
     with pytest.raises(ConfigError, match=r"prune\.parts: FCOS has no queries that can be dropped"):
-        check_config(tree(MODEL, parts=["channels", "queries"]))
+        check_config(tree(MODEL, parts=["channels", "queries"]), imports=True)
     with pytest.raises(ConfigError, match="layers are worth is found on training images"):
-        check_config({**tree(parts=["layers"]), "data": None})
+        check_config({**tree(parts=["layers"]), "data": None}, imports=True)
