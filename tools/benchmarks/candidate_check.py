@@ -10,9 +10,11 @@ slow way.
     python tools/benchmarks/candidate_check.py
 
 takes about a minute and prints one JSON line. Checking one candidate took MMRazor 1.0 292 ms
-(quartiles 229-558) on a machine of two cores.
+(quartiles 229-558) on a machine of two cores. `--spaces CONFIG ...` measures the spaces of these
+configurations instead, one line each.
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -38,6 +40,9 @@ from razorlite.cost import (  # noqa: E402
     tabulate,
 )
 from razorlite.prune import SlimCost  # noqa: E402
+from razorlite.recipes.building import build  # noqa: E402
+from razorlite.recipes.costing import search_costs  # noqa: E402
+from razorlite.recipes.experiment import read  # noqa: E402
 from razorlite.search.feasible import Feasible  # noqa: E402
 from razorlite.space import ChoiceSpace, Dimension, SearchSpace  # noqa: E402
 from razorlite.trace import channel_graph  # noqa: E402
@@ -49,6 +54,27 @@ LAYERS, WIDTHS, KERNELS = 20, (16, 32, 48, 64), (1, 3, 5, 7)
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--spaces", nargs="+", metavar="CONFIG", help="shipped supernets")
+    configs = parser.parse_args().spaces
+    if configs:
+        for name in configs:
+            print(json.dumps({"space": name, **of_config(name)}), flush=True)
+    else:
+        print(json.dumps(kinds()))
+
+
+def of_config(name: str) -> dict[str, Any]:
+    """Return candidates a second of a configuration's space."""
+    _, experiment = read(name)
+    space = build(experiment).space
+    if space is None:
+        raise SystemExit(f"{name} describes no supernet")
+    return rate(search_costs(experiment, space), space, {"macs": "100%", "params": "100%"})
+
+
+def kinds() -> dict[str, Any]:
+    """Return candidates a second by kind of cost model."""
     space = SearchSpace(recipes.build_model(CONFIG))
     start = time.perf_counter()
     additive = tabulate(space, (224, 224))
@@ -57,7 +83,7 @@ def main() -> None:
     factored = elastic_cost(elastic, "macs", np.int64)
     latency = JoinedCost([factored, elastic_cost(elastic, "latency_ms", np.float64)])
     pairs, pair_space = width_cost()
-    results = {
+    return {
         "table_seconds": round(built, 3),
         "additive": rate(additive, space, {"macs": "85%"}),
         "factored": rate(factored, elastic, {"macs": "25%"}),
@@ -65,7 +91,6 @@ def main() -> None:
         "pairs_of_widths": rate(pairs, pair_space, {"macs": "30%"}),
         "export_and_count_ms_median": round(export_and_count(space, additive), 1),
     }
-    print(json.dumps(results))
 
 
 def elastic_space() -> ChoiceSpace:
