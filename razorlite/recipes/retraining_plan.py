@@ -1,6 +1,6 @@
 """Which subnets are trained after a search, and beside them the detector scaled by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from razorlite.recipes.costing import models_of
 from razorlite.recipes.fronts import front_cost, front_trials, point_of, spread
 from razorlite.recipes.scaled_by_hand import Scaled, scaled_by_hand
 from razorlite.search import Candidates, RetrainingConfig, Study, SupernetScore, Trial, Workers
-from razorlite.space import Subnet
+from razorlite.space import ChoiceSpace, Subnet
 
 Kind = Literal["chosen", "random", "across", "even", "by hand"]
 _NEAR = (0.05, 0.1, 0.2)  # shares that random subnets may cost less than the chosen one
@@ -107,19 +107,36 @@ def _window(study: Study, cost: str, share: float) -> Constraint:
 
 
 def across(study: Study, cost: str | None, count: int) -> np.ndarray:
-    """Return (N, D) points whose costs are spread evenly over the range of the space, without ends.
+    """Return (N, D) points whose costs are spread evenly over the range of the space."""
+    seed = study.searcher.candidates.seed + 2
+    return points_across(study.space, lambda p: study.feasible.costs(p)[str(cost)], count, seed)
+
+
+def points_across(
+    space: ChoiceSpace, cost: Callable[[np.ndarray], np.ndarray], count: int, seed: int
+) -> np.ndarray:
+    """Return points whose costs are spread evenly over the range of a space, without its ends.
 
     Points are drawn between random ones and the largest or the smallest: uniform ones alone all
     cost about the same.
+
+    Args:
+        space: of the points.
+        cost: (N, D) points to (N,) costs.
+        count: how many points are looked for.
+        seed: of what is drawn.
+
+    Returns:
+        (N, D), the cheapest first; fewer than `count` where one is nearest to several costs.
     """
-    space, rng = study.space, np.random.default_rng(study.searcher.candidates.seed + 2)
+    rng = np.random.default_rng(seed)
     drawn = space.random_indices(rng, _DRAWN)
-    spent = study.feasible.costs(drawn)[str(cost)]
+    spent = cost(drawn)
     for end in (drawn[spent.argmin()], drawn[spent.argmax()]):
         taken = rng.random((_DRAWN, drawn.shape[1])) < rng.uniform(0, 1, (_DRAWN, 1))
         drawn = np.concatenate([drawn, np.where(taken, end, drawn[:_DRAWN])])
     points = space.canonical(drawn)
-    costs = np.asarray(study.feasible.costs(points)[str(cost)], dtype=np.float64)
+    costs = np.asarray(cost(points), dtype=np.float64)
     targets = np.linspace(costs.min(), costs.max(), count + 2)[1:-1]
     nearest = dict.fromkeys(int(np.abs(costs - target).argmin()) for target in targets)
     return points[list(nearest)]

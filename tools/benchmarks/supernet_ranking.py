@@ -35,18 +35,18 @@ from razorlite import recipes  # noqa: E402
 from razorlite.core.files import write_text_atomic  # noqa: E402
 from razorlite.cost import tabulate  # noqa: E402
 from razorlite.engine.launch import session  # noqa: E402
-from razorlite.evaluation import interval  # noqa: E402
 from razorlite.recipes.building import build, load_trained  # noqa: E402
 from razorlite.recipes.experiment import read  # noqa: E402
+from razorlite.recipes.retraining_plan import points_across  # noqa: E402
 from razorlite.recipes.searching import supernet_score  # noqa: E402
 from razorlite.recipes.splits import Splits  # noqa: E402
 from razorlite.search import SearchConfig  # noqa: E402
-from razorlite.search.elastic import kendall_tau  # noqa: E402
+from razorlite.search.ranking import RankCorrelation, kendall_tau  # noqa: E402
 from razorlite.space import SearchSpace, Subnet  # noqa: E402
 
 Tree = dict[str, Any]
 Scores = Sequence[float]
-_DRAWS, _CLOSE, _POINTS = 1000, 0.2, 4000
+_CLOSE = 0.2
 _CLASSES = [{"student": "head", "loss": {"type": "LogitKL", "tau": 1.0}}]
 _BOXES = [
     {"student": "bbox_head.conv_cls", "loss": {"type": "SigmoidKL", "quality": 1.0}, "join": True},
@@ -174,16 +174,10 @@ class Ranking:
 
 def spread(space: SearchSpace, costs: Any, count: int) -> list[Subnet]:
     """Return subnets whose MACs are spread over the range of the space, with their cost."""
-    rng = np.random.default_rng(0)
-    points = uniform = space.random_indices(rng, _POINTS)
-    for end in (costs.smallest(), costs.largest()):
-        taken = rng.random(uniform.shape) < rng.uniform(0, 1, (len(uniform), 1))
-        points = np.concatenate([points, np.where(taken, space.encode(end), uniform)])
-    points = space.canonical(points)
-    macs = costs.many(points)["macs"]
-    wanted = np.linspace(macs.min(), macs.max(), count + 2)[1:-1]
-    nearest = [int(np.abs(macs - value).argmin()) for value in wanted]
-    return [space.decode(points[i]).with_results(cost={"macs": int(macs[i])}) for i in nearest]
+    points = points_across(space, lambda p: costs.many(p)["macs"], count, 0)
+    macs = costs.many(points)["macs"].tolist()
+    pairs = zip(points, macs, strict=True)
+    return [space.decode(point).with_results(cost={"macs": cost}) for point, cost in pairs]
 
 
 def overrides_tree(given: Sequence[str]) -> Tree:
@@ -199,15 +193,12 @@ def last(folder: Path) -> Path:
 
 def tau_and_interval(scores: Scores, truth: Scores) -> Tree:
     """Return Kendall's tau, and its interval over draws of the subnets."""
-    both, rng = np.array([scores, truth]), np.random.default_rng(0)
-    draws = rng.integers(0, both.shape[1], (_DRAWS, both.shape[1]))
-    found = [kendall_tau(*both[:, draw]) for draw in draws]
-    low, high = interval(np.array([tau for tau in found if tau is not None]))
-    return {"tau": rounded(kendall_tau(scores, truth)), "interval": [rounded(low), rounded(high)]}
+    found = RankCorrelation.of(scores, truth)
+    return {"tau": rounded(found.tau), "interval": [rounded(found.low), rounded(found.high)]}
 
 
 def tau_close(scores: Scores, truth: Scores, macs: Scores) -> float | None:
-    """Return the tau over pairs of subnets that cost about the same; ties of scores count half."""
+    """Return the tau over pairs of subnets that cost about the same; ties count as neither."""
     signs = [
         np.sign((scores[i] - scores[j]) * (truth[i] - truth[j]))
         for i, j in combinations(range(len(macs)), 2)
