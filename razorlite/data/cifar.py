@@ -5,6 +5,7 @@ import pickle
 import tarfile
 import zlib
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,7 +53,9 @@ class CifarTarDataset(LabelledImages):
     ) -> None:
         path = need_file(resolve(archive), "archive")
         report = FaultReport(str(path))
-        files = _tar_files(path, split, per_class, report)
+        files, too_large = _tar_files(path, path.stat().st_mtime_ns, split, per_class)
+        for name, size in too_large.items():
+            report.add(f"{path}/{name}", "file too large for an image", f"{size}")
         known = sorted({name.split("/")[1] for name in files})
         names = tuple(classes) if classes is not None else tuple(known)
         for name in names:
@@ -150,11 +153,16 @@ def _unpickle(path: Path) -> Any:
         raise DataError(f"{path} is no CIFAR batch: {first_line(error)}") from error
 
 
+@lru_cache(maxsize=4)
 def _tar_files(
-    path: Path, split: str, per_class: int | None, report: FaultReport
-) -> dict[str, bytes]:
-    """Return the expected files of a split by name, read in one pass."""
+    path: Path, changed: int, split: str, per_class: int | None
+) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Return the expected files of a split by name, and the size of those that are too large.
+
+    They are read in one pass, once for the data sets of a process while the file does not change.
+    """
     files: dict[str, bytes] = {}
+    too_large: dict[str, int] = {}
     counts: Counter[str] = Counter()
     splits: set[str] = set()
     try:
@@ -162,7 +170,10 @@ def _tar_files(
             for member in archive:
                 parts = tuple(p for p in PurePosixPath(member.name).parts if p != "/")
                 splits.update(parts[:1])
-                if not _is_needed(member, parts, split, report):
+                if not _is_image(member, parts, split):
+                    continue
+                if member.size > _MEMBER_BYTES:
+                    too_large[member.name] = member.size
                     continue
                 counts[parts[1]] += 1
                 if per_class is None or counts[parts[1]] <= per_class:
@@ -173,20 +184,11 @@ def _tar_files(
         raise DataError(f"{path} is no readable tar archive: {first_line(error)}") from error
     if not files:
         raise DataError(f"{path} has no images under {split}/<class>/{near(split, splits)}")
-    return files
+    return files, too_large
 
 
-def _is_needed(
-    member: tarfile.TarInfo, parts: tuple[str, ...], split: str, report: FaultReport
-) -> bool:
-    """Return whether a member is an image of the split that can be read."""
+def _is_image(member: tarfile.TarInfo, parts: tuple[str, ...], split: str) -> bool:
+    """Return whether a member is an image of the split."""
     if len(parts) != 3 or parts[0] != split or not member.isfile():
         return False
-    if any(map(is_hidden, parts)) or not parts[2].lower().endswith(IMAGE_SUFFIXES):
-        return False
-    if member.size > _MEMBER_BYTES:
-        report.add(
-            f"{report.source}/{member.name}", "file too large for an image", f"{member.size}"
-        )
-        return False
-    return True
+    return not any(map(is_hidden, parts)) and parts[2].lower().endswith(IMAGE_SUFFIXES)
