@@ -34,13 +34,12 @@ def good():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(module_path):
     """A folder of images and `read`, which writes a tree beside them and reads it."""
-    root = tmp_path_factory.mktemp("coco")
     for name in (1, 2):
-        save_image(root / "images" / f"{name}.jpg", SIZE, seed=name)
-    save_image(root / "images" / "sub" / "3.jpg", SIZE)
-    return root
+        save_image(module_path / "images" / f"{name}.jpg", SIZE, seed=name)
+    save_image(module_path / "images" / "sub" / "3.jpg", SIZE)
+    return module_path
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ def per_split(dataset, parts, name):
 
 
 @pytest.fixture(scope="module")
-def rare(tmp_path_factory):
+def rare(module_path):
     classes = {f"{i:02}": ["cat"] * 3 + (["dog"] if i % 10 == 0 else []) for i in range(50)}
-    return make(tmp_path_factory.mktemp("rare"), classes)
+    return make(module_path, classes)
 
 
 def test_every_class_is_dealt_in_the_shares(rare):

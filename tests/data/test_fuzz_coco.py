@@ -50,11 +50,10 @@ def good():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("fuzz")
+def folder(module_path):
     for name in (1, 2, 3):
-        save_image(root / "images" / f"{name}.png", SIZE, seed=name)
-    return root
+        save_image(module_path / "images" / f"{name}.png", SIZE, seed=name)
+    return module_path
 
 
 def read(folder, data, masks):

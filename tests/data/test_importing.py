@@ -55,10 +55,10 @@ def test_labelme(folder):
     assert found.lost == {"shapes without an area (line)": 1}
 
 
-def test_labelme_to_coco_by_command(folder, tmp_path_factory, capsys):
+def test_labelme_to_coco_by_command(folder, module_path, capsys):
     polygon = shape("polygon", [[0, 0], [10, 0], [10, 10], [0, 10]])
     (folder / "a.json").write_text(json.dumps({"shapes": [polygon], "imagePath": "a.png"}))
-    out = tmp_path_factory.mktemp("out") / "coco"
+    out = module_path / "coco"
     words = ["data", "convert", str(folder), "--to", "coco", "--masks", "--out", str(out)]
     assert main(words) == 0
     assert "1 images, 1 objects" in capsys.readouterr().out

@@ -36,31 +36,30 @@ SAME = [("animated.gif", "first.gif"), ("deep.png", "deep8.png"), ("rotated.jpg"
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def odd(module_path: Path) -> Path:
     """A folder of images that are read, and of files that cannot be."""
-    folder = tmp_path_factory.mktemp("odd")
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    image.convert("CMYK").save(folder / "cmyk.jpg")
-    image.convert("CMYK").convert("RGB").save(folder / "rgb.png")
+    image.convert("CMYK").save(module_path / "cmyk.jpg")
+    image.convert("CMYK").convert("RGB").save(module_path / "rgb.png")
     grey = pixels[..., 0]
-    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
-    Image.fromarray(grey).save(folder / "deep8.png")
-    _rotated(image, folder)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(module_path / "deep.png")
+    Image.fromarray(grey).save(module_path / "deep8.png")
+    _rotated(image, module_path)
     first, second = image.quantize(32), image.transpose(Image.Transpose.ROTATE_180).quantize(32)
-    first.save(folder / "animated.gif", save_all=True, append_images=[second])
-    first.save(folder / "first.gif")
-    Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
+    first.save(module_path / "animated.gif", save_all=True, append_images=[second])
+    first.save(module_path / "first.gif")
+    Image.new("RGB", (1, 1), "red").save(module_path / "dot.png")
     for name, (height, width) in (("long.png", (10, 10000)), ("tall.png", (10000, 10))):
         noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / name)
-    whole = (folder / "cmyk.jpg").read_bytes()
-    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + rng.bytes(500))
-    (folder / "empty.png").touch()
-    (folder / "text.jpg").write_text("not an image")
-    return folder
+        Image.fromarray(noise).save(module_path / name)
+    whole = (module_path / "cmyk.jpg").read_bytes()
+    (module_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (module_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + rng.bytes(500))
+    (module_path / "empty.png").touch()
+    (module_path / "text.jpg").write_text("not an image")
+    return module_path
 
 
 def _rotated(image: Image.Image, folder: Path) -> None:

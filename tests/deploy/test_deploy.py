@@ -52,9 +52,8 @@ shape: [64, 96]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(module_path: Path) -> Path:
     """A run folder whose model says something everywhere."""
-    folder = tmp_path_factory.mktemp("run")
     tree = core_config.parse(CONFIG, "config")
     torch.manual_seed(0)
     model = build_model(tree)
@@ -68,9 +67,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config=CONFIG,
     )
     content = {"model": model.state_dict(), "meta": card.to_meta()}
-    (folder / "checkpoints").mkdir()
-    save_checkpoint(folder / "checkpoints" / "best.pt", content)
-    return folder
+    (module_path / "checkpoints").mkdir()
+    save_checkpoint(module_path / "checkpoints" / "best.pt", content)
+    return module_path
 
 
 @pytest.fixture

@@ -101,10 +101,10 @@ class Small(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(module_path):
     """A file in float."""
     needs_onnx()
-    path = tmp_path_factory.mktemp("small") / "float.onnx"
+    path = module_path / "float.onnx"
     torch.manual_seed(0)
     write_file(Small().eval(), path, _images()[0], meta={"mine": "kept"})
     return path

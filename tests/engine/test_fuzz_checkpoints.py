@@ -20,9 +20,9 @@ def runner(folder, steps, **settings):
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(module_path):
     """The bytes of last.pt after four steps."""
-    started = runner(tmp_path_factory.mktemp("run"), 4)
+    started = runner(module_path, 4)
     started.run()
     return started.state.last.read_bytes()
 

@@ -354,11 +354,10 @@ def everything(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(module_path):
     """The folder of an uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole")
-    full_runner(folder).run()
-    return folder
+    full_runner(module_path).run()
+    return module_path
 
 
 class TestResume:

@@ -31,18 +31,17 @@ def _called(*words: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programs(module_path: Path) -> Path:
     """The folder of both programs."""
     if not shutil.which("cmake") or not (shutil.which("c++") or shutil.which("g++")):
         pytest.skip("no cmake or no compiler for C++ on this machine")
     if sys.platform != "linux":
         pytest.skip("the examples are for Linux")
     pytest.importorskip("onnxruntime")
-    build = tmp_path_factory.mktemp("build")
     words = [f"-DPYTHON={sys.executable}", "-DCMAKE_BUILD_TYPE=Debug"]  # built sooner
-    _called("cmake", "-S", SOURCE, "-B", build, *words)
-    _called("cmake", "--build", build, "--parallel", "2")
-    return build
+    _called("cmake", "-S", SOURCE, "-B", module_path, *words)
+    _called("cmake", "--build", module_path, "--parallel", "2")
+    return module_path
 
 
 @pytest.fixture

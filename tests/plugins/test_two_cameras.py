@@ -61,12 +61,11 @@ def config(**more):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(module_path):
     """A configuration and the folder of its run."""
-    folder = tmp_path_factory.mktemp("cubes")
-    path = write(config(), folder)
-    recipes.train(path, folder / "run")
-    return path, folder / "run"
+    path = write(config(), module_path)
+    recipes.train(path, module_path / "run")
+    return path, module_path / "run"
 
 
 def scene(index=1):

@@ -60,13 +60,12 @@ def config(frames, **more):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(module_path):
     """Frames, a configuration and the folder of its run."""
-    folder = tmp_path_factory.mktemp("detr3d")
-    frames = write_frames(folder, count=3)
-    path = write(config(frames), folder)
-    recipes.train(path, folder / "run")
-    return frames, path, folder / "run"
+    frames = write_frames(module_path, count=3)
+    path = write(config(frames), module_path)
+    recipes.train(path, module_path / "run")
+    return frames, path, module_path / "run"
 
 
 @pytest.mark.slow

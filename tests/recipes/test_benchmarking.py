@@ -48,8 +48,8 @@ def test_drift_is_told():
 
 
 @pytest.fixture(scope="module")
-def files(pipeline, tmp_path_factory):
-    run, script = pipeline.root / "subnet", tmp_path_factory.mktemp("files") / "m.torchscript"
+def files(pipeline, module_path):
+    run, script = pipeline.root / "subnet", module_path / "m.torchscript"
     export(run, format="torchscript", out=script)
     return run, script
 

@@ -144,11 +144,10 @@ class TestSplits:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(module_path):
     """A checkpoint of the plain detector, trained for a step."""
-    folder = tmp_path_factory.mktemp("trained")
-    recipes.train(plain(), folder)
-    return folder / "checkpoints" / "last.pt"
+    recipes.train(plain(), module_path)
+    return module_path / "checkpoints" / "last.pt"
 
 
 class TestCommands:

@@ -50,18 +50,17 @@ def config() -> dict:
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory) -> SimpleNamespace:
+def pipeline(module_path) -> SimpleNamespace:
     """Supernet, search and retrained subnet, in folders of one `root`."""
-    root = tmp_path_factory.mktemp("widths")
-    supernet = write(config(), root, "supernet.yaml")
-    recipes.train(supernet, root / "supernet")
-    weights = root / "supernet/checkpoints/last.pt"
-    found = recipes.search(supernet, weights, root / "search")
-    chosen = {"subnet": str(root / "search/subnet.yaml"), "load_from": str(weights)}
-    subnet = write({**config(), **chosen}, root, "subnet.yaml")
-    recipes.train(subnet, root / "subnet")
+    supernet = write(config(), module_path, "supernet.yaml")
+    recipes.train(supernet, module_path / "supernet")
+    weights = module_path / "supernet/checkpoints/last.pt"
+    found = recipes.search(supernet, weights, module_path / "search")
+    chosen = {"subnet": str(module_path / "search/subnet.yaml"), "load_from": str(weights)}
+    subnet = write({**config(), **chosen}, module_path, "subnet.yaml")
+    recipes.train(subnet, module_path / "subnet")
     return SimpleNamespace(
-        root=root, supernet=supernet, weights=weights, found=found, subnet=subnet
+        root=module_path, supernet=supernet, weights=weights, found=found, subnet=subnet
     )
 
 

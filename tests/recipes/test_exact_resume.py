@@ -50,9 +50,10 @@ PLAIN = {
 
 
 @pytest.fixture(scope="module", params=[pytest.param("supernet", marks=pytest.mark.slow), "plain"])
-def whole(request, tmp_path_factory):
+def whole(request, module_path):
     """A configuration and the folder of its uninterrupted run."""
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = module_path / request.param
+    folder.mkdir()
     config = write(detector(SUPERNET if request.param == "supernet" else PLAIN), folder)
     run("train", config, folder=folder / "run")
     return config, folder / "run"

@@ -114,11 +114,10 @@ def test_unknown_classes_keep_rows_only_of_as_many():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(module_path):
     """A checkpoint of the plain detector for circles, squares and triangles."""
-    folder = tmp_path_factory.mktemp("trained")
-    recipes.train(plain(), folder)
-    return folder / "checkpoints" / "last.pt"
+    recipes.train(plain(), module_path)
+    return module_path / "checkpoints" / "last.pt"
 
 
 STILL = {**TRAIN, "optimizer": {"type": "SGD", "lr": 0.0}}

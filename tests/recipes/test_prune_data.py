@@ -24,9 +24,9 @@ def tree(**prune):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(module_path):
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "weights.pt"
+    path = module_path / "weights.pt"
     save_checkpoint(path, {"model": recipes.build_model(tree()).state_dict(), "meta": {}})
     return path
 

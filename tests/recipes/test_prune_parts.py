@@ -35,21 +35,21 @@ def tree(model=DETR, **prune):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(module_path):
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "weights.pt"
+    path = module_path / "weights.pt"
     save_checkpoint(path, {"model": recipes.build_model(tree()).state_dict(), "meta": {}})
     return path
 
 
 @pytest.fixture(scope="module")
-def whole(weights, tmp_path_factory):
+def whole(weights, module_path):
     """Settings that let parts of all kinds go in two rounds, and the folder of their run."""
     train = {"max_steps": 1, "optimizer": {"type": "SGD", "lr": 0.01}}
     ignore = ["decoder.layers.*"]  # whose blocks stay
     more = {"budget": {"macs": "80%"}, "min_keep": 0.5, "rounds": 2, "ignore": ignore}
     settings = {**tree(parts=PARTS, **more), "train": train}
-    folder = tmp_path_factory.mktemp("whole") / "run"
+    folder = module_path / "run"
     recipes.prune(settings, weights, folder)
     return settings, folder
 

@@ -41,16 +41,16 @@ FILES = ("subnet.yaml", "round_1/subnet.yaml", "config.yaml", "round_1/config.ya
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(module_path):
     """Words of a command that prunes in two rounds, and the folder of its uninterrupted run."""
-    root = tmp_path_factory.mktemp("pruning")
     tree = detector({"train": {**TRAIN, "max_steps": 1, "save_every": None}, "mutator": None})
     tree |= {"model": MODEL, "data": {"train": split(12, 0), "val": split(4, 1)}}
-    run("train", write(tree, root), folder=root / "trained")
+    run("train", write(tree, module_path), folder=module_path / "trained")
     tree |= {"train": TRAIN, "prune": {"budget": {"macs": "60%"}, "round_to": 2, "rounds": 2}}
-    words = ("prune", write(tree, root, "prune.yaml"), root / "trained/checkpoints/last.pt")
-    run(*words, folder=root / "whole")
-    return words, root / "whole"
+    trained = module_path / "trained/checkpoints/last.pt"
+    words = ("prune", write(tree, module_path, "prune.yaml"), trained)
+    run(*words, folder=module_path / "whole")
+    return words, module_path / "whole"
 
 
 def check(folder, whole_folder):

@@ -30,15 +30,14 @@ TRAINED = CONFIG.replace("  test: {", f"{TRAIN}{VAL}  test: {{").replace(
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory) -> list[str]:
+def words(module_path) -> list[str]:
     """A configuration and weights drawn at random, as words of a command."""
-    folder = tmp_path_factory.mktemp("quantised")
-    (folder / "config.yaml").write_text(TRAINED + "metric: {type: CocoMetric}\n")
+    (module_path / "config.yaml").write_text(TRAINED + "metric: {type: CocoMetric}\n")
     torch.manual_seed(0)
-    model = build_model(folder / "config.yaml")
+    model = build_model(module_path / "config.yaml")
     nn.init.normal_(model.bbox_head.conv_cls.weight, std=0.5)
-    torch.save(model.state_dict(), folder / "weights.pt")
-    return [str(folder / "config.yaml"), str(folder / "weights.pt")]
+    torch.save(model.state_dict(), module_path / "weights.pt")
+    return [str(module_path / "config.yaml"), str(module_path / "weights.pt")]
 
 
 @pytest.mark.slow

@@ -28,13 +28,12 @@ OPTIMIZER = {"type": "AdamW", "lr": 1e-3}
 
 
 @pytest.fixture(scope="module")
-def distiller(tmp_path_factory):
+def distiller(module_path):
     """A block whose teacher is the plain model, which check and dry steps build on shapes."""
-    folder = tmp_path_factory.mktemp("teacher")
-    (folder / "teacher.pt").touch()
-    config = write(plain(), folder)
+    (module_path / "teacher.pt").touch()
+    config = write(plain(), module_path)
     pairs = [{"student": "neck", "loss": {"type": "AttentionTransfer"}}]
-    teacher = {"config": str(config), "checkpoint": str(folder / "teacher.pt")}
+    teacher = {"config": str(config), "checkpoint": str(module_path / "teacher.pt")}
     return {"teacher": teacher, "pairs": pairs, "start_step": 1, "warmup_steps": 3}
 
 

@@ -26,12 +26,11 @@ CAFFE = Preprocess(**BGR, pad_multiple=32)
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
+def teacher(module_path):
     """A teacher's configuration and checkpoint, trained on BGR images of turned classes."""
-    folder = tmp_path_factory.mktemp("teacher")
     config = plain(data={**BGR, "train": shapes(classes=TURNED)})
-    recipes.train(config, folder / "run")
-    return write(config, folder, "teacher.yaml"), folder / "run/checkpoints/last.pt"
+    recipes.train(config, module_path / "run")
+    return write(config, module_path, "teacher.yaml"), module_path / "run/checkpoints/last.pt"
 
 
 def student(teacher, places=("neck",), **data):

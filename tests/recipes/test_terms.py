@@ -36,13 +36,14 @@ def without_pictures(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
+def teacher(module_path):
     """A `teacher` block: the plain detector with weights of its own."""
-    folder = tmp_path_factory.mktemp("teacher")
-    config = write(plain(data={"train": shapes(4)}), folder)
+    config = write(plain(data={"train": shapes(4)}), module_path)
     torch.manual_seed(5)
-    save_checkpoint(folder / "teacher.pt", {"model": build(read(config)[1]).model.state_dict()})
-    return {"config": str(config), "checkpoint": str(folder / "teacher.pt")}
+    save_checkpoint(
+        module_path / "teacher.pt", {"model": build(read(config)[1]).model.state_dict()}
+    )
+    return {"config": str(config), "checkpoint": str(module_path / "teacher.pt")}
 
 
 def student(**more):

@@ -24,9 +24,8 @@ TRAIN = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(module_path):
     """Folders of the same training by one process and by two."""
-    folder = tmp_path_factory.mktemp("trained")
     for processes in (1, 2):
         config = detector({"train": TRAIN, "mutator": None})
         config["model"]["backbone"] = FROZEN
@@ -35,13 +34,13 @@ def trained(tmp_path_factory):
         config["model"]["bbox_head"]["strides"] = [16, 32]
         batch_size = 8 // processes
         config["data"] = {"train": split(19, 0, batch_size), "val": split(7, 1, 2)}
-        path = write(config, folder, f"{processes}.yaml")
+        path = write(config, module_path, f"{processes}.yaml")
         words = ("train", path)
         if processes == 1:
-            run(*words, folder=folder / "1")
+            run(*words, folder=module_path / "1")
         else:
-            torchrun(*words, "--work-dir", folder / "2")
-    return folder / "1", folder / "2"
+            torchrun(*words, "--work-dir", module_path / "2")
+    return module_path / "1", module_path / "2"
 
 
 def test_training_agrees_with_one_process_on_the_joined_batch(trained):

@@ -36,15 +36,14 @@ def distiller(recipe="zskt", **synthetic):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(module_path):
     """A folder with images of two classes to test on."""
-    folder = tmp_path_factory.mktemp("without")
     for number, name in enumerate(("round", "angular")):
-        (folder / "images" / name).mkdir(parents=True)
+        (module_path / "images" / name).mkdir(parents=True)
         for image in range(2):
             pixels = torch.full((3, 32, 32), 60 + 100 * number + image, dtype=torch.uint8)
-            write_png(pixels, str(folder / "images" / name / f"{image}.png"))
-    return folder
+            write_png(pixels, str(module_path / "images" / name / f"{image}.png"))
+    return module_path
 
 
 @pytest.fixture(scope="module")

@@ -28,15 +28,14 @@ CONFIG_COMMANDS = ["train", "test", "search", "prune", "cost", "config show", "c
 
 
 @pytest.fixture(scope="module")
-def places(pipeline, tmp_path_factory):
+def places(pipeline, module_path):
     """Paths by what they lead to."""
-    folder = tmp_path_factory.mktemp("wrong")
     for name, data in FILES.items():
         if data is not None:
-            (folder / name).write_bytes(data)
-    (folder / "loop").symlink_to(folder / "loop")
-    (folder / "folder").mkdir()
-    os.mkfifo(folder / "pipe")
+            (module_path / name).write_bytes(data)
+    (module_path / "loop").symlink_to(module_path / "loop")
+    (module_path / "folder").mkdir()
+    os.mkfifo(module_path / "pipe")
     strangers = {
         "config": pipeline.subnet,
         "checkpoint": pipeline.trained,
@@ -45,12 +44,12 @@ def places(pipeline, tmp_path_factory):
         "metrics": pipeline.root / "supernet/metrics.jsonl",
     }
     odd = {
-        "under a file": folder / "text" / "x",
+        "under a file": module_path / "text" / "x",
         "nul": "a\0b",
-        "long": folder / ("x" * 300),
+        "long": module_path / ("x" * 300),
         "nothing": "",
     }
-    return {**{n: folder / n for n in [*FILES, *PATHS]}, **odd, **strangers}
+    return {**{n: module_path / n for n in [*FILES, *PATHS]}, **odd, **strangers}
 
 
 def refused(capsys, words, folder: Path) -> str:

@@ -212,9 +212,9 @@ def complaints(capsys, *words: object) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def sound(module_path):
     tree = detector({"train": copy.deepcopy(TRAIN)})
-    return write(tree, tmp_path_factory.mktemp("sound"))
+    return write(tree, module_path)
 
 
 @pytest.mark.parametrize("override", OVERRIDES)

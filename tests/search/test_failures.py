@@ -68,9 +68,9 @@ def up_to(lines, trials):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(module_path):
     """Records of an uninterrupted search."""
-    path = tmp_path_factory.mktemp("whole") / "journal.jsonl"
+    path = module_path / "journal.jsonl"
     make_study(path).run()
     return records(path)
 

@@ -13,9 +13,9 @@ from tests.search.test_failures import make_study
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
+def good(module_path):
     """Bytes of a journal and what each candidate of it scores."""
-    path = tmp_path_factory.mktemp("good") / "journal.jsonl"
+    path = module_path / "journal.jsonl"
     study = make_study(path)
     study.run()
     return path.read_bytes(), study

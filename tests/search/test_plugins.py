@@ -114,9 +114,9 @@ def _no_waiting_for_the_disk(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(module_path):
     """The lines of an uninterrupted journal, and its records without times."""
-    path = tmp_path_factory.mktemp("whole") / "journal.jsonl"
+    path = module_path / "journal.jsonl"
     make_study(path).run()
     return path.read_bytes().splitlines(keepends=True), records(path)
 

@@ -40,9 +40,9 @@ def workers(cluster):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(module_path):
     """Records of a search in this process."""
-    path = tmp_path_factory.mktemp("whole") / "journal.jsonl"
+    path = module_path / "journal.jsonl"
     make_study(path).run()
     return records(path)
 

@@ -228,9 +228,9 @@ def run_script(journal, seconds=0.0, prefix=(sys.executable,)):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(module_path):
     """What an uninterrupted process finds."""
-    return run_script(tmp_path_factory.mktemp("whole") / "journal.jsonl")
+    return run_script(module_path / "journal.jsonl")
 
 
 def test_killed_study_resumes_to_the_same_end(whole, tmp_path):
