@@ -85,13 +85,16 @@ def test_bit_operations_by_hand():
 
 
 @pytest.mark.slow
-def test_resnet18_of_spos(test_data):
+@pytest.mark.parametrize("depth", [18, 34])
+def test_resnets_of_spos(test_data, depth):
     path = test_data.parent / "figures" / "spos_paper.json"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    counted = json.loads(path.read_text())["counted_bit_operations"]["resnet18"]
+    counted = json.loads(path.read_text())["counted_bit_operations"][f"resnet{depth}"]
     bits = {"weight_bits": [1, 2, 3, 4], "input_bits": [2, 3, 4]}
-    space = MixedPrecision(blocks=["layer?.?"], **bits).prepare(ResNet(depth=18, out_indices=(3,)))
+    space = MixedPrecision(blocks=["layer?.?"], **bits).prepare(
+        ResNet(depth=depth, out_indices=(3,))
+    )
     costs = BitOperations(space, shape=(224, 224), others=0)
     for name, expected in counted["bit_operations_body_and_shortcut"].items():
         weight, inputs = int(name[0]), int(name[2])

@@ -6,8 +6,8 @@ needs more than the most evaluations counts with one more than these.
 
     python tools/benchmarks/searchers.py --table nas-bench-macro_cifar10.json --seeds 100
 
-prints one JSON line for each searcher and limit (MACs): evaluations in the median and at the 95th
-percentile, how many seeds did not end, and the milliseconds of a proposal.
+prints one JSON line for each searcher and limit (MACs): evaluations in the median and at the
+95th percentile, how many seeds did not end, and the processor's milliseconds for a proposal.
 """
 
 import argparse
@@ -109,14 +109,14 @@ def main() -> None:
 
 
 def evaluations(table: Table, constraint: Constraint, name: str, seed: int) -> tuple[int, float]:
-    """Return the evaluations up to the best architecture, and the seconds of proposing them."""
+    """Return the evaluations up to the best architecture, and the processor's seconds."""
     best, count, seconds = table.best(constraint), 0, 0.0
     found = Candidates(space=table.space, table=table, constraint=constraint, seed=seed)
     searcher = SEARCHERS[name](found)
     while count < MOST:
-        start = time.perf_counter()
+        start = time.process_time()
         points = searcher.ask()
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
         scores = table.scores(points) if len(points) else np.empty(0)
         if not len(points) or scores.max() >= best:
             break
