@@ -144,6 +144,7 @@ class Runner:
             if stop and not run.is_finished():
                 self._stop()
             self._settle()
+        self._finish(signals)
 
     def _batches(self) -> Iterator[Any]:
         """Yield batches from where the run stands, epoch after epoch."""
@@ -268,6 +269,13 @@ class Runner:
             f"stopped after step {run.step_number} of {run.total_steps}, saved in {run.last}; "
             f"to go on, {self.resume_hint}"
         )
+
+    def _finish(self, signals: StopSignals) -> None:
+        """Hand a request to stop that came after the last step on to callers with more to do."""
+        run = self.state
+        asked = torch.tensor(float(bool(signals.received)), device=run.device)
+        if all_reduce_max(asked):
+            raise Interrupted(f"asked to stop, but step {run.step_number} was the last: it is done")
 
     def _save_unsettled(self) -> None:
         """Save a state from which a resumed run does what is due after the last step."""

@@ -74,6 +74,16 @@ def test_a_run_saves_and_stops(tmp_path, name):
     assert make_runner(tmp_path).run(resume=True) == {}
 
 
+def test_a_stop_in_the_last_evaluation_is_told_to_the_caller(tmp_path):
+    def evaluate(model):
+        send("SIGTERM")
+        return {"score": 1.0}
+
+    with pytest.raises(Interrupted, match="step 10 was the last: it is done"):
+        make_runner(tmp_path, evaluate=evaluate).run()
+    assert make_runner(tmp_path, evaluate=lambda model: {}).run(resume=True) == {"score": 1.0}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_stopped_at_once_and_only_once(name):
     before = signal.getsignal(getattr(signal, name))
