@@ -37,6 +37,14 @@ def share(text: str) -> float:
     raise argparse.ArgumentTypeError(f"wants a number from 0 to 1, got {text!r}")
 
 
+def positive(text: str) -> float:
+    """Parse a number above 0."""
+    with suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"wants a number above 0, got {text!r}")
+
+
 CONFIG = "YAML file, or the name of a shipped one (razorlite config list)"
 _SET = "change values of the configuration, for instance --set train.max_epochs=12 data.holdout=0.1"
 
@@ -61,6 +69,18 @@ def add_size(parser: argparse.ArgumentParser, name: str, about: str) -> None:
     """Add an option that takes a height and a width in pixels."""
     pixels = count("size in pixels")
     parser.add_argument(name, nargs=2, type=pixels, metavar=("H", "W"), help=about)
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add --processes."""
+    parser.add_argument(
+        "--processes",
+        type=count("number of processes"),
+        default=1,
+        metavar="N",
+        help="share the work among N processes of this machine, one GPU each; torchrun does the "
+        "same for several machines",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser, about: str = "print one JSON object") -> None:

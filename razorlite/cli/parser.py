@@ -9,6 +9,7 @@ from razorlite.cli.command import (
     Parser,
     add_command,
     add_json,
+    add_processes,
     add_set,
     add_size,
     add_subnet,
@@ -18,6 +19,7 @@ from razorlite.cli.convert_command import add_convert_config
 from razorlite.cli.data_commands import add_data, add_init
 from razorlite.cli.look_commands import add_analyze, add_browse
 from razorlite.cli.predict_command import add_predict
+from razorlite.cli.rate_command import add_lr_find
 from razorlite.cli.running import (
     run_config_cat,
     run_config_check,
@@ -75,7 +77,7 @@ def _add_train(commands: Any) -> None:
     _add_resume(parser)
     about = "try all of it out on two batches of each split; nothing is kept"
     parser.add_argument("--fast-dev-run", action="store_true", help=about)
-    _add_processes(parser)
+    add_processes(parser)
 
 
 def _add_test(commands: Any) -> None:
@@ -110,7 +112,7 @@ def _add_search(commands: Any) -> None:
     _add_work_dir(parser)
     add_set(parser)
     _add_resume(parser)
-    _add_processes(parser)
+    add_processes(parser)
     parser.add_argument(
         "--workers",
         metavar="ray[:ADDRESS]",
@@ -269,19 +271,9 @@ def _add_resume(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_processes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--processes",
-        type=count("number of processes"),
-        default=1,
-        metavar="N",
-        help="share the work among N processes of this machine, one GPU each; torchrun does the "
-        "same for several machines",
-    )
-
-
 _COMMANDS = (
     _add_train,
+    add_lr_find,
     _add_test,
     _add_search,
     _add_prune,

@@ -29,15 +29,17 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
     start = last = time.monotonic()
     live = sys.stderr is not None and sys.stderr.isatty()
     shown = False
-    for done, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        due = now - start > _PATIENCE and now - last > (0.2 if live else _PAUSE)
-        if due or (not shown and now - start > _PATIENCE):
-            shown, last = True, now
-            _say(progress_text(done, what, total, now - start), live)
-    if shown and live:
-        _say("", live)
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            now = time.monotonic()
+            due = now - start > _PATIENCE and now - last > (0.2 if live else _PAUSE)
+            if due or (not shown and now - start > _PATIENCE):
+                shown, last = True, now
+                _say(progress_text(done, what, total, now - start), live)
+    finally:  # also of a loop that ends early
+        if shown and live:
+            _say("", live)
 
 
 def progress_text(done: int, what: str, total: int | None, seconds: float) -> str:

@@ -20,14 +20,14 @@ from razorlite.engine.hooks import Hook
 from razorlite.engine.interrupt import Interrupted, StopSignals
 from razorlite.engine.logging_hook import LoggingHook
 from razorlite.engine.metrics_log import MetricsLog, memory_mb
-from razorlite.engine.optim import build_optimizer, parameters_of_step
+from razorlite.engine.optim import parameters_of_step
 from razorlite.engine.progress import ProgressDisplay
 from razorlite.engine.run_state import RunState
 from razorlite.engine.schedules import Constant
 from razorlite.engine.steps import Step, StepFunction, as_step
 from razorlite.engine.tensorboard import TensorBoard
 from razorlite.engine.untouched import untouched
-from razorlite.engine.update import Update
+from razorlite.engine.update import build_update
 
 _log = logging.getLogger("razorlite")
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -82,7 +82,7 @@ class Runner:
             loader=loader,
             config=config,
             folder=folder,
-            update=_update(model, config, self._extra, ema),
+            update=build_update(model, config, parts, ema),
             ema=ema,
             meta=dict(meta or {}),
             batches=batches,
@@ -306,18 +306,6 @@ def _count(loader: Any) -> int:
             "the training images make no batch; add images or lower data.train.batch_size"
         )
     return len(loader)
-
-
-def _update(
-    model: nn.Module, config: TrainConfig, extra: Mapping[str, nn.Parameter], ema: Ema | None
-) -> Update:
-    options = config.param_options
-    return Update(
-        optimizer=build_optimizer(config.optimizer, model, options=options, extra=extra),
-        compute=config.compute(next(model.parameters()).device),
-        clip_grad_norm=config.clip_grad_norm,
-        ema=ema,
-    )
 
 
 def _own_hooks(folder: Path, config: TrainConfig) -> list[Hook]:

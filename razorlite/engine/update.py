@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from razorlite.core.compute import Compute, full_precision
 from razorlite.core.errors import TrainingError
+from razorlite.engine.config import TrainConfig
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import agree, average_gradients
-from razorlite.engine.optim import ActiveGroups
+from razorlite.engine.optim import ActiveGroups, build_optimizer, parameters_of_step
 from razorlite.engine.steps import Metrics, Step
 
 
@@ -84,6 +85,11 @@ class Update:
             for name, value in metrics.items():
                 means[name] = means.get(name, 0.0) + self._exact(value) / count
         return means, images
+
+    @property
+    def loss(self) -> Tensor:
+        """What the gradients are of: the losses of the batches, of each the sum; 0-dim float32."""
+        return torch.stack(self._losses).sum() / self._divisor
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a 0-dim loss.
@@ -157,6 +163,29 @@ class Update:
         self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._active, self._clip)
         return {"grad_norm": norm.detach().double()}
+
+
+def build_update(
+    model: nn.Module, config: TrainConfig, step: Step, ema: Ema | None = None
+) -> Update:
+    """Return what moves the weights of a model, and of a step, as a configuration says.
+
+    Args:
+        model: on its device.
+        config: how to train.
+        step: whose parameters are trained as well.
+        ema: an average to move along.
+
+    Raises:
+        ConfigError: no parameter can be trained, or an option names none.
+    """
+    options, extra = config.param_options, parameters_of_step(step)
+    return Update(
+        optimizer=build_optimizer(config.optimizer, model, options=options, extra=extra),
+        compute=config.compute(next(model.parameters()).device),
+        clip_grad_norm=config.clip_grad_norm,
+        ema=ema,
+    )
 
 
 def _all_finite(values: Sequence[Tensor | float]) -> bool:

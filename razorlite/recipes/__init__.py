@@ -16,6 +16,7 @@ from razorlite.recipes.measuring import cost, test
 from razorlite.recipes.openmmlab import convert_config
 from razorlite.recipes.predicting import predict
 from razorlite.recipes.pruning import prune, show_groups
+from razorlite.recipes.rate_finding import find_lr
 from razorlite.recipes.searching import search
 from razorlite.recipes.sensitivity import sensitivity
 from razorlite.recipes.slim_models import load_slim
@@ -37,6 +38,7 @@ __all__ = [
     "data_stats",
     "demo",
     "export",
+    "find_lr",
     "init",
     "load",
     "load_config",

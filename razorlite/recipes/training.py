@@ -187,6 +187,28 @@ def build_runner(
     """
     if experiment.train is None:
         raise ConfigError("the configuration has no `train` block; add one, or use it as _base_")
+    model, step, loader = training_parts(experiment, built, splits, more)
+    return Runner(
+        model=model,
+        step=step,
+        loader=loader,
+        config=experiment.train,
+        folder=folder,
+        evaluate=_evaluate(built, splits, step),
+        meta=card.to_meta(),
+    )
+
+
+def training_parts(
+    experiment: Experiment, built: Built, splits: Splits, more: Known | None = None
+) -> tuple[nn.Module, Step, Any]:
+    """Return the model on its device, the training step, and the batches; see `build_runner`.
+
+    Raises:
+        ConfigError: the steps do not go together.
+        CheckpointError: the teacher's checkpoint cannot be read.
+    """
+    assert experiment.train is not None
     model = splits.compute.place(built.model)
     loader = None if experiment.without_data else splits.train_loader()
     images = None if loader is None else len(splits.train)
@@ -197,15 +219,7 @@ def build_runner(
         length_of(experiment.train, 1 if loader is None else len(loader)),
         more,
     )
-    return Runner(
-        model=model,
-        step=step,
-        loader=_noise(step, splits) if loader is None else loader,
-        config=experiment.train,
-        folder=folder,
-        evaluate=_evaluate(built, splits, step),
-        meta=card.to_meta(),
-    )
+    return model, step, _noise(step, splits) if loader is None else loader
 
 
 def _noise(step: Step, splits: Splits) -> NoiseLoader:
