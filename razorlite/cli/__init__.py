@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `razorlite`; those of this process by default. With the environment
             variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.
     """
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    level = logging.INFO if ranks.is_first() else logging.ERROR
     with safe_streams(), logged_to_stderr(level):
         return _run(sys.argv[1:] if argv is None else argv)
 

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from razorlite.core import ranks
 from razorlite.core.errors import RazorliteError
 
 
@@ -93,7 +93,7 @@ def print_json(values: Mapping[str, Any]) -> None:
 
     Its `format` is raised when a key changes its meaning or goes.
     """
-    if os.environ.get("RANK", "0") == "0":
+    if ranks.is_first():
         print(json.dumps({"format": 1, **values}))
 
 

@@ -1,7 +1,6 @@
 """The words of `razorlite lr-find`, and what it runs."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from razorlite.cli.command import (
     positive,
     print_json,
 )
+from razorlite.core import ranks
 
 
 def add_lr_find(commands: Any) -> None:
@@ -60,5 +60,5 @@ def _run(args: argparse.Namespace) -> None:
     )
     if args.json:
         print_json(found.to_dict())
-    elif os.environ.get("RANK", "0") == "0":
+    elif ranks.is_first():
         print(*lines(found), Path(args.out) / "lr_find.png", sep="\n")

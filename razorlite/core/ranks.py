@@ -12,6 +12,11 @@ def several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def is_first() -> bool:
+    """Return whether this process is the only one, or the first of all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def speaks_first(message: str) -> bool:
     """Return whether this process is the first on its machine to end with a message.
 
@@ -20,7 +25,7 @@ def speaks_first(message: str) -> bool:
     if not several():
         return True
     if _FILE not in os.environ:
-        return os.environ.get("RANK", "0") == "0"
+        return is_first()
     mark = f"reported-{sha256(message.encode()).hexdigest()[:16]}"
     try:
         with open(Path(os.environ[_FILE]).parents[1] / mark, "x"):

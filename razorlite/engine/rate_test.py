@@ -1,7 +1,7 @@
 """A range test of the learning rate: a short training whose rate grows, and its losses."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -83,9 +83,7 @@ def range_test(
     step: Step,
     loader: Any,
     config: TrainConfig,
-    lowest: float = 1e-6,
-    highest: float = 10.0,
-    steps: int = 100,
+    rates: Sequence[float],
 ) -> RangeTest:
     """Train while the learning rate grows exponentially, and note the losses.
 
@@ -101,29 +99,27 @@ def range_test(
         step: batch to gradients and metrics.
         loader: yields batches, epoch after epoch.
         config: how to train.
-        lowest: learning rate of the first step.
-        highest: of the last one.
-        steps: how many at most.
+        rates: learning rate of each step, see `growing`.
 
     Raises:
-        ConfigError: the rates do not rise, or there are too few steps.
         TrainingError: the training step gave no parameter a gradient.
     """
-    rates = growing(lowest, highest, steps)
     update = build_update(model, config, step)
     broadcast_tensors([*model.parameters(), *model.buffers(), *parameters_of_step(step).values()])
     batches = _endless(loader)
     model.train()
     losses: list[float] = []
-    width, diverged = steps / 16, False
-    for number, rate in enumerate(progress(rates, "steps of the range test", steps)):
+    trailing: list[float] = []
+    width, diverged = len(rates) / 16, False
+    for number, rate in enumerate(progress(rates, "steps of the range test", len(rates))):
         loss = _one_step(update, step, model, batches, config.accumulate, number, rate)
         if not math.isfinite(loss):
             diverged = True
             break
         losses.append(loss)
-        if _has_diverged(losses, width):
-            diverged = number < steps - 1
+        trailing.append(_smooth(losses, number, width))
+        if loss > 0 and _has_diverged(trailing):
+            diverged = number < len(rates) - 1
             break
     return RangeTest(tuple(rates[: len(losses)]), tuple(losses), diverged, width)
 
@@ -169,15 +165,12 @@ def _endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def _smooth(losses: "tuple[float, ...] | list[float]", at: int, width: float) -> float:
+def _smooth(losses: Sequence[float], at: int, width: float) -> float:
     """Return the mean of all losses, weighted by exp(-|distance| / width)."""
     weights = [math.exp(-abs(i - at) / width) for i in range(len(losses))]
     return sum(w * x for w, x in zip(weights, losses, strict=True)) / sum(weights)
 
 
-def _has_diverged(losses: list[float], width: float) -> bool:
-    """Return whether the last smoothed loss is far above the lowest one."""
-    if len(losses) <= _SETTLED:
-        return False
-    lowest = min(_smooth(losses[: i + 1], i, width) for i in range(len(losses)))
-    return losses[-1] > 0 and _smooth(losses, len(losses) - 1, width) > _DIVERGED * lowest > 0
+def _has_diverged(trailing: Sequence[float]) -> bool:
+    """Return whether the last loss, smoothed over those before it, is far above the lowest one."""
+    return len(trailing) > _SETTLED and trailing[-1] > _DIVERGED * min(trailing) > 0

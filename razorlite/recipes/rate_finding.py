@@ -63,8 +63,7 @@ def find_lr(
         CheckpointError: a checkpoint cannot be read or is of another model.
         RunFolderError: a file cannot be written.
     """
-    own = tried or Range()
-    growing(**asdict(own))  # refused before any work
+    rates = growing(**asdict(tried or Range()))  # refused before any work
     merged, experiment = read_expanded(config, overrides, subnet)
     if experiment.train is None:
         raise ConfigError("has no `train` block, whose learning rate is looked for", key="train")
@@ -74,7 +73,7 @@ def find_lr(
         splits = begin(built, experiment, device, None).splits
         model, step, loader = training_parts(experiment, built, splits)
         settings = experiment.train
-        found = range_test(model=model, step=step, loader=loader, config=settings, **asdict(own))
+        found = range_test(model=model, step=step, loader=loader, config=settings, rates=rates)
         if out is not None:
             on_main(lambda: _write(found, Path(out), configured_lr(experiment)))
     return found

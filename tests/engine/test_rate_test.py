@@ -33,7 +33,7 @@ def tried(model=None, **more):
         step=FunctionStep(square),
         loader=[[0]],
         config=settings,
-        **{"lowest": 1e-4, "highest": 100.0, "steps": 61, **more},
+        rates=growing(**{"lowest": 1e-4, "highest": 100.0, "steps": 61, **more}),
     )
 
 
@@ -78,8 +78,9 @@ def test_a_loss_that_is_not_finite_ends_it_and_is_left_out():
         return {}
 
     settings = TrainConfig(optimizer=sgd, max_steps=1)
+    rates = growing(1e-6, 1.0, 100)
     found = range_test(
-        model=Line(), step=FunctionStep(breaks), loader=[[0]], config=settings, highest=1.0
+        model=Line(), step=FunctionStep(breaks), loader=[[0]], config=settings, rates=rates
     )
     assert found.diverged
     assert all(map(math.isfinite, found.losses))

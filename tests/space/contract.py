@@ -11,12 +11,7 @@ from torch.testing import assert_close
 
 from razorlite.cost import count, tabulate
 from razorlite.space import Mutable, SearchSpace, Subnet
-from razorlite.structures import example_inputs
-
-
-def tensors(outs) -> list[Tensor]:
-    """Return all tensors of a nest of tuples."""
-    return [outs] if isinstance(outs, Tensor) else [x for out in outs for x in tensors(out)]
+from razorlite.structures import example_inputs, tensors_in
 
 
 @cache
@@ -80,7 +75,9 @@ class SpaceContract:
         exported = space.export(subnet).eval()
         assert not any(isinstance(module, Mutable) for module in exported.modules())
         with torch.no_grad():
-            pairs = zip(tensors(space.model.eval()(images)), tensors(exported(images)), strict=True)
+            pairs = zip(
+                tensors_in(space.model.eval()(images)), tensors_in(exported(images)), strict=True
+            )
         for ours, theirs in pairs:
             if self.exact:
                 assert torch.equal(ours, theirs)
@@ -108,9 +105,9 @@ class SpaceContract:
         exported = space.export(largest).eval()
         images = self.images(space)
         with torch.no_grad():
-            expected = tensors(plain(images))
+            expected = list(tensors_in(plain(images)))
             for model in (space.model.eval(), exported):
-                pairs = zip(tensors(model(images)), expected, strict=True)
+                pairs = zip(tensors_in(model(images)), expected, strict=True)
                 assert all(torch.equal(a, b) for a, b in pairs)
         assert exported.state_dict().keys() == names
 

@@ -147,18 +147,18 @@ def runs(config: str | Mapping[str, Any], number: int, side: int) -> dict[str, A
     torch.manual_seed(0)
     space = build(read(config, {"shape": [side, side]})[1]).space
     assert space is not None
-    differences = [difference(space, subnet, side) for subnet in random_statistics(space, number)]
+    draw_statistics(space.model)
+    differences = [difference(space, subnet, side) for subnet in subnets(space, number)]
     equal = sum(d == 0 for d in differences)
     return {"run": number, "bitwise_equal": equal, "greatest_difference": max(differences)}
 
 
-def random_statistics(space: SearchSpace, number: int) -> list[Subnet]:
+def draw_statistics(model: nn.Module) -> None:
     """Give norms statistics and weights of their own, else wrong ones would not show."""
-    for module in space.model.modules():
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.weight, 0.5, 1.5)
-    return subnets(space, number)
 
 
 @torch.no_grad()
