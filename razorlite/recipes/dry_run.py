@@ -13,6 +13,7 @@ from razorlite.core.errors import ConfigError, RazorliteError
 from razorlite.core.tensor_files import first_line
 from razorlite.cost.count import evaluating
 from razorlite.distill.taps import flat_tensors
+from razorlite.models.resizing import Resizable
 from razorlite.recipes.building import Built
 from razorlite.space import SearchSpace
 from razorlite.structures import Inputs, example_inputs, images_of
@@ -60,7 +61,7 @@ def run(model: nn.Module, inputs: Inputs) -> None:
         Exception: whatever else the model raises.
     """
     images = images_of(inputs)
-    watched = nullcontext() if images is None else _watched(model, images)
+    watched = nullcontext() if images is None else _watched(model, _height_seen(model, images))
     with torch.no_grad(), evaluating(model), watched:
         model(inputs)
 
@@ -177,10 +178,10 @@ def _misfit(model: nn.Module, path: str, error: Exception) -> ConfigError:
 
 
 @contextmanager
-def _watched(model: nn.Module, images: Tensor) -> Iterator[None]:
+def _watched(model: nn.Module, height: int) -> Iterator[None]:
     """Compare the maps that go into each head with its channels and strides, in the block."""
     handles = [
-        part.register_forward_pre_hook(_comparison(name, images))
+        part.register_forward_pre_hook(_comparison(name, height))
         for name, part in model.named_children()
         if name not in ("backbone", "neck")
     ]
@@ -189,7 +190,7 @@ def _watched(model: nn.Module, images: Tensor) -> Iterator[None]:
     if isinstance(neck, nn.Module) and hasattr(regions, "strides"):
         handles.append(
             neck.register_forward_hook(
-                lambda _, __, maps: _compare("roi_head", regions, maps, images, some=True)
+                lambda _, __, maps: _compare("roi_head", regions, maps, height, some=True)
             )
         )
     try:
@@ -199,18 +200,24 @@ def _watched(model: nn.Module, images: Tensor) -> Iterator[None]:
             handle.remove()
 
 
-def _comparison(name: str, images: Tensor) -> Callable[[nn.Module, Any], None]:
-    return lambda head, args: _compare(name, head, args[0] if args else (), images)
+def _height_seen(model: nn.Module, images: Tensor) -> int:
+    """Return how many pixels high (N, 3, H, W) images are for the backbone."""
+    canvas = (images.shape[-2], images.shape[-1])
+    return model.resized_size(canvas)[0] if isinstance(model, Resizable) else canvas[0]
 
 
-def _compare(name: str, head: Any, maps: Any, images: Tensor, *, some: bool = False) -> None:
+def _comparison(name: str, height: int) -> Callable[[nn.Module, Any], None]:
+    return lambda head, args: _compare(name, head, args[0] if args else (), height)
+
+
+def _compare(name: str, head: Any, maps: Any, height: int, *, some: bool = False) -> None:
     """Refuse a head whose strides are not those of the maps it gets.
 
     Args:
         name: of the head, for messages.
         head: what takes the maps; without strides it takes any.
         maps: (N, C, H, W) of each level.
-        images: (N, 3, H, W).
+        height: of the images that the backbone sees, in pixels.
         some: the head may use only the first maps.
     """
     anchors = getattr(head, "anchors", None)
@@ -219,7 +226,7 @@ def _compare(name: str, head: Any, maps: Any, images: Tensor, *, some: bool = Fa
     if not strides or not levels:
         return
     key = f"{name}.anchor_generator.strides" if anchors is not None else f"{name}.strides"
-    found = [_stride(images, level) for level in levels]
+    found = [_stride(height, level) for level in levels]
     if len(strides) != len(levels) and not (some and len(strides) < len(levels)):
         raise ConfigError(
             f"has {len(strides)} strides, {list(strides)}, but gets {len(levels)} maps, of strides "
@@ -227,7 +234,7 @@ def _compare(name: str, head: Any, maps: Any, images: Tensor, *, some: bool = Fa
             key=key,
         )
     pairs = zip(strides, levels, strict=False)
-    if any(abs(images.shape[-2] / stride - level.shape[-2]) >= 1 for stride, level in pairs):
+    if any(abs(height / stride - level.shape[-2]) >= 1 for stride, level in pairs):
         raise ConfigError(
             f"are {list(strides)}, but the maps have the strides {found[: len(strides)]}; set "
             f"these, or change the backbone's out_indices",
@@ -235,7 +242,7 @@ def _compare(name: str, head: Any, maps: Any, images: Tensor, *, some: bool = Fa
         )
 
 
-def _stride(images: Tensor, level: Tensor) -> int:
+def _stride(height: int, level: Tensor) -> int:
     """Return the power of 2 nearest to how many pixels a map's cell covers."""
-    stride: int = 2 ** round(math.log2(max(images.shape[-2] / level.shape[-2], 1)))
+    stride: int = 2 ** round(math.log2(max(height / level.shape[-2], 1)))
     return stride

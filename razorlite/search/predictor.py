@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,12 @@ class PredictorSearcher(HistorySearcher):
             pool_size=pool_size,
         )
         self.initial, self.pool_size = initial, pool_size
-        self._process = GaussianProcess(Embedding.of(candidates.space, candidates.feasible))
         self._fitted = 0
+
+    @cached_property
+    def _process(self) -> GaussianProcess:
+        """The model of the scores; costs that have to be measured are, when it is first asked."""
+        return GaussianProcess(Embedding.of(self.candidates.space, self.candidates.feasible))
 
     def propose(self, count: int) -> list[np.ndarray]:
         """Give out up to `count` (D,) points: random ones, then the most promising."""

@@ -123,6 +123,17 @@ def test_latency_that_is_not_measured_yet_is_read_and_not_measured(tmp_path):
         check(*configured(table, block(Macs), latency_ms="2ms"))
 
 
+def test_config_check_measures_nothing_for_a_searcher_that_knows_costs(tmp_path):
+    path = tmp_path / "latency.json"
+    searcher = {"type": "PredictorSearcher", "max_trials": 20}
+    table = {"type": "LatencyTable", "file": str(path), "rounds": 1}
+    limits = {"latency_ms": "50%"}
+    check_config(
+        detector({"search": {"searcher": searcher, "costs": [table], "constraints": limits}})
+    )
+    assert not path.exists()
+
+
 def test_config_check_names_faults_of_costs(tmp_path):
     path = tmp_path / "latency.json"
     path.write_text("{")

@@ -1,6 +1,7 @@
 """Supernets of choices, elastic layers and channel widths, through the whole pipeline."""
 
 import copy
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -134,6 +135,20 @@ def test_config_check_runs_the_forms_of_elastic_layers():
         whole[f"{BLOCK}.{name}"] = {"out_channels": f"{BLOCK}.0.conv.out_channels"}
     tree["mutator"][1]["layers"] = whole
     with pytest.raises(ConfigError, match=r"follows 'backbone.* which is no dimension"):
+        check_config(tree)
+
+
+@pytest.mark.parametrize(("stride", "stands"), [(4, True), (8, False)])
+def test_strides_are_compared_with_the_images_that_the_backbone_sees(stride, stands):
+    tree = small({"mutator": {"type": "InputScales", "scales": [0.5]}})
+    tree["model"]["backbone"] = {"type": "ResNet", "depth": 18, "out_indices": [0]}
+    tree["model"]["neck"]["in_channels"] = [64]
+    tree["model"]["bbox_head"]["strides"] = [stride]
+    with (
+        nullcontext()
+        if stands
+        else pytest.raises(ConfigError, match=r"strides: are \[8\], but the maps have .* \[4\]")
+    ):
         check_config(tree)
 
 
