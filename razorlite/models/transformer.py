@@ -196,13 +196,31 @@ class SinePositions(nn.Module):
     """Sines and cosines of each cell's place, rows in the first half, columns in the second."""
 
     frequencies: Tensor
+    of_rows: Tensor
+    of_columns: Tensor
+    sines: Tensor
+    cosines: Tensor
 
     def __init__(self, embed_dims: int, temperature: float = 10000.0) -> None:
-        """Choose the wavelengths: a geometric series from 2 pi to 2 pi * temperature."""
+        """Choose the wavelengths: a geometric series from 2 pi to 2 pi * temperature.
+
+        All that tells channels apart are buffers of one number per channel, so that some of them
+        can go: 0 or 1 says whether a channel is of rows or of columns, a sine or a cosine.
+        """
         super().__init__()
         half = embed_dims // 2
-        steps = 2 * (torch.arange(half) // 2) / half
-        self.register_buffer("frequencies", temperature**-steps, persistent=False)
+        place = torch.arange(half)
+        steps = 2 * (place // 2) / half
+        self._keep("frequencies", (temperature**-steps).repeat(2))
+        self._choose("of_rows", "of_columns", torch.arange(2).repeat_interleave(half))
+        self._choose("sines", "cosines", (place % 2).repeat(2))
+
+    def _choose(self, first: str, second: str, which: Tensor) -> None:
+        self._keep(first, (which == 0).float())
+        self._keep(second, (which == 1).float())
+
+    def _keep(self, name: str, values: Tensor) -> None:
+        self.register_buffer(name, values, persistent=False)
 
     def forward(self, inside: Tensor) -> Tensor:
         """Return (N, D, H, W) for (N, H, W), 1 inside the image and 0 in its padding.
@@ -212,12 +230,10 @@ class SinePositions(nn.Module):
         rows, columns = inside.cumsum(1), inside.cumsum(2)
         down = rows / (rows[:, -1, None] + 1e-6) * (2 * math.pi)
         across = columns / (columns[:, :, -1, None] + 1e-6) * (2 * math.pi)
-        return torch.cat((self._waves(down), self._waves(across)), 3).permute(0, 3, 1, 2)
-
-    def _waves(self, place: Tensor) -> Tensor:
-        angle = place[..., None] * self.frequencies
-        waves = torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), 4)
-        return waves.flatten(3)
+        place = down[..., None] * self.of_rows + across[..., None] * self.of_columns
+        angle = place * self.frequencies
+        waves = angle.sin() * self.sines + angle.cos() * self.cosines
+        return waves.permute(0, 3, 1, 2)
 
 
 def init_transformer(root: nn.Module) -> None:

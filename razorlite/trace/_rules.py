@@ -23,6 +23,7 @@ from razorlite.trace._heads_rules import heads
 from razorlite.trace.calls import Call, Rule
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.rules import taught_rule
+from razorlite.trace.swin import STEPS
 
 _POINTWISE = """
     relu relu6 leaky_relu rrelu prelu gelu silu mish hardswish hardsigmoid hardtanh elu celu
@@ -133,6 +134,7 @@ _LAYERS: dict[type[nn.Module], Rule] = {
     nn.GLU: signals.gated,
     **dict.fromkeys([nn.Softmax2d, nn.MaxUnpool2d], moves.fixed),
 }
+_STEPS: dict[Any, Rule] = {resize_positions: signals.resize, **STEPS}
 _FAMILIES: dict[str, Rule] = {
     "torch.nn.modules.activation": moves.pointwise,
     "torch.nn.modules.dropout": moves.pointwise,
@@ -161,8 +163,8 @@ def plain_rule(call: Call) -> Rule:
     taught = taught_rule(call)
     if taught is not None:
         return taught
-    if call.run is resize_positions:
-        return signals.resize
+    if call.module is None and call.run in _STEPS:
+        return _STEPS[call.run]
     if call.as_function:
         return _CALLED[call.name]
     if call.module is not None:

@@ -11,13 +11,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from razorlite.trace import swin
+
 Mask = Tensor | None
 
 
 def follow_plainly(model: nn.Module) -> nn.Module:
     """Let torch's transformers in a copy take their plain course; return the copy."""
     for module in model.modules():
-        forward = _PLAIN.get(type(module))
+        forward = _PLAIN.get(type(module)) or swin.PLAIN.get(type(module))
         if forward is not None and "forward" not in vars(module):
             vars(module)["forward"] = partial(forward, module)
     return model

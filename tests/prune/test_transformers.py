@@ -1,15 +1,23 @@
 """Layer norms, layer scales, position embeddings and attention shrink exactly."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.swin_transformer import (
+    PatchMergingV2,
+    SwinTransformer,
+    SwinTransformerBlockV2,
+)
 from torchvision.models.vision_transformer import VisionTransformer
 
 from razorlite.cost import count
 from razorlite.prune import Budget, Channels, Pruner
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
+from razorlite.trace.transformers import follow_plainly
 from tests.prune.oracle import third, zeroed
 
 SHAPE = (32, 32)
@@ -28,6 +36,16 @@ def vit():
         image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64
     )
     nn.init.normal_(model.heads.head.weight)  # zeros else
+    return varied(model)
+
+
+def swin(v2=False):
+    torch.manual_seed(0)
+    kinds = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2} if v2 else {}
+    sizes = {"patch_size": [4, 4], "embed_dim": 16, "window_size": [2, 2], "num_classes": 5}
+    model = SwinTransformer(
+        depths=[2, 1], num_heads=[4, 4], stochastic_depth_prob=0.0, **sizes, **kinds
+    )
     return varied(model)
 
 
@@ -74,6 +92,38 @@ def test_whole_stream_of_convnext_follows():
     slim = channels.slim(third(channels))
     assert slim.features[1][0].layer_scale.shape[0] == slim.features[0][0].out_channels < 8
     assert slim.features[1][0].block[2].normalized_shape == (slim.features[0][0].out_channels,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("v2", [False, True])
+def test_heads_of_swin_go_with_their_share_of_the_stream(v2):
+    """Whole heads go, so that the others are scaled as before, with their biases and masks."""
+    graphs = [channel_graph(swin(v2), (24, 20), how=way) for way in ("graph", "run")]
+    one, other = ([(g.name, g.size, g.members) for g in x.groups] for x in graphs)
+    assert one == other
+    channels = Channels(swin(v2), (24, 20))
+    sizes = {group.name: group.size for group in channels.graph.prunable}
+    assert sizes["features.0.0"] == sizes["features.2.reduction"] == 4
+    subnet = third(channels)
+    subnet = Subnet(channels={**subnet.channels, "features.0.0": (0, 2, 3)})
+    slim, masked = channels.slim(subnet), channels.masked(subnet)
+    attention = slim.features[1][1].attn
+    assert (attention.num_heads, attention.qkv.in_features, attention.qkv.out_features) == (
+        3,
+        12,
+        36,
+    )
+    images = torch.randn(2, 3, 24, 20, generator=torch.manual_seed(1)).double()
+    with torch.no_grad():
+        torch.testing.assert_close(slim(images), masked(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_steps_of_swin_compute_what_it_does(v2):
+    model = swin(v2)
+    images = torch.randn(2, 3, 24, 20, generator=torch.manual_seed(1)).double()
+    with torch.no_grad():
+        assert torch.equal(follow_plainly(copy.deepcopy(model))(images), model(images))
 
 
 def test_heads_go_with_their_share_of_the_stream():
