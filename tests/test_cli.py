@@ -168,9 +168,9 @@ class TestArguments:
 
     def test_json(self, recipes, capsys):
         cli.main(["cost", "c.yaml", "--json"])
-        assert json.loads(capsys.readouterr().out) == {"format": 1, "params": 3, "macs": 9}
+        assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "params": 3, "macs": 9}
         cli.main(["test", "c.yaml", "k.pt", "--json"])
-        assert json.loads(capsys.readouterr().out) == {"format": 1, "AP": 0.5}
+        assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "AP": 0.5}
 
     @pytest.mark.parametrize("words", [["-q", "c.yaml"], ["c.yaml", "--quiet"]])
     def test_quiet(self, recipes, monkeypatch, words):

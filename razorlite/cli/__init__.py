@@ -5,10 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from razorlite.cli.command import json_alone
 from razorlite.cli.parser import build_parser
 from razorlite.core import ranks
 from razorlite.core.errors import RazorliteError
-from razorlite.core.streams import logged_to_stderr, quiet, safe_streams
+from razorlite.core.streams import logged_to_streams, quiet, safe_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.
     """
     level = logging.INFO if ranks.is_first() else logging.ERROR
-    with safe_streams(), logged_to_stderr(level):
+    with safe_streams(), logged_to_streams(level):
         return _run(sys.argv[1:] if argv is None else argv)
 
 
@@ -30,7 +31,7 @@ def _run(words: Sequence[str]) -> int:
             from razorlite.engine.starting import start
 
             return start(words, args.processes)
-        with quiet(getattr(args, "quiet", False)):
+        with quiet(getattr(args, "quiet", False)), json_alone(getattr(args, "json", False)):
             args.run(args)
     except KeyboardInterrupt:
         advice = "; to go on, run the same command again with --resume"

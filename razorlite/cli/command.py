@@ -2,12 +2,17 @@
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, NoReturn
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, NoReturn, TextIO
 
 from razorlite.core import ranks
 from razorlite.core.errors import RazorliteError
+from razorlite.core.streams import printed_to_stderr
+
+SCHEMA_VERSION = 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,13 +93,28 @@ def add_json(parser: argparse.ArgumentParser, about: str = "print one JSON objec
     parser.add_argument("--json", action="store_true", help=about)
 
 
+_stdout: ContextVar[TextIO | None] = ContextVar("_stdout", default=None)  # None: sys.stdout
+
+
+@contextmanager
+def json_alone(when: bool) -> Iterator[None]:
+    """Keep standard output for `print_json` within the block; the rest goes to standard error."""
+    before = _stdout.set(sys.stdout if when else None)
+    try:
+        with printed_to_stderr(when):
+            yield
+    finally:
+        _stdout.reset(before)
+
+
 def print_json(values: Mapping[str, Any]) -> None:
     """Print an object for scripts, once however many processes torchrun has started.
 
-    Its `format` is raised when a key changes its meaning or goes.
+    Its `schema_version` is raised when a key changes its meaning or goes.
     """
     if ranks.is_first():
-        print(json.dumps({"format": 1, **values}))
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **values})
+        print(text, file=_stdout.get() or sys.stdout)
 
 
 def model_words(args: argparse.Namespace) -> list[str]:

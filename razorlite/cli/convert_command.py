@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from razorlite.cli.command import add_command
+from razorlite.cli.command import add_command, add_json, print_json
 
 
 def add_convert_config(actions: Any) -> None:
@@ -23,12 +23,17 @@ def add_convert_config(actions: Any) -> None:
     parser.add_argument("source", metavar="FILE.py", help="the configuration, with its bases")
     about = "(FILE.yaml in the current folder)"
     parser.add_argument("--out", metavar="F", help=about)
+    add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
     out = args.out or f"{Path(args.source).stem}.yaml"
-    for remark in recipes.convert_config(args.source, out):
+    remarks = recipes.convert_config(args.source, out)
+    if args.json:
+        print_json({"out": out, "remarks": remarks})
+        return
+    for remark in remarks:
         print(remark, file=sys.stderr)
     print(f"wrote {out}")

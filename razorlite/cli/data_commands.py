@@ -1,7 +1,7 @@
 """The words of `razorlite data …`, and what they run."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from razorlite.cli.command import (
     CONFIG,
@@ -12,6 +12,9 @@ from razorlite.cli.command import (
     print_json,
 )
 from razorlite.core.errors import DataError
+
+if TYPE_CHECKING:
+    from razorlite.data.writing import Written
 
 _SOURCE = (
     "folder of a data set (COCO, VOC, YOLO or class folders, told from what is there), a COCO json "
@@ -50,6 +53,7 @@ def add_init(commands: Any) -> None:
     parser.add_argument("--model", metavar="CONFIG", help="whose model and training are taken")
     about = "height and width that images are resized to; by default the commonest, scaled down"
     add_size(parser, "--size", about)
+    add_json(parser)
 
 
 def _run_init(args: argparse.Namespace) -> None:
@@ -57,9 +61,12 @@ def _run_init(args: argparse.Namespace) -> None:
 
     model = {"model": args.model} if args.model else {}
     size = tuple(args.size) if args.size else None
-    for remark in recipes.init(args.source, args.out, size=size, **model):
-        print(remark)
-    print(f"wrote {args.out}; next: razorlite train {args.out} --work-dir runs/detector")
+    remarks = recipes.init(args.source, args.out, size=size, **model)
+    if args.json:
+        print_json({"out": args.out, "remarks": remarks})
+        return
+    next_command = f"razorlite train {args.out} --work-dir runs/detector"
+    print(*remarks, f"wrote {args.out}; next: {next_command}", sep="\n")
 
 
 def _add_check(actions: Any) -> None:
@@ -172,6 +179,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--masks", action="store_true", help="take masks, too; objects without one are left out"
     )
+    add_json(parser)
 
 
 def _run_check(args: argparse.Namespace) -> None:
@@ -209,7 +217,7 @@ def _run_convert(args: argparse.Namespace) -> None:
     from razorlite.recipes.datasets import convert_data
 
     written = convert_data(args.source, args.out, to=args.to, link=args.link, masks=args.masks)
-    print(*written.lines(), sep="\n")
+    _show_written(args, written)
 
 
 def _run_split(args: argparse.Namespace) -> None:
@@ -225,7 +233,14 @@ def _run_split(args: argparse.Namespace) -> None:
         link=args.link,
         masks=args.masks,
     )
-    print(*written.lines(), sep="\n")
+    _show_written(args, written)
+
+
+def _show_written(args: argparse.Namespace, written: "Written") -> None:
+    if args.json:
+        print_json(written.to_dict())
+    else:
+        print(*written.lines(), sep="\n")
 
 
 def _fraction(text: str) -> tuple[str, float]:

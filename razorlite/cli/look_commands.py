@@ -23,6 +23,7 @@ def add_browse(commands: Any) -> None:
     parser.add_argument(
         "--images", type=count("number of images"), default=16, metavar="N", help="how many (16)"
     )
+    add_json(parser)
     add_set(parser)
 
 
@@ -53,7 +54,11 @@ def add_analyze(commands: Any) -> None:
 def _run_browse(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    print(recipes.browse(args.config, args.out, images=args.images, overrides=args.overrides))
+    page = recipes.browse(args.config, args.out, images=args.images, overrides=args.overrides)
+    if args.json:
+        print_json({"page": str(page)})
+    else:
+        print(page)
 
 
 def _run_analyze(args: argparse.Namespace) -> None:

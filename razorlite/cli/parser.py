@@ -77,6 +77,7 @@ def _add_train(commands: Any) -> None:
     _add_resume(parser)
     about = "try all of it out on two batches of each split; nothing is kept"
     parser.add_argument("--fast-dev-run", action="store_true", help=about)
+    add_json(parser, "print the last evaluation as one JSON object")
     add_processes(parser)
 
 
@@ -118,6 +119,7 @@ def _add_search(commands: Any) -> None:
         metavar="ray[:ADDRESS]",
         help="score candidates on a Ray cluster: of this machine, or the one at ADDRESS",
     )
+    add_json(parser, "print the best subnet as one JSON object")
 
 
 def _add_prune(commands: Any) -> None:
@@ -142,7 +144,8 @@ def _add_prune(commands: Any) -> None:
     )
     about = "cut each channel group alone and measure what the model loses; prune nothing"
     parser.add_argument("--sensitivity", action="store_true", help=about)
-    add_json(parser, "with --show: print one JSON object")
+    about = "print one JSON object: the subnet; the groups of --show, the cuts of --sensitivity"
+    add_json(parser, about)
     _add_work_dir(parser)
     add_set(parser)
     _add_resume(parser)
@@ -179,6 +182,7 @@ def _add_demo(commands: Any) -> None:
     )
     _add_work_dir(parser)
     _add_resume(parser)
+    add_json(parser, "print the rows of the table as one JSON object")
 
 
 def _add_export(commands: Any) -> None:
@@ -222,13 +226,8 @@ def _add_config(commands: Any) -> None:
     examples = "  razorlite config check my_detector.yaml --set train.max_epochs=12"
     parser = add_command(commands, "config", run_config_list, about, examples)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    add_command(
-        actions,
-        "list",
-        run_config_list,
-        "list the shipped configurations",
-        "  razorlite config list",
-    )
+    about = "list the shipped configurations"
+    add_json(add_command(actions, "list", run_config_list, about, "  razorlite config list"))
     for name, run, about in (
         ("show", run_config_show, "print a configuration merged with its bases and --set values"),
         ("cat", run_config_cat, "print a configuration as its file is written"),
@@ -250,6 +249,7 @@ def _add_config(commands: Any) -> None:
         if name == "check":
             about = "import custom_imports and dotted types, which runs their code"
             action.add_argument("--allow-imports", action="store_true", help=about)
+            add_json(action, "print one JSON object: remarks; faults are errors")
     add_convert_config(actions)
     about = "list what `type` may name, or one type's arguments, defaults and meaning"
     types = add_command(actions, "types", run_config_types, about, "  razorlite config types FPN")

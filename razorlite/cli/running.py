@@ -9,7 +9,7 @@ from razorlite.core.errors import RazorliteError
 def run_train(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    recipes.train(
+    metrics = recipes.train(
         args.config,
         work_dir=args.work_dir,
         overrides=args.overrides,
@@ -17,6 +17,8 @@ def run_train(args: argparse.Namespace) -> None:
         subnet=args.subnet,
         fast_dev_run=args.fast_dev_run,
     )
+    if args.json:
+        print_json({"metrics": metrics})
 
 
 def run_test(args: argparse.Namespace) -> None:
@@ -37,7 +39,7 @@ def run_test(args: argparse.Namespace) -> None:
 def run_search(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    recipes.search(
+    subnet = recipes.search(
         args.config,
         args.checkpoint,
         work_dir=args.work_dir,
@@ -45,6 +47,8 @@ def run_search(args: argparse.Namespace) -> None:
         resume=args.resume,
         workers=args.workers,
     )
+    if args.json:
+        print_json({"subnet": subnet.to_dict()})
 
 
 def run_prune(args: argparse.Namespace) -> None:
@@ -53,18 +57,17 @@ def run_prune(args: argparse.Namespace) -> None:
     if args.show:
         _show_groups(args)
         return
-    if args.checkpoint is None or args.json:
-        raise RazorliteError(
-            "prune takes CONFIG and CHECKPOINT; CONFIG alone goes with --show, as does --json"
-        )
-    command = recipes.sensitivity if args.sensitivity else recipes.prune
-    command(
+    if args.checkpoint is None:
+        raise RazorliteError("prune takes CONFIG and CHECKPOINT; CONFIG alone goes with --show")
+    found = (recipes.sensitivity if args.sensitivity else recipes.prune)(
         args.config,
         args.checkpoint,
         work_dir=args.work_dir,
         overrides=args.overrides,
         resume=args.resume,
     )
+    if args.json:
+        print_json({"cuts": found} if isinstance(found, list) else {"subnet": found.to_dict()})
 
 
 def _show_groups(args: argparse.Namespace) -> None:
@@ -95,7 +98,9 @@ def run_cost(args: argparse.Namespace) -> None:
 def run_demo(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    recipes.demo(work_dir=args.work_dir, resume=args.resume)
+    rows = recipes.demo(work_dir=args.work_dir, resume=args.resume)
+    if args.json:
+        print_json({"rows": rows})
 
 
 def run_export(args: argparse.Namespace) -> None:
@@ -120,6 +125,9 @@ def run_config_list(args: argparse.Namespace) -> None:
     from razorlite.core import shipped
 
     rows = [(shipped.name(path), shipped.summary(path)) for path in shipped.configs()]
+    if args.json:
+        print_json({"configs": [{"name": name, "summary": about} for name, about in rows]})
+        return
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:
         print(f"{name:{width}}  {summary}".rstrip())
@@ -157,6 +165,8 @@ def run_config_cat(args: argparse.Namespace) -> None:
 def run_config_check(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    for remark in recipes.check_config(args.config, args.overrides, imports=args.allow_imports):
-        print(remark)
-    print("OK")
+    remarks = recipes.check_config(args.config, args.overrides, imports=args.allow_imports)
+    if args.json:
+        print_json({"remarks": remarks})
+    else:
+        print(*remarks, "OK", sep="\n")

@@ -5,13 +5,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _log = logging.getLogger("razorlite")
+results = logging.getLogger("razorlite.results")  # what a command was called for
 _GONE = (errno.EPIPE, errno.EBADF, errno.EIO)  # the reader or the terminal: no fault of the run's
 
 
@@ -97,17 +98,41 @@ def safe_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-@contextmanager
-def logged_to_stderr(level: int) -> Iterator[None]:
-    """Print log records of a level and above on standard error within the block.
+class _Handler(logging.StreamHandler[Any]):
+    """Prints records on what a stream of `sys` is when they come, as beside a live bar."""
 
-    A program that has set up its logging keeps it.
+    def __init__(self, name: str) -> None:
+        logging.Handler.__init__(self)
+        self._name = name
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        return getattr(sys, self._name)
+
+
+@contextmanager
+def logged_to_streams(level: int) -> Iterator[None]:
+    """Print log records of a level and above within the block.
+
+    Those of `results` go to standard output, all else to standard error. A program that has set up
+    its logging keeps it, and has the results in both.
     """
-    root = logging.getLogger()
-    if root.handlers:
-        yield
-        return
-    before, handler = root.level, logging.StreamHandler(sys.stderr)
+    root, before = logging.getLogger(), results.level
+    out = _Handler("stdout")
+    results.addHandler(out)
+    results.setLevel(level)
+    try:
+        with nullcontext() if root.handlers else _logged_to_stderr(root, level):
+            yield
+    finally:
+        results.removeHandler(out)
+        results.setLevel(before)
+
+
+@contextmanager
+def _logged_to_stderr(root: logging.Logger, level: int) -> Iterator[None]:
+    before, handler = root.level, _Handler("stderr")
+    handler.addFilter(lambda record: record.name != results.name)
     root.addHandler(handler)
     root.setLevel(level)
     try:
@@ -115,6 +140,13 @@ def logged_to_stderr(level: int) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
+
+
+@contextmanager
+def printed_to_stderr(when: bool = True) -> Iterator[None]:
+    """Send what is printed within the block to standard error: it is not what was asked for."""
+    with redirect_stdout(sys.stderr) if when else nullcontext():
+        yield
 
 
 @contextmanager
@@ -134,9 +166,14 @@ def is_quiet() -> bool:
     return _log.level >= logging.WARNING
 
 
-def safe_console(**options: Any) -> "Console":
-    """Return a console on standard output whose printing cannot fail; rich's `options` go to it."""
+def safe_console(name: str = "stdout", **options: Any) -> "Console":
+    """Return a console whose printing cannot fail.
+
+    Args:
+        name: of the stream of `sys` that it prints on.
+        options: of rich's console.
+    """
     from rich.console import Console
 
-    out: Any = sys.stdout
+    out: Any = getattr(sys, name)
     return Console(file=out if isinstance(out, SafeStream) else SafeStream(out), **options)  # type: ignore[arg-type]

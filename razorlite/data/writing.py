@@ -41,6 +41,14 @@ class Written:
     objects: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all as plain values."""
+        splits = {
+            split: {"images": count, "objects": self.objects[split]}
+            for split, count in self.images.items()
+        }
+        return {"out": str(self.out), "splits": splits, "lost": dict(self.lost)}
+
     def lines(self) -> list[str]:
         """Return what was written, a line for each split."""
         splits = self.images.items()

@@ -1,6 +1,7 @@
-"""What a run shows: a live bar in a terminal, plain lines elsewhere."""
+"""What a run shows: how far it is on standard error, evaluations on standard output."""
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,22 +25,28 @@ _HIDDEN = ("kind", "step", "epoch", "seconds", "eval_seconds", "memory_mb", "lr"
 
 
 class ProgressDisplay(Hook):
-    """Prints train and evaluation lines, with a live bar and ETA where output is a terminal.
+    """Prints train and evaluation lines, with a live bar and ETA where a person may be reading.
 
-    Nothing is shown where it is `quiet`.
+    Evaluations are what a run is for: they go to standard output, also where it is `quiet`. All
+    else goes to standard error.
 
     Args:
-        console: where to print; standard output by default.
+        console: where progress is shown; standard error by default.
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or safe_console(highlight=False)
+        self._console = console or safe_console("stderr", highlight=False)
         self._bar: Progress | None = None
 
     def start(self, run: RunState) -> None:
         """Open the bar."""
         if is_main() and self._console.is_terminal and not is_quiet():
-            self._bar = Progress(*_columns(self._console.width), console=self._console, expand=True)
+            self._bar = Progress(
+                *_columns(self._console.width),
+                console=self._console,
+                expand=True,
+                redirect_stdout=sys.stdout.isatty(),  # a file gets its lines; a terminal has a bar
+            )
             self._task = self._bar.add_task("", total=run.total_steps, completed=run.step_number)
             self._bar.start()
 
@@ -50,19 +57,24 @@ class ProgressDisplay(Hook):
 
     def line(self, run: RunState, line: Mapping[str, Any]) -> None:
         """Show a line: evaluations always as text, training beside the bar if there is one."""
-        if not is_main() or is_quiet():
+        if not is_main():
             return
-        if self._bar is not None and line["kind"] == "train":
+        if line["kind"] == "eval":
+            _print(safe_console(highlight=False), run, line)
+        elif self._bar is not None:
             self._bar.update(self._task, description=_metrics(line))
-        else:
-            text = describe(line, run.total_steps, eta(run))
-            self._console.print(text, markup=False, soft_wrap=True)
+        elif not is_quiet():
+            _print(self._console, run, line)
 
     def end(self, run: RunState) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _print(console: Console, run: RunState, line: Mapping[str, Any]) -> None:
+    console.print(describe(line, run.total_steps, eta(run)), markup=False, soft_wrap=True)
 
 
 def _columns(width: int) -> list[ProgressColumn]:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from razorlite.core.progress import progress
 from razorlite.evaluation._checks import check_count, check_tensors
 from razorlite.evaluation.metric import Metric
 from razorlite.structures import Annotation, Batch
@@ -43,7 +44,8 @@ def evaluate(
     objects: list[int] = []
     found = 0
     with eval_mode(model), torch.no_grad():
-        for batch in loader:
+        total = len(loader) if isinstance(loader, Sized) else None
+        for batch in progress(loader, "batches", total):
             with autocast():
                 predictions = cast(Any, model).predict(batch)
             check_count(predictions, len(batch))

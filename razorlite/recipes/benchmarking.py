@@ -63,7 +63,6 @@ class Benchmark:
     def to_dict(self) -> dict[str, Any]:
         """Return all as plain values."""
         return {
-            "format": 1,
             "shape": list(self.shape),
             "batch": self.batch,
             "machine": self.machine,

@@ -1,14 +1,13 @@
 """The command `demo`: the whole pipeline on drawn shapes, with a table and a report."""
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from razorlite.core.journal import Journal
-from razorlite.core.streams import safe_console
+from razorlite.core.streams import printed_to_stderr, results, safe_console
 from razorlite.cost import Constraint, tabulate
 from razorlite.engine.run_folder import claimed
 from razorlite.recipes.building import build
@@ -24,7 +23,6 @@ from razorlite.search import Candidates
 from razorlite.space import Subnet
 from razorlite.visual import print_table
 
-_log = logging.getLogger("razorlite")
 _REPORTS = ("report.html", "report.json")
 _NOTES = {
     "largest": "the whole detector: what there is to make smaller",
@@ -59,10 +57,12 @@ def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[
     folder = demo_folder(work_dir, resume=resume)
     with claimed(folder, "demo", resume=resume):
         if resume and all((folder / name).exists() for name in _REPORTS):
-            _log.info("the demo in %s is finished: see %s", folder, folder / "report.html")
+            results.info("the demo in %s is finished: see %s", folder, folder / "report.html")
             rows: list[dict[str, Any]] = json.loads((folder / "report.json").read_text())["rows"]
             return rows
-        return _report(folder, *_Demo(folder, resume).run())
+        with printed_to_stderr():  # what its steps find is not yet what was asked for
+            made = _Demo(folder, resume).run()
+        return _report(folder, *made)
 
 
 @dataclass
@@ -78,7 +78,7 @@ class _Demo:
 
     def run(self) -> tuple[list[Contestant], list[str], float]:
         """Return the models, what there is to say of how they came about, and the seconds."""
-        say, folder, resume = safe_console().rule, self.folder, self.resume
+        say, folder, resume = safe_console("stderr").rule, self.folder, self.resume
         say("1/5  supernet: one random path a step")
         self.steps.do("supernet", lambda: train("demo/widths", folder / "supernet", resume=resume))
         say("2/5  search: the best path within the budget")

@@ -14,6 +14,7 @@ from torch import Tensor
 from razorlite.core.compute import with_layout
 from razorlite.core.errors import ConfigError
 from razorlite.core.files import make_folder
+from razorlite.core.streams import results
 from razorlite.deploy import Deployed, Exported, open_file
 from razorlite.deploy import export as write
 from razorlite.deploy.export import SUFFIXES, Format
@@ -83,7 +84,7 @@ def export(
         raise ConfigError(f"{loaded.path} is an exported file already; name a checkpoint")
     path = Path(out) if out is not None else loaded.path.with_suffix(SUFFIXES[chosen])
     result = _in_float(loaded, path, chosen, images)
-    _log.info("%s", describe(result))
+    results.info("%s", describe(result))
     return result
 
 
@@ -159,7 +160,7 @@ def _exact(loaded: Inferencer, path: Path, images: str | Path | None) -> Iterato
 
 def _tell(lines: Sequence[str]) -> None:
     for line in lines:
-        _log.info("%s", line)
+        results.info("%s", line)
 
 
 def _format(format: Format | None, out: str | Path | None) -> Format:

@@ -1,12 +1,12 @@
 """The command `prune`: a trained model with fewer channels, fine-tuned."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from razorlite.core.config import Overrides
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import ConfigError
+from razorlite.core.streams import results
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed
 from razorlite.prune import PruneConfig
@@ -18,8 +18,6 @@ from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pruning_rounds import PruningJob
 from razorlite.recipes.splits import Splits
 from razorlite.space import Subnet
-
-_log = logging.getLogger("razorlite")
 
 
 def prune(
@@ -76,7 +74,9 @@ def prune(
         job.check()
         with claimed(folder, "prune", resume=resume):
             if broadcast_object(resume and job.is_finished()):
-                _log.info("the pruning in %s is finished: there is nothing to go on with", folder)
+                results.info(
+                    "the pruning in %s is finished: there is nothing to go on with", folder
+                )
                 return Subnet.load(folder / "subnet.yaml")
             return job.run(str(checkpoint))
 

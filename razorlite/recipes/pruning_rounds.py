@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from razorlite.core.distributed import broadcast_object, rank
 from razorlite.core.errors import RunFolderError
 from razorlite.core.files import make_folder
 from razorlite.core.journal import Journal
+from razorlite.core.streams import results
 from razorlite.cost import Cost, count
 from razorlite.engine.checkpoint import load_weights
 from razorlite.engine.checkpoint_io import save_checkpoint
@@ -37,8 +37,6 @@ from razorlite.recipes.timing import stopwatch_of
 from razorlite.recipes.training import build_runner, describe, draw
 from razorlite.space import Subnet
 from razorlite.visual import plot_channels
-
-_log = logging.getLogger("razorlite")
 
 
 @dataclass(frozen=True)
@@ -251,8 +249,8 @@ class PruningJob:
         }
         on_main(lambda: _write(one, subnet, content, before))
         round_of = f"round {one.number} of {self._total}: " if self._total > 1 else ""
-        _log.info("%spruned %s", round_of, _change(vars(whole), subnet.cost))
-        _log.info("latency %s", paired_text(self._stopwatch.record(channels.cut(plan))))
+        results.info("%spruned %s", round_of, _change(vars(whole), subnet.cost))
+        results.info("latency %s", paired_text(self._stopwatch.record(channels.cut(plan))))
 
     def _tune(self, one: Round, built: Built) -> dict[str, float]:
         """Fine-tune as the `train` block says, or save the slim model as it is."""

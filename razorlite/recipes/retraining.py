@@ -14,6 +14,7 @@ from razorlite.core.config import Config
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import ConfigError, DataError, TrainingError
 from razorlite.core.journal import Journal
+from razorlite.core.streams import printed_to_stderr
 from razorlite.engine.checkpoint import read_checkpoint, save_checkpoint
 from razorlite.engine.run_folder import on_main
 from razorlite.recipes.experiment import Experiment
@@ -125,7 +126,8 @@ class Retraining:
         file = self.folder / f"{self._key(one, seed)}.yaml"
         on_main(lambda: one.subnet.save(file))
         try:
-            metrics = train(self.config, folder, self._overrides(one, seed, file), resume=True)
+            with printed_to_stderr():  # its evaluations are not the search's
+                metrics = train(self.config, folder, self._overrides(one, seed, file), resume=True)
         except (TrainingError, ConfigError, DataError) as error:
             _log.warning("%s, seed %d: %s", one.name, seed, error)
             return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from razorlite.core.streams import results
 from razorlite.cost import cost_text
 from razorlite.recipes.fronts import write_front
 from razorlite.recipes.pictures import or_warn, search_pictures
@@ -74,7 +75,7 @@ def _named(trial: Trial, measured: Mapping[str, float]) -> str:
 
 
 def _tell_front(study: Study, files: Sequence[Path]) -> None:
-    _log.info(
+    results.info(
         "%d trials are beaten by no other in %s: %s", len(files),
         study.objectives if len(study.objectives) > 1 else f"{study.objectives} and cost",
         files[0].parent,
@@ -84,7 +85,7 @@ def _tell_front(study: Study, files: Sequence[Path]) -> None:
 def _tell_best(study: Study, subnet: Subnet, folder: Path) -> None:
     failed = sum(trial.error is not None for trial in study.trials)
     metrics = [f"{name} {value:.4f}" for name, value in list(subnet.scores.items())[:2]]
-    _log.info(
+    results.info(
         "best of %d trials%s: %s; written to %s",
         len(study.trials),
         f" ({failed} of them failed)" if failed else "",
@@ -92,7 +93,7 @@ def _tell_best(study: Study, subnet: Subnet, folder: Path) -> None:
         folder / "subnet.yaml",
     )
     if study.elastic is not None:
-        _log.info("%s", ElasticResult.of(study.trials, study.elastic))
+        results.info("%s", ElasticResult.of(study.trials, study.elastic))
 
 
 def _costs(study: Study, cost: Mapping[str, int | float]) -> list[str]:

@@ -1,11 +1,11 @@
 """The report of a search: what it found, beside its controls, and how far to trust it."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from razorlite.core.streams import results
 from razorlite.recipes.by_hand import even_within, scored_points
 from razorlite.recipes.fronts import front_cost, front_trials, point_of, spread
 from razorlite.recipes.part_costs import PartCosts, part_costs
@@ -25,7 +25,6 @@ from razorlite.search.pareto import pareto_front
 from razorlite.visual import plot_choices, plot_parts, write_report
 from razorlite.visual.report import Table
 
-_log = logging.getLogger("razorlite")
 _SHOWN = 12  # points of the front whose parts are counted
 _COSTS = ("macs", "params", "latency_ms")
 
@@ -134,7 +133,7 @@ class SearchReport:
         """
         known = 0 if self.retrained is None else len(replace(self, retrained=None).findings)
         for text in self.findings[known:]:
-            _log.info("%s", text)
+            results.info("%s", text)
         return write_report(
             folder / "report.html",
             title="What the search found, and how far to trust it",

@@ -11,6 +11,7 @@ from torch import nn
 
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
+from razorlite.core.progress import one_of_many
 from razorlite.cost import Constraint, CostModel
 from razorlite.data import Dataset, split_holdout
 from razorlite.data.usable import need_objects
@@ -236,7 +237,12 @@ def _evaluation(
     for _ in loader:  # keeps all batches, so that candidates are scored on the same images
         pass
     autocast = splits.compute.autocast
-    return lambda model: evaluate(model, loader, metric, gather=False, autocast=autocast)
+
+    def score(model: nn.Module) -> dict[str, float]:
+        with one_of_many():
+            return evaluate(model, loader, metric, gather=False, autocast=autocast)
+
+    return score
 
 
 def _supernet(experiment: Experiment) -> tuple[Built, SearchSpace]:

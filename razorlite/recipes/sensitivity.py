@@ -1,7 +1,6 @@
 """The command `prune --sensitivity`: what a trained model loses where one group alone is cut."""
 
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from razorlite.core.config import Overrides
 from razorlite.core.files import csv_text, write_text_atomic
 from razorlite.core.journal import Journal
+from razorlite.core.streams import results
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed, on_main
 from razorlite.prune import PruneConfig
@@ -23,8 +23,6 @@ from razorlite.recipes.pruning_scores import gathered, trial_of
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
 from razorlite.visual.sensitivity import plot_sensitivity
-
-_log = logging.getLogger("razorlite")
 
 
 def sensitivity(
@@ -83,7 +81,7 @@ def _cuts(experiment: Experiment, built: Built, splits: Splits, folder: Path) ->
     )
     for cut in found.cuts():
         text = "%s: %d of %d kept, %.1f %% of the MACs gone, loss %+.4g"
-        _log.info(text, cut.group, cut.kept, cut.size, 100 * cut.macs, cut.rise)
+        results.info(text, cut.group, cut.kept, cut.size, 100 * cut.macs, cut.rise)
         yield cut
 
 

@@ -1,17 +1,15 @@
 """The path that a supernet's training ends at."""
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from razorlite.core.streams import results
 from razorlite.cost import cost_text, tabulate
 from razorlite.engine.steps import Step
 from razorlite.recipes.building import Built
 from razorlite.recipes.steps import chain
 from razorlite.space import PathStep, Subnet
-
-_log = logging.getLogger("razorlite")
 
 
 def target_of(step: Step) -> Subnet | None:
@@ -40,4 +38,4 @@ def write_target(
     origin = {"made_by": "train", "checkpoint": str(folder / "checkpoints" / "last.pt")}
     target.with_results(cost=cost, scores=scores, origin=origin).save(folder / "subnet.yaml")
     costs = ", ".join(cost_text(name, value) for name, value in cost.items())
-    _log.info("training ends at a subnet of %s; written to %s", costs, folder / "subnet.yaml")
+    results.info("training ends at a subnet of %s; written to %s", costs, folder / "subnet.yaml")

@@ -69,6 +69,11 @@ class Subnet:
 
     def to_yaml(self) -> str:
         """Return the text of the file that `load` reads."""
+        tree = self.to_dict()
+        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the file says as plain values."""
         tree: dict[str, Any] = {"format": 1}
         for name in ("fingerprint", "origin", "cost", "scores", "choices"):
             value = getattr(self, name)
@@ -77,7 +82,7 @@ class Subnet:
         for name, lists in (("dropped", self.dropped), ("channels", self.channels)):
             if lists:
                 tree[name] = {key: list(values) for key, values in lists.items()}
-        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+        return tree
 
     @classmethod
     def load(cls, path: str | Path) -> Subnet:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from razorlite import cli
-from razorlite.core.streams import SafeStream, logged_to_stderr, safe_console, safe_streams
+from razorlite.core.streams import SafeStream, logged_to_streams, safe_console, safe_streams
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="descriptors of POSIX systems")
 
@@ -80,7 +80,7 @@ def test_no_output_at_all(stream, monkeypatch):
         out.close()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", out)
-    with safe_streams(), logged_to_stderr(logging.INFO):
+    with safe_streams(), logged_to_streams(logging.INFO):
         print("x", flush=True)
         safe_console().print("[bold]x")
         assert not sys.stdout.isatty()
@@ -102,7 +102,7 @@ def test_consoles_and_logs_print_safely(closed_pipe, full_disk, monkeypatch):
     monkeypatch.setattr(sys, "stdout", closed_pipe)
     monkeypatch.setattr(sys, "stderr", full_disk)
     safe_console().print("x " * 5_000)
-    with safe_streams(), logged_to_stderr(logging.INFO):
+    with safe_streams(), logged_to_streams(logging.INFO):
         logger.warning("红" * 4_000)
         safe_console(force_terminal=True, width=40).rule("1/5")
     assert not logging.getLogger().handlers

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.core.journal import Journal
+from razorlite.core.streams import quiet
 from razorlite.engine.metrics_log import MetricsLog, cut_after, memory_mb
 from razorlite.engine.progress import ProgressDisplay, eta
 from razorlite.engine.random_state import (
@@ -100,12 +101,18 @@ class TestProgress:
             max_seconds=None,
         )
 
-    def test_plain_lines_where_there_is_no_terminal(self, run):
+    def test_plain_lines_where_there_is_no_terminal(self, run, capsys):
         evaluation = {"kind": "eval", "step": 20, "epoch": 1, "AP": 0.5, "eval_seconds": 3.0}
-        assert self.shown([LINE, evaluation], run) == (
-            "step 20/320 epoch 1  loss 0.1235  images/s 31.42  lr 0.001  eta 0:03:00\n"
-            "step 20/320 epoch 1  evaluation: AP 0.5\n"
-        )
+        progress = self.shown([LINE, evaluation], run)
+        line = "step 20/320 epoch 1  loss 0.1235  images/s 31.42  lr 0.001  eta 0:03:00\n"
+        assert progress == line
+        assert capsys.readouterr().out == "step 20/320 epoch 1  evaluation: AP 0.5\n"
+
+    def test_quiet_runs_show_evaluations_alone(self, run, capsys):
+        evaluation = {"kind": "eval", "step": 20, "epoch": 1, "AP": 0.5, "eval_seconds": 3.0}
+        with quiet():
+            assert not self.shown([LINE, evaluation], run, force_terminal=True)
+        assert capsys.readouterr().out == "step 20/320 epoch 1  evaluation: AP 0.5\n"
 
     def test_live_bar_in_a_terminal(self, run):
         text = self.shown([LINE], run, force_terminal=True)
@@ -126,10 +133,11 @@ class TestProgress:
         assert ("…" in bars[-1]) == (width < 100)
         assert re.search(r" (loss|…)", bars[-1])
 
-    def test_long_evaluations_are_not_broken(self, run):
+    def test_long_evaluations_are_not_broken(self, run, capsys):
         metrics = {f"AP/class {i}": 0.5 for i in range(30)}
         evaluation = {"kind": "eval", "step": 20, "epoch": 1, **metrics}
-        assert self.shown([evaluation], run, width=40).count("\n") == 1
+        self.shown([evaluation], run)
+        assert capsys.readouterr().out.count("\n") == 1
 
     def test_eta_by_hand(self, run):
         assert eta(run) == "0:03:00"  # 300 steps of 0.6 s

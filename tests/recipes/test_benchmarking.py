@@ -74,7 +74,7 @@ def test_a_run_and_its_file(files, light, tmp_path, capsys):
     for _ in range(2):
         assert main(["benchmark", *words, "--json", "--csv", str(table)]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["format"] == 1
+    assert found["schema_version"] == 1
     one, other = found["rows"]
     assert (one["runtime"], other["runtime"]) == ("pytorch", "torchscript")
     assert one["AP"] == pytest.approx(other["AP"], abs=1e-3)

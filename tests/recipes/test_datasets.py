@@ -28,7 +28,7 @@ def test_check(source, capsys):
     assert output.err == "1 of the 2 findings are errors\n"
     assert main(["data", "check", str(source), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["format"] == 1
+    assert found["schema_version"] == 1
     assert [one["severity"] for one in found["findings"]] == ["error", "warning"]
 
 
