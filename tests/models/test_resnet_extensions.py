@@ -130,6 +130,15 @@ def test_deformable_stages_have_offsets_that_learn():
     assert backbone.layer4[1].conv2.conv_offset.weight.grad.abs().sum() > 0
 
 
+def test_thin_networks_have_fewer_channels_everywhere():
+    thin = ResNet(depth=18, base_channels=16, deep_stem=True, out_indices=(0, 2))
+    assert thin.out_channels == (16, 64)
+    assert [m.out_channels for m in thin.stem.modules() if isinstance(m, nn.Conv2d)] == [8, 8, 16]
+    assert ResNet(depth=50, base_channels=8).out_channels == (32, 64, 128, 256)
+    maps = thin(torch.zeros(1, 3, 32, 32))
+    assert [tuple(m.shape) for m in maps] == [(1, 16, 8, 8), (1, 64, 2, 2)]
+
+
 def test_deep_stem_and_averaged_shortcuts():
     backbone = ResNet(depth=50, deep_stem=True, avg_down=True, frozen_stages=1)
     names = set(backbone.state_dict())

@@ -51,6 +51,7 @@ class ResNet(Backbone):
         dilations: Strides = (1, 1, 1, 1),
         groups: Count = 1,
         base_width: Count = 64,
+        base_channels: Count = 64,
         style: Style = "pytorch",
         frozen_stages: FrozenStages = -1,
         norm_eval: bool = False,
@@ -72,6 +73,8 @@ class ResNet(Backbone):
             dilations: of the 3 x 3 convolutions of each stage.
             groups: groups of the 3 x 3 convolutions (bottleneck depths only).
             base_width: channels of a group per 64 channels of the stage.
+            base_channels: of the stem and, before their blocks' expansion, of the first stage;
+                each further stage has twice as many.
             style: where a bottleneck has its stride.
             frozen_stages: how many stages do not learn; 0 is the stem alone, -1 nothing.
             norm_eval: keep the batch norms' statistics while training.
@@ -98,13 +101,13 @@ class ResNet(Backbone):
         self.frozen_stages, self.norm_eval, self.out_indices = frozen_stages, norm_eval, out_indices
         self.deep_stem = deep_stem
         if deep_stem:
-            self.stem = _deep_stem()
+            self.stem = _deep_stem(base_channels)
         else:
-            self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-            self.bn1 = nn.BatchNorm2d(64)
+            self.conv1 = nn.Conv2d(3, base_channels, 7, 2, 3, bias=False)
+            self.bn1 = nn.BatchNorm2d(base_channels)
             self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        in_channels, widths = 64, []
+        in_channels, widths = base_channels, []
         for i in range(max(out_indices) + 1):
             options = BlockOptions(
                 dilation=dilations[i],
@@ -116,9 +119,10 @@ class ResNet(Backbone):
                 deform=deform if deform and deform.stages[i] else None,
                 plugins=tuple(p for p in plugins or [] if p.stages[i]),
             )
-            stage = build_stage(block, counts[i], in_channels, 64 * 2**i, strides[i], options)
+            width = base_channels * 2**i
+            stage = build_stage(block, counts[i], in_channels, width, strides[i], options)
             self.add_module(f"layer{i + 1}", stage)
-            in_channels = 64 * 2**i * block.expansion
+            in_channels = width * block.expansion
             widths.append(in_channels)
         self.out_channels = tuple(widths[i] for i in out_indices)
         _init_weights(self, zero_init_residual)
@@ -172,9 +176,10 @@ def _init_weights(network: nn.Module, zero_residual: bool) -> None:
             module.init_weights()
 
 
-def _deep_stem() -> nn.Sequential:
+def _deep_stem(width: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for in_channels, out_channels, stride in ((3, 32, 2), (32, 32, 1), (32, 64, 1)):
+    half = max(1, width // 2)
+    for in_channels, out_channels, stride in ((3, half, 2), (half, half, 1), (half, width, 1)):
         layers.append(nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False))
         layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

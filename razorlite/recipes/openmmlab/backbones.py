@@ -76,13 +76,15 @@ def _resnet(block: Block, kind: str) -> Tree:
     tree["style"] = block.take("style")
     for name in ("with_cp", "zero_init_residual", "deep_stem", "avg_down"):
         tree[name] = block.take(name, tree.get(name))
-    for name, value in {"base_channels": 64, "stem_channels": 64, "in_channels": 3}.items():
+    tree["base_channels"] = base = 64 if kind == "ResNeXt" else block.take("base_channels", 64)
+    for name, value in {"base_channels": base, "stem_channels": base, "in_channels": 3}.items():
         block.expect(name, value, None)
     tree["deform"] = _deform(block)
     tree["plugins"] = _plugins(block)
     _norms(block, tree)
     block.expect("conv_cfg", None)
-    usual = {"out_indices": [0, 1, 2, 3], "strides": [1, 2, 2, 2], "dilations": [1, 1, 1, 1]}
+    usual: Tree = {"out_indices": [0, 1, 2, 3], "strides": [1, 2, 2, 2], "dilations": [1, 1, 1, 1]}
+    usual |= {"base_channels": 64}
     return without(tree, **usual, with_cp=False, zero_init_residual=True, style="pytorch")
 
 

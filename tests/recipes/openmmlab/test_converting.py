@@ -163,6 +163,12 @@ def test_losses_left_out_are_those_of_theirs(tmp_path):
         ("model.backbone.update(dict(norm_eval=False))", "backbone.norm_eval", None),
         ("model.backbone.update(dict(type='ResNeXt', groups=32))", "backbone.base_width", 4),
         ("model.backbone.update(dict(type='ResNetV1d'))", "backbone.avg_down", True),
+        ("model.backbone.update(dict(base_channels=64))", "backbone.base_channels", None),
+        (
+            "model.backbone.update(dict(base_channels=32, stem_channels=32))",
+            "backbone.base_channels",
+            32,
+        ),
         (
             "model.backbone.update(dict(dcn=dict(type='DCNv2', deform_groups=1),\n"
             "    stage_with_dcn=(False, True, True, True)))",
