@@ -84,7 +84,7 @@ class Distiller:
         self.average = Averaged(teacher, ema) if teacher is not None and ema is not None else None
         if teacher is not None:
             teacher.eval().requires_grad_(False)
-            self._recorder = Recorder(teacher, _taps(t.teacher_taps for t in built))
+            self._recorder = _recorder("the teacher", teacher, (t.teacher_taps for t in built))
             self._runs = [
                 (Shortened(own.model, _recorded(own.model, self._recorder)), own)
                 for own in self._running
@@ -114,7 +114,7 @@ class Distiller:
             names += [term.teacher_taps for term in self.parts]
         else:
             _check_apart(student, self.teacher)
-        return Recorder(student, _taps(names))
+        return _recorder("the student", student, names)
 
     def follow(self, student: nn.Module) -> None:
         """Move the teacher towards the student, where it is the student's average."""
@@ -255,9 +255,10 @@ def _names(terms: Sequence[Term]) -> list[str]:
     return [n if names.count(n) == 1 else f"{n}.{i}" for i, n in enumerate(names)]
 
 
-def _taps(names: Iterable[Sequence[str]]) -> list[str]:
-    """Join taps, each once."""
-    return list(dict.fromkeys(name for some in names for name in some))
+def _recorder(role: str, model: nn.Module, names: Iterable[Sequence[str]]) -> Recorder:
+    """Return a recorder of joined taps, each once, whose errors name the side."""
+    taps = dict.fromkeys(name for some in names for name in some)
+    return Recorder(model, taps, f"{role} {type(model).__name__}")
 
 
 def _check_apart(student: nn.Module, teacher: nn.Module) -> None:

@@ -28,6 +28,7 @@ class Recorder(Recorded):
     Args:
         model: any module; it is not changed.
         names: names in the form of `Tap`.
+        whose: what errors call the model, such as "the teacher FCOS"; its class by default.
 
     Attributes:
         modules: what each name means, by the modules' names.
@@ -36,11 +37,11 @@ class Recorder(Recorded):
         ConfigError: the model has no such module or method; the message suggests the nearest name.
     """
 
-    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
+    def __init__(self, model: nn.Module, names: Iterable[str], whose: str = "") -> None:
         taps = {name: Tap.parse(name) for name in names}
-        self.modules = {name: tap.find(model) for name, tap in taps.items()}
+        self.modules = {name: tap.find(model, whose) for name, tap in taps.items()}
         calls: dict[str, list[list[Call]]] = {n: [[] for _ in m] for n, m in self.modules.items()}
-        super().__init__(model, taps, calls)
+        super().__init__(model, taps, calls, whose)
         self._hooks: ExitStack | None = None
 
     def __enter__(self) -> Recorder:

@@ -88,11 +88,12 @@ class Weighting:
     def __post_init__(self) -> None:
         if self.stop is not None and self.stop <= self.start:
             raise ConfigError(
-                f"distiller: stop_step {self._shown(self.stop)} must come after start_step "
-                f"{self._shown(self.start)}"
+                f"stop_step {self._shown(self.stop)} must come after start_step "
+                f"{self._shown(self.start)}",
+                key="distiller",
             )
         if self.cooldown and self.end is None:
-            raise ConfigError("distiller: cooldown_steps need a stop_step that they lead to")
+            raise ConfigError("cooldown_steps need a stop_step that they lead to", key="distiller")
         if self.cooldown and self.end is not None:
             self._check_room(self.end - self.start)
 
@@ -121,8 +122,9 @@ class Weighting:
             spans = [f"{span:g}" for span in (self.warmup, self.cooldown, max(0, room), self.start)]
             warmup, cooldown, left, start = spans
             raise ConfigError(
-                f"distiller: warmup_steps {warmup} and cooldown_steps {cooldown} are more than the "
-                f"{left} {self.unit} from start_step {start} to {self.end:g}; shorten them"
+                f"warmup_steps {warmup} and cooldown_steps {cooldown} are more than the "
+                f"{left} {self.unit} from start_step {start} to {self.end:g}; shorten them",
+                key="distiller",
             )
 
     def _shown(self, span: float) -> str:

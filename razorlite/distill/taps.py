@@ -63,8 +63,12 @@ class Tap:
         )
         return cls(module, "input" if found["side"] else "output", index, method, call)
 
-    def find(self, model: nn.Module) -> dict[str, nn.Module]:
+    def find(self, model: nn.Module, whose: str = "") -> dict[str, nn.Module]:
         """Return the modules that are meant, by name.
+
+        Args:
+            model: where to look.
+            whose: what an error calls it; its class by default.
 
         Raises:
             ConfigError: there is none, or it has no such method; suggests near names.
@@ -74,7 +78,8 @@ class Tap:
             n: m for n, m in known.items() if fnmatchcase(n, self.module)
         }
         if not found:
-            raise ConfigError(_no_module(model, known, self.module))
+            whose = whose or type(model).__name__
+            raise ConfigError(_no_module(whose, known, self.module))
         for name, module in found.items():
             if self.method and not callable(getattr(module, self.method, None)):
                 raise ConfigError(_no_method(module, name, self.method))
@@ -121,12 +126,18 @@ class Recorded:
         model: whose modules were recorded.
         taps: what each name means.
         calls: of each tap, and each module that it means, the calls in order.
+        whose: what errors call the model; its class by default.
     """
 
     def __init__(
-        self, model: nn.Module, taps: Mapping[str, Tap], calls: Mapping[str, Sequence[list[Call]]]
+        self,
+        model: nn.Module,
+        taps: Mapping[str, Tap],
+        calls: Mapping[str, Sequence[list[Call]]],
+        whose: str = "",
     ) -> None:
         self._model, self.taps, self._calls = model, taps, calls
+        self._whose = whose or type(model).__name__
 
     def __getitem__(self, name: str) -> list[Tensor]:
         """Return the tensors recorded under a name, in call order, tuples and the like laid flat.
@@ -180,11 +191,7 @@ class Recorded:
             kept[name] = [
                 [call.changed(change) if change else call for call in calls] for calls in modules
             ]
-        return Recorded(self._model, self.taps, kept)
-
-    @property
-    def _whose(self) -> str:
-        return type(self._model).__name__
+        return Recorded(self._model, self.taps, kept, self._whose)
 
     def _chosen(self, name: str) -> list[Call]:
         if name not in self.taps:
@@ -271,9 +278,9 @@ def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def _no_module(model: nn.Module, known: Mapping[str, nn.Module], expected: str) -> str:
+def _no_module(whose: str, known: Mapping[str, nn.Module], expected: str) -> str:
     near = suggestion(expected, known) or _children(known, expected)
-    return f"{type(model).__name__} has no module {expected!r} to record{near}"
+    return f"{whose} has no module {expected!r} to record{near}"
 
 
 def _no_method(module: nn.Module, name: str, expected: str) -> str:

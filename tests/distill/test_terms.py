@@ -156,7 +156,9 @@ def test_what_is_no_loss_and_what_is_not_recorded_is_told():
         distilled(detector(), Vector)(detector(), batch(), None)
     forgetful = MatchMaps()
     forgetful.student_taps = ("neck[0]",)
-    with pytest.raises(ConfigError, match="'neck' of FCOS is not recorded; add it to the term's"):
+    with pytest.raises(
+        ConfigError, match="'neck' of the student FCOS is not recorded; add it to the term's"
+    ):
         distilled(Elsewhere(), forgetful)(detector(), batch(), None)
     with pytest.raises(ConfigError, match="no module 'bbox_haed' to record; did you mean 'bbox_h"):
         distilled(detector(), AssignedLogits(head="bbox_haed"))

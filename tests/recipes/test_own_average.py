@@ -79,6 +79,7 @@ def test_what_does_not_go_with_it_is_refused(tree, message):
 def test_the_check_refuses_spans_that_contradict_one_another(spans, message):
     train = {**TRAIN, "max_steps": None, "save_every": None, "max_epochs": 3}
     [line] = faults(student(distiller={**BLOCK, **spans}, train=train))
+    assert line.startswith("config: distiller: ")
     assert message in line
 
 
