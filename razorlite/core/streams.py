@@ -110,6 +110,22 @@ class _Handler(logging.StreamHandler[Any]):
         return getattr(sys, self._name)
 
 
+class _FirstOfData(logging.Filter):
+    """Drops what a data set's reader has said before: a command may read one several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if not record.name.startswith("razorlite.data"):
+            return True
+        new = text not in self._seen
+        self._seen.add(text)
+        return new
+
+
 @contextmanager
 def logged_to_streams(level: int) -> Iterator[None]:
     """Print log records of a level and above within the block.
@@ -133,6 +149,7 @@ def logged_to_streams(level: int) -> Iterator[None]:
 def _logged_to_stderr(root: logging.Logger, level: int) -> Iterator[None]:
     before, handler = root.level, _Handler("stderr")
     handler.addFilter(lambda record: record.name != results.name)
+    handler.addFilter(_FirstOfData())
     root.addHandler(handler)
     root.setLevel(level)
     try:

@@ -33,6 +33,8 @@ class TrainConfig:
         schedule: factor of the learning rate over the run; constant by default.
         clip_grad_norm: largest norm of all gradients together.
         accumulate: batches whose gradients are averaged into one step.
+        lr_batch_size: images a step that the optimiser's `lr` is for; where a step has others,
+            over all processes and accumulated batches, `lr` is scaled by the ratio.
         ema: average of the weights, which is evaluated and shipped.
         amp: precision of convolutions and matrix products, in evaluation and search as well;
             float32 by default. auto takes bf16 where the processor (AMX, AVX-512) or the GPU
@@ -59,6 +61,7 @@ class TrainConfig:
     schedule: Factory[Schedule] | None = None
     clip_grad_norm: Positive | None = None
     accumulate: Count = 1
+    lr_batch_size: Count | None = None
     ema: EmaConfig | None = None
     amp: Amp | None = None
     memory_format: MemoryFormat = "channels_last"
@@ -79,6 +82,12 @@ class TrainConfig:
             )
         if self.patience is not None and self.eval_every is None:
             raise ConfigError("train.patience counts evaluations; set train.eval_every as well")
+
+        if self.lr_batch_size is not None and "lr" not in getattr(self.optimizer, "kwargs", {}):
+            raise ConfigError(
+                "scales train.optimizer.lr, which is not given; set it, or leave this out",
+                key="lr_batch_size",
+            )
 
     def compute(self, device: torch.device) -> Compute:
         """Return how models compute on a device.

@@ -184,8 +184,8 @@ class _Check:
                 yield part, loader
 
     def _split(self, part: str, dataset: Dataset, splits: Splits) -> None:
-        size = getattr(self.experiment.data, part).batch_size
         assert self.experiment.data is not None
+        size = getattr(self.experiment.data, part).images_of(dataset)
         first = part == "train" or self.experiment.data.train is None
         if self.built is not None and first:
             compare(self.built.model, dataset.classes, where=f"data.{part}", dataset=dataset)

@@ -21,9 +21,11 @@ from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import Metric
 from razorlite.prune.config import PruneConfig
 from razorlite.recipes.paths import located
+from razorlite.recipes.rate_scaling import scaled_rate
 from razorlite.search.config import SearchConfig
 from razorlite.space import Mutator, Preparer
 
+AUTO, _BATCH = "auto", "data.train.batch_size"
 _REGISTERING = (evaluation, models)  # importing them fills the table of type names
 
 
@@ -35,14 +37,30 @@ class LoaderConfig:
     Attributes:
         dataset: the images and what they show.
         transforms: what is done with each, in order.
-        batch_size: images in a batch of one process.
+        batch_size: images in a batch of one process; auto, for data.train, tries how many fit.
         num_workers: processes that read ahead; 0 reads in the training process.
     """
 
     dataset: Factory[Dataset]
     transforms: list[Transform] = field(default_factory=list)
-    batch_size: Count = 8
+    batch_size: Count | Literal["auto"] = 8
     num_workers: Whole = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size == AUTO and not isinstance(self, TrainLoaderConfig):
+            raise ConfigError("auto is for data.train alone; name a number", key="batch_size")
+
+    def images_of(self, dataset: Dataset) -> int:
+        """Return the images of a batch of a data set; all of them are the most that auto takes."""
+        return len(dataset) if self.batch_size == AUTO else self.images
+
+    @property
+    def images(self) -> int:
+        """The images in a batch of one process; ConfigError where only training settles it."""
+        if self.batch_size == AUTO:
+            told = "take the config.yaml of its run folder, or set data.train.batch_size=8"
+            raise ConfigError(f"is auto, which training settles: {told}", key=_BATCH)
+        return int(self.batch_size)
 
 
 @checked
@@ -307,6 +325,7 @@ def read(
     loaded = located(_merged(config, overrides))
     if subnet is not None:
         loaded = core_config.load(loaded, {"subnet": str(subnet)})
+    loaded = scaled_rate(loaded)
     return loaded, core_config.build(loaded, Experiment)
 
 

@@ -11,13 +11,14 @@ from razorlite.core.files import make_folder, write_text_atomic
 from razorlite.engine.launch import session
 from razorlite.engine.rate_test import RangeTest, growing, range_test
 from razorlite.engine.run_folder import on_main
+from razorlite.recipes.batch_size import settled
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.expanding import read_expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment
 from razorlite.recipes.pictures import or_warn
 from razorlite.recipes.starting import begin
-from razorlite.recipes.training import training_parts
+from razorlite.recipes.training_parts import training_parts
 from razorlite.visual.rates import plot_rates
 
 
@@ -69,9 +70,11 @@ def find_lr(
         raise ConfigError("has no `train` block, whose learning rate is looked for", key="train")
     check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
+        _, experiment = settled(merged, experiment, device)
         built = build(experiment)
         splits = begin(built, experiment, device, None).splits
         model, step, loader = training_parts(experiment, built, splits)
+        assert experiment.train is not None
         settings = experiment.train
         found = range_test(model=model, step=step, loader=loader, config=settings, rates=rates)
         if out is not None:

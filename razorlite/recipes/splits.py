@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -156,15 +157,17 @@ class Splits:
             dataset, classes, name=f"data.{part}", reference=reference, complete=complete
         )
 
-    def train_loader(self, some: Dataset | None = None) -> Loader:
+    def train_loader(self, some: Dataset | None = None, size: int | None = None) -> Loader:
         """Return shuffled, transformed batches; a last one that is not full is left out.
 
         Args:
             some: images to take instead of all training images; all of them are in a batch.
+            size: images of a batch in the place of the configuration's.
         """
         config, dataset = self._config("train"), some or self.train
+        config = replace(config, batch_size=size or config.batch_size)
         need_objects(dataset, "data.train")
-        full = some is None and len(dataset) >= config.batch_size
+        full = some is None and len(dataset) >= config.images
         return self._loader(dataset, config, training=True, drop_last=full, switch=self._switch())
 
     def _switch(self) -> tuple[int, list[Transform]] | None:
@@ -196,7 +199,7 @@ class Splits:
         """
         if not batches:
             return []
-        size = size or self._config("train").batch_size
+        size = size or self._config("train").images
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         some = self.train.subset(order[: batches * size].tolist())
         config = self._config("search")
@@ -323,11 +326,11 @@ class Splits:
 
     def _loader(self, dataset: Dataset, config: LoaderConfig, **settings: object) -> Loader:
         if self.few is not None:
-            dataset = dataset.subset(range(min(len(dataset), self.few * config.batch_size)))
+            dataset = dataset.subset(range(min(len(dataset), self.few * config.images)))
         return build_loader(
             dataset,
             transforms=config.transforms,
-            batch_size=config.batch_size,
+            batch_size=config.images,
             num_workers=config.num_workers,
             seed=self.experiment.seed,
             preprocess=self.data.preprocess,

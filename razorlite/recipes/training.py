@@ -14,13 +14,12 @@ from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import tabulate
-from razorlite.distill import Length, NoiseLoader, SyntheticStep, noise_for
-from razorlite.engine.config import TrainConfig
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
 from razorlite.engine.steps import Step, plain_step
 from razorlite.evaluation import evaluate
+from razorlite.recipes.batch_size import settled
 from razorlite.recipes.building import Built, build
 from razorlite.recipes.card import ModelCard, preprocess_of
 from razorlite.recipes.checking import check_before_work
@@ -31,10 +30,10 @@ from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
-from razorlite.recipes.steps import Known, build_step, chain
+from razorlite.recipes.steps import Known
 from razorlite.recipes.targets import target_of, write_target
 from razorlite.recipes.taught import Lesson
-from razorlite.recipes.teaching import build_distiller
+from razorlite.recipes.training_parts import training_parts
 from razorlite.space import SearchSpace, Subnet, recalibrate
 from razorlite.structures import Inputs
 
@@ -112,6 +111,7 @@ def _train(
     with session(experiment.device, experiment.seed) as device:
         folder = run_folder(merged, experiment, work_dir)
         check_run_folder(folder, "train", resume=resume)
+        merged, experiment = settled(merged, experiment, device, folder if resume else None)
         built = build(experiment)
         last = folder / "checkpoints" / "last.pt"
         start = begin(built, experiment, device, last if resume and last.exists() else None)
@@ -138,11 +138,6 @@ def _lesson(experiment: Experiment, built: Built, splits: Splits, step: Step) ->
     lesson = Lesson(step, _evaluate(built, splits) if asked and not built.is_supernet else None)
     lesson.begin()
     return lesson
-
-
-def length_of(config: TrainConfig, batches: int) -> Length:
-    """Return how long a training is, given the batches of an epoch."""
-    return Length(config.total_steps(batches), batches / config.accumulate)
 
 
 def describe(
@@ -197,40 +192,6 @@ def build_runner(
         evaluate=_evaluate(built, splits, step),
         meta=card.to_meta(),
     )
-
-
-def training_parts(
-    experiment: Experiment, built: Built, splits: Splits, more: Known | None = None
-) -> tuple[nn.Module, Step, Any]:
-    """Return the model on its device, the training step, and the batches; see `build_runner`.
-
-    Raises:
-        ConfigError: the steps do not go together.
-        CheckpointError: the teacher's checkpoint cannot be read.
-    """
-    assert experiment.train is not None
-    model = splits.compute.place(built.model)
-    loader = None if experiment.without_data else splits.train_loader()
-    images = None if loader is None else len(splits.train)
-    step = build_step(
-        experiment,
-        built,
-        lambda: build_distiller(experiment, model, splits.classes, splits.device, images),
-        length_of(experiment.train, 1 if loader is None else len(loader)),
-        more,
-    )
-    return model, step, _noise(step, splits) if loader is None else loader
-
-
-def _noise(step: Step, splits: Splits) -> NoiseLoader:
-    """Return what a student without data is trained on; an epoch is the whole run."""
-    experiment = splits.experiment
-    assert experiment.train is not None
-    assert experiment.train.max_steps is not None
-    [own] = [part for part in chain(step) if isinstance(part, SyntheticStep)]
-    splits.compute.place(own.generator)
-    length, seed = experiment.train.max_steps, experiment.seed
-    return noise_for(own, length=length, seed=seed, device=splits.device)
 
 
 def draw(built: Built, splits: Splits, folder: Path) -> None:

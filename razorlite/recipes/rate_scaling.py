@@ -1,0 +1,39 @@
+"""`train.lr_batch_size`: a learning rate that goes with the number of images in a step."""
+
+import os
+from typing import Any
+
+from razorlite.core import config as core_config
+from razorlite.core.config import Config
+
+_BASE, _RATE = "train.lr_batch_size", "train.optimizer.lr"
+
+
+def scaled_rate(config: Config) -> Config:
+    """Return a configuration whose learning rate is for the images that its steps have.
+
+    `train.optimizer.lr` is for `train.lr_batch_size` images a step and goes with the number there
+    is: batch size times accumulated batches times processes. Scaled, the rate is for that number.
+    Accurate, large minibatch SGD, https://arxiv.org/abs/1706.02677, section 2.1.
+
+    Args:
+        config: one whose batch size is a number; any other is returned as it is.
+    """
+    base, size, rate = config.get(_BASE), _batch_size(config), config.get(_RATE)
+    if not all(_is_positive(value) for value in (base, size, rate)):
+        return config
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    images = size * (config.get("train.accumulate") or 1) * processes
+    if images == base:
+        return config
+    return core_config.load(config, {_RATE: rate * images / base, _BASE: images})
+
+
+def _batch_size(config: Config) -> Any:
+    if config.get("data.train") is None:
+        return config.get("distiller.synthetic.batch_size")
+    return config.get("data.train.batch_size", 8)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
