@@ -16,7 +16,6 @@ from razorlite.cost.memory import memory_trace, peak_memory
 from razorlite.cost.model import CostModel, cost_text, shown
 from razorlite.cost.pairs import PairCost, Sides
 from razorlite.cost.profile import ThopProfile, thop_profile
-from razorlite.cost.scaled import ScaledCost
 from razorlite.cost.table import CostTable
 from razorlite.cost.tabulate import tabulate
 from razorlite.cost.timed import LatencyConfig, Timer
@@ -36,7 +35,6 @@ __all__ = [
     "PairCost",
     "Part",
     "PointCost",
-    "ScaledCost",
     "Sides",
     "ThopProfile",
     "Timer",

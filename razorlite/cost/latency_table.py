@@ -19,7 +19,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.files import write_text_atomic
 from razorlite.core.ranges import Count
 from razorlite.core.registry import register, suggestion
-from razorlite.cost.end_to_end import EndToEnd, end_to_end
+from razorlite.cost.end_to_end import EndToEnd, PowerLaw, end_to_end
 from razorlite.cost.factored import FactoredCost, Part
 from razorlite.cost.measuring import measured_latency
 from razorlite.cost.model import Number
@@ -77,31 +77,39 @@ class LatencyTable:
         self.space, self.shape, self.file = space, shape, Path(file)
         self.device, self.rounds, self.names = device, rounds, (name,)
         self.latency, self.timer = latency, timer
-        self._costs = self._read() if self.file.exists() else None
+        self._known = self._read() if self.file.exists() else None
 
     @property
     def is_known(self) -> bool:
         """Whether costs can be told without measuring."""
-        return self._costs is not None
+        return self._known is not None
 
     @property
-    def costs(self) -> FactoredCost:
-        """The table, measured now if need be."""
-        if self._costs is None:
-            broadcast_object(on_main(self._measure))
-            self._costs = self._read()
-        return self._costs
+    def sums(self) -> FactoredCost:
+        """What parts take, added up; measured now if need be."""
+        return self._table[0]
 
     def many(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Return the costs of (N, D) points: name to (N,) float64."""
-        return self.costs.many(points)
+        sums, law = self._table
+        return {name: law(values) for name, values in sums.many(points).items()}
 
     def bounds(self) -> dict[str, tuple[Number, Number]]:
         """Return the least and the greatest; see `FactoredCost.bounds`."""
-        return self.costs.bounds()
+        sums, law = self._table
+        ends = {name: law(np.array(values)).tolist() for name, values in sums.bounds().items()}
+        return {name: (low, high) for name, (low, high) in ends.items()}
+
+    @property
+    def _table(self) -> tuple[FactoredCost, PowerLaw]:
+        if self._known is None:
+            broadcast_object(on_main(self._measure))
+            self._known = self._read()
+        return self._known
 
     def _measure(self) -> None:
         [name] = self.names
+        _log.info("%s: there is no %s yet: timing the supernet's parts", name, self.file)
         found = measured_latency(
             self.space, self.shape, rounds=self.rounds, device=self.device, name=name
         )
@@ -127,13 +135,13 @@ class LatencyTable:
             _tell(name, whole)
         write_text_atomic(self.file, json.dumps(tree) + "\n")
 
-    def _read(self) -> FactoredCost:
+    def _read(self) -> tuple[FactoredCost, PowerLaw]:
         try:
             return self._parsed(_tree(self.file))
         except ConfigError as error:
             raise ConfigError(f"{self.file}: {error}") from error
 
-    def _parsed(self, tree: Mapping[str, Any]) -> FactoredCost:
+    def _parsed(self, tree: Mapping[str, Any]) -> tuple[FactoredCost, PowerLaw]:
         for key in tree:
             if key not in _KEYS:
                 raise ConfigError(f"unknown key {key!r}{suggestion(key, _KEYS)}")
@@ -152,12 +160,11 @@ class LatencyTable:
         fixed, parts = _numbers(tree.get("fixed", 0.0)), tree.get("parts", [])
         if fixed.ndim or not isinstance(parts, list):
             raise ConfigError("wants one number as fixed, and a list of parts")
-        offset, scale = self._end_to_end(tree)
-        parts = [_scaled(self._part(name, part), scale) for part in parts]
-        return FactoredCost(self.space, fixed={name: offset + scale * float(fixed)}, parts=parts)
+        law, parts = self._law(tree), [self._part(name, part) for part in parts]
+        return FactoredCost(self.space, fixed={name: float(fixed)}, parts=parts), law
 
-    def _end_to_end(self, tree: Mapping[str, Any]) -> tuple[float, float]:
-        """Return what sums are moved and multiplied by.
+    def _law(self, tree: Mapping[str, Any]) -> PowerLaw:
+        """Return what brings sums to what whole models take.
 
         Raises:
             ConfigError: the file's whole models were timed otherwise, or not at all.
@@ -171,9 +178,14 @@ class LatencyTable:
                     f"and search.costs wants {conditions}; give another file, or delete this one"
                 )
         if known is None:
-            return 0.0, 1.0
-        line = _numbers([known.get("offset"), known.get("scale")])
-        return float(line[0]), float(line[1])
+            return PowerLaw()
+        scale, power = _numbers([known.get("scale"), known.get("power")])
+        if not (scale > 0 and power >= 0):
+            raise ConfigError(
+                f"end_to_end wants a positive scale and power, got {known.get('scale')} and "
+                f"{known.get('power')}; delete the file to measure again"
+            )
+        return PowerLaw(float(scale), float(power))
 
     def _part(self, name: str, part: Any) -> Part:
         if not isinstance(part, dict) or set(part) != {"dimensions", "values"}:
@@ -188,10 +200,6 @@ class LatencyTable:
                 )
         dimensions = tuple(numbers[str(d)] for d in part["dimensions"])
         return Part(dimensions, {name: _numbers(part["values"])})
-
-
-def _scaled(part: Part, scale: float) -> Part:
-    return Part(part.dimensions, {name: scale * values for name, values in part.costs.items()})
 
 
 def _tell(name: str, whole: EndToEnd) -> None:

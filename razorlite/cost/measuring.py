@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from razorlite.core.progress import progress
 from razorlite.cost.count import evaluating, moved
 from razorlite.cost.cover import covering
 from razorlite.cost.dependence import Dependence, Group
@@ -60,7 +61,8 @@ def measured_latency(
         points = points or [np.zeros(len(space.counts), dtype=np.int64)]
         with _on(torch.device(device), space.model):
             runs = _Runs(space, moved(inputs, torch.device(device)), groups, torch.device(device))
-            seen = [runs.of_round(points, number) for number in range(-warmup, rounds)][warmup:]
+            numbers = progress(range(-warmup, rounds), "rounds of timing", warmup + rounds)
+            seen = [runs.of_round(points, number) for number in numbers][warmup:]
     pairs = [pair for one in seen for pair in zip(points, one, strict=True)]
     return _table(space, pairs, groups, name)
 

@@ -5,18 +5,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+import numpy as np
 
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import BudgetError
 from razorlite.core.journal import Journal
-from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable, ScaledCost
+from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable
+from razorlite.cost.corrected import CorrectedCost
 from razorlite.engine.run_folder import on_main
 from razorlite.prune import Stopwatch
 from razorlite.recipes.costing import models_of
-from razorlite.search import Study, Trial
-from razorlite.space import SearchSpace
+from razorlite.search import Feasible, Study, Trial
+from razorlite.search.embedding import Embedding
+from razorlite.search.gaussian import GaussianProcess
+from razorlite.space import SearchSpace, Subnet
 
 _log = logging.getLogger("razorlite")
 _OFF = 0.05  # of the prediction
@@ -90,9 +94,10 @@ class Timed:
 class LatencyRounds:
     """Times what a search has found; corrects predictions and searches on where these are off.
 
-    All predictions are multiplied by the mean of measured by predicted shares so far, and after
-    each subnet that took longer than is allowed the limit is lowered by 2 %. Each timing is a line
-    of latency.jsonl, which a resumed search takes over.
+    How far predictions are off depends on the subnet: a Gaussian process learns the logarithms of
+    measured by predicted shares, so that a subnet is corrected most by what those like it took.
+    After each subnet that took longer than is allowed the limit is lowered by 2 %. Each timing is
+    a line of latency.jsonl, which a resumed search takes over.
 
     Args:
         space: of the supernet.
@@ -136,16 +141,15 @@ class LatencyRounds:
         last = timed[-1]
         if last.is_met or len(timed) > self.rounds or last.most == math.inf:
             return None
-        factor = mean(one.share / self._share(one.trial) for one in timed)
         over = sum(not one.is_allowed for one in timed)
         number, trials = len(timed) + 1, [t for one in timed for t in one.study.trials]
         _log.info(
-            "latency: predictions are multiplied by %.3f, and the search goes on, in "
-            "journal-%d.jsonl", factor, number,
+            "latency: predictions are corrected by what %d subnet(s) took, and the search goes "
+            "on, in journal-%d.jsonl", len(timed), number,
         )  # fmt: skip
         constraint = self._tighter(timed[0].study.constraint, 1 - _MARGIN * over)
         try:
-            return self.again(number, self._scaled(factor), constraint, trials)
+            return self.again(number, self._corrected(timed), constraint, trials)
         except BudgetError as error:
             _log.warning("latency: no subnet meets the corrected budget: %s", error)
             return None
@@ -158,9 +162,19 @@ class LatencyRounds:
         ]
         return Constraint(tuple(limits))
 
-    def _scaled(self, factor: float) -> CostModel:
+    def _corrected(self, timed: Sequence[Timed]) -> CostModel:
+        """Return the costs, the table's corrected by the subnets that were timed."""
+        off = [0.0, *(math.log(one.share / self._share(one.trial.subnet)) for one in timed)]
+        subnets = [self._largest, *(one.trial.subnet for one in timed)]
+        process = GaussianProcess(Embedding.of(self.space, Feasible()))
+        process.condition(np.stack([self._point(subnet) for subnet in subnets]), np.array(off))
         return JoinedCost(
-            [ScaledCost(m, factor) if m is self.table else m for m in models_of(self.costs)]
+            [
+                CorrectedCost(m, lambda points: np.exp(process.predict(points)[0]))
+                if m is self.table
+                else m
+                for m in models_of(self.costs)
+            ]
         )
 
     def _timed(self, study: Study, number: int, most: float) -> Timed:
@@ -196,15 +210,19 @@ class LatencyRounds:
     @property
     def _largest(self) -> Any:
         assert self.table is not None
-        return self.table.costs.largest(self._name)
+        return self.table.sums.largest(self._name)
 
     @property
     def _whole(self) -> float:
         """Milliseconds of the largest subnet, as the table has them."""
         assert self.table is not None
-        return float(self.table.costs(self._largest)[self._name])
+        return self.table.bounds()[self._name][1]
 
-    def _share(self, trial: Trial) -> float:
+    def _share(self, subnet: Subnet) -> float:
         """Return a subnet's share of the largest one's time, as the table predicts it."""
         assert self.table is not None
-        return float(self.table.costs(trial.subnet)[self._name]) / self._whole
+        [ms] = self.table.many(self._point(subnet)[None])[self._name].tolist()
+        return float(ms) / self._whole
+
+    def _point(self, subnet: Subnet) -> np.ndarray:
+        return self.space.encode(self.space.resolve(subnet))

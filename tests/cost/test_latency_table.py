@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from razorlite.core.errors import BudgetError, ConfigError
 from razorlite.cost import Constraint, CostTable, JoinedCost, LatencyTable, measured_latency
-from razorlite.cost.end_to_end import _line
+from razorlite.cost.end_to_end import PowerLaw
 from razorlite.space import ChoiceSpace, Dimension, OneOf, SearchSpace
 from tests.cost.elastic import ElasticConv
 
@@ -116,7 +117,7 @@ def test_a_file_is_written_once_and_read_ever_after(tmp_path):
 
 
 class Doubled:
-    """A timer by arithmetic: 5 ms in any case, and 2 ms for each the parts sleep."""
+    """A timer by arithmetic: half the milliseconds that the parts sleep, to the power of 1.5."""
 
     def __init__(self, table):
         self.table, self.conditions = table, {"runtime": "arithmetic", "threads": 1}
@@ -126,7 +127,7 @@ class Doubled:
         self.models.append(model)
         waits = model.wait.milliseconds
         width = model.first.weight.shape[0]
-        return lambda: 5 + 2 * (waits + 1) * width
+        return lambda: 0.5 * ((waits + 1) * width) ** 1.5
 
     def in_turns(self, runs, rounds=None):
         return {name: [run()] for name, run in runs.items()}
@@ -138,15 +139,15 @@ def test_sums_are_brought_to_what_whole_models_take(tmp_path, caplog):
     timer = Doubled(space)
     with caplog.at_level("INFO", logger="razorlite"):
         table = sleepy_table(space, path, timer=timer)
-        # (2 or 8) + 1 for each of 1 or 3 channels, twice, and 5
-        assert table.bounds()["latency_ms"] == pytest.approx((5 + 2 * 3, 5 + 2 * 27))
+        # (2 or 8) + 1 for each of 1 or 3 channels
+        assert table.bounds()["latency_ms"] == pytest.approx((0.5 * 3**1.5, 0.5 * 27**1.5))
     assert "rank correlation (tau) with the table 1.00" in caplog.text
     points = space.all_indices()
     found = table.many(points)["latency_ms"]
-    assert sorted(found) == pytest.approx([11, 23, 23, 59])
+    assert sorted(found) == pytest.approx([0.5 * 3**1.5, 13.5, 13.5, 0.5 * 27**1.5])
     written = json.loads(path.read_text())["end_to_end"]
     assert written["conditions"] == timer.conditions
-    assert (written["offset"], written["scale"]) == pytest.approx((5, 2))
+    assert (written["scale"], written["power"]) == pytest.approx((0.5, 1.5))
     again = sleepy_table(space, path, timer=timer)
     assert (again.many(points)["latency_ms"] == found).all()
     timer.conditions = {"runtime": "another", "threads": 1}
@@ -154,10 +155,13 @@ def test_sums_are_brought_to_what_whole_models_take(tmp_path, caplog):
         sleepy_table(space, path, timer=timer)
 
 
-def test_a_line_never_falls():
-    assert _line(np.array([1.0, 2.0]), np.array([4.0, 2.0])) == (3.0, 0.0)
-    assert _line(np.array([1.0, 1.0]), np.array([4.0, 2.0])) == (3.0, 0.0)
-    assert _line(np.array([1.0, 3.0]), np.array([4.0, 8.0])) == (2.0, 2.0)
+def test_a_power_law_never_falls():
+    level = pytest.approx((8**0.5, 0.0))
+    assert astuple(PowerLaw.fitted(np.array([1.0, 2.0]), np.array([4.0, 2.0]))) == level
+    assert astuple(PowerLaw.fitted(np.array([1.0, 1.0]), np.array([4.0, 2.0]))) == level
+    law = PowerLaw.fitted(np.array([1.0, 2.0, 4.0]), np.array([3.0, 12.0, 48.0]))
+    assert astuple(law) == pytest.approx((3.0, 2.0))
+    assert law(np.array([0.0, 3.0])) == pytest.approx([0.0, 27.0])
 
 
 GIVEN = {

@@ -19,12 +19,17 @@ CONDITIONS = {"runtime": "pytorch", "threads": 1}
 def table(folder):
     """Milliseconds are 1 and the sum of all values: 7 to 25."""
     parts = [{"dimensions": [name], "values": [1, 2, 3, 4]} for name in SPACE.choices]
-    whole = {"offset": 0.0, "scale": 1.0, "conditions": CONDITIONS}
+    whole = {"scale": 1.0, "power": 1.0, "conditions": CONDITIONS}
     tree = {"format": 1, "fixed": 1.0, "parts": parts, "end_to_end": whole}
     file = folder / "table.json"
     file.write_text(json.dumps(tree))
     timer = SimpleNamespace(conditions=CONDITIONS)
     return LatencyTable(space=SPACE, shape=(8, 8), file=str(file), timer=timer)
+
+
+def total(choices):
+    """Return the milliseconds that the table has."""
+    return 1 + sum(choices.values())
 
 
 def score(subnet):
@@ -38,7 +43,7 @@ def searched(folder, truth, limit="60%", rounds=4):
     class Rounds(LatencyRounds):
         def _measured(self, trial, number):
             timed.append(number)
-            ms, whole = (truth(1 + sum(c.values())) for c in (trial.subnet.choices, largest))
+            ms, whole = (truth(c) for c in (trial.subnet.choices, largest))
             record = {"ms": ms, "whole_ms": whole, "share": ms / whole, **CONDITIONS}
             line = {"search": number, "choices": dict(trial.subnet.choices), **record}
             self._journal.append(line)
@@ -73,7 +78,7 @@ def searched(folder, truth, limit="60%", rounds=4):
 
 @pytest.mark.parametrize("offset", [6.0, -4.0])
 def test_what_the_table_misses_is_corrected_until_the_budget_is_met(tmp_path, offset, caplog):
-    study, record, timed, asked = searched(tmp_path, lambda ms: ms + offset)
+    study, record, timed, asked = searched(tmp_path, lambda c: total(c) + offset)
     assert record["share"] <= 0.6
     assert record["share"] == pytest.approx(record["predicted_share"], rel=0.05)
     assert record["share"] > 0.5  # and not by giving up half of the budget
@@ -87,21 +92,33 @@ def test_what_the_table_misses_is_corrected_until_the_budget_is_met(tmp_path, of
     assert {path: Journal(path).read() for path in tmp_path.glob("*.jsonl")} == lines
 
 
+@pytest.mark.parametrize("dear", ["w0", "w5"])
+def test_what_is_off_for_some_subnets_is_not_held_against_all(tmp_path, dear):
+    def truth(choices):
+        return total(choices) + 3.0 * (choices[dear] - 1)
+
+    _, record, timed, _ = searched(tmp_path, truth)
+    assert record["share"] <= 0.6
+    assert record["share"] == pytest.approx(record["predicted_share"], rel=0.05)
+    assert record["share"] > 0.5
+    assert len(timed) <= 3
+
+
 def test_a_good_prediction_is_timed_once_and_kept(tmp_path):
-    study, record, timed, _ = searched(tmp_path, lambda ms: 1.3 * ms)
+    study, record, timed, _ = searched(tmp_path, lambda c: 1.3 * total(c))
     assert timed == [1]
     assert record["share"] == pytest.approx(record["predicted_share"])
     assert len(study.trials) == 48
 
 
 def test_without_a_budget_it_is_timed_and_a_warning_says_how_far_off_it_is(tmp_path, caplog):
-    _, record, timed, _ = searched(tmp_path, lambda ms: ms**2, limit=None, rounds=0)
+    _, record, timed, _ = searched(tmp_path, lambda c: total(c) ** 2, limit=None, rounds=0)
     assert timed == [1]
     assert record["searches"] == 1
 
 
 def test_what_cannot_be_met_is_told(tmp_path, caplog):
-    _, record, timed, _ = searched(tmp_path, lambda ms: 100 + ms, rounds=2)
+    _, record, timed, _ = searched(tmp_path, lambda c: 100 + total(c), rounds=2)
     assert record["share"] > 0.6
     assert len(timed) <= 3
     assert "are allowed" in caplog.text
