@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError, DataError, RunFolderError
 from razorlite.core.files import write_text_atomic
 from razorlite.data.anchor_fitting import Anchors, Array, Fit, fit_anchors, measure
@@ -16,6 +17,7 @@ from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.recipes.building import build_model, untrained
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 
+_CLEARLY = 0.05  # of the boxes, and of the mean of their best IoUs
 _HEADS = ("bbox_head", "rpn_head")
 
 
@@ -40,10 +42,32 @@ class FittedAnchors:
         sides = {"before": self.before.to_dict(), "after": self.after.to_dict()}
         return {"key": self.key, "boxes": self.boxes, **sides}
 
+    @property
+    def clearly_better(self) -> bool:
+        """Whether 5 % more of the boxes have an anchor of an IoU of 0.5, or their mean is so."""
+        pairs = [
+            (self.before.mean, self.after.mean),
+            (self.before.recall[0.5], self.after.recall[0.5]),
+        ]
+        return any(after >= before + _CLEARLY for before, after in pairs)
+
     def text(self, base: str) -> str:
         """Return a configuration over `base` that has the fitted anchors."""
+        body = {"_base_": base, **self.tree()}
+        return self.comment() + yaml.safe_dump(body, sort_keys=False, default_flow_style=None)
+
+    def comment(self) -> str:
+        """Return a line that says what the fitted anchors reach, and the others."""
+        pairs = [
+            f"{iou} {share:.3f} ({self.before.recall[iou]:.3f} before)"
+            for iou, share in self.after.recall.items()
+        ]
+        return f"# Anchors fitted to {self.boxes} boxes; recall at IoU {', '.join(pairs)}.\n"
+
+    def tree(self) -> dict[str, Any]:
+        """Return the keys of a configuration that give the model the fitted anchors."""
         found = self.after.to_dict()
-        block: dict[str, Any] = {
+        tree: dict[str, Any] = {
             "type": "AnchorGenerator",
             "strides": list(self.after.anchors.strides),
             "scales": found["scales"],
@@ -51,13 +75,9 @@ class FittedAnchors:
             "octave_base_scale": None,
             "scales_per_octave": None,
         }
-        tree: Any = block
         for part in reversed(self.key.split(".")):
             tree = {part: tree}
-        shares = [f"{iou} {share:.3f}" for iou, share in self.after.recall.items()]
-        head = f"# Anchors fitted to {self.boxes} boxes; recall at IoU {', '.join(shares)}.\n"
-        body = {"_base_": base, **tree}
-        return head + yaml.safe_dump(body, sort_keys=False, default_flow_style=None)
+        return tree
 
 
 def fit_config_anchors(
@@ -81,14 +101,35 @@ def fit_config_anchors(
     if out is not None and Path(out).exists():
         raise RunFolderError(f"{out} is there already; name another file or remove it")
     loaded, experiment = read(config, overrides)
-    key, generator = _generator(untrained(loaded.tree["model"]))
-    boxes = _boxes(experiment)
-    own = Anchors(generator.strides, *_shape(generator))
-    fitted = FittedAnchors(key, len(boxes), measure(boxes, own), fit_anchors(boxes, own, seed=seed))
+    fitted = _fitted(loaded, experiment, seed)
+    if fitted is None:
+        raise ConfigError(f"{experiment.model.type} has no anchors to fit", key="model")
     if out is not None:
         base = str(loaded.path.resolve()) if loaded.path else "config"
         write_text_atomic(out, fitted.text(base))
     return fitted
+
+
+def better_anchors(config: ConfigLike) -> FittedAnchors | None:
+    """Return anchors that fit a configuration's training images clearly better than its own.
+
+    Raises:
+        ConfigError: there is no `data.train`.
+        DataError: the images have no boxes in files.
+    """
+    fitted = _fitted(*read(config), seed=0)
+    return fitted if fitted is not None and fitted.clearly_better else None
+
+
+def _fitted(loaded: Config, experiment: Experiment, seed: int) -> FittedAnchors | None:
+    """Return a model's anchors, fitted; None where it has none."""
+    found = _generator(untrained(loaded.tree["model"]))
+    if found is None:
+        return None
+    key, generator = found
+    boxes = _boxes(experiment)
+    own = Anchors(generator.strides, *_shape(generator))
+    return FittedAnchors(key, len(boxes), measure(boxes, own), fit_anchors(boxes, own, seed=seed))
 
 
 def lines(fitted: FittedAnchors) -> list[str]:
@@ -102,13 +143,13 @@ def lines(fitted: FittedAnchors) -> list[str]:
     return rows
 
 
-def _generator(block: dict[str, Any]) -> tuple[str, AnchorGenerator]:
+def _generator(block: dict[str, Any]) -> tuple[str, AnchorGenerator] | None:
     model = build_model({"model": block})
     for name in _HEADS:
         anchors = getattr(getattr(model, name, None), "anchors", None)
         if isinstance(anchors, AnchorGenerator):
             return f"model.{name}.anchor_generator", anchors
-    raise ConfigError(f"{type(model).__name__} has no anchors to fit", key="model")
+    return None
 
 
 def _shape(generator: AnchorGenerator) -> tuple[tuple[float, ...], tuple[float, ...]]:

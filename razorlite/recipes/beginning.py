@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.examining import count_objects, open_all
 from razorlite.data.joining import records_of
 from razorlite.data.recognising import ALL, Layout, recognise
+from razorlite.recipes.anchoring import FittedAnchors, better_anchors
 from razorlite.recipes.checking import check_config
 
 MODEL = "fcos/fcos_shufflenetv2_bccd"
@@ -36,6 +38,8 @@ def init(
     size: tuple[int, int] | None = None,
 ) -> list[str]:
     """Write a configuration that trains a detector on a data set, and check it.
+
+    Where the model has anchors, and others fit the training images clearly better, it has those.
 
     Args:
         source: a folder in a known format, a COCO json file or a data.yaml.
@@ -59,9 +63,13 @@ def init(
     blocks, datasets = _splits(layout, source)
     base = core_config.load(model, imports=False)
     classes = datasets["train"].classes
-    text = _text(source, model, blocks, datasets, size or _size(datasets["train"]), base)
-    write_text_atomic(path, text)
-    return [f"{len(classes)} classes: {', '.join(classes)}", *check_config(path)]
+    told = partial(_text, source, model, blocks, datasets, size or _size(datasets["train"]), base)
+    write_text_atomic(path, told())
+    anchors = better_anchors(path)
+    if anchors is not None:
+        write_text_atomic(path, told(anchors))
+    fitted = [] if anchors is None else [anchors.comment().lstrip("# ").rstrip()]
+    return [f"{len(classes)} classes: {', '.join(classes)}", *fitted, *check_config(path)]
 
 
 def _splits(
@@ -121,6 +129,7 @@ def _text(
     datasets: Mapping[str, Dataset],
     size: tuple[int, int],
     base: Config,
+    anchors: FittedAnchors | None = None,
 ) -> str:
     images = {split: len(dataset) for split, dataset in datasets.items()}
     told = ", ".join(f"{split} {count} images" for split, count in images.items())
@@ -132,7 +141,7 @@ def _text(
         "#   razorlite predict photos/ --model runs/detector",
         "# Model and training come from _base_; razorlite config show THIS_FILE shows all of it.",
         f"_base_: {model}",
-        _yaml({"model": _with_classes(base, classes)}).rstrip(),
+        *_model_lines(_with_classes(base, classes), anchors),
         f"shape: {list(size)}  # height and width that costs are stated for",
         "data:",
     ]
@@ -144,6 +153,19 @@ def _text(
         "prune: {budget: {macs: 60%}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _model_lines(model: dict[str, Any], anchors: FittedAnchors | None) -> list[str]:
+    """Return the model's block: its number of classes, and anchors if there are better ones."""
+    if anchors is None:
+        return [_yaml({"model": model}).rstrip()]
+    return [anchors.comment().rstrip(), _yaml(_merged({"model": model}, anchors.tree())).rstrip()]
+
+
+def _merged(tree: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree with the keys of another."""
+    both = {k: _merged(tree[k], more[k]) for k in tree.keys() & more if isinstance(tree[k], dict)}
+    return {**tree, **more, **both}
 
 
 def _train_lines(base: Config, images: int) -> list[str]:

@@ -6,7 +6,9 @@ import yaml
 from razorlite.cli import main
 from razorlite.core.config import load
 from razorlite.core.errors import DataError, RunFolderError
-from razorlite.recipes import check_config, init
+from razorlite.data.anchor_fitting import Anchors, Fit
+from razorlite.recipes import beginning, check_config, init
+from razorlite.recipes.anchoring import FittedAnchors
 from tests.data.helpers import coco, voc
 
 CAT, DOG = ("cat", 80, 100, 320, 260, 0), ("dog", 10, 10, 90, 90, 0)
@@ -46,6 +48,22 @@ def test_other_models_get_the_classes(source, tmp_path, model):
     assert "max_epochs" not in merged.get("train", {})  # the base's milestones belong to its own
     assert _found(merged["model"]) == [2]
     assert load(out).get("data.val.transforms.0.size") == [96, 128]
+    assert "# Anchors fitted to 16 boxes; recall at IoU 0.5 " in out.read_text()
+    assert "anchor_generator" in str(merged["model"])
+
+
+@pytest.mark.parametrize(
+    ("mean", "recall", "better"), [(0.64, 0.84, False), (0.66, 0.8, True), (0.6, 0.86, True)]
+)
+def test_anchors_are_taken_where_they_are_clearly_better(mean, recall, better):
+    anchors = Anchors((8,), (4.0,), (0.5, 2.0))
+    before, after = (Fit(anchors, m, {0.5: r}) for m, r in ((0.6, 0.8), (mean, recall)))
+    fitted = FittedAnchors("model.bbox_head.anchor_generator", 9, before, after)
+    assert fitted.clearly_better == better
+    block = beginning._model_lines({"bbox_head": {"num_classes": 3}}, fitted if better else None)
+    tree = yaml.safe_load("\n".join(block))["model"]["bbox_head"]
+    assert tree["num_classes"] == 3
+    assert ("anchor_generator" in tree) == better
 
 
 def _found(tree):
