@@ -48,7 +48,7 @@ def test_other_models_get_the_classes(source, tmp_path, model):
     assert "max_epochs" not in merged.get("train", {})  # the base's milestones belong to its own
     assert _found(merged["model"]) == [2]
     assert load(out).get("data.val.transforms.0.size") == [96, 128]
-    assert "# Anchors fitted to 16 boxes; recall at IoU 0.5 " in out.read_text()
+    assert "# Anchors fitted to 18 boxes; recall at IoU 0.5 " in out.read_text()
     assert "anchor_generator" in str(merged["model"])
 
 
