@@ -182,6 +182,8 @@ def _add_demo(commands: Any) -> None:
     )
     _add_work_dir(parser)
     _add_resume(parser)
+    about = "another one trains and searches otherwise, on the same images (0)"
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=about)
     add_json(parser, "print the rows of the table as one JSON object")
 
 

@@ -98,7 +98,7 @@ def run_cost(args: argparse.Namespace) -> None:
 def run_demo(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
-    rows = recipes.demo(work_dir=args.work_dir, resume=args.resume)
+    rows = recipes.demo(work_dir=args.work_dir, resume=args.resume, seed=args.seed)
     if args.json:
         print_json({"rows": rows})
 

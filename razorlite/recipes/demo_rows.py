@@ -16,6 +16,13 @@ from razorlite.recipes.building import build, load_into
 from razorlite.recipes.experiment import Experiment, read
 from razorlite.recipes.splits import Splits
 
+_PAIRS = (  # what is compared with which control
+    ("searched", "random", "the random subnet of the same budget"),
+    ("searched", "by hand", "the same detector scaled by hand"),
+    ("distilled", "searched", "the same subnet without a teacher"),
+    ("pruned", "by hand", "the same detector scaled by hand"),
+)
+_MEANS = {"searched": "search", "distilled": "distillation", "pruned": "pruning"}
 LATENCY_SHAPE = (320, 320)  # pixels; at the demo's own 64 x 64 starting an operation costs most
 
 
@@ -88,13 +95,20 @@ def _measured(one: Contestant, model: nn.Module, experiment: Experiment) -> Meas
 def conclusions(found: Mapping[str, Measured]) -> list[str]:
     """Return in plain words what the rows show, each beside its control."""
     compare = partial(_compared, found)
-    pairs = [
-        ("searched", "random", "the random subnet of the same budget"),
-        ("searched", "by hand", "the same detector scaled by hand"),
-        ("distilled", "searched", "the same subnet without a teacher"),
-        ("pruned", "searched", "the searched subnet"),
+    pairs = [pair for pair in _PAIRS if pair[0] in found]
+    return [*_overall(found), *(compare(*pair) for pair in pairs), _fastest(found)]
+
+
+def _overall(found: Mapping[str, Measured]) -> list[str]:
+    """Return which of the means pay here: those better than every control of theirs."""
+    means = dict.fromkeys(name for name, *_ in _PAIRS if name in found)
+    lows = {m: min(found[m].minus(found[c])[1] for n, c, _ in _PAIRS if n == m) for m in means}
+    pays = " and ".join(_MEANS[name] for name, low in lows.items() if low > 0)
+    rest = " and ".join(_MEANS[name] for name, low in lows.items() if low <= 0)
+    return [
+        *([f"Better than every control of equal cost and steps: {pays}."] if pays else []),
+        *([f"Not shown to be better than every control: {rest}."] if rest else []),
     ]
-    return [*(compare(*pair) for pair in pairs if pair[0] in found), _fastest(found)]
 
 
 def _compared(found: Mapping[str, Measured], name: str, control: str, what: str) -> str:

@@ -18,16 +18,26 @@ class DemoSteps:
 
     Args:
         folder: run folder.
+        seed: of all of them.
 
     Attributes:
         seconds: what the finished steps took.
+
+    Raises:
+        RunFolderError: the finished steps are of another seed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "steps.json"
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._path, self._seed = folder / "steps.json", seed
         self._done: dict[str, float] = {}
         if self._path.exists():
-            self._done = json.loads(self._path.read_text(encoding="utf-8"))
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            self._done, before = kept["seconds"], kept["seed"]
+            if before != seed:
+                raise RunFolderError(
+                    f"{folder} holds a demo of seed {before}, not {seed}; go on with it by --seed "
+                    f"{before}, or choose another folder by --work-dir"
+                )
 
     @property
     def seconds(self) -> float:
@@ -41,7 +51,8 @@ class DemoSteps:
         start = time.perf_counter()
         work()
         self._done[name] = time.perf_counter() - start
-        write_text_atomic(self._path, json.dumps(self._done, indent=1) + "\n")
+        kept = {"seed": self._seed, "seconds": self._done}
+        write_text_atomic(self._path, json.dumps(kept, indent=1) + "\n")
 
 
 def demo_folder(work_dir: str | Path | None, *, resume: bool) -> Path:

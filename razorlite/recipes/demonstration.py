@@ -1,7 +1,7 @@
 """The command `demo`: the whole pipeline on drawn shapes, with a table and a report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ _NOTES = {
 }
 
 
-def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[str, Any]]:
+def demo(
+    work_dir: str | Path | None = None, resume: bool = False, seed: int = 0
+) -> list[dict[str, Any]]:
     """Pretrain a supernet on drawn shapes, search it, retrain, distil and prune; compare.
 
     Needs neither data nor a GPU. The weights of all rows have seen as many batches. The run folder
@@ -46,6 +48,7 @@ def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[
         work_dir: run folder; work_dirs/demo, or the next free number after it, by default.
         resume: go on with the demo in the run folder (by default the newest one): finished steps
             are skipped, an interrupted one goes on where it stopped.
+        seed: of weights, batches, paths and search; the images stay the same.
 
     Returns:
         A row for each model: name, steps, macs, params, latency_ms, AP, AP_interval, AP50.
@@ -61,7 +64,7 @@ def demo(work_dir: str | Path | None = None, resume: bool = False) -> list[dict[
             rows: list[dict[str, Any]] = json.loads((folder / "report.json").read_text())["rows"]
             return rows
         with printed_to_stderr():  # what its steps find is not yet what was asked for
-            made = _Demo(folder, resume).run()
+            made = _Demo(folder, resume, seed).run()
         return _report(folder, *made)
 
 
@@ -71,21 +74,20 @@ class _Demo:
 
     folder: Path
     resume: bool
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        self.steps = DemoSteps(self.folder)
+        self.steps = DemoSteps(self.folder, self.seed)
         self.weights = self.folder / "supernet" / "checkpoints" / "last.pt"
 
     def run(self) -> tuple[list[Contestant], list[str], float]:
         """Return the models, what there is to say of how they came about, and the seconds."""
-        say, folder, resume = safe_console("stderr").rule, self.folder, self.resume
-        say("1/5  supernet: one random path a step")
-        self.steps.do("supernet", lambda: train("demo/widths", folder / "supernet", resume=resume))
+        say, folder = safe_console("stderr").rule, self.folder
+        say("1/5  supernet: the largest, the smallest and a random path a step")
+        self._do("supernet", train, "demo/widths", folder / "supernet", {})
         say("2/5  search: the best path within the budget")
-        self.steps.do(
-            "search", lambda: search("demo/widths", self.weights, folder / "search", resume=resume)
-        )
-        self.steps.do("controls", lambda: _controls(folder))
+        self._do("search", search, "demo/widths", self.weights, folder / "search", {})
+        self.steps.do("controls", lambda: _controls(folder, self.seed))
         say("3/5  training on: largest, random and searched subnet; by hand from nothing")
         names = ("largest", "by hand", "random", "searched")
         found = [self._scratch(n) if n == "by hand" else self._retrained(n) for n in names]
@@ -94,6 +96,12 @@ class _Demo:
         say("5/5  pruning: the largest path with fewer channels, trained on")
         found += [*distilled, self._pruned()]
         return found, why, self.steps.seconds
+
+    def _do(self, name: str, command: Callable[..., object], *arguments: Any) -> None:
+        """Do a step by a command, whose last argument are its overrides."""
+        *words, overrides = arguments
+        settings = {**overrides, "seed": self.seed}
+        self.steps.do(name, lambda: command(*words, settings, resume=self.resume))
 
     def _retrained(self, name: str) -> Contestant:
         return self._trained(name, "demo/retrain", name, {"load_from": str(self.weights)})
@@ -130,17 +138,14 @@ class _Demo:
     ) -> Contestant:
         """Train a subnet; `before` is what its weights have seen already, the supernet's steps."""
         file, where = self.folder / _file(subnet), self.folder / _folder(name)
-        settings = {**overrides, "subnet": str(file)}
-        self.steps.do(name, lambda: train(config, where, settings, self.resume))
+        self._do(name, train, config, where, {**overrides, "subnet": str(file)})
         return self._contestant(name, config, file, where, before)
 
     def _pruned(self) -> Contestant:
         where = self.folder / "pruned"
         goal = Subnet.load(self.folder / _file("searched")).cost["macs"]
         overrides = {"subnet": str(self.folder / _file("largest")), "prune.budget.macs": goal}
-        self.steps.do(
-            "pruned", lambda: prune("demo/prune", self.weights, where, overrides, self.resume)
-        )
+        self._do("pruned", prune, "demo/prune", self.weights, where, overrides)
         return self._contestant("pruned", "demo/prune", where / "subnet.yaml", where)
 
     def _contestant(
@@ -167,7 +172,7 @@ def _report(
     return rows
 
 
-def _controls(folder: Path) -> None:
+def _controls(folder: Path, seed: int) -> None:
     """Write the subnet files of those that are trained on."""
     _, experiment = read("demo/widths")
     built = build(experiment)
@@ -175,9 +180,11 @@ def _controls(folder: Path) -> None:
     assert experiment.search is not None
     table = tabulate(built.space, experiment.shape)
     constraint = Constraint.parse(experiment.search.constraints, table)
-    candidates = Candidates(space=built.space, table=table, constraint=constraint, seed=1)
+    candidates = Candidates(space=built.space, table=table, constraint=constraint, seed=seed + 1)
     Subnet.load(folder / "search" / "subnet.yaml").save(folder / _file("searched"))
     table.largest().save(folder / _file("largest"))
+    least = {name: limits[0] for name, limits in table.bounds().items()}
+    table.smallest().with_results(cost=least).save(folder / _file("smallest"))
     built.space.decode(candidates.random(1)[0]).save(folder / _file("random"))
     _scaled(candidates).save(folder / _file("by hand"))
 
