@@ -55,6 +55,11 @@ class Stopwatch:
         self._journal: Journal | None = None
         self._whole_form = _form(whole)
 
+    @property
+    def has_measured(self) -> bool:
+        """Whether anything was measured, or taken over from a file."""
+        return bool(self._known)
+
     def remember(self, journal: Journal) -> None:
         """Take over what a file holds, which a resumed run must find again; nothing is written."""
         self._known |= {str(record.get("candidate")): record for record in journal}

@@ -1,11 +1,14 @@
 """The command `prune`: a trained model with fewer channels, fine-tuned."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from razorlite.core.config import Overrides
 from razorlite.core.distributed import broadcast_object
-from razorlite.core.errors import ConfigError
+from razorlite.core.errors import ConfigError, RunFolderError
+from razorlite.core.ranks import several
 from razorlite.core.streams import results
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed
@@ -71,7 +74,8 @@ def prune(
             folder=folder,
             resume=resume,
         )
-        job.check()
+        with _kept_times(job):
+            job.check()
         with claimed(folder, "prune", resume=resume):
             if broadcast_object(resume and job.is_finished()):
                 results.info(
@@ -97,6 +101,18 @@ def show_groups(config: ConfigLike, overrides: Overrides = ()) -> dict[str, Any]
     """
     experiment = read_expanded(config, overrides)[1]
     return channels_of(build_plain(experiment).model, experiment).report()
+
+
+@contextmanager
+def _kept_times(job: PruningJob) -> Iterator[None]:
+    """Keep what was measured where Ctrl-C ends the work; a resumed run takes it over."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if job.has_measured and not several():  # several processes do not end together
+            with suppress(RunFolderError), claimed(job.folder, "prune", resume=job.resume):
+                job.write_times()
+        raise
 
 
 def _settings(experiment: Experiment) -> PruneConfig:

@@ -144,7 +144,7 @@ class PruningJob:
         """
         kept, channels = self._handed_in, self._channels
         whole, scores = count(channels.model, channels.example), dict[str, float]()
-        on_main(lambda: self._stopwatch.write_to(self._times))
+        self.write_times()
         for one in self.rounds:
             if not broadcast_object(self.resume and one.start.exists()):
                 plan = self._plan_before() if one.number == 1 else self._plan_later(channels, one)
@@ -160,6 +160,15 @@ class PruningJob:
         kept = kept.with_results(scores=scores, origin=origin)
         on_main(lambda: kept.save(self.rounds[-1].subnet))
         return kept
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether there are times that took a while to measure."""
+        return self._stopwatch.has_measured
+
+    def write_times(self) -> None:
+        """Write down what was measured so far, and from now on each measurement."""
+        on_main(self._write_times)
 
     @property
     def _whole(self) -> Channels:
@@ -205,6 +214,11 @@ class PruningJob:
     @property
     def _times(self) -> Journal:
         return Journal(self.folder / "latency.jsonl")
+
+    def _write_times(self) -> None:
+        if not self.resume:  # those of a run that was given up
+            self._times.path.unlink(missing_ok=True)
+        self._stopwatch.write_to(self._times)
 
     def _plan_before(self) -> Subnet:
         """Return the first plan, after the training of the whole model if there is one."""

@@ -9,8 +9,10 @@ import yaml
 
 from razorlite import cli, recipes
 from razorlite.core.errors import RunFolderError
+from razorlite.core.journal import Journal
 from razorlite.cost import count
 from razorlite.engine.checkpoint import load_weights, read_checkpoint
+from razorlite.prune import Stopwatch
 from razorlite.recipes.card import read_card
 from razorlite.space import Subnet
 from razorlite.trace import channel_graph
@@ -119,6 +121,29 @@ def test_pruning_of_something_else_is_not_gone_on_with(whole):
         recipes.prune(*words[1:], folder, {"prune.round_to": 4}, resume=True)
     with pytest.raises(RunFolderError, match="already holds a run"):
         recipes.prune(*words[1:], folder)
+
+
+@pytest.mark.slow
+def test_interrupted_measuring_is_not_done_again(whole, tmp_path, monkeypatch):
+    """Ctrl-C while slim models are timed, before anything is pruned."""
+    timed = []
+
+    def measured(stopwatch, slim):
+        timed.append(count(slim, (64, 64)).macs)
+        if len(timed) == 3:
+            raise KeyboardInterrupt
+        return {"ms": timed[-1], "whole_ms": timed[0], "share": timed[-1] / timed[0], "rounds": 1}
+
+    monkeypatch.setattr(Stopwatch, "_measured", measured)
+    monkeypatch.setattr("razorlite.prune.stopwatch.quickest", lambda new, _: dict.fromkeys(new, 1))
+    settings = {"prune.budget": {"latency_ms": "60%"}, "prune.rounds": 1, "train": None}
+    with pytest.raises(KeyboardInterrupt):
+        recipes.prune(*whole[0][1:], tmp_path, settings)
+    before = timed[:2]
+    assert sum("ms" in record for record in Journal(tmp_path / "latency.jsonl")) == 2
+    kept = recipes.prune(*whole[0][1:], tmp_path, settings, resume=True)
+    assert not set(before) & set(timed[3:])
+    assert kept.cost["macs"] <= 0.62 * before[0]
 
 
 def test_training_does_not_go_on_with_a_pruning(whole, capsys):
