@@ -216,6 +216,15 @@ def test_detectors_of_torchvision(name):
     check(model, (64, 64), lambda x: detected(x, images), regions="rcnn" in name)
 
 
+def test_keypoints_of_torchvision():
+    torch.manual_seed(0)
+    build = torchvision.models.detection.keypointrcnn_resnet50_fpn
+    few = {**SMALL, "num_classes": 2, "num_keypoints": 5, "box_detections_per_img": 3}
+    images = [torch.rand(3, 64, 80, generator=torch.manual_seed(1))]
+    model = build(**few, **DETECTORS["fasterrcnn_resnet50_fpn"])
+    check(model, (64, 64), lambda x: detected(x, images), regions=True)
+
+
 def test_ssdlite():
     """Its raw maps: scores of random weights are so near one another that their order is chance."""
     torch.manual_seed(0)
