@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from razorlite.core.compute import Compute, with_layout
+from razorlite.core.progress import progress
 from razorlite.cost.count import evaluating
 from razorlite.structures import Inputs, example_inputs, map_images, tensors_of
 
@@ -83,7 +84,7 @@ def take_turns(
         Name to what was returned in each round.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(-warmup, rounds):
+    for number in progress(range(-warmup, rounds), "rounds of timing", warmup + rounds):
         # Turn the order around, so that nothing always runs after the same one.
         for name in list(runs)[:: 1 if number % 2 else -1]:
             spent = runs[name]()

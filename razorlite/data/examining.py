@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from razorlite.core.errors import DataError
+from razorlite.core.progress import progress
 from razorlite.data._json import read_json
 from razorlite.data._records import Record
 from razorlite.data._values import identity
@@ -159,7 +160,7 @@ def _measured(found: Counts, records: list[Record]) -> Counts:
 
 def content_digests(dataset: Dataset) -> Iterator[bytes]:
     """Yield a digest of each image file, of its key where it is none."""
-    for key in dataset.keys:
+    for key in progress(dataset.keys, "images compared by content", len(dataset)):
         path = Path(key)
         data = path.read_bytes() if path.is_file() else key.encode(errors="surrogateescape")
         yield hashlib.sha256(data).digest()

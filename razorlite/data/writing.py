@@ -14,6 +14,7 @@ import yaml
 
 from razorlite.core.errors import DataError
 from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
+from razorlite.core.progress import progress
 from razorlite.data._records import Record
 from razorlite.data.dataset import Dataset
 from razorlite.data.files import relative
@@ -47,7 +48,7 @@ class Written:
             split: {"images": count, "objects": self.objects[split]}
             for split, count in self.images.items()
         }
-        return {"out": str(self.out), "splits": splits, "lost": dict(self.lost)}
+        return {"out": str(self.out), "splits": splits, "lost": dict(+self.lost)}
 
     def lines(self) -> list[str]:
         """Return what was written, a line for each split."""
@@ -156,7 +157,7 @@ def _write_coco(
 ) -> None:
     for split, found in records.items():
         tree: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
-        for number, (name, record) in enumerate(found, start=1):
+        for number, (name, record) in enumerate(progress(found, "images", len(found)), start=1):
             image = place.put(record.path, f"images/{split}", name)
             file_name = relative(image, place.folder / "images" / split)
             height, width = record.size
@@ -188,7 +189,7 @@ def _write_voc(
     several = _one_name(records)
     for split, found in records.items():
         names = []
-        for name, record in found:
+        for name, record in progress(found, "images", len(found)):
             image = place.put(record.path, "JPEGImages", f"{split}/{name}" if several else name)
             stem = relative(image.with_suffix(""), place.folder / "JPEGImages")
             names.append(stem)
@@ -230,7 +231,7 @@ def _write_yolo(
     records: Records, classes: tuple[str, ...], place: _Images, written: Written
 ) -> None:
     for split, found in records.items():
-        for name, record in found:
+        for name, record in progress(found, "images", len(found)):
             if record.turned is False:
                 raise DataError(
                     f"{record.path}: its EXIF orientation says turned, its boxes are those of the "
