@@ -47,9 +47,10 @@ def write_demo_report(
             "not hold what another seed of the training would change: one seed was run; --seed "
             "takes another.",
             "The weights of every row have seen as many batches: those trained on from the "
-            "supernet have its steps behind them, the detector scaled by hand has all of its "
-            "own. The distilled row has had its teacher's training besides; the search "
-            "itself trains nothing.",
+            "supernet have its steps behind them, each of which trained the largest, the smallest "
+            "and a random path on one batch; the detector scaled by hand has all of its own. The "
+            "distilled row has had its teacher's training besides; the search itself trains "
+            "nothing.",
             f"Latency is the median of 50 rounds with one image of {height} x {width} pixels; the "
             f"models took turns. At the 64 x 64 pixels of training, starting each operation takes "
             f"longer than its work.",
