@@ -24,6 +24,7 @@ from razorlite.recipes.halving import Halved, write_half
 from razorlite.recipes.loading import Inferencer
 from razorlite.recipes.quantising import Quantised, Quantising
 
+_UNSTABLE = "; %d more hang on rounding, in PyTorch alone as well"
 _log = logging.getLogger("razorlite")
 _STEP = 32  # pixels between the sizes that are compared
 
@@ -185,6 +186,7 @@ def describe(result: Exported) -> str:
     return (
         f"wrote {result.path} ({result.format}, {size:.1f} MiB); {own.found} outputs on images of "
         f"{shapes} agree with PyTorch: {apart}"
+        + (_UNSTABLE % own.unstable if own.unstable else "")
         + ("" if result.milliseconds is None else _latency(*result.milliseconds))
     )
 

@@ -392,6 +392,23 @@ def test_what_is_kept_is_what_prediction_keeps():
             assert (out[1][i, len(want) :] == 0).all()
 
 
+def test_detections_that_hang_on_rounding_are_no_fault_of_the_file():
+    # the second and third overlap at one score: rounding chooses which of them is kept
+    boxes = tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [20, 22, 30, 32], [50, 50, 60, 60]]])
+    scores, labels = tensor([[0.9, 0.8, 0.8, 0.5]]), tensor([[1, 0, 0, 2]])
+    both = [boxes, scores, labels]
+    one, other = ([x[:, kept] for x in both] for kept in ([0, 1, 3], [0, 2, 3]))
+    with pytest.raises(ExportError, match="the file lacks the detection of label 0"):
+        agreement(one, other, "x")
+    with pytest.raises(ExportError, match="the file lacks"):
+        agreement(one, other, "x", lambda: [one, one])
+    found = agreement(one, other, "x", lambda: [one, other])
+    assert (found.found, found.unstable) == (4, 2)
+    wrong = [other[0] + 5, *other[1:]]
+    with pytest.raises(ExportError, match="the file lacks"):  # three of three; two would do
+        agreement(one, wrong, "x", lambda: [one, other])
+
+
 def test_differences_are_found_and_ties_are_not():
     boxes = tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 0, 0]]])
     scores, labels = tensor([[0.9, 0.5, 0.0]]), tensor([[1, 0, 0]])

@@ -1,6 +1,9 @@
 """Every head through every format, at several sizes and numbers of images."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from torch.testing import assert_close
 
 from razorlite.core.errors import ConfigError, ExportError
 from razorlite.data import Preprocess
-from razorlite.deploy import Deployed, calibrate, export, open_file
+from razorlite.deploy import Deployed, FileModel, calibrate, export, open_file
 from razorlite.models.detectors.single_stage import Detector, SingleStageDetector
 from razorlite.models.detectors.torchvision_detector import TorchvisionDetector
 from razorlite.models.detectors.two_stage import TwoStageDetector
@@ -27,7 +30,7 @@ from razorlite.models.heads.rtmdet_ins_head import RTMDetInsSepBNHead
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.prune import Channels
-from razorlite.space import Subnet
+from razorlite.space import Choices, Mutator, Placeholder, Subnet
 from razorlite.structures import Batch
 from tests.models.test_detr import small_detr
 from tests.models.torchvision_zoo import KINDS, torchvision_model
@@ -75,18 +78,21 @@ ROI_HEADS = {
     ),
 }
 WITH_MASKS = ("rtmdet_ins", "mask", "torchvision_maskrcnn")
-OTHERS = ("detr", "pruned", *(f"torchvision_{kind}" for kind in KINDS))
+OTHERS = ("detr", "pruned", "searched", *(f"torchvision_{kind}" for kind in KINDS))
 NAMES = [*HEADS, *ROI_HEADS, *OTHERS]
-ONNX = [*HEADS, *ROI_HEADS, "detr", "torchvision_retinanet", "torchvision_fasterrcnn"]
-SLOWER = {"rtmdet_ins", "mask", *OTHERS} - {"detr"}
+ONNX = [*HEADS, *ROI_HEADS, "detr", "searched", "torchvision_retinanet", "torchvision_fasterrcnn"]
+SLOWER = {"rtmdet_ins", "mask", *OTHERS} - {"detr", "searched"}
+BACKGROUND = {"fc_cls": (-1, 1.0), "cls_score": (0, 3.0)}  # to background's row, and its logit
+ZEROED = re.compile(r"^backbone|convs|conv\.|fc")  # layers between the pixels and the scores
+SETTINGS = Preprocess(channels="bgr", pad_multiple=16)
 
 
 class Two(nn.Module):
-    """Two convolutions, of strides 8 and 16."""
+    """Two layers, of strides 8 and 16: convolutions if the second is not given."""
 
-    def __init__(self) -> None:
+    def __init__(self, second: nn.Module | None = None) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 9, 8, 4), nn.Conv2d(8, 8, 3, 2, 1)
+        self.first, self.second = nn.Conv2d(3, 8, 9, 8, 4), second or nn.Conv2d(8, 8, 3, 2, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         first = self.first(images)
@@ -100,8 +106,8 @@ def needs_onnx() -> None:
         pytest.skip("PyTorch is older than 2.6")
 
 
-def _detector(head: DenseHead) -> Detector:
-    model = SingleStageDetector(backbone=Two(), bbox_head=head)
+def _detector(head: DenseHead, second: nn.Module | None = None) -> Detector:
+    model = SingleStageDetector(backbone=Two(second), bbox_head=head)
     for name, layer in head.named_modules():
         if isinstance(layer, nn.Conv2d) and "_cls" in name and "convs" not in name:
             nn.init.normal_(layer.weight, std=0.3)
@@ -121,6 +127,20 @@ def _pruned() -> Detector:
     return slim.eval()
 
 
+def _halving(kernel: int) -> Callable[[int], nn.Module]:
+    return lambda channels: nn.Conv2d(channels, channels, kernel, 2, kernel // 2)
+
+
+def _searched() -> Detector:
+    """An FCOS of one path through a supernet: its second convolution is the larger of two."""
+    choices = Choices(choices={"conv3": _halving(3), "conv5": _halving(5)})
+    model = _detector(HEADS["fcos"](), Placeholder("ops", "second", channels=8))
+    space = Mutator(placeholder_mapping={"ops": choices}).prepare(model)
+    plain = cast(Detector, space.export(Subnet(choices={"second": "conv5"})))
+    assert cast(Any, plain.backbone).second.kernel_size == (5, 5)
+    return plain.eval()
+
+
 def _two_stage(name: str, proposals: int = 50) -> Detector:
     rpn = RPNHead(
         in_channels=8,
@@ -138,11 +158,39 @@ def _two_stage(name: str, proposals: int = 50) -> Detector:
 def _built(name: str) -> Detector:
     torch.manual_seed(0)
     if name in ROI_HEADS:
-        return _two_stage(name)
+        return _silent(_two_stage(name))
     if name.startswith("torchvision_"):
-        return TorchvisionDetector.of(torchvision_model(name.partition("_")[2])).eval()
-    others = {"detr": lambda: small_detr().eval(), "pruned": _pruned}
-    return others[name]() if name in others else _detector(HEADS[name]())
+        kind = name.partition("_")[2]
+        return _silent(TorchvisionDetector.of(_louder(torchvision_model(kind))).eval())
+    others = {"detr": lambda: small_detr().eval(), "pruned": _pruned, "searched": _searched}
+    model = others[name]() if name in others else _detector(HEADS[name]())
+    return model if name == "detr" else _silent(model)
+
+
+def _louder(model: nn.Module) -> nn.Module:
+    """Return a detector whose scores differ more, so that some are well above background's."""
+    for name, layer in model.named_modules():
+        tower = "classification_head.conv" in name and isinstance(layer, nn.Conv2d)
+        if tower or name.endswith(("cls_logits", "cls_score")):
+            layer.weight.data.mul_(8)
+    return model
+
+
+def _silent(model: Detector) -> Detector:
+    """Return a detector that finds nothing where all maps are zero: on its mean colour."""
+    for name, layer in model.named_modules():
+        last = name.rpartition(".")[2]
+        if last in BACKGROUND:
+            nn.init.zeros_(layer.bias)
+            row, logit = BACKGROUND[last]
+            nn.init.constant_(layer.bias[row], logit)
+        elif "_cls" in name or last == "cls_logits":
+            for scores in layer.modules():
+                if isinstance(scores, nn.Conv2d):
+                    nn.init.constant_(scores.bias, -4.0 if last == "cls_logits" else -1.5)
+        elif ZEROED.search(name) and isinstance(getattr(layer, "bias", None), nn.Parameter):
+            nn.init.zeros_(layer.bias)
+    return model
 
 
 def _images() -> list[Tensor]:
@@ -150,12 +198,29 @@ def _images() -> list[Tensor]:
     return [torch.rand(n, 3, h, w) * 255 for n, h, w in ((2, 64, 96), (1, 80, 72), (4, 50, 70))]
 
 
+def _plain() -> Tensor:
+    """Return (1, 3, 56, 88) pixels of the mean colour."""
+    return tensor(SETTINGS.mean).flip(0).view(1, 3, 1, 1).expand(1, 3, 56, 88)
+
+
 def _exported(name: str, path: Path, form: str) -> None:
-    model = Deployed(_built(name), Preprocess(channels="bgr", pad_multiple=16))
-    result = export(model, path, format=form, images=_images())
+    images = [*_images(), torch.cat((_plain(), torch.rand(1, 3, 56, 88) * 255))]
+    result = export(Deployed(_built(name), SETTINGS), path, format=form, images=images)
     assert path.stat().st_size > 1000
     assert result.agreement.found > 20
     assert (result.agreement.mask is not None) == (name in WITH_MASKS)
+    if name != "detr":  # which finds as many as it has queries
+        _finds_nothing(path, name in WITH_MASKS)
+
+
+def _finds_nothing(path: Path, masks: bool) -> None:
+    """Check that a file finds nothing in a plain image, alone and as `predict` runs it."""
+    _, scores, _, *drawn = open_file(path, 1)(_plain())
+    assert not scores.any()
+    assert [tuple(x.shape) for x in drawn] == [(1, 1, 56, 88)] * masks
+    (found,) = FileModel(path).predict(Batch(_plain()))
+    assert len(found) == 0
+    assert (found.masks is not None) == masks
 
 
 @pytest.mark.parametrize(
@@ -176,6 +241,8 @@ def test_onnx_of_every_head(name, tmp_path):
         exact, close = open_file(path)(images), open_file(out)(images)
         assert [x.shape for x in exact[:3]] == [x.shape for x in close[:3]]
         assert (exact[1] - close[1]).abs().mean() < 0.02
+    if name != "detr":
+        _finds_nothing(out, name in WITH_MASKS)
 
 
 def test_nothing_found_is_nothing_in_the_file(tmp_path):

@@ -17,6 +17,7 @@ TITLES = {
     "mask": "Mask R-CNN",
     "detr": "DETR",
     "pruned": "pruned RetinaNet",
+    "searched": "searched FCOS",
     "torchvision_retinanet": "torchvision's RetinaNet",
     "torchvision_fcos": "torchvision's FCOS",
     "torchvision_fasterrcnn": "torchvision's Faster R-CNN",
