@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -91,8 +92,10 @@ class Retraining:
         due = [(one, seed) for one in contenders for seed in range(one.seeds)]
         left = [pair for pair in due if self._key(*pair) not in known]
         self._announce(len(due), len(left))
+        start = time.monotonic()
         for number, (one, seed) in enumerate(left, start=1):
-            _log.info("training %d of %d: %s, seed %d", number, len(left), one.name, seed)
+            rest = _time_left(time.monotonic() - start, number - 1, len(left))
+            _log.info("training %d of %d: %s, seed %d%s", number, len(left), one.name, seed, rest)
             value, key = self._train(one, seed), self._key(one, seed)
             known[key] = value
             record = {"key": key, "name": one.name, "seed": seed, "steps": self.steps}
@@ -218,6 +221,13 @@ def retraining_of(
         weights=weights,
         describe=describe,
     )
+
+
+def _time_left(seconds: float, done: int, total: int) -> str:
+    """Return how long the rest takes, by those that are done; nothing before the first one is."""
+    if not done:
+        return ""
+    return f"; about {seconds / done * (total - done) / 60:.0f} min are left"
 
 
 def _steps(experiment: Experiment, settings: RetrainingConfig) -> int:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from razorlite.recipes.retrained import Retrained
-from razorlite.recipes.retraining import Trained, shortened
+from razorlite.recipes.retraining import Trained, _time_left, shortened
 from razorlite.recipes.retraining_plan import Contender, across, budgets, contenders
 from razorlite.search import Candidates, RandomSearcher, RetrainingConfig, Study
 from razorlite.space import Subnet
@@ -114,3 +114,8 @@ def test_a_shorter_training_ends_its_warmup_early():
     assert (changed["train.max_steps"], changed["train.max_epochs"]) == (20, None)
     assert changed["train.schedule.warmup_steps"] == 5
     assert changed["train.save_every"] == 4
+
+
+def test_the_time_left_is_told_once_a_training_is_done():
+    assert _time_left(0.0, 0, 16) == ""
+    assert _time_left(240.0, 2, 16) == "; about 28 min are left"  # two minutes each
