@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import gc
 import os
 import shutil
 import signal
@@ -22,6 +23,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     shared = config.option.markexpr in ("not slow", "slow")
     return min(os.cpu_count() or 1, 8) if whole and shared else 0
+
+
+def pytest_configure() -> None:
+    """Thousands of tests that are being collected are no garbage: do not look for it yet."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """They live to the end: no later collection of garbage need walk through them."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

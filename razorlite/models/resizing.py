@@ -1,7 +1,9 @@
 """Images scaled inside a model, which may be searched."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -64,6 +66,31 @@ class Resizable(nn.Module):
         height, width = self.resized_size(canvas)
         return height / canvas[0], width / canvas[1]
 
+    def resized_sizes(self, sizes: Tensor, images: Tensor) -> Tensor:
+        """Return (N, 2) heights and widths in pixels of the scaled (N, 3, H, W) images."""
+        return sizes if "resize" not in self._modules else sizes * self._factors(images)
+
+    def in_given_pixels(self, found: Sequence[Tensor], images: Tensor) -> tuple[Tensor, ...]:
+        """Return what is found in scaled images in pixels of those that are given.
+
+        Args:
+            found: (N, K, 4) boxes, (N, K) scores, (N, K) labels, and (N, M, H', W') bool masks
+                where there are any.
+            images: (N, 3, H, W), as given.
+        """
+        if "resize" not in self._modules:
+            return tuple(found)
+        boxes, scores, labels, *masks = found
+        canvas = (images.shape[-2], images.shape[-1])
+        large = [F.interpolate(m.float(), size=canvas, mode="bilinear") >= 0.5 for m in masks]
+        return boxes / self._factors(images)[[1, 0, 1, 0]], scores, labels, *large
+
+    def _factors(self, images: Tensor) -> Tensor:
+        """Return (2,) factors of height and width, a tensor that the graph of a file computes."""
+        given = (images.shape[-2], images.shape[-1])
+        pairs = zip(self.resized_size(given), given, strict=True)
+        return torch.stack([_length(images, seen) / _length(images, side) for seen, side in pairs])
+
     def resized_targets(self, targets: list[Target], canvas: Size) -> list[Target]:
         """Return targets in pixels of the scaled images; `canvas` is the size of the batch."""
         y, x = self.factors(canvas)
@@ -73,6 +100,10 @@ class Resizable(nn.Module):
         """Return where images lie in the scaled batch; `canvas` is the size of the batch."""
         y, x = self.factors(canvas)
         return [Frame(_times(frame.size, y, x), frame.original) for frame in frames]
+
+
+def _length(like: Tensor, pixels: int) -> Tensor:
+    return like.new_ones(pixels, dtype=torch.float32).sum()
 
 
 def _scaled(target: Target, canvas: Size, y: float, x: float) -> Target:

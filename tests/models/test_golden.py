@@ -1,6 +1,8 @@
 """Detectors give the reference's values, and stop doing so when a part is wrong."""
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,12 +20,22 @@ ONE_STAGE = ["retinanet_r50", "fcos_r50"]
 NAMES = [*ONE_STAGE, "faster_rcnn_r50", "mask_rcnn_r50"]
 
 
+@pytest.fixture(scope="module")
+def filled() -> Callable[[str], tuple[Any, dict[str, Any]]]:
+    """Return a new model with the reference's weights and what it gave, by name."""
+
+    @cache
+    def first(name: str) -> tuple[Any, dict[str, Any]]:
+        known, model = golden.metrics(name), getattr(golden, name)()
+        golden.fill(model, known)
+        return model.eval(), known
+
+    return lambda name: copy.deepcopy(first(name))
+
+
 @pytest.fixture(scope="module", params=NAMES)
-def case(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
-    known = golden.metrics(request.param)
-    model = getattr(golden, request.param)()
-    golden.fill(model, known)
-    return model.eval(), known
+def case(request: pytest.FixtureRequest, filled: Any) -> tuple[Any, dict[str, Any]]:
+    return filled(request.param)
 
 
 @pytest.mark.parametrize(
@@ -117,21 +129,21 @@ def _one_weight_a_percent_off(model: Any) -> None:
     ],
 )
 @torch.no_grad()
-def test_maps_leave_the_tolerance_when_a_part_is_wrong(name: str, spoil: Callable[[Any], None]):
-    known = golden.metrics(name)
-    model = getattr(golden, name)()
-    golden.fill(model, known)
-    spoil(model.eval())
+def test_maps_leave_the_tolerance_when_a_part_is_wrong(
+    name: str, spoil: Callable[[Any], None], filled: Any
+):
+    model, known = filled(name)
+    spoil(model)
     assert max(_map_errors(model, known).values()) > 2 * golden.MAP_TOLERANCE
 
 
 @pytest.mark.parametrize("spoil", [_leave_out_a_block, _another_epsilon])
 @torch.no_grad()
-def test_proposals_leave_the_tolerance_when_a_part_is_wrong(spoil: Callable[[Any], None]):
-    known = golden.metrics("faster_rcnn_r50")
-    model = golden.faster_rcnn_r50()
-    golden.fill(model, known)
-    spoil(model.eval())
+def test_proposals_leave_the_tolerance_when_a_part_is_wrong(
+    spoil: Callable[[Any], None], filled: Any
+):
+    model, known = filled("faster_rcnn_r50")
+    spoil(model)
     assert max(_map_errors(model, known).values()) > 2 * golden.MAP_TOLERANCE
 
 
@@ -170,10 +182,8 @@ def test_maps_leave_the_tolerance_when_a_setting_is_wrong(name, override):
 
 
 @pytest.mark.parametrize("name", ONE_STAGE)
-def test_losses_leave_the_tolerance_when_a_box_moves(name):
-    known = golden.metrics(name)
-    model = getattr(golden, name)()
-    golden.fill(model, known)
+def test_losses_leave_the_tolerance_when_a_box_moves(name, filled):
+    model, known = filled(name)
     targets = golden.targets(known)
     targets[0].boxes[0, 0] += 4
     losses = model.train().loss(golden.image(), targets)
@@ -208,11 +218,11 @@ def _mask_convolution_without_activation(model: Any) -> None:
     ],
 )
 @torch.no_grad()
-def test_second_stage_leaves_the_golden_values_when_a_part_is_wrong(spoil: Callable[[Any], None]):
-    known = golden.metrics("mask_rcnn_r50")
-    model = golden.mask_rcnn_r50()
-    golden.fill(model, known)
-    spoil(model.eval())
+def test_second_stage_leaves_the_golden_values_when_a_part_is_wrong(
+    spoil: Callable[[Any], None], filled: Any
+):
+    model, known = filled("mask_rcnn_r50")
+    spoil(model)
     got = {k: v.item() for k, v in model.loss(golden.image(), golden.targets(known)).items()}
     want = golden.recorded_losses(known)
     assert any(got[k] != pytest.approx(want[k], rel=2 * golden.LOSS_TOLERANCE) for k in want)

@@ -128,7 +128,9 @@ def test_the_check_finds_terms_that_record_what_is_not_there():
     model = {"model": {"type": f"{OWN}.Elsewhere"}}
     term = {"type": f"{OWN}.AssignedLogits", "head": "bbox_haed"}
     tree = student(distiller={"teacher": model, "terms": [term]})
-    with pytest.raises(ConfigError, match="distiller: Elsewhere has no module 'bbox_haed'"):
+    with pytest.raises(
+        ConfigError, match="distiller: the teacher Elsewhere has no module 'bbox_haed'"
+    ):
         check_config(tree, imports=True)
     with pytest.raises(ConfigError, match=r"distiller.pairs: is empty; name a recipe, or at"):
         check_config(student(distiller={"teacher": model}), imports=True)

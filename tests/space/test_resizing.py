@@ -12,6 +12,8 @@ from razorlite.space import ElasticDepth, prepare
 from razorlite.structures import Batch, Target
 from tests.space.test_spaces import rtmdet
 
+_SIZES = tensor([[64.0, 96.0]])
+
 
 def test_sides_are_multiples():
     scale = ImageScale(0.7, multiple=32)
@@ -51,6 +53,36 @@ def test_boxes_are_in_pixels_of_the_given_images():
     assert_close(boxes, expected * tensor([1.5, 2.0, 1.5, 2.0]))
     (found,) = model.predict(Batch(images))
     assert found.boxes[:, 2].max() > 64  # beyond the scaled image
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.6])
+def test_what_a_file_gives_is_what_predict_gives(factor):
+    torch.manual_seed(0)
+    model = rtmdet().eval()
+    model.resize = ImageScale(factor, multiple=32)
+    for parameter in model.bbox_head.parameters():
+        nn.init.normal_(parameter, std=0.5)  # no two scores are equal
+    images = torch.randn(1, 3, 64, 96)
+    (found,) = model.predict(Batch(images))
+    boxes, scores, labels = (x[0] for x in model.detect(images, _SIZES))
+    assert len(found.scores) > 5
+    assert_close(scores[: len(found.scores)], found.scores)
+    apart = (found.boxes[:, None] - boxes).abs().amax(-1)
+    same = (found.labels[:, None] == labels) & ((found.scores[:, None] - scores).abs() < 1e-5)
+    assert apart.masked_fill(~same, torch.inf).amin(1).max() < 1e-3
+
+
+def test_masks_are_in_pixels_of_the_given_images():
+    model = Resizable()
+    model.resize = ImageScale(0.5, multiple=4)
+    masks = torch.zeros(1, 1, 8, 12, dtype=torch.bool)
+    masks[..., :4, :6] = True
+    boxes, ones = tensor([[[0.0, 0.0, 6.0, 4.0]]]), torch.ones(1, 1)
+    found = model.in_given_pixels((boxes, ones, ones, masks), torch.zeros(1, 3, 16, 24))
+    assert_close(found[0], tensor([[[0.0, 0.0, 12.0, 8.0]]]))
+    assert found[3].shape == (1, 1, 16, 24)
+    assert found[3][..., :8, :12].all()
+    assert found[3].sum() == 96
 
 
 def test_a_scaled_model_learns():

@@ -138,16 +138,14 @@ class SingleStageDetector(Resizable, Detector):
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the head's candidates: (N, K, 4) boxes, (N, K) scores and (N, K) labels."""
-        y, x = self.factors(_size(images))
-        if y == x == 1:
-            return self.bbox_head.decode(self(images), sizes)
-        scale = sizes.new_tensor([y, x], dtype=torch.float32)
-        boxes, scores, labels = self.bbox_head.decode(self(images), sizes * scale)
-        return boxes / boxes.new_tensor([x, y, x, y]), scores, labels
+        found = self.bbox_head.decode(self(images), self.resized_sizes(sizes, images))
+        boxes, scores, labels = self.in_given_pixels(found, images)
+        return boxes, scores, labels
 
     def detect(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """Return what the head finds, (N, K, 4) boxes first, see `Detector.detect`."""
-        return self.bbox_head.detect(self(images), sizes)
+        found = self.bbox_head.detect(self(images), self.resized_sizes(sizes, images))
+        return self.in_given_pixels(found, images)
 
     @property
     def outputs(self) -> tuple[str, ...]:
