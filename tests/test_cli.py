@@ -142,7 +142,7 @@ class TestArguments:
                 ("c.yaml",),
                 {"subnet": None, "shape": (240, 320), "overrides": [], "as_json": False},
             ),
-            ("demo --resume", "demo", (), {"work_dir": None, "resume": True}),
+            ("demo --resume", "demo", (), {"work_dir": None, "resume": True, "seed": 0}),
             (
                 "config check c.yaml --set a=1",
                 "check_config",
