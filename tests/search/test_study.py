@@ -252,7 +252,7 @@ def lines_in(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3, 5])
+@pytest.mark.parametrize("processes", [2, 3])
 def test_processes_find_what_one_finds(whole, tmp_path, processes):
     prefix = (sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}")
     prefix += (f"--master-port={29629 + processes}",)
