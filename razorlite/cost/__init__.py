@@ -6,6 +6,7 @@ from razorlite.core.command_package import CommandPackage
 from razorlite.cost.amounts import parse_amount
 from razorlite.cost.bitops import BitOperations
 from razorlite.cost.constraint import Constraint, Limit
+from razorlite.cost.corrected import CorrectedCost
 from razorlite.cost.count import Cost, count
 from razorlite.cost.factored import FactoredCost, Part, PointCost
 from razorlite.cost.joined import JoinedCost
@@ -23,6 +24,7 @@ from razorlite.cost.timed import LatencyConfig, Timer
 __all__ = [
     "BitOperations",
     "Constraint",
+    "CorrectedCost",
     "Cost",
     "CostModel",
     "CostTable",

@@ -12,8 +12,7 @@ import numpy as np
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import BudgetError
 from razorlite.core.journal import Journal
-from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable
-from razorlite.cost.corrected import CorrectedCost
+from razorlite.cost import Constraint, CorrectedCost, CostModel, JoinedCost, LatencyTable
 from razorlite.engine.run_folder import on_main
 from razorlite.prune import Stopwatch
 from razorlite.recipes.costing import models_of
@@ -215,14 +214,15 @@ class LatencyRounds:
     @property
     def _whole(self) -> float:
         """Milliseconds of the largest subnet, as the table has them."""
-        assert self.table is not None
-        return self.table.bounds()[self._name][1]
+        return self._milliseconds(self._largest)
 
     def _share(self, subnet: Subnet) -> float:
         """Return a subnet's share of the largest one's time, as the table predicts it."""
+        return self._milliseconds(subnet) / self._whole
+
+    def _milliseconds(self, subnet: Subnet) -> float:
         assert self.table is not None
-        [ms] = self.table.many(self._point(subnet)[None])[self._name].tolist()
-        return float(ms) / self._whole
+        return float(self.table.many(self._point(subnet)[None])[self._name][0])
 
     def _point(self, subnet: Subnet) -> np.ndarray:
         return self.space.encode(self.space.resolve(subnet))
