@@ -12,7 +12,9 @@ from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, PositiveShare
 from razorlite.core.registry import register
 from razorlite.prune.allocation import ladder
+from razorlite.prune.importance import L1Importance
 from razorlite.prune.planning import ignored_groups, why_left
+from razorlite.prune.sorting import sort_channels
 from razorlite.space import Dimension, Placeholder, Preparer, Values
 from razorlite.space.elastic import Elastic
 from razorlite.space.elastic_layers import ELASTIC
@@ -35,6 +37,8 @@ class ChannelWidths(Preparer):
     follow one dimension, `LAYER.width` after the first layer that makes them, whose values are how
     many of them run: the first ones. Where layers are concatenated and added to another, each
     part has a dimension. Set to the largest values, the model computes what it did.
+    `sort_channels: true` lets a supernet that starts from a trained detector keep the channels of
+    the largest weights, as pruning would.
 
     Universally slimmable networks, https://arxiv.org/abs/1903.05134, with widths per group.
     """
@@ -46,6 +50,7 @@ class ChannelWidths(Preparer):
         round_to: Count = 8,
         ignore: Sequence[str] = (),
         leaves: Sequence[str] = (),
+        sort_channels: bool = False,
     ) -> None:
         """Keep the settings.
 
@@ -55,9 +60,13 @@ class ChannelWidths(Preparer):
                 multiple before.
             ignore: patterns of module paths (`"neck.*"`) whose own channels all stay.
             leaves: patterns of module paths that are not looked into; what they read stays.
+            sort_channels: before training, put the channels of the weights that it starts from
+                in the order of their importance, the sum of the absolute weights that make them.
         """
         self.shares, self.round_to = tuple(shares), round_to
         self.ignore, self.leaves = tuple(ignore), tuple(leaves)
+        self.sort_channels = sort_channels
+        self._varied: list[ChannelGroup] = []  # of the model that was prepared last
 
     def put(self, model: nn.Module, shape: tuple[int, int] = (224, 224)) -> None:
         """Make the layers of all groups that can shrink elastic.
@@ -91,6 +100,12 @@ class ChannelWidths(Preparer):
         built = {path: _elastic(path, model, own, every) for path, own in sides.items()}
         for path, layer in built.items():
             put_in_place(model, model.get_submodule(path), layer)
+        self._varied = [group for group in groups if dimensions[group.name]]
+
+    def loaded(self, model: nn.Module) -> None:
+        """Sort the channels, where that is asked for; the model computes what it did."""
+        if self.sort_channels:
+            sort_channels(model, self._varied, L1Importance()(model, self._varied))
 
     def _groups(self, model: nn.Module, graph: ChannelGraph) -> list[ChannelGroup]:
         """Return the groups whose widths may vary; tell of those that could, but for a layer."""

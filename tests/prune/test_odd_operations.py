@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from razorlite.cost import count
-from razorlite.prune import Channels
+from razorlite.prune import Channels, L1Importance
+from razorlite.prune.sorting import sort_channels
 from razorlite.space.subnet import Subnet
 from tests.prune.odd_attributes import ATTRIBUTES
 from tests.prune.odd_operations import CASES as OPERATIONS
@@ -89,6 +90,16 @@ def outputs(model, training):
         return tree_leaves(model(images))
 
 
+def in_order(channels):
+    """A copy whose channels lie in the order of their importance."""
+    model, groups = copy.deepcopy(channels.model), channels.graph.prunable
+    sort_channels(model, groups, L1Importance()(model, groups))
+    for group in groups:
+        scores = L1Importance().unit_scores(model, group)
+        assert all((scores[list(block.units)].diff() <= 1e-9).all() for block in group.blocks)
+    return model
+
+
 @pytest.mark.parametrize("what", CASES)
 def test_halves_go_exactly(what):
     channels = Channels(model_of(what), SHAPE)
@@ -105,6 +116,9 @@ def test_halves_go_exactly(what):
     cost = count(slim, SHAPE)
     foretold = channels.cost.of(np.concatenate(kept)) if kept else channels.cost.whole
     assert foretold == {"macs": cost.macs, "params": cost.params}
+    ordered = in_order(channels)
+    for a, b in zip(outputs(ordered, False), outputs(channels.model, False), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_attributes_count_what_is_left():

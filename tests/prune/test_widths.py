@@ -10,7 +10,7 @@ from torch import nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.cost import CostTable, count
-from razorlite.prune import Channels, ChannelWidths
+from razorlite.prune import Channels, ChannelWidths, L1Importance
 from razorlite.recipes.building import build
 from razorlite.recipes.experiment import read
 from razorlite.space import Choices, Mutable, Mutator, Placeholder, SearchSpace, Subnet, prepare
@@ -192,6 +192,25 @@ def test_spaces_of_copies_are_alike():
     assert SearchSpace(copy.deepcopy(space.model)).fingerprint == space.fingerprint
     assert space.size == 16
     assert len({tuple(p) for p in space.random_indices(np.random.default_rng(0), 200)}) == 16
+
+
+def test_sorted_channels_of_loaded_weights_are_those_that_pruning_keeps():
+    space, preparer = width_space(), ChannelWidths(round_to=4, shares=[0.5], sort_channels=True)
+    plain, model = whole(), whole()
+    preparer.put(model, (8, 8))
+    preparer.loaded(model)
+    torch.testing.assert_close(model(images()), plain(images()))
+    channels = Channels(plain, (8, 8))
+    scores = L1Importance()(plain, channels.graph.prunable)
+    best = {
+        group.name: tuple(sorted(scores[group.name].topk(group.size // 2).indices.tolist()))
+        for group in channels.graph.prunable
+        if len(group.blocks) == 1
+    }
+    pruned = channels.cut(Subnet(channels=best))
+    narrow = {d.name: d.values[d.name.removesuffix(".width") not in best] for d in space.dimensions}
+    subnet = SearchSpace(model).export(Subnet(choices=narrow))
+    torch.testing.assert_close(subnet(images()), pruned(images()))
 
 
 def test_placeholders_come_first():
