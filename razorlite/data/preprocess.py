@@ -12,7 +12,7 @@ from razorlite.core import config as core_config
 from razorlite.core.compute import with_layout
 from razorlite.core.errors import ConfigError
 from razorlite.data.transforms import Transform
-from razorlite.structures import Inputs, map_images, map_inputs
+from razorlite.structures import Inputs, map_images, map_inputs, sent
 
 AnyInputs = TypeVar("AnyInputs", bound=Inputs)
 
@@ -133,7 +133,7 @@ class Normalise:
             inputs: with images (B, …, 3, H, W) of RGB pixels 0 to 255.
             sizes: (height, width) of each sample's images inside the batch.
         """
-        moved = map_inputs(lambda value: value.to(self.device, non_blocking=True), inputs)
+        moved = map_inputs(lambda value: sent(value, self.device), inputs)
         return cast(AnyInputs, map_images(lambda images: self._normal(images, sizes), moved))
 
     def undo(self, inputs: Inputs) -> Inputs:

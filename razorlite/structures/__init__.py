@@ -25,7 +25,7 @@ from razorlite.structures.inputs import (
     tensors_of,
     with_noise,
 )
-from razorlite.structures.packing import Record, packed, unpacked
+from razorlite.structures.packing import Record, packed, sent, unpacked
 from razorlite.structures.target import Target
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "map_inputs",
     "map_tensors",
     "packed",
+    "sent",
     "tensors_in",
     "tensors_of",
     "training_calls",

@@ -9,6 +9,7 @@ from torch import Tensor
 from razorlite.structures.annotation import Annotation
 from razorlite.structures.frames import Frame
 from razorlite.structures.inputs import Inputs, images_of, map_inputs, tensors_of
+from razorlite.structures.packing import sent
 
 Size = tuple[int, int]
 
@@ -46,10 +47,10 @@ class Batch:
         """Return the batch on a device."""
         targets = self.targets
         if isinstance(targets, Tensor):
-            targets = targets.to(device)
+            targets = sent(targets, device)
         elif targets is not None:
             targets = [target.to(device) for target in targets]
-        inputs = map_inputs(lambda value: value.to(device, non_blocking=True), self.inputs)
+        inputs = map_inputs(lambda value: sent(value, device), self.inputs)
         return replace(self, inputs=inputs, targets=targets)
 
     def image_sizes(self) -> list[Size]:

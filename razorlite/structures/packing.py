@@ -44,7 +44,7 @@ class Record:
 
         def moved(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=True)
+                return sent(value, device)
             return value.to(device) if isinstance(value, Record) else value
 
         return replace(self, **{k: _mapped(moved, v) for k, v in _values(self).items()})  # type: ignore[type-var]
@@ -56,6 +56,15 @@ class Record:
             DataError: the class is no dataclass.
         """
         return type(self), {name: packed(value) for name, value in _values(self).items()}
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; whoever reads it there reads what was sent.
+
+    A copy to an accelerator may still be under way, and later work there waits for it. One to the
+    CPU is done: nothing would make its readers wait.
+    """
+    return tensor.to(device, non_blocking=torch.device(device).type != "cpu")
 
 
 def packed(value: Any) -> Any:

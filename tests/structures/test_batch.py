@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from razorlite.structures import (
     Batch,
+    Detections,
     Frame,
     Target,
     example_inputs,
@@ -87,3 +88,23 @@ def test_noise_takes_the_place_of_zeros_alone():
     assert_close(noisy["points"], expected.double())
     assert torch.equal(noisy["pose"][1], torch.eye(4).double())
     assert noisy["ids"].tolist() == [[7], [7]]
+
+
+def test_only_copies_to_an_accelerator_may_still_be_under_way(monkeypatch):
+    asked = []
+    copy = torch.Tensor.to
+
+    def noted(tensor, device, *args, non_blocking=False, **kwargs):
+        asked.append((str(device), non_blocking))
+        return copy(tensor, device, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", noted)
+    detections = Detections(torch.zeros(1, 4), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    batch = Batch(torch.zeros(1, 3, 4, 4), [detections])
+    for record in (detections, batch):
+        record.to("cpu")  # read at once: nothing waits for a copy
+        assert set(asked) == {("cpu", False)}
+        asked.clear()
+        record.to("meta")
+        assert set(asked) == {("meta", True)}
+        asked.clear()
