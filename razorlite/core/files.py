@@ -39,6 +39,23 @@ def explain_write_errors(path: str | Path) -> Iterator[None]:
         raise RunFolderError(f"cannot write {path}: {reason}") from error
 
 
+@contextmanager
+def explain_damage(path: str | Path) -> Iterator[None]:
+    """Say of what goes wrong in taking up what a file holds which file it was.
+
+    Raises:
+        RunFolderError: something is missing or of another kind; names the file and the remedy.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        lacks = f"lacks {error}" if isinstance(error, KeyError) else f"makes no sense ({error})"
+        raise RunFolderError(
+            f"{path} {lacks}; it is damaged, or another version wrote it; restore it or start anew "
+            f"in another folder"
+        ) from error
+
+
 def make_folder(path: str | Path) -> Path:
     """Create a folder with its parents, if need be, and return it.
 

@@ -2,23 +2,48 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from razorlite.core.errors import DataError
 
 _PACKED = {b"\x1f\x8b": "gunzip", b"PK\x03\x04": "unzip", b"BZh": "bunzip2"}
+_kept: ContextVar[dict[Path, Any] | None] = ContextVar("_kept", default=None)
+
+
+@contextmanager
+def each_json_once() -> Iterator[None]:
+    """Keep what JSON files say within the outermost block: each is read once, whoever asks."""
+    known = _kept.get()
+    before = _kept.set({} if known is None else known)
+    try:
+        yield
+    finally:
+        _kept.reset(before)
 
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file in UTF-8, 16 or 32, with or without a mark in front, says.
 
-    Whole numbers of more digits than Python takes become infinite.
+    Whole numbers of more digits than Python takes become infinite. The tree is not to be changed:
+    within `each_json_once` others get the same.
 
     Raises:
         DataError: the file cannot be read, is packed, in another encoding, no JSON, nested too
             deeply or has a key twice in one object.
     """
+    kept, key = _kept.get(), path.resolve()
+    if kept is None:
+        return _read(path)
+    if key not in kept:
+        kept[key] = _read(path)
+    return kept[key]
+
+
+def _read(path: Path) -> Any:
     text = _text(path)
     try:
         return _parse(text)

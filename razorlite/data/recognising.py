@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import lookup
-from razorlite.data._json import read_json
+from razorlite.data._json import each_json_once, read_json
 from razorlite.data._voc_xml import read_xml
 from razorlite.data._yolo_files import read_data_file
 from razorlite.data.dataset import Dataset
@@ -60,6 +60,7 @@ class Layout:
         return dataset
 
 
+@each_json_once()
 def recognise(source: str | Path) -> Layout:
     """Tell in which format a folder is annotated.
 

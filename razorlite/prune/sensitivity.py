@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.engine.run_folder import on_main
 from razorlite.prune._surgery import Mask
@@ -68,7 +69,8 @@ class Sensitivity:
         channels.check_prunable()
         self.channels, self.trial, self._journal, self._facts = channels, trial, journal, facts
         self._ladders = _ladders(channels, pruner)
-        self._known = {str(r.get("key")): float(r["loss"]) for r in journal}
+        with explain_damage(journal.path):
+            self._known = {str(r["key"]): float(r["loss"]) for r in journal}
 
     def cuts(self, shares: Sequence[float] = SHARES) -> Iterator[GroupCut]:
         """Yield each group with each share of its units cut; what the journal has at once.

@@ -13,12 +13,14 @@ from typing import Any
 from torch import nn
 
 from razorlite.core.distributed import broadcast_object
+from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.cost import Timer
 from razorlite.engine.run_folder import on_main
 from razorlite.prune.layer_times import Timed, Times, layer_times, quickest
 from razorlite.prune.rounding import Rounding, measured_rounding
 
+_KINDS = (("ms", "whole_ms", "share"), ("round_to", "per_mac", "layers"), ("layer_ms",))
 _log = logging.getLogger("razorlite")
 
 
@@ -61,8 +63,13 @@ class Stopwatch:
         return bool(self._known)
 
     def remember(self, journal: Journal) -> None:
-        """Take over what a file holds, which a resumed run must find again; nothing is written."""
-        self._known |= {str(record.get("candidate")): record for record in journal}
+        """Take over what a file holds, which a resumed run must find again; nothing is written.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        with explain_damage(journal.path):
+            self._known |= {str(record["candidate"]): _whole(record) for record in journal}
 
     def write_to(self, journal: Journal) -> None:
         """Append to a file what was measured before and what will be."""
@@ -166,3 +173,9 @@ def paired_text(record: Mapping[str, Any]) -> str:
         f"in turns in {record['runtime']}, {record['threads']} thread(s), batch "
         f"{record['batch']}, {shape})"
     )
+
+
+def _whole(record: dict[str, Any]) -> dict[str, Any]:
+    if not any(record.keys() >= set(kind) for kind in _KINDS):
+        raise ValueError(f"a record of {', '.join(record)} is of no kind that is kept")
+    return record

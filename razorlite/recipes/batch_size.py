@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
@@ -58,8 +57,7 @@ def _settled_before(folder: Path | None) -> int | None:
     path = None if folder is None else folder / "config.yaml"
     if path is None or not path.is_file():
         return None
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    size = tree.get("data", {}).get("train", {}).get("batch_size")
+    size = core_config.load(path, imports=False).get(_KEY)
     return size if isinstance(size, int) else None
 
 

@@ -14,6 +14,7 @@ from razorlite.core.config import Config
 from razorlite.core.errors import DataError, RunFolderError
 from razorlite.core.files import write_text_atomic
 from razorlite.data.dataset import Dataset
+from razorlite.data._json import each_json_once
 from razorlite.data.examining import count_objects, open_all
 from razorlite.data.joining import records_of
 from razorlite.data.recognising import ALL, Layout, recognise
@@ -30,6 +31,7 @@ _EPOCHS = (12, 300)
 _HELD_OUT = {"train": "first", "val": "rest", "test": "rest"}
 
 
+@each_json_once()
 def init(
     source: str | Path,
     out: str | Path = "detector.yaml",

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from razorlite.core.errors import DataError
 from razorlite.core.streams import safe_console
+from razorlite.data._json import each_json_once
 from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
@@ -25,6 +26,7 @@ from razorlite.data.writing import Format, Written, write
 _log = logging.getLogger("razorlite")
 
 
+@each_json_once()
 def check_data(source: str | Path) -> list[Finding]:
     """Look for what would make training on a data set fail, or its results wrong.
 
@@ -40,6 +42,7 @@ def check_data(source: str | Path) -> list[Finding]:
     return examine(recognise(source))[1]
 
 
+@each_json_once()
 def data_stats(source: str | Path) -> dict[str, Counts]:
     """Count images, objects, classes and sizes of each split.
 
@@ -78,6 +81,7 @@ def _commonest(own: Counts) -> str:
     return " x ".join(map(str, next(iter(own.sizes), ()))) or "-"
 
 
+@each_json_once()
 def convert_data(
     source: str | Path,
     out: str | Path,
@@ -115,6 +119,7 @@ def convert_data(
         return _written({ALL: dataset}, out, to, link)
 
 
+@each_json_once()
 def split_data(
     source: str | Path,
     out: str | Path,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from razorlite.core.errors import RunFolderError
-from razorlite.core.files import write_text_atomic
+from razorlite.core.files import explain_damage, write_text_atomic
 from razorlite.engine.run_folder import recorded_command
 
 _log = logging.getLogger("razorlite")
@@ -24,15 +24,16 @@ class DemoSteps:
         seconds: what the finished steps took.
 
     Raises:
-        RunFolderError: the finished steps are of another seed.
+        RunFolderError: the finished steps are of another seed, or their file is damaged.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._path, self._seed = folder / "steps.json", seed
         self._done: dict[str, float] = {}
         if self._path.exists():
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            self._done, before = kept["seconds"], kept["seed"]
+            with explain_damage(self._path):
+                kept = json.loads(self._path.read_text(encoding="utf-8"))
+                self._done, before = {n: float(s) for n, s in kept["seconds"].items()}, kept["seed"]
             if before != seed:
                 raise RunFolderError(
                     f"{folder} holds a demo of seed {before}, not {seed}; go on with it by --seed "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.core.streams import printed_to_stderr, results, safe_console
 from razorlite.cost import Constraint, tabulate
@@ -61,11 +62,15 @@ def demo(
     with claimed(folder, "demo", resume=resume):
         if resume and all((folder / name).exists() for name in _REPORTS):
             results.info("the demo in %s is finished: see %s", folder, folder / "report.html")
-            rows: list[dict[str, Any]] = json.loads((folder / "report.json").read_text())["rows"]
-            return rows
+            return _finished(folder / "report.json")
         with printed_to_stderr():  # what its steps find is not yet what was asked for
             made = _Demo(folder, resume, seed).run()
         return _report(folder, *made)
+
+
+def _finished(report: Path) -> list[dict[str, Any]]:
+    with explain_damage(report):
+        return list(json.loads(report.read_text(encoding="utf-8"))["rows"])
 
 
 @dataclass
@@ -205,8 +210,10 @@ def _steps(config: str) -> int:
 
 def _validated(checkpoint: Path) -> float:
     """Return the AP of the last evaluation of a training."""
-    lines = Journal(checkpoint.parents[1] / "metrics.jsonl").read()
-    return float([line["AP"] for line in lines if line.get("kind") == "eval"][-1])
+    path = checkpoint.parents[1] / "metrics.jsonl"
+    lines = Journal(path).read()
+    with explain_damage(path):
+        return float([line["AP"] for line in lines if line.get("kind") == "eval"][-1])
 
 
 def _file(name: str) -> str:

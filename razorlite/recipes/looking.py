@@ -15,7 +15,7 @@ from torch import Tensor
 
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError, DataError, RunFolderError
-from razorlite.core.files import csv_text, make_folder, write_text_atomic
+from razorlite.core.files import csv_text, explain_damage, make_folder, write_text_atomic
 from razorlite.core.journal import Journal
 from razorlite.core.streams import safe_console
 from razorlite.data import Dataset
@@ -119,11 +119,20 @@ def analyze(runs: Sequence[str | Path], out: str | Path) -> dict[str, dict[str, 
     folder = make_folder(out)
     plot_runs(records, folder / "runs.png")
     write_text_atomic(folder / "runs.csv", _table(records))
-    return {name: summary(lines) for name, lines in records.items()}
+    return {name: _summary(name, lines) for name, lines in records.items()}
+
+
+def _summary(run: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    with explain_damage(_metrics_file(Path(run))):
+        return summary(lines)
+
+
+def _metrics_file(run: Path) -> Path:
+    return run / "metrics.jsonl" if run.is_dir() else run
 
 
 def _records(run: Path) -> list[dict[str, Any]]:
-    path = run / "metrics.jsonl" if run.is_dir() else run
+    path = _metrics_file(run)
     if not path.is_file():
         raise RunFolderError(f"no metrics.jsonl in {run}; is it the folder of a training?")
     lines = Journal(path).read()

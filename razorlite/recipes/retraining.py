@@ -14,6 +14,7 @@ import torch
 from razorlite.core.config import Config
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import ConfigError, DataError, TrainingError
+from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.core.streams import printed_to_stderr
 from razorlite.engine.checkpoint import read_checkpoint, save_checkpoint
@@ -88,7 +89,8 @@ class Retraining:
         """
         journal = Journal(self.folder / "results.jsonl")
         lines = broadcast_object(on_main(journal.read)) or []
-        known = {line["key"]: line["value"] for line in lines if "key" in line}
+        with explain_damage(journal.path):
+            known = {line["key"]: _measured(line["value"]) for line in lines}
         due = [(one, seed) for one in contenders for seed in range(one.seeds)]
         left = [pair for pair in due if self._key(*pair) not in known]
         self._announce(len(due), len(left))
@@ -221,6 +223,10 @@ def retraining_of(
         weights=weights,
         describe=describe,
     )
+
+
+def _measured(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _time_left(seconds: float, done: int, total: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import BudgetError
+from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.cost import Constraint, CorrectedCost, CostModel, JoinedCost, LatencyTable
 from razorlite.engine.run_folder import on_main
@@ -24,6 +25,7 @@ from razorlite.space import SearchSpace, Subnet
 _log = logging.getLogger("razorlite")
 _OFF = 0.05  # of the prediction
 _MARGIN = 0.02  # by which the limit is lowered for each subnet that took longer than allowed
+_TIMES = ("ms", "whole_ms", "share", "runtime", "threads")
 Again = Callable[[int, CostModel, Constraint, Sequence[Trial]], Study]
 
 
@@ -189,7 +191,9 @@ class LatencyRounds:
         choices = dict(trial.subnet.choices)
         for line in self._journal:
             if line.get("search") == number and line.get("choices") == choices:
-                return {k: v for k, v in line.items() if k not in ("search", "choices")}
+                with explain_damage(self._journal.path):
+                    known = {name: line[name] for name in (*_TIMES, *line)}
+                return {k: v for k, v in known.items() if k not in ("search", "choices")}
         return None
 
     def _measured(self, trial: Trial, number: int) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from razorlite.cli import main
+from razorlite.data import _json
+from razorlite.recipes.datasets import convert_data
 from tests.data.helpers import save_image, voc
 
 CAT = ("cat", 8, 10, 32, 26, 0)
@@ -52,6 +54,18 @@ def test_convert_and_split(source, tmp_path, capsys, caplog):
     assert main([*words, "--fractions", "train=0.8", "val=0.2"]) == 0
     assert (tmp_path / "parts" / "data.yaml").is_file()
     assert "train: 8 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["check"], ["stats"], ["convert", "--to", "yolo", "--out", "y"]])
+def test_a_coco_file_is_read_once(words, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    convert_data(source, "coco", to="coco")
+    read = []
+    text = _json._text
+    monkeypatch.setattr(_json, "_text", lambda path: read.append(path.name) or text(path))
+    action, *more = words
+    assert main(["data", action, "coco", *more]) == 0
+    assert read == ["train.json"]
 
 
 @pytest.mark.parametrize("words", [["check", "nowhere"], ["stats", "nowhere"]])

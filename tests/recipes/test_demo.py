@@ -162,6 +162,23 @@ def test_a_demo_goes_on_with_its_own_seed(pipeline_stub, tmp_path):
     assert recipes.demo(tmp_path / "demo", resume=True, seed=3) == [{"name": "row"}]
 
 
+@pytest.mark.parametrize(
+    ("kept", "fault"),
+    [
+        ({"seconds": {}}, "steps.json lacks 'seed'; it is damaged"),
+        ({"seed": 0}, "steps.json lacks 'seconds'; it is damaged"),
+        ({"seed": 0, "seconds": 3}, "steps.json makes no sense"),
+    ],
+)
+def test_damaged_steps_are_refused(kept, fault, pipeline_stub, tmp_path):
+    pipeline_stub[1].add("search")
+    with pytest.raises(KeyboardInterrupt):
+        recipes.demo(tmp_path / "demo")
+    (tmp_path / "demo" / "steps.json").write_text(json.dumps(kept))
+    with pytest.raises(RunFolderError, match=fault):
+        recipes.demo(tmp_path / "demo", resume=True)
+
+
 def test_newest_demo_is_gone_on_with(pipeline_stub, tmp_path, monkeypatch):
     _, fail = pipeline_stub
     monkeypatch.chdir(tmp_path)
