@@ -312,6 +312,21 @@ class TestConfigCommand:
         assert cli.main(["config", "cat", "supernet"]) == 0
         assert capsys.readouterr().out == "seed: 2\n"
 
+    def test_cat_with_settings_keeps_what_is_written(self, capsys, tmp_path):
+        text = "# Mine.\na: {b: 1, c: 2}  # one\n\n# of d\nd:\n  e: 1\n  # of f\n  f: 2\n# end\n"
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        words = ["--set", "a.b=3", "g=true", "h=[1]"]
+        assert cli.main(["config", "cat", str(path), *words]) == 0
+        written = capsys.readouterr().out
+        expected = text.replace("a: {b: 1, c: 2}  # one", "a: {b: 3, c: 2}")
+        assert written == expected + "g: true\nh: [1]\n"
+        path.write_text(written)
+        assert cli.main(["config", "cat", str(path), "--set", "d.f=5", "g=false"]) == 0
+        assert capsys.readouterr().out == written.replace(
+            "d:\n  e: 1\n  # of f\n  f: 2", "d: {e: 1, f: 5}"
+        ).replace("true", "false")
+
     def test_check(self, recipes, capsys):
         assert cli.main(["config", "check", "supernet"]) == 0
         assert capsys.readouterr().out == "OK\n"

@@ -232,7 +232,11 @@ def _add_config(commands: Any) -> None:
     add_json(add_command(actions, "list", run_config_list, about, "  razorlite config list"))
     for name, run, about in (
         ("show", run_config_show, "print a configuration merged with its bases and --set values"),
-        ("cat", run_config_cat, "print a configuration as its file is written"),
+        (
+            "cat",
+            run_config_cat,
+            "print a configuration as its file is written, but for blocks that --set changes",
+        ),
         (
             "check",
             run_config_check,
@@ -243,8 +247,7 @@ def _add_config(commands: Any) -> None:
     ):
         action = add_command(actions, name, run, about, f"  razorlite config {name} CONFIG")
         action.add_argument("config", metavar="CONFIG", help=CONFIG)
-        if name != "cat":
-            add_set(action)
+        add_set(action)
         if name == "show":
             about = "also what blocks leave out; modules of your own are not imported for it"
             action.add_argument("--defaults", action="store_true", help=about)

@@ -155,10 +155,10 @@ def run_config_cat(args: argparse.Namespace) -> None:
     from razorlite.core import shipped
 
     text = shipped.find(args.config).read_text(encoding="utf-8")
-    if "distiller:" in text:
+    if args.overrides or "distiller:" in text:
         from razorlite import recipes
 
-        text = recipes.cat_config(args.config)
+        text = recipes.cat_config(args.config, args.overrides)
     print(text, end="")
 
 

@@ -122,6 +122,30 @@ def dump(tree: Any) -> str:
     )
 
 
+def with_blocks(text: str, blocks: Mapping[str, Any]) -> str:
+    """Return YAML text with other values of keys at its top; all else stays as it is written.
+
+    Args:
+        text: lines of `key: value`.
+        blocks: key to its new value; a key that is not there is added at the end.
+    """
+    lines, node = text.rstrip().splitlines(), yaml.compose(text, Loader=_Loader)
+    starts = {} if node is None else {k.value: k.start_mark.line for k, _ in node.value}
+    for key in sorted(blocks, key=lambda name: -starts.get(name, len(lines))):
+        start = starts.get(key, len(lines))
+        end = min((s for s in starts.values() if s > start), default=len(lines))
+        while end > start and re.match(r"\s*(#|$)", lines[end - 1]):  # it is about what follows
+            end -= 1
+        lines[start:end] = _block(key, blocks[key]).splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def _block(key: str, value: Any) -> str:
+    if isinstance(value, dict | list):
+        return dump({key: value})
+    return ": ".join(dump([scalar])[1:-2] for scalar in (key, value))  # without brackets
+
+
 def plain(node: Node) -> Any:
     """Return the node's value without sources."""
     if isinstance(node.value, dict):

@@ -2,6 +2,7 @@
 
 from razorlite.core import config as core_config
 from razorlite.core import shipped
+from razorlite.core._yaml_lines import with_blocks
 from razorlite.core.config import Config, Overrides
 from razorlite.core.type_docs import explain_type, list_types, with_defaults
 from razorlite.recipes.expanding import expanded
@@ -30,17 +31,22 @@ def show_config(config: ConfigLike, overrides: Overrides = (), *, defaults: bool
     return merged.dump()
 
 
-def cat_config(config: str) -> str:
+def cat_config(config: str, overrides: Overrides = ()) -> str:
     """Return a configuration as its file is written; what a recipe of distillation comes to behind.
 
     Args:
         config: a YAML file, or the name of a shipped configuration.
+        overrides: "a.b=value" each; a block at the top in which one lies is written in full.
 
     Raises:
-        ConfigError: there is no such file, or the recipe does not go with its models.
+        ConfigError: there is no such file, an override is wrong, or the recipe does not go with its
+            models.
     """
+    merged = core_config.load(config, overrides, imports=False)
     text = shipped.find(config).read_text(encoding="utf-8")
-    merged = core_config.load(config, imports=False)
+    before = core_config.load(config, imports=False).tree
+    changed = {k: v for k, v in merged.tree.items() if k not in before or before[k] != v}
+    text = with_blocks(text, changed) if changed else text
     full = _in_full(merged)
     if full is merged:
         return text

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from razorlite.core.files import make_folder
+from razorlite.core.progress import progress
 from razorlite.engine.checkpoint import save_checkpoint
 from razorlite.search import Study, SupernetScore, Trial
 from razorlite.search.pareto import pareto_front
@@ -83,7 +84,9 @@ def write_front(
         path.unlink()
     files = []
     with score.space.kept_path():
-        for number, trial in enumerate(front_trials(study), start=1):
+        front = front_trials(study)
+        shown = progress(front, "subnets of the front written", len(front))
+        for number, trial in enumerate(shown, start=1):
             path = folder / f"{number:02}-trial_{trial.number}.yaml"
             subnet = named(trial)
             subnet.save(path)

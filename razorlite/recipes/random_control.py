@@ -7,6 +7,7 @@ from typing import Any
 
 from razorlite.evaluation import interval
 from razorlite.recipes.fronts import front_cost, front_trials, point_of
+from razorlite.recipes.search_end import TrialLog
 from razorlite.recipes.trust import Scored
 from razorlite.search import (
     Candidates,
@@ -81,6 +82,7 @@ def _control(study: Study, score: SupernetScore, folder: Path, workers: Workers)
         max_trials=len(study.trials),
         workers=RememberingWorkers.of(workers, study.trials),
         elastic=study.elastic,
+        progress=TrialLog("random candidate"),
     )
 
 

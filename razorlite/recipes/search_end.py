@@ -1,11 +1,13 @@
 """What a search tells while it runs, and what it leaves when it is done."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from razorlite.core.progress import progress_text
 from razorlite.core.streams import results
 from razorlite.cost import cost_text
 from razorlite.recipes.fronts import write_front
@@ -44,16 +46,43 @@ class SearchEnd:
         _tell_best(study, subnet, folder)
 
 
-def log_trial(study: Study, trial: Trial) -> None:
-    """Log what came of a trial, and the best so far."""
-    best = _first(study, study.best) if study.scored else None
-    _log.info(
-        "trial %d: %s%s; best %s",
-        trial.number,
-        trial.error or _values(study, trial),
-        "".join(f", {text}" for text in _costs(study, trial.cost)),
-        "none yet" if best is None else f"{best:.4f}",
-    )
+class TrialLog:
+    """Logs what came of each trial of a search, the best so far, and how long the rest will take.
+
+    Args:
+        name: what a trial is called.
+    """
+
+    def __init__(self, name: str = "trial") -> None:
+        self._name = name
+        self._study: Study | None = None
+        self._last = time.monotonic()
+
+    def __call__(self, study: Study, trial: Trial) -> None:
+        """Log a trial that was just scored."""
+        if study is not self._study:  # it began where the one before ended
+            self._study, self._before, self._start = study, trial.number, self._last
+        self._last = time.monotonic()
+        best = _first(study, study.best) if study.scored else None
+        _log.info(
+            "%s %d: %s%s; best %s%s",
+            self._name,
+            trial.number,
+            trial.error or _values(study, trial),
+            "".join(f", {text}" for text in _costs(study, trial.cost)),
+            "none yet" if best is None else f"{best:.4f}",
+            self._left(study, trial.number + 1),
+        )
+
+    def _left(self, study: Study, done: int) -> str:
+        """Return how long the rest will take, by the trials that were scored in this sitting."""
+        known = (study.max_trials, study.searcher.total)
+        total = min((n for n in known if n is not None), default=None)
+        if total is None:
+            return ""
+        scored = done - self._before
+        seconds = (self._last - self._start) / scored * done
+        return f"; {progress_text(done, 'trials', total, seconds)}"
 
 
 def _first(study: Study, trial: Trial) -> float:

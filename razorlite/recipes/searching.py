@@ -29,7 +29,7 @@ from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
 from razorlite.recipes.retraining_config import check_retraining
 from razorlite.recipes.scored import scored_with
-from razorlite.recipes.search_end import SearchEnd, log_trial
+from razorlite.recipes.search_end import SearchEnd, TrialLog
 from razorlite.recipes.search_evidence import FinishedSearch
 from razorlite.recipes.searched_latency import LatencyRounds
 from razorlite.recipes.splits import Splits
@@ -113,7 +113,7 @@ def search(
                 score=score,
                 seed=experiment.seed,
                 settings=scored_with(merged, experiment, splits, space.model),
-                progress=log_trial,
+                progress=TrialLog(),
                 workers=pool,
                 elastic=elastic,
             )

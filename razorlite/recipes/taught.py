@@ -110,7 +110,9 @@ def flat_losses(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
-    return [line for line in Journal(folder / "metrics.jsonl").read() if line.get("kind") == "train"]
+    return [
+        line for line in Journal(folder / "metrics.jsonl").read() if line.get("kind") == "train"
+    ]
 
 
 def _tell_flat(folder: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.progress import progress
 from razorlite.cost import cost_text
 from razorlite.evaluation import Metric, image_draws, interval
 from razorlite.evaluation.resampling import Values
@@ -46,7 +47,8 @@ def scored_on_draws(study: Study, score: SupernetScore, count: int) -> list[Scor
         "the best %d candidates are evaluated once more, for intervals over images (about %.0f s; "
         "search.trust=0 leaves this out)", len(best), took,
     )  # fmt: skip
-    found = [drawn(study, score, trial) for trial in best]
+    shown = progress(best, "subnets scored image by image", len(best))
+    found = [drawn(study, score, trial) for trial in shown]
     return [one for one in found if one is not None]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from razorlite.core.errors import ConfigError
+from razorlite.core.progress import progress
 from razorlite.core.ranges import OpenShare, checked
 from razorlite.search.batch import Batch
 from razorlite.search.evaluator import Evaluator
@@ -120,9 +121,13 @@ class FirstScores:
         self._expected = [expected(batch.first + i, p) for i, p in enumerate(batch.points)]
         self._trials, self._promoted = [], set()
 
-    def run(self) -> tuple[list[FirstTrial], Mapping[int, Outcome]]:
-        """Score the next candidates; see `Evaluator.run`."""
-        start = len(self._trials)
+    def runs(self) -> Iterator[tuple[list[FirstTrial], Mapping[int, Outcome]]]:
+        """Score what is left of the batch, and yield what came of it; see `Evaluator.run`."""
+        starts = range(len(self._trials), len(self._expected), self._evaluator.size)
+        for start in progress(starts, "rounds of candidates on the first images", len(starts)):
+            yield self._run(start)
+
+    def _run(self, start: int) -> tuple[list[FirstTrial], Mapping[int, Outcome]]:
         done, outcomes = self._evaluator.run(self._expected[start : start + self._evaluator.size])
         for trial in done:
             self._add(trial)

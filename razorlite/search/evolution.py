@@ -67,6 +67,7 @@ class EvolutionSearcher(Searcher):
         self.population_size, self.top_k, self.max_rounds = population_size, top_k, max_rounds
         self.mutation_prob, self.batch_size = mutation_prob, population_size
         self.num_mutation, self.num_crossover = num_mutation, num_crossover
+        self.total = population_size * max_rounds
         self.round = 0
         self._top: list[tuple[float, int, list[int]]] = []
 

@@ -32,7 +32,7 @@ class HistorySearcher(Searcher):
         self, candidates: Candidates, *, max_trials: int, batch_size: int, **settings: Any
     ) -> None:
         super().__init__(candidates, max_trials=max_trials, batch_size=batch_size, **settings)
-        self.max_trials = max_trials
+        self.max_trials = self.total = max_trials
         self.batch_size: int = batch_size
         self.told = 0
         self.history: list[Trial] = []

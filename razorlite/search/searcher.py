@@ -35,10 +35,12 @@ class Searcher(ABC):
         settings: these, with the class and the seed; a resumed search must have the same.
         one_objective: whether only the first value of a trial is understood.
         batch_size: how many it proposes at a time; None where that is not fixed.
+        total: how many it proposes in all, at most; None where that is not known.
     """
 
     one_objective: ClassVar[bool] = True
     batch_size: int | None = None
+    total: int | None = None
 
     def __init__(self, candidates: Candidates, **settings: Any) -> None:
         self.candidates = candidates
@@ -110,6 +112,7 @@ class RandomSearcher(Searcher):
         own = {} if batch_size == _BATCH else {"batch_size": batch_size}
         super().__init__(candidates, max_trials=max_trials, **own)
         self._left, self.batch_size = max_trials, batch_size
+        self.total = max_trials
 
     def ask(self) -> np.ndarray:
         """Return the next batch, (N, D) points; none when the search is over."""
@@ -158,7 +161,7 @@ class ExhaustiveSearcher(Searcher):
         self._points = candidates.listed()
         if not len(self._points):
             raise candidates.none_found()
-        self._next = 0
+        self._next, self.total = 0, len(self._points)
 
     def ask(self) -> np.ndarray:
         """Return the next batch, (N, D) points; none when the search is over."""

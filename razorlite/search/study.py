@@ -295,8 +295,7 @@ class Study:
 
     def _complete(self, batch: Batch) -> Batch | None:
         """Score what is left of a batch and tell all of it; return it if the budget ends first."""
-        while self._first is not None and not self._first.is_done:
-            done, outcomes = self._first.run()
+        for done, outcomes in () if self._first is None else self._first.runs():
             on_main(partial(self._write_first, done))
             check_stop(outcomes, len(self.trials))
         while len(self.trials) < batch.end:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from razorlite.core.errors import RunFolderError
-from razorlite.core.files import atomic_write, make_folder, write_bytes_atomic, write_text_atomic
+from razorlite.core.files import (
+    atomic_write,
+    explain_damage,
+    make_folder,
+    write_bytes_atomic,
+    write_text_atomic,
+)
 from razorlite.core.journal import Journal
 
 
@@ -135,3 +141,16 @@ class TestAtomicWrite:
     def test_folder_in_the_way_of_a_file(self, tmp_path):
         with pytest.raises(RunFolderError, match="a folder of that name is in the way"):
             write_text_atomic(make_folder(tmp_path / "a.txt"), "new")
+
+
+@pytest.mark.parametrize(
+    ("take", "fault"),
+    [
+        (lambda kept: kept["seed"], "run.json lacks 'seed'; it is damaged"),
+        (lambda kept: float(kept["AP"]), "run.json makes no sense"),
+        (lambda kept: kept["AP"].items(), "run.json makes no sense"),
+    ],
+)
+def test_damage_names_the_file(take, fault):
+    with pytest.raises(RunFolderError, match=fault), explain_damage("run.json"):
+        take({"AP": "x"})

@@ -52,7 +52,7 @@ def stop_inside(monkeypatch, number, call):
 
 def stop_between(monkeypatch, number):
     """Send a signal right after a trial is written."""
-    monkeypatch.setattr(searching, "log_trial", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(searching, "TrialLog", lambda: lambda *_: os.kill(os.getpid(), number))
 
 
 def test_signals_inside_and_between_trials(pipeline, tmp_path, capsys, monkeypatch):
@@ -142,8 +142,10 @@ def test_the_cost_that_is_limited_is_told_and_drawn(pipeline, tmp_path, monkeypa
         subnet = searching.search(pipeline.supernet, pipeline.weights, tmp_path / "run", limits)
     assert drawn[0]["cost"] == "params"
     assert drawn[0]["chosen"][0] == subnet.cost["params"]
-    first = next(text for text in caplog.messages if text.startswith("trial 0"))
-    assert first.index("M parameters") < first.index("M MACs")
+    told = [text for text in caplog.messages if text.startswith("trial ")]
+    assert told[0].index("M parameters") < told[0].index("M MACs")
+    total = len(told)
+    assert all(f"; {i} of {total} trials, 0:00:" in text for i, text in enumerate(told, start=1))
 
 
 def test_latency_is_measured_once_and_searched_by(pipeline, tmp_path, monkeypatch, caplog):
