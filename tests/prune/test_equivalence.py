@@ -120,6 +120,16 @@ def test_other_groups_shrink_in_the_place_of_one_that_cannot():
     assert len(channels["c"]) < 16
 
 
+def test_rounding_that_grows_in_training_is_no_difference(caplog):
+    def swings(m, x):
+        rounding = 1 + 1e-15 * m.a.out_channels
+        return torch.sin((1e16 if m.training else 1.0) * rounding * m.b(m.a(x)))
+
+    torch.manual_seed(0)
+    assert len(Pruner(budget=Budget(params="80%")).plan(pair(swings), SHAPE).channels["a"]) < 16
+    assert "rounding grows from layer to layer in training mode" in caplog.text
+
+
 def test_check_leaves_statistics_random_state_and_mode_alone():
     model = network("resnet18").train()
     before = copy.deepcopy(model.state_dict())

@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_leaves
 from razorlite import recipes
 from razorlite.cost import count
 from razorlite.prune import Channels
+from razorlite.recipes.building import build
+from razorlite.recipes.experiment import read
 from razorlite.space import Subnet
 from tests.prune.oracle import third
 from tests.prune.test_watched import DETECTORS, SMALL, detected
@@ -36,6 +38,13 @@ CONFIGS = [
     "rtmdet/rtmdet-ins_tiny_8xb32-300e_coco",
     "rtmdet/rtmdet_tiny_8xb32-300e_coco",
 ]
+SPACES = {  # of classifiers, and the size of their images
+    "ofa/mobilenetv3_ofa_imagenet": 64,
+    "ofa/proxyless_ofa_imagenet": 64,
+    "spos/mobilenetv2_spos_cifar10": 64,
+    "spos/shufflenetv2_spos_imagenet": 64,
+    "spos/shufflenetv2_widths_imagenet": 32,
+}
 CLASSIFIERS = {  # and the size of their images
     "alexnet": 64,
     "convnext_tiny": 64,
@@ -170,6 +179,13 @@ def forward(shape):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configurations(name):
     check(recipes.build_model(name, {"mutator": None}), (64, 64), forward((64, 64)))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_subnets_of_classifiers(name):
+    shape = (SPACES[name], SPACES[name])
+    space = build(read(name, {"data": None, "shape": list(shape)})[1]).space
+    check(space.export(space.random(np.random.default_rng(0))), shape, forward(shape))
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
