@@ -1,13 +1,16 @@
 """Training steps of supernets."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
 
 from razorlite.core.config import Given
+from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Whole
-from razorlite.core.registry import register
+from razorlite.core.registry import register, suggestion
 from razorlite.engine.steps import Backward, Metrics, Step, StepFunction, WrappingStep, plain_step
 from razorlite.space.search_space import SearchSpace
 from razorlite.space.subnet import Subnet
@@ -90,9 +93,12 @@ class SandwichStep(PathStep):
         ends: the largest and the smallest path, such as those of a cost table.
         seed: of the paths.
         random_paths: how many paths besides the largest and the smallest.
+        random_dimensions: patterns of dimensions, such as "image_scale", that the smallest path
+            draws at random, too. Else the narrowest layers learn little but the smallest images.
         base_step: the step that trains each path.
 
-    Universally Slimmable Networks, https://arxiv.org/abs/1903.05134, section 3.1. For its
+    Universally Slimmable Networks, https://arxiv.org/abs/1903.05134, section 3.1; random scales of
+    the smallest path as in MutualNet, https://arxiv.org/abs/1909.12978, section 3.2. For the
     distillation see `razorlite.distill.DistilledStep`.
     """
 
@@ -103,16 +109,26 @@ class SandwichStep(PathStep):
         ends: Given[tuple[Subnet, Subnet]],
         seed: Given[int] = 0,
         random_paths: Whole = 2,
+        random_dimensions: Sequence[str] = (),
         base_step: Given[Step | StepFunction] = plain_step,
     ) -> None:
         self.random_paths = random_paths
+        names = [dimension.name for dimension in space.dimensions]
+        self._random = [name for pattern in random_dimensions for name in _named(pattern, names)]
         self._ends = [space.resolve(end) for end in ends]
         super().__init__(space, seed=seed, base_step=base_step)
 
     def draw(self, rng: np.random.Generator) -> None:
         """Draw the paths between the largest and the smallest."""
         drawn = [self.space.random(rng) for _ in range(self.random_paths)]
-        self.paths = [*self._ends, *drawn]
+        largest, smallest = self._ends
+        if self._random:
+            smallest = self._partly_random(smallest, self.space.random(rng))
+        self.paths = [largest, smallest, *drawn]
+
+    def _partly_random(self, path: Subnet, drawn: Subnet) -> Subnet:
+        choices = {name: drawn.choices[name] for name in self._random if name in drawn.choices}
+        return self.space.resolve(Subnet(choices={**path.choices, **choices}))
 
     def __call__(self, model: nn.Module, batch: Any, backward: Backward) -> Metrics:
         """Run the base step on each path, the largest first.
@@ -125,3 +141,13 @@ class SandwichStep(PathStep):
             self.space.select(path)
             metrics.append(self.base_step(model, batch, backward))
         return metrics[0]
+
+
+def _named(pattern: str, names: Sequence[str]) -> list[str]:
+    """Return the dimensions that a pattern names."""
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise ConfigError(
+            f"step: random_dimensions: no dimension matches {pattern!r}{suggestion(pattern, names)}"
+        )
+    return found

@@ -9,6 +9,7 @@ import torch.nn.functional as nn_functional
 from torch import nn
 from torch.testing import assert_close
 
+from razorlite.core.errors import ConfigError
 from razorlite.space import SandwichStep, SinglePathStep, recalibrate
 from razorlite.structures import Batch
 from tests.space.supernets import images, shuffle_space
@@ -68,6 +69,24 @@ def test_sandwich_adds_up_largest_smallest_and_random():
         expected.append(space.model.loss(batch().images, batch().targets)["loss_cls"].item())
     assert_close(losses, expected)
     assert len(losses) == 3
+
+
+def test_the_smallest_path_draws_what_it_is_told_to():
+    space = shuffle_space()
+    rng = np.random.default_rng(9)
+    ends = space.random(rng), space.random(rng)
+    names = [d.name for d in space.dimensions]
+    step = SandwichStep(space, ends=ends, random_paths=0, random_dimensions=[names[0]])
+    drawn = set()
+    for number in range(20):
+        step.begin(number)
+        largest, smallest = step.paths
+        assert largest == ends[0]
+        assert [smallest.choices[n] for n in names[1:]] == [ends[1].choices[n] for n in names[1:]]
+        drawn.add(smallest.choices[names[0]])
+    assert drawn == set(space.dimensions[0].values)
+    with pytest.raises(ConfigError, match=f"no dimension matches .* did you mean '{names[0]}'"):
+        SandwichStep(space, ends=ends, random_dimensions=[names[0] + "x"])
 
 
 def test_recalibration_takes_the_mean_over_batches():
