@@ -11,8 +11,9 @@ from razorlite.core.config import Partial
 from razorlite.core.ranges import Count, Positive, Whole, checked
 from razorlite.cost import Constraint, CostModel
 from razorlite.search.candidates import Candidates
-from razorlite.search.continued import ContinuedSearcher, continued
+from razorlite.search.continued import ContinuedSearcher, begun_with, continued
 from razorlite.search.elastic import Elastic, ElasticConfig
+from razorlite.search.even import most_even
 from razorlite.search.evolution import EvolutionSearcher
 from razorlite.search.objectives import Direction, Objectives
 from razorlite.search.remembered import RememberingWorkers
@@ -72,6 +73,9 @@ class SearchConfig:
             keeps those of the checkpoint.
         elastic: score candidates on a share of the images first, and the better part of each batch
             alone on all, such as {share: 0.2, keep: 0.3}; all on all images by default.
+        even_first: begin with what one would choose by hand: of the subnets within the budget whose
+            widths all have the same share, their depths another, and so on, those of which no other
+            has more of anything. They count among the trials.
         max_trials: stop after so many candidates; the searcher's own end by default.
         worker_timeout: seconds after which a worker of a cluster that scores one candidate counts
             as hung.
@@ -96,6 +100,7 @@ class SearchConfig:
     metric: str | list[str] | dict[str, Direction] = "AP"
     recalibrate_batches: Whole = 20
     elastic: ElasticConfig | None = None
+    even_first: bool = False
     max_trials: Count | None = None
     worker_timeout: Positive = 600.0
     retries: Whole = 3
@@ -169,6 +174,8 @@ def build_study(
         Candidates(space=space, table=table, constraint=limits, seed=seed)
     )
     most = config.max_trials
+    if config.even_first and not known:
+        searcher = begun_with(searcher, most_even(searcher.candidates))
     if known:
         searcher = continued(searcher, known)
         most = _more(searcher, known, most)

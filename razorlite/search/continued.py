@@ -55,20 +55,31 @@ class ContinuedSearcher(Searcher):
         self._known = self._known[:0]
 
 
-def continued(searcher: Searcher, trials: Sequence[Trial]) -> Searcher:
-    """Return a searcher that first learns from trials, those that its constraint allows.
+def begun_with(searcher: Searcher, points: np.ndarray) -> Searcher:
+    """Return a searcher that proposes points first, those that its constraint allows.
 
     One that goes its own way whatever it is told, and sees every point there, stays as it is.
 
     Args:
         searcher: new.
-        trials: with values, of the same space.
+        points: (N, D) of its space.
     """
     if isinstance(searcher, ExhaustiveSearcher | GreedySlimming):
         return searcher
     candidates = searcher.candidates
-    points = [candidates.space.encode(trial.subnet) for trial in trials if trial.values]
     unique = dict.fromkeys(point.tobytes() for point in points)
     first = candidates.stacked([np.frombuffer(key, dtype=np.int64) for key in unique])
     allowed = first[candidates.allowed(first)] if len(first) else first
     return ContinuedSearcher(searcher, allowed) if len(allowed) else searcher
+
+
+def continued(searcher: Searcher, trials: Sequence[Trial]) -> Searcher:
+    """Return a searcher that first learns from trials, see `begun_with`.
+
+    Args:
+        searcher: new.
+        trials: of the same space; those without values are left out.
+    """
+    candidates = searcher.candidates
+    known = [candidates.space.encode(trial.subnet) for trial in trials if trial.values]
+    return begun_with(searcher, candidates.stacked(known))
