@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,39 +11,48 @@ from razorlite.core.streams import logged_to_streams, printed_to_stderr, results
 from tests.test_cli import commands
 
 PLAIN = {"config show", "config cat", "config types"}  # print YAML, and text for people
-NEEDED = {  # words of each command that prints JSON, and what it finds
-    "train": ("c.yaml", {"AP": 0.5}),
-    "test": ("c.yaml k.pt", {"AP": 0.5}),
-    "search": ("c.yaml k.pt", SimpleNamespace(to_dict=lambda: {"choices": {"a": "b"}})),
-    "prune": ("c.yaml k.pt", SimpleNamespace(to_dict=lambda: {"channels": {"a": [0]}})),
-    "cost": ("c.yaml", {"macs": 1}),
-    "demo": ("", [{"model": "largest"}]),
-    "export": ("k.pt", SimpleNamespace(to_dict=lambda: {"format": "onnx"})),
-    "browse": ("c.yaml", "browse/index.html"),
-    "init": ("photos", ["2 classes: a, b"]),
-    "config check": ("c.yaml", ["left alone: fc"]),
-    "config convert": ("c.py", ["c.py:1: model_wrapper"]),
+RESULT = SimpleNamespace(to_dict=lambda *_: {"found": 1}, severity="note")
+NEEDED = {  # words of each command that prints JSON: its recipe, its arguments, what it finds
+    "train": ("train", "c.yaml", {"AP": 0.5}),
+    "test": ("test", "c.yaml k.pt", {"AP": 0.5}),
+    "search": ("search", "c.yaml k.pt", RESULT),
+    "prune": ("prune", "c.yaml k.pt", RESULT),
+    "cost": ("cost", "c.yaml", {"macs": 1}),
+    "demo": ("demo", "", [{"model": "largest"}]),
+    "export": ("export", "k.pt", RESULT),
+    "predict": ("predict", "photos --model k.pt", [RESULT]),
+    "benchmark": ("benchmarking.benchmark", "k.pt", RESULT),
+    "lr-find": ("find_lr", "c.yaml", RESULT),
+    "browse": ("browse", "c.yaml", "browse/index.html"),
+    "analyze": ("analyze", "runs/one", {"runs/one": {"AP": 0.5}}),
+    "init": ("init", "photos", ["2 classes: a, b"]),
+    "data check": ("datasets.check_data", "photos", [RESULT]),
+    "data stats": ("datasets.data_stats", "photos", {"train": RESULT}),
+    "data convert": ("datasets.convert_data", "photos --to coco --out new", RESULT),
+    "data split": ("datasets.split_data", "photos --out new", RESULT),
+    "data anchors": ("anchoring.fit_config_anchors", "c.yaml", RESULT),
+    "config check": ("check_config", "c.yaml", ["left alone: fc"]),
+    "config convert": ("convert_config", "c.py", ["c.py:1: model_wrapper"]),
 }
-NAMES = {"init": "init", "config check": "check_config", "config convert": "convert_config"}
 
 
 def test_every_command_that_a_script_would_read_has_json():
     without = {words for words, parser in commands() if "--json" not in parser.format_help()}
     assert without == PLAIN
+    every = {words for words, _ in commands()}
+    assert every - PLAIN - set(NEEDED) == {"config list"}  # which runs no recipe
 
 
 @pytest.mark.parametrize("words", NEEDED)
 def test_json_is_alone_on_standard_output(words, monkeypatch, capsys):
-    more, found = NEEDED[words]
+    recipe, more, found = NEEDED[words]
 
     def command(*args, **kwargs):
         print("a table")
         results.info("a result in words")
         return found
 
-    recipes = SimpleNamespace(**{NAMES.get(words, words): command})
-    monkeypatch.setitem(sys.modules, "razorlite.recipes", recipes)
-    monkeypatch.setattr("razorlite.recipes", recipes, raising=False)
+    monkeypatch.setattr(f"razorlite.recipes.{recipe}", command)
     assert cli.main([*words.split(), *more.split(), "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1

@@ -11,7 +11,7 @@ from razorlite.cost import LatencyConfig
 from razorlite.deploy import RuntimeTimer, calibrate, open_file, read_meta
 from razorlite.deploy.export import write_file
 from razorlite.deploy.network import Network
-from razorlite.deploy.quantise import INT8_NAME
+from razorlite.deploy.quantise import INT8_NAME, _separate
 from tests.deploy.test_formats import _images, needs_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -81,6 +81,15 @@ def test_the_mean_of_a_distribution_is_no_layer():
     )
     network = Network(graph(*nodes, kernels={"model.a.weight": KERNEL, "model.project": (4, 1)}))
     assert [node.name for node in network.weighted] == ["a"]
+
+
+def test_layers_in_8_bits_have_weights_of_their_own():
+    nodes = [("Conv", f"x{i} w", f"y{i}") for i in range(4)]
+    shared = graph(*nodes, kernels={"w": KERNEL}).graph
+    _separate(shared, {"y0", "y2", "y3"})
+    assert [node.input[1] for node in shared.node] == ["w", "w", "w.2", "w.3"]
+    assert [x.name for x in shared.initializer] == ["w", "w.2", "w.3"]
+    assert len({x.raw_data or tuple(x.float_data) for x in shared.initializer}) == 1
 
 
 class Small(nn.Module):
