@@ -15,6 +15,7 @@ from razorlite.core import config as core_config
 from razorlite.core import shipped
 from razorlite.core.config import Config
 from razorlite.core.errors import CheckpointError, ConfigError
+from razorlite.core.registry import suggestion
 from razorlite.data.preprocess import PIXELS
 from razorlite.deploy import PLAIN, FileModel, HeatMap, Prediction, Predictor, View, read_meta
 from razorlite.deploy.runtimes import META_NAME, SUFFIXES
@@ -182,9 +183,10 @@ def _file(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
         raise CheckpointError(
             f"no run folder or file {path}; with the name of a configuration, name a checkpoint "
-            f"as well"
+            f"as well{suggestion(path.name, [one.name for one in beside])}"
         )
     for name in ("checkpoints/best.pt", "checkpoints/last.pt"):
         if (path / name).is_file():

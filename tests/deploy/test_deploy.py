@@ -285,12 +285,14 @@ def test_images_of_one_name_have_pictures_of_their_own(run, photos, tmp_path):
         ),
         (["predict", "x.jpg", "--model", "nowhere"], "no image or folder x.jpg"),
         (["export", "nowhere"], "no run folder or file nowhere"),
+        (["export", "runs/mne"], "name a checkpoint as well; did you mean 'mine'?"),
         (["export", "."], "holds no checkpoints/best.pt"),
         (["export", "a", "b", "c"], "expected MODEL, or CONFIG CHECKPOINT"),
     ],
 )
 def test_wrong_commands(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
     assert main(words) == 2
     error = capsys.readouterr().err.strip()
     assert message in error
