@@ -9,16 +9,16 @@ that no mix-up hides behind them.
 import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from razorlite.core.errors import ExportError
 from razorlite.engine.random_state import kept_random_state
+from razorlite.prune._arithmetic import arithmetic
 from razorlite.prune._surgery import Sides, cut_layers, mask_layers
 from razorlite.prune.masks import without_masks
 from razorlite.structures import (
@@ -39,9 +39,6 @@ _SIDE = 64  # pixels, if the model takes images so small
 _VALUES = 8  # of a channel that norms see at 1/32 of the image: with two, rounding grows by layers
 _NUDGE = {True: 1e-12, False: 1e-6}  # of weights, by precision: thousands of times its rounding
 _OTHER = -3.0  # times the noise of the first run: what branches on data may turn on
-_COARSE = (torch.float32, torch.float16, torch.bfloat16)
-_DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout")
-_RANDOM = (*_DROPOUTS, "feature_alpha_dropout", "rrelu")
 
 Call = Callable[[nn.Module], Any]
 
@@ -81,7 +78,7 @@ def first_difference(model: nn.Module, sides: Mapping[str, Sides], example: Any)
         slim = copy.deepcopy(whole)
         cut_layers(slim, sides)
         mask_layers(whole, sides)
-        with _arithmetic(exact):
+        with arithmetic(exact):
             faults = (_compare(whole, slim, sides, run, exact) for run in _runs(whole, *inputs))
             return next(filter(None, faults), "")
 
@@ -118,7 +115,7 @@ def _rehearsed(model: nn.Module, example: Any) -> tuple[nn.Module, list[tuple[An
         for given in _examples(copied, example):
             inputs = [_noise(copied, given, scale) for scale in (1.0, _OTHER)]
             try:
-                with _arithmetic(exact):
+                with arithmetic(exact):
                     copied.eval()(*inputs[0])
                 return copied, inputs, exact
             except Exception as caught:  # whatever a forward may raise
@@ -168,38 +165,6 @@ def _rehearsal(model: nn.Module, exact: bool) -> nn.Module:
             noise = torch.rand(tensor.shape, generator=generator) / 2
             tensor.add_(noise.to(tensor.device, tensor.dtype))
     return copied
-
-
-class _Exact(TorchFunctionMode):
-    """Computes in double precision whatever a forward asks for, and drops nothing out."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        if name in _RANDOM:
-            return args[0] if args else kwargs["input"]
-        if name in ("float", "half", "bfloat16"):
-            return args[0].double()
-        return func(*map(_finer, args), **{key: _finer(value) for key, value in kwargs.items()})
-
-
-def _finer(value: Any) -> Any:
-    return torch.float64 if isinstance(value, torch.dtype) and value in _COARSE else value
-
-
-@contextmanager
-def _arithmetic(exact: bool) -> Iterator[None]:
-    if not exact:
-        yield
-        return
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _Exact():
-            yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _runs(model: nn.Module, inputs: tuple[Any, ...], other: tuple[Any, ...]) -> list[_Run]:

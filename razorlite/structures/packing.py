@@ -59,7 +59,7 @@ class Record:
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return a tensor on a device; whoever reads it there reads what was sent.
+    """Return a tensor of any shape on a device; whoever reads it there reads what was sent.
 
     A copy to an accelerator may still be under way, and later work there waits for it. One to the
     CPU is done: nothing would make its readers wait.
