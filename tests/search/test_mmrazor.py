@@ -1,5 +1,7 @@
 """Subnets written as MMRazor's files: what was read is written again."""
 
+import copy
+
 import pytest
 import torch
 import yaml
@@ -7,6 +9,7 @@ from torch import nn
 
 from razorlite.core.errors import SubnetError
 from razorlite.models.backbones.choice_blocks import MBBlock
+from razorlite.prune import Channels, ChannelWidths
 from razorlite.search.spaces import OnceForAll, save_mmrazor
 from razorlite.space import Subnet
 from tests.space.supernets import published_space, toy_space
@@ -68,6 +71,21 @@ def test_operations_by_name_and_by_module(tmp_path):
     assert tree_of(tmp_path / "new.yaml") == {k: {"chosen": v} for k, v in chosen.items()}
     for name in ("old.yaml", "new.yaml"):
         assert space.load(tmp_path / name).choices == subnet.choices
+
+
+def test_widths_are_written_as_autoslim_wrote_them(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 1))
+    space = ChannelWidths(shares=[0.5]).prepare(copy.deepcopy(net), (8, 8))
+    save_mmrazor(space, Subnet(choices={"0.width": 8}), tmp_path / "slim.yaml", "0.x")
+    known = ("in_channels", "out_channels", "raw_in_channels", "raw_out_channels")
+    assert tree_of(tmp_path / "slim.yaml") == {
+        "0": dict(zip(known, (3, 8, 3, 16), strict=True)),
+        "3": dict(zip(known, (8, 4, 16, 4), strict=True)),
+    }
+    slim = Channels(net, (8, 8)).slim(Subnet.load(tmp_path / "slim.yaml"))
+    images = torch.rand(2, 3, 8, 8)
+    exported = space.export(Subnet(choices={"0.width": 8}))
+    torch.testing.assert_close(slim.eval()(images), exported.eval()(images))
 
 
 def test_spaces_that_mmrazor_has_not_are_refused(tmp_path):

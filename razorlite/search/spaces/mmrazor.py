@@ -12,6 +12,7 @@ from razorlite.core.files import write_text_atomic
 from razorlite.models.backbones.choice_blocks import MBBlock
 from razorlite.models.necks.pooling import MixedPooling
 from razorlite.space import OneOf, SearchSpace, Subnet, Values
+from razorlite.space.elastic import Elastic
 
 Version = Literal["0.x", "1.x"]
 
@@ -22,9 +23,10 @@ def save_mmrazor(
     """Write a subnet as MMRazor reads it, whole or not at all.
 
     Spaces of operations (SPOS, DetNAS, ProxylessNAS) are keyed by the names of dimensions in 0.x
-    and by module paths in 1.x. Once-for-All's are 1.x alone; the squeeze of a block has the
-    block's ratio, as it has here, and blocks behind a stage's depth the smallest values. Names of
-    operations stay as the space has them.
+    and by module paths in 1.x. Widths (AutoSlim) are 0.x alone: how many of the first channels
+    each convolution and linear layer has. Once-for-All's are 1.x alone; the squeeze of a block has
+    the block's ratio, as it has here, and blocks behind a stage's depth the smallest values. Names
+    of operations stay as the space has them.
 
     Args:
         space: that the subnet is of.
@@ -37,12 +39,53 @@ def save_mmrazor(
         RunFolderError: the file cannot be written.
     """
     chosen = space.resolve(subnet)
-    tree = _once_for_all(space, chosen) if _is_once_for_all(space, version) else None
-    tree = tree or _operations(space, chosen.choices, version)
+    if version == "0.x" and _is_of_widths(space):
+        tree = _widths(space, chosen)
+    else:
+        tree = {key: {"chosen": value} for key, value in _chosen(space, chosen, version).items()}
+    write_text_atomic(path, yaml.safe_dump(tree, sort_keys=True, width=1000))
+
+
+def _chosen(space: SearchSpace, subnet: Subnet, version: Version) -> dict[str, Any]:
+    tree = _once_for_all(space, subnet) if _is_once_for_all(space, version) else None
+    tree = tree or _operations(space, subnet.choices, version)
     shape = subnet.origin.get("input_shape")
-    tree |= {"input_shape": list(shape)} if shape else {}
-    nested = {key: {"chosen": value} for key, value in tree.items()}
-    write_text_atomic(path, yaml.safe_dump(nested, sort_keys=True, width=1000))
+    return tree | ({"input_shape": list(shape)} if shape else {})
+
+
+def _is_of_widths(space: SearchSpace) -> bool:
+    layers = list(space.mutables.values())
+    return all(isinstance(m, Elastic) and not _elastic_kernel(m) for m in layers)
+
+
+def _elastic_kernel(layer: Elastic) -> bool:
+    return "kernel" in layer.sides and bool(layer.sides["kernel"].follows)
+
+
+def _widths(space: SearchSpace, subnet: Subnet) -> dict[str, Any]:
+    """Return the channels of each convolution and linear layer, and those of the whole one."""
+    plain, tree = space.export(subnet), {}
+    for path, layer in space.model.named_modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        now = _channels(plain.get_submodule(path))
+        whole = dict(now)
+        if isinstance(layer, Elastic):
+            outputs = layer.sides["outputs"].kept(subnet.choices)
+            if list(outputs) != list(range(len(outputs))):
+                raise SubnetError(
+                    f"MMRazor 0.x keeps the first channels of a layer, and {path} keeps others"
+                )
+            sides = {"in_channels": "inputs", "out_channels": "outputs"}
+            whole = {name: layer.sides[side].size for name, side in sides.items()}
+        tree[path] = now | {f"raw_{name}": count for name, count in whole.items()}
+    return tree
+
+
+def _channels(layer: Any) -> dict[str, int]:
+    if isinstance(layer, nn.Linear):
+        return {"in_channels": layer.in_features, "out_channels": layer.out_features}
+    return {"in_channels": layer.in_channels, "out_channels": layer.out_channels}
 
 
 def _operations(space: SearchSpace, choices: Values, version: Version) -> dict[str, Any]:
@@ -52,7 +95,7 @@ def _operations(space: SearchSpace, choices: Values, version: Version) -> dict[s
         kind = type(space.mutables[other]).__name__
         raise SubnetError(
             f"MMRazor {version} has no subnets of such a space: {other} is a {kind}; spaces of "
-            f"operations can be written, and Once-for-All's for 1.x"
+            f"operations can be written, Once-for-All's for 1.x, and widths for 0.x"
         )
     if version == "0.x":
         return {name: [value] for name, value in choices.items()}
