@@ -111,7 +111,7 @@ def _is_data_file(file: Path, named: bool) -> bool:
 def _coco(path: Path) -> Layout | None:
     files = [path] if path.is_file() else list(_files(path, ".json"))
     blocks = {}
-    for file in files:
+    for file in (one for one in files if one.suffix.lower() == ".json"):
         folder = _image_folder(file, path if path.is_dir() else path.parent)
         if folder is not None:
             block = {"type": "CocoDataset", "annotation": str(file), "images": str(folder)}

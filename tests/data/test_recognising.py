@@ -80,10 +80,11 @@ def test_what_is_none_of_them(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"annotations": [], "categories": []}'])
-def test_json_of_something_else(tmp_path, text):
-    file = tmp_path / "some.json"
+@pytest.mark.parametrize("name", ["some.json", "photo.jpg"])
+def test_a_file_of_something_else(tmp_path, text, name):
+    file = tmp_path / name
     file.write_text(text)
-    with pytest.raises(DataError, match=r"some\.json is in no known format; expected a data\.yaml"):
+    with pytest.raises(DataError, match=f"{name} is in no known format; expected a data.yaml"):
         recognise(file)
 
 
