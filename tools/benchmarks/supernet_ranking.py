@@ -3,7 +3,8 @@
 Some subnets, spread over the MACs of the space, are trained from scratch with each seed; their mean
 metric on the validation images is what a supernet should tell. Then the supernet is trained in each
 way with each seed and scores them, norms refreshed, on images held out of training. All ways train
-as many paths: a way with four paths a step takes a quarter of the steps.
+as many paths: a way with four paths a step takes a quarter of the steps. `sandwich-scales`,
+which is for spaces with scales of the images, is left out unless it is named.
 
     python tools/benchmarks/supernet_ranking.py ranking/cifar10_blocks --work-dir runs/ranking
 
@@ -83,12 +84,14 @@ class Way:
 
 
 _SANDWICH = {"type": "SandwichStep", "random_paths": 2}
+_ANY_SCALE = {"random_dimensions": ["image_scale"]}
 WAYS = {
     "uniform": Way(({"type": "SinglePathStep"},)),
     "window": Way(({"type": "WindowStep"},)),
     "fair": Way(({"type": "FairStep"},), paths=4),
     "progressive": Way(({"type": "ProgressiveStep"},)),
     "sandwich": Way((_SANDWICH,), paths=4),
+    "sandwich-scales": Way(({**_SANDWICH, **_ANY_SCALE},), paths=4),
     "sandwich-distilled": Way((_SANDWICH,), paths=4, distilled=True),
     "plain-uniform": Way(({"type": "SinglePathStep"},), plain=True),
     "plain-sandwich-distilled": Way((_SANDWICH,), paths=4, distilled=True, plain=True),
@@ -219,7 +222,8 @@ def main() -> None:
     )
     parser.add_argument("config")
     parser.add_argument("--work-dir", required=True, type=Path)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    everywhere = [name for name in WAYS if name != "sandwich-scales"]
+    parser.add_argument("--ways", nargs="+", default=everywhere, choices=WAYS)
     parser.add_argument("--subnets", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
