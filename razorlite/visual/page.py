@@ -58,23 +58,25 @@ def _figure(caption: str, picture: str | Path | bytes) -> str:
                 f"<figcaption>{text}</figcaption></figure>"
             )
         picture = file.read_bytes()
-    data, kind, wide = _encoded(picture)
+    data, kind, (width, height) = _encoded(picture)
+    wide = width >= 1.9 * height or width >= 1400
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    image = f"<div class='scroll'><img src='{source}' alt='{text}'></div>"
+    least = "" if kind == "jpeg" else f" style='--least: {width // 2}px'"  # of a plot's words
+    image = f"<div class='scroll'><img src='{source}' alt='{text}'{least}></div>"
     span = " class='wide'" if wide else ""
     return f"<figure{span}>{image}<figcaption>{text}</figcaption></figure>"
 
 
-def _encoded(picture: bytes) -> tuple[bytes, str, bool]:
-    """Return the bytes to embed, their format, and whether the picture wants the full width."""
+def _encoded(picture: bytes) -> tuple[bytes, str, tuple[int, int]]:
+    """Return the bytes to embed, their format, and the picture's width and height."""
     with Image.open(io.BytesIO(picture)) as image:
-        wide, kind = image.width >= 1.9 * image.height or image.width >= 1400, image.format
+        size, kind = image.size, image.format
         if kind != "JPEG" and len(picture) > _LARGE:
             smaller = io.BytesIO()
             image.convert("RGB").save(smaller, format="JPEG", quality=88)
             if smaller.tell() < len(picture) / 2:
-                return smaller.getvalue(), "jpeg", wide
-    return picture, str(kind).lower(), wide
+                return smaller.getvalue(), "jpeg", size
+    return picture, str(kind).lower(), size
 
 
 def paragraph(text: str) -> str:
@@ -154,7 +156,7 @@ footer { max-width: 1080px; margin: 0 auto; padding: 0 16px 28px; }
   tbody th { white-space: normal; min-width: 8em; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: 8px; }
-  figure.wide img { width: 680px; max-width: none; }
+  figure img { width: max(100%, var(--least, 100%)); max-width: none; }
 }
 @media print { section { break-inside: avoid; border: 0; } }
 """

@@ -100,6 +100,15 @@ def test_wide_pictures_scroll_inside_narrow_screens(tmp_path):
     assert "figure { margin: 0; min-width: 0; }" in (tmp_path / "report.html").read_text()
 
 
+def test_plots_keep_their_words_legible_on_narrow_screens(tmp_path):
+    for name, kind in (("plot.png", "PNG"), ("photo.jpg", "JPEG")):
+        Image.new("RGB", (1120, 600)).save(tmp_path / name, kind)
+    shown = [(name, tmp_path / name) for name in ("plot.png", "photo.jpg")]
+    text = write_report(tmp_path / "r.html", rows=[], title="t", figures=shown).read_text()
+    assert text.count("style='--least: 560px'") == 1
+    assert "alt='photo.jpg'>" in text
+
+
 def test_json_rows_have_every_key(tmp_path):
     write_report(tmp_path / "report.html", title="t", rows=ROWS, facts={"path": tmp_path})
     content = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
