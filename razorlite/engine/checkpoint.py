@@ -127,6 +127,7 @@ def load_weights(
     convert: Adapt | None = None,
     adapt: Adapt | None = None,
     advice: str = "build the model it was trained as, or load what fits with strict=False",
+    content: Mapping[str, Any] | None = None,
 ) -> LoadReport:
     """Copy a checkpoint's weights into a model.
 
@@ -151,13 +152,14 @@ def load_weights(
         convert: makes the model's tensors of those in `names`.
         adapt: changes the tensors, once they have the model's names, before they are compared.
         advice: ends the message of what does not fit.
+        content: what the file holds, if it has been read already.
 
     Raises:
         CheckpointError: the file cannot be read, holds no weights, or some that are not finite.
         WeightsError: keys do not fit (strict), or not one does.
     """
     own = model.state_dict()
-    content = read_checkpoint(path)
+    content = read_checkpoint(path) if content is None else content
     found = find_weights(
         _without(content, ignore),
         own if names is None else names,

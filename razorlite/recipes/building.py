@@ -13,7 +13,7 @@ from razorlite.core.errors import ConfigError, SubnetError
 from razorlite.engine.checkpoint import Adapt, LoadReport, load_weights, read_checkpoint
 from razorlite.engine.weights import find_weights, tensor_names
 from razorlite.prune import Channels
-from razorlite.recipes.card import ModelCard, check_preprocess, read_card
+from razorlite.recipes.card import ModelCard, check_preprocess
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoadFrom, read
 from razorlite.space import SearchSpace, Subnet, prepare
@@ -133,6 +133,7 @@ def load_into(
     *,
     adapt: Adapt | None = None,
     advice: str = "use the configuration it was trained with",
+    content: Mapping[str, Any] | None = None,
 ) -> LoadReport:
     """Load a checkpoint; of a supernet's, a subnet takes the weights of its path.
 
@@ -142,11 +143,13 @@ def load_into(
         options: how to read it.
         adapt: changes the tensors, by the model's names, before they are compared.
         advice: what to do if it does not fit.
+        content: what the file holds, if it has been read already.
 
     Raises:
         CheckpointError: the file cannot be read or is of another model.
     """
     how = options or LoadFrom(checkpoint=str(path))
+    content = read_checkpoint(path) if content is None else content
     load = partial(
         load_weights,
         built.model,
@@ -157,8 +160,9 @@ def load_into(
         ema=how.ema,
         adapt=_completed(built, adapt),
         advice=advice,
+        content=content,
     )
-    if not of_supernet(built, path, how):
+    if not of_supernet(built, path, how, content):
         return load()
     space, subnet = built.space, built.subnet
     assert space is not None
@@ -186,15 +190,21 @@ def load_trained(built: Built, path: str | Path, experiment: Experiment) -> Mode
         ConfigError: the configuration has other preprocessing or another number of classes.
         CheckpointError: the file cannot be read or is of another model.
     """
-    card = read_card(path)
+    content = read_checkpoint(path)
+    card = ModelCard.from_meta(content.get("meta"), path)
     check_preprocess(card, experiment.data, path)
     if card.classes is not None:
         compare(built.model, card.classes, where=str(path))
-    load_into(built, path)
+    load_into(built, path, content=content)
     return card
 
 
-def of_supernet(built: Built, path: str | Path, options: LoadFrom | None = None) -> bool:
+def of_supernet(
+    built: Built,
+    path: str | Path,
+    options: LoadFrom | None = None,
+    content: Mapping[str, Any] | None = None,
+) -> bool:
     """Return whether a checkpoint is of the supernet that a model was exported from.
 
     It is, if it has weights that the supernet alone has; where both have the same names, if they
@@ -204,6 +214,7 @@ def of_supernet(built: Built, path: str | Path, options: LoadFrom | None = None)
         built: the model.
         path: the checkpoint.
         options: how to read it.
+        content: what the file holds, if it has been read already.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -211,7 +222,8 @@ def of_supernet(built: Built, path: str | Path, options: LoadFrom | None = None)
     if built.space is None or built.subnet is None:
         return False
     how = options or LoadFrom(checkpoint=str(path))
-    whole, content = built.space.model.state_dict(), read_checkpoint(path)
+    whole = built.space.model.state_dict()
+    content = read_checkpoint(path) if content is None else content
     alone = whole.keys() - built.model.state_dict().keys()
     if alone:
         return any(name.endswith(tuple(alone)) for name in tensor_names(content))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from razorlite.core.errors import CheckpointError
+from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.models.backbones.base import Freezable
 from razorlite.models.pretrained import is_pretrained, pretrained_sources
 from razorlite.recipes.building import Built, load_into
@@ -89,14 +90,15 @@ def _first(
         splits.match(built.model)
         return ModelCard(), splits, ()
     how = LoadFrom(checkpoint=origin) if isinstance(origin, str) else origin
-    card = read_card(how.checkpoint)
+    content = read_checkpoint(how.checkpoint)
+    card = ModelCard.from_meta(content.get("meta"), how.checkpoint)
     check_preprocess(card, experiment.data, how.checkpoint)
     if card.preprocess is None and experiment.data is not None:
         warn_of_caffe(how.checkpoint, experiment.data.preprocess)
     splits = Splits(experiment, device, taught, order=card.classes)
     splits.match(built.model)
     adapt = OtherClasses(built.model, splits.classes, card.classes)
-    report = load_into(built, how.checkpoint, how, adapt=adapt, advice=_ADVICE)
+    report = load_into(built, how.checkpoint, how, adapt=adapt, advice=_ADVICE, content=content)
     for preparer in experiment.preparers if built.is_supernet else ():
         preparer.loaded(built.model)
     if adapt.note():
