@@ -14,8 +14,6 @@ import razorlite
 from razorlite.structures import Batch
 from tests.models import golden
 
-pytestmark = pytest.mark.rounding
-
 ONE_STAGE = ["retinanet_r50", "fcos_r50"]
 NAMES = [*ONE_STAGE, "faster_rcnn_r50", "mask_rcnn_r50"]
 
@@ -53,6 +51,7 @@ def test_names_and_shapes(name):
     assert have == golden.keys(name)
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_maps(case):
     model, known = case
@@ -61,6 +60,7 @@ def test_maps(case):
     assert max(errors.values()) < golden.MAP_TOLERANCE
 
 
+@pytest.mark.rounding
 def test_detections(case):
     model, known = case
     for i, detections in enumerate(model.predict(Batch(golden.image()))):
@@ -70,6 +70,7 @@ def test_detections(case):
             assert areas == pytest.approx(known[f"pred.{i}.mask_area"], rel=0.01, abs=2)
 
 
+@pytest.mark.rounding
 def test_losses(case):
     model, known = case
     losses = model.train().loss(golden.image(), golden.targets(known))

@@ -5,7 +5,7 @@ import pytest
 from razorlite.structures import Batch
 from tests.models import test_detectors as small
 from tests.models.learning import Course, assert_overfits, eight_photos
-from tests.models.test_detr import detr_on_vit, small_detr
+from tests.models.test_detr import detr_on_vit
 
 COURSES = {
     "fcos": Course(small._fcos_modern),
@@ -14,8 +14,7 @@ COURSES = {
     "gfl": Course(small._gfl),
     "rtmdet": Course(small._rtmdet, steps=500),
     "rtmdet_ins": Course(small._rtmdet_ins, steps=600, lr=6e-3),
-    "detr": Course(small_detr, steps=700, lr=1e-3),  # no anchors or points to start from
-    "detr_on_vit": Course(detr_on_vit, steps=700, lr=1e-3),
+    "detr_on_vit": Course(detr_on_vit, steps=700, lr=1e-3),  # no anchors or points to start from
 }
 
 
