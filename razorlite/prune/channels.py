@@ -22,7 +22,7 @@ from razorlite.prune.kept import compose, kept_units
 from razorlite.prune.layer_times import Clock, time_of
 from razorlite.prune.masks import Masks, without_masks
 from razorlite.prune.parts import Dropped, counts_of, joined, without_parts
-from razorlite.prune.planning import Planner, why_left
+from razorlite.prune.planning import Planner, check_patterns, why_left
 from razorlite.prune.report import reach_of, report
 from razorlite.prune.restricting import restricted
 from razorlite.space.mutable import mutables
@@ -67,11 +67,12 @@ class Channels:
         """The channel groups and what the layers cost, as plain data.
 
         Raises:
-            ConfigError: the model is a supernet.
+            ConfigError: the model is a supernet, or a pattern of `leaves` matches no module.
             ExportError: the model cannot be traced.
         """
         if self._graph is not None:
             return self._graph
+        check_patterns(self.model, "leaves", self.leaves)
         _check_plain(self.model, self.leaves)
         return channel_graph(self.model, self.example, leaves=self.leaves)
 
@@ -94,7 +95,9 @@ class Channels:
             return self
         key, model = repr(sorted(dropped.items())), without_parts(self.model, dropped)
         known = self._without.get(key)
-        found = Channels(model, self.example, leaves=self.leaves, graph=known)
+        names = [name for name, _ in model.named_modules()]
+        leaves = [x for x in self.leaves if any(fnmatchcase(name, x) for name in names)]
+        found = Channels(model, self.example, leaves=leaves, graph=known)
         found._clock = self._clock
         self._without[key] = found.graph
         return found

@@ -97,11 +97,25 @@ def ignored_groups(model: nn.Module, graph: ChannelGraph, patterns: Sequence[str
     Raises:
         ConfigError: a pattern matches no module.
     """
+    check_patterns(model, "ignore", patterns)
+    return {group.name for group in graph.groups if _is_ignored(group, patterns)}
+
+
+def check_patterns(model: nn.Module, key: str, patterns: Sequence[str]) -> None:
+    """Refuse patterns of module paths that match nothing.
+
+    Args:
+        model: has the modules.
+        key: what the patterns are an argument of.
+        patterns: as of `fnmatch`.
+
+    Raises:
+        ConfigError: a pattern matches no module; names the nearest.
+    """
     names = [name for name, _ in model.named_modules()]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(f"ignore: no module matches {pattern!r}{suggestion(pattern, names)}")
-    return {group.name for group in graph.groups if _is_ignored(group, patterns)}
+            raise ConfigError(f"{key}: no module matches {pattern!r}{suggestion(pattern, names)}")
 
 
 def _is_ignored(group: ChannelGroup, patterns: Sequence[str]) -> bool:

@@ -80,6 +80,11 @@ class Pruner:
             raise ConfigError(
                 f"pruning needs round_to >= 1 and min_keep in 0 to 1, got {round_to} and {min_keep}"
             )
+        if not isinstance(budget, Budget) or not isinstance(importance, Importance | None):
+            raise ConfigError(
+                "pruning wants budget=Budget(macs='50%'), say, and an importance such as "
+                f"L1Importance(), got {budget!r} and {importance!r}"
+            )
         if allocation not in STRATEGIES:
             raise ConfigError(f"allocation must be global, local or uniform, got {allocation!r}")
         if per not in COST_KINDS:

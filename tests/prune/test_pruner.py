@@ -244,6 +244,9 @@ def test_named_range_is_the_reachable_one(resnet):
         ({"min_keep": 2.0}, "min_keep in 0 to 1"),
         ({"allocation": "gloabl"}, "local or uniform"),
         ({"ignore": ["layr1.*"]}, r"no module matches 'layr1\.\*'; did you mean"),
+        ({"leaves": ["layr1"]}, r"leaves: no module matches 'layr1'; did you mean 'layer1'"),
+        ({"importance": "L1"}, r"an importance such as L1Importance\(\), got .* and 'L1'"),
+        ({"budget": "50%"}, r"wants budget=Budget\(macs='50%'\)"),
     ],
 )
 def test_wrong_settings_are_one_line(settings, message, resnet):
