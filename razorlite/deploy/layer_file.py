@@ -11,7 +11,7 @@ _IR_VERSION = 8  # the oldest that holds the opset, which every runtime of it re
 
 
 def write_layer(layer: nn.Conv2d | nn.Linear, path: Path, inputs: Tensor, *, opset: int) -> None:
-    """Write a convolution or a linear layer, of inputs of one size.
+    """Write a convolution or a linear layer, of batches of inputs of one size.
 
     Args:
         layer: on the CPU.
@@ -35,7 +35,7 @@ def write_layer(layer: nn.Conv2d | nn.Linear, path: Path, inputs: Tensor, *, ops
     graph = helper.make_graph(
         _nodes(layer, helper),
         "layer",
-        [helper.make_tensor_value_info("images", kind, list(inputs.shape))],
+        [helper.make_tensor_value_info("images", kind, ["batch", *inputs.shape[1:]])],
         [helper.make_tensor_value_info("maps", kind, None)],
         stored,
     )

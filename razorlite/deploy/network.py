@@ -23,9 +23,11 @@ class Network:
 
     Attributes:
         model: an `onnx.ModelProto` whose nodes have names.
+        whole: compute the layers whose outputs are scores and boxes in 8 bits, too.
     """
 
     model: Any
+    whole: bool = False
 
     @cached_property
     def weighted(self) -> list[Any]:
@@ -34,7 +36,8 @@ class Network:
         return [
             node
             for node in self.model.graph.node
-            if node.op_type in _WEIGHTED and _is_matrix(constants.get(node.input[1], ()))
+            if node.op_type in _WEIGHTED
+            and _is_matrix(constants.get(node.input[1], ()), columns=self.whole)
         ]
 
     @cached_property
@@ -68,7 +71,7 @@ class Network:
         """Return the layers that can compute in 8 bits by module, such as "backbone.layer1.0"."""
         found = defaultdict(list)
         for node in self.weighted:
-            if node.name not in self.outer:
+            if self.whole or node.name not in self.outer:
                 found[_module(node)].append(node.name)
         return dict(found)
 
@@ -112,9 +115,9 @@ class Network:
         return {name: node for node in self.model.graph.node for name in node.output}
 
 
-def _is_matrix(shape: tuple[int, ...]) -> bool:
+def _is_matrix(shape: tuple[int, ...], columns: bool) -> bool:
     """Return whether a constant is a kernel or a matrix; the mean of a distribution is a column."""
-    return len(shape) > 2 or (len(shape) == 2 and min(shape) > 1)
+    return len(shape) > 2 or (len(shape) == 2 and (columns or min(shape) > 1))
 
 
 def layer_of(node: Any) -> str:

@@ -62,7 +62,11 @@ class Calibrated:
 
 
 def calibrate(
-    path: str | Path, batches: Sequence[Tensor], learned: Ranges | None = None
+    path: str | Path,
+    batches: Sequence[Tensor],
+    learned: Ranges | None = None,
+    *,
+    whole: bool = False,
 ) -> Calibrated:
     """Run an exported file on images, and note the range of each tensor between its layers.
 
@@ -71,6 +75,7 @@ def calibrate(
         batches: (N, 3, H, W) pixels from 0 to 255 each.
         learned: name of a layer to the range of its input that `QuantisedStep` has trained with,
             in the place of the images'.
+        whole: compute the last layers in 8 bits, too, as of a file of one layer.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -81,7 +86,7 @@ def calibrate(
     if not batches:
         raise ExportError(f"{path}: int8 wants calibration images, got none")
     model = folded(path)
-    network = Network(model)
+    network = Network(model, whole)
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError(f"{path} is quantised already; name the file in float")
     if not network.parts():

@@ -79,7 +79,8 @@ class RuntimeTimer:
         inputs = torch.cat([inputs] * self.settings.batch)
         if self.settings.runtime == "pytorch":
             return partial(self._time, _in_pytorch(layer, (inputs,)))
-        return partial(self._time, self._from_file(inputs, partial(_write_layer, layer)))
+        write = partial(_write_layer, layer)
+        return partial(self._time, self._from_file(inputs, write, layer=True))
 
     def in_turns(
         self, runs: Mapping[str, Callable[[], float]], rounds: int | None = None
@@ -103,13 +104,15 @@ class RuntimeTimer:
             return _in_pytorch(shipped, inputs)
         return self._from_file(self._images(inputs), partial(_write_model, shipped))
 
-    def _from_file(self, images: Tensor, write: Callable[[Path, Tensor, Any], None]) -> Run:
+    def _from_file(
+        self, images: Tensor, write: Callable[[Path, Tensor, Any], None], layer: bool = False
+    ) -> Run:
         chosen = _FORMATS[self.settings.runtime]
         with TemporaryDirectory() as folder:  # the runtime has read the file once it is open
             path = Path(folder) / f"model{SUFFIXES[chosen]}"
             write(path, images, chosen)
             if self.settings.runtime == "onnx-int8":  # what it finds is of no matter to its time
-                calibrate(path, [images]).write(path)
+                calibrate(path, [images], whole=layer).write(path)
             return partial(open_file(path, self.settings.threads), images)
 
     def _inputs(self, model: nn.Module) -> tuple[Any, ...]:

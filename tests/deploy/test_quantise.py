@@ -162,5 +162,10 @@ def test_time_of_the_file_in_8_bits():
     needs_onnx()
     timer = RuntimeTimer((32, 32), LatencyConfig(runtime="onnx-int8", rounds=2))
     assert timer.conditions["dtype"] == "int8"
-    times = timer.in_turns({"small": timer.opened(Small())})
-    assert min(times["small"]) > 0
+    layers = {
+        "conv": (nn.Conv2d(3, 8, 3), torch.rand(1, 3, 32, 32)),
+        "linear": (nn.Linear(8, 4), torch.rand(1, 5, 8)),
+    }
+    runs = {name: timer.opened_layer(*layer) for name, layer in layers.items()}
+    times = timer.in_turns({"small": timer.opened(Small()), **runs})
+    assert all(min(times[name]) > 0 for name in ("small", "conv", "linear"))
