@@ -36,6 +36,8 @@ class TestArchive:
         greys, labels = zip(*(dataset[index] for index in range(4)), strict=True)
         assert [int(image[0, 0, 0]) for image in greys] == [0, 1, 2, 3]
         assert labels == (0, 0, 1, 1)
+        with pytest.raises(DataError, match="no images under val/<class>/; there is train"):
+            CifarTarDataset(archive=archive, split="val")
 
     def test_what_is_no_image_of_the_split_is_left_out(self, tmp_path):
         other = ["train/cat/._0.png", "train/.x/0.png", "train/cat/Thumbs.db", "train/cat/a.txt"]

@@ -12,8 +12,8 @@ COURSES = {
     "retinanet": Course(small._retinanet),
     "atss": Course(small._atss),
     "gfl": Course(small._gfl),
-    "rtmdet": Course(small._rtmdet, steps=500),
-    "rtmdet_ins": Course(small._rtmdet_ins, steps=600, lr=6e-3),
+    "rtmdet": Course(small._rtmdet, steps=350),
+    "rtmdet_ins": Course(small._rtmdet_ins, steps=400, lr=6e-3),
     "detr_on_vit": Course(detr_on_vit, steps=700, lr=1e-3),  # no anchors or points to start from
 }
 

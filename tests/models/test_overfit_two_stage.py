@@ -63,7 +63,7 @@ def cascade_mask_rcnn() -> TwoStageDetector:
 
 COURSES = {
     "mask_rcnn": Course(mask_rcnn),
-    "cascade_mask_rcnn": Course(cascade_mask_rcnn),
+    "cascade_mask_rcnn": Course(cascade_mask_rcnn, steps=200),
 }
 
 

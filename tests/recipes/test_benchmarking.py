@@ -60,6 +60,7 @@ def light(monkeypatch):
     monkeypatch.setattr(benchmarking, "_memory", lambda model, shape: 100.0)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own(files):
     ballast = torch.ones(300, 2**20)  # 1.2 GB of this process
     assert 50 < benchmarking._memory(str(files[1]), (64, 64)) < 1000

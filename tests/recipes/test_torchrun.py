@@ -11,6 +11,8 @@ from razorlite.core.journal import Journal
 from razorlite.space import Subnet
 from tests.recipes.runs import ROOT, detector, last, lines, run, split, torchrun, write
 
+pytestmark = pytest.mark.slow
+
 # A step of two processes with 4 images each is one of 8, but for batch norm, whose statistics are
 # those of a process's own images: they are frozen.
 FROZEN = {"type": "ShuffleNetV2", "width": 0.5, "out_indices": [1, 2], "norm_eval": True}
@@ -73,7 +75,6 @@ def test_lines_are_those_of_the_joined_batch(trained):
         assert second == pytest.approx(first, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.slow
 def test_search_finds_the_same_trials_and_winner(tmp_path):
     searcher = {"type": "EvolutionSearcher", "population_size": 4, "top_k": 2, "max_rounds": 2}
     search = {
@@ -96,7 +97,6 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
     assert subnets[0] == subnets[1]
 
 
-@pytest.mark.slow
 def test_a_fault_of_all_processes_is_one_line(tmp_path):
     words = ["train", tmp_path / "none.yaml", "--processes", "2"]
     command = [sys.executable, "-m", "razorlite", *map(str, words)]
@@ -107,7 +107,6 @@ def test_a_fault_of_all_processes_is_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_pruning_finds_the_same_channels(trained, tmp_path):
     config = detector({"train": {**TRAIN, "ema": None}, "mutator": None})
     config["model"]["backbone"] = FROZEN

@@ -233,6 +233,7 @@ def whole(module_path):
     return run_script(module_path / "journal.jsonl")
 
 
+@pytest.mark.slow
 def test_killed_study_resumes_to_the_same_end(whole, tmp_path):
     assert any(trial["error"] for trial in whole["trials"])
     journal = tmp_path / "killed.jsonl"
