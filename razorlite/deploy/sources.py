@@ -14,7 +14,7 @@ from torch import Tensor
 
 from razorlite.core.errors import DataError
 from razorlite.data import Decoding
-from razorlite.data.files import is_hidden, near
+from razorlite.data.files import files_under, near
 from razorlite.data.images import IMAGE_SUFFIXES
 from razorlite.deploy.video import VIDEO_SUFFIXES, frames, is_video
 
@@ -92,8 +92,7 @@ def _files(source: str | Path) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
         known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-        inside = (p for p in path.rglob("*") if p.suffix.lower() in known)
-        return _some(sorted(p for p in inside if not is_hidden(p.name)), f"folder {path}")
+        return _some([p for p in files_under(path) if p.suffix.lower() in known], f"folder {path}")
     if path.exists():
         return [path]
     if _PATTERN & set(str(source)):
