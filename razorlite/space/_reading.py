@@ -39,7 +39,7 @@ def parse_file(path: Path) -> dict[str, Any]:
         return from_net_config(tree)
     if is_mmrazor(tree):
         return from_mmrazor(tree)
-    if not any(key in tree for key in _CHOSEN):
+    if not any(key in tree for key in _CHOSEN) and type(tree.get("format")) is not int:
         return {"choices": {str(key): _chosen(str(key), value) for key, value in tree.items()}}
     return _ours(tree)
 

@@ -120,3 +120,8 @@ def test_unwritable_folder_is_a_run_folder_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError):
         Subnet(choices={"a": "x"}).save(tmp_path / "file" / "subnet.yaml")
+
+
+def test_a_subnet_that_chooses_nothing_is_read_again(tmp_path):
+    Subnet(choices={}, cost={"macs": 1}).save(tmp_path / "whole.yaml")
+    assert Subnet.load(tmp_path / "whole.yaml") == Subnet(choices={}, cost={"macs": 1})
