@@ -21,7 +21,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     Chosen files end sooner in one process.
     """
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    shared = config.option.markexpr in ("not slow", "slow")
+    shared = config.option.markexpr in ("not slow and not release", "slow", "release")
     return min(os.cpu_count() or 1, 8) if whole and shared else 0
 
 

@@ -1,9 +1,11 @@
 """Learning by heart, and what must have been learnt whatever the processor's rounding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
@@ -25,6 +27,12 @@ class Course:
     build: Callable[[], nn.Module]
     steps: int = 300
     lr: float = 3e-3
+
+
+def marked(courses: Mapping[str, Course], release: Sequence[str]) -> list[Any]:
+    """Return the names of courses, the longest of whose kind are taken before a release alone."""
+    marks = {name: pytest.mark.release if name in release else pytest.mark.slow for name in courses}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
 
 
 def eight_photos(test_data: Path) -> Batch:

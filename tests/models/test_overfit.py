@@ -4,7 +4,7 @@ import pytest
 
 from razorlite.structures import Batch
 from tests.models import test_detectors as small
-from tests.models.learning import Course, assert_overfits, eight_photos
+from tests.models.learning import Course, assert_overfits, eight_photos, marked
 from tests.models.test_detr import detr_on_vit
 
 COURSES = {
@@ -23,8 +23,7 @@ def eight(test_data) -> Batch:
     return eight_photos(test_data)
 
 
-@pytest.mark.slow
 @pytest.mark.rounding
-@pytest.mark.parametrize("name", COURSES)
+@pytest.mark.parametrize("name", marked(COURSES, release=("rtmdet", "detr_on_vit")))
 def test_overfits_eight_real_images(name, eight):
     assert_overfits(COURSES[name], eight)

@@ -19,7 +19,7 @@ from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.models.tasks.samplers import RandomSampler
 from razorlite.structures import Batch
 from tests.models import test_detectors as small
-from tests.models.learning import Course, assert_overfits, eight_photos
+from tests.models.learning import Course, assert_overfits, eight_photos, marked
 
 REGIONS = {
     "strides": (8, 16, 32),
@@ -72,8 +72,7 @@ def eight(test_data) -> Batch:
     return eight_photos(test_data)
 
 
-@pytest.mark.slow
 @pytest.mark.rounding
-@pytest.mark.parametrize("name", COURSES)
+@pytest.mark.parametrize("name", marked(COURSES, release=("mask_rcnn",)))
 def test_overfits_eight_real_images(name, eight):
     assert_overfits(COURSES[name], eight)

@@ -17,7 +17,7 @@ from tests.recipes.runs import Command
 NAMES = ["largest", "by hand", "random", "searched", "distilled", "pruned"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_killed_demo_goes_on_and_compares_models_trained_alike_in_one_report(tmp_path: Path):
     folder = tmp_path / "demo"
     command = Command("demo", "--work-dir", folder, folder=folder)
