@@ -32,12 +32,10 @@ def even_grid(space: ChoiceSpace) -> np.ndarray:
             f"search.even_first: {count} subnets of this space are even, as its dimensions are of "
             f"{len(kinds)} kinds ({', '.join(list(kinds)[:3])}, ...); leave even_first out"
         )
-    points = np.zeros((0, len(space.counts)), dtype=np.int64)
-    for chosen in product(*map(range, levels)):
-        point = np.zeros(len(space.counts), dtype=np.int64)
+    points = np.zeros((count, len(space.counts)), dtype=np.int64)
+    for point, chosen in zip(points, product(*map(range, levels)), strict=True):
         for numbers, own, level, most in zip(kinds.values(), ladders, chosen, levels, strict=True):
             point[numbers] = [_value_at(ladder, level, most) for ladder in own]
-        points = np.concatenate([points, point[None]])
     return np.unique(space.canonical(points), axis=0)
 
 
@@ -49,11 +47,10 @@ def most_even(candidates: Candidates) -> np.ndarray:
     """
     space = candidates.space
     points = even_grid(space)
-    points = points[candidates.allowed(points)] if len(points) else points
-    beaten = np.zeros(len(points), dtype=bool)
-    for number, point in enumerate(points):
-        beaten[number] = any(_has_more(space, other, point) for other in points)
-    return points[~beaten]
+    points = points[candidates.allowed(points)]
+    beaten = [any(_has_more(space, other, point) for other in points) for point in points]
+    kept: np.ndarray = points[~np.array(beaten, dtype=bool)]
+    return kept
 
 
 def _has_more(space: ChoiceSpace, point: np.ndarray, other: np.ndarray) -> bool:
