@@ -42,7 +42,7 @@ class Chains(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         for dimension in space.dimensions:
-            if dimension.when or any(isinstance(value, str) for value in dimension.values):
+            if dimension.when or not dimension.numeric:
                 raise ConfigError(
                     f"learns numbers of channels; dimension {dimension.name!r} has words or "
                     f"depends on others: take ChannelWidths alone"

@@ -13,7 +13,7 @@ from razorlite.core.errors import ConfigError, SubnetError
 from razorlite.engine.checkpoint import Adapt, LoadReport, load_weights, read_checkpoint
 from razorlite.engine.weights import find_weights, tensor_names
 from razorlite.prune import Channels
-from razorlite.recipes.card import ModelCard, check_preprocess
+from razorlite.recipes.card import ModelCard, check_preprocess, read_with_card
 from razorlite.recipes.classes import compare
 from razorlite.recipes.experiment import ConfigLike, Experiment, LoadFrom, read
 from razorlite.space import SearchSpace, Subnet, prepare
@@ -190,8 +190,7 @@ def load_trained(built: Built, path: str | Path, experiment: Experiment) -> Mode
         ConfigError: the configuration has other preprocessing or another number of classes.
         CheckpointError: the file cannot be read or is of another model.
     """
-    content = read_checkpoint(path)
-    card = ModelCard.from_meta(content.get("meta"), path)
+    content, card = read_with_card(path)
     check_preprocess(card, experiment.data, path)
     if card.classes is not None:
         compare(built.model, card.classes, where=str(path))

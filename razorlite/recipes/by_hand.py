@@ -16,7 +16,7 @@ from razorlite.search import (
     Trial,
     Workers,
 )
-from razorlite.space import ChoiceSpace, Dimension
+from razorlite.space import ChoiceSpace
 
 MOST = 8  # budgets that are looked at, spread over the front
 
@@ -39,7 +39,7 @@ def even_points(space: ChoiceSpace) -> np.ndarray:
 def _levels(space: ChoiceSpace) -> Iterator[list[int]]:
     """Yield for each dimension how many values lie below, in steps of one."""
     level = [len(d.values) - 1 for d in space.dimensions]
-    numbers = [i for i, d in enumerate(space.dimensions) if _is_number(d)]
+    numbers = [i for i, d in enumerate(space.dimensions) if d.numeric]
     yield list(level)
     steps = [(k / level[i], -i) for i in numbers for k in range(1, level[i] + 1)]
     for _, negative in sorted(steps):
@@ -49,7 +49,7 @@ def _levels(space: ChoiceSpace) -> Iterator[list[int]]:
 
 def _operations(space: ChoiceSpace) -> Iterator[Mapping[str, int]]:
     """Yield for each operation the index that each dimension of operations has."""
-    texts = [d for d in space.dimensions if not _is_number(d)]
+    texts = [d for d in space.dimensions if not d.numeric]
     names = dict.fromkeys(value for d in texts for value in d.values)
     for name in names or [""]:
         yield {d.name: d.values.index(name) if name in d.values else 0 for d in texts}
@@ -57,15 +57,11 @@ def _operations(space: ChoiceSpace) -> Iterator[Mapping[str, int]]:
 
 def _ordered(space: ChoiceSpace, level: Sequence[int], names: Mapping[str, int]) -> list[int]:
     """Return the indices of values, given how many lie below and the operations."""
-    order = [np.argsort(d.values) if _is_number(d) else None for d in space.dimensions]
+    order = [np.argsort(d.values) if d.numeric else None for d in space.dimensions]
     return [
         names[d.name] if ranks is None else int(ranks[below])
         for d, ranks, below in zip(space.dimensions, order, level, strict=True)
     ]
-
-
-def _is_number(dimension: Dimension) -> bool:
-    return all(not isinstance(value, str) for value in dimension.values)
 
 
 def even_within(study: Study, cost: str, budgets: Sequence[float]) -> np.ndarray:
@@ -91,7 +87,7 @@ def even_within(study: Study, cost: str, budgets: Sequence[float]) -> np.ndarray
 
 def _kind(space: ChoiceSpace, point: np.ndarray) -> str:
     pairs = zip(space.dimensions, point.tolist(), strict=True)
-    return " ".join(str(d.values[i]) for d, i in pairs if not _is_number(d))
+    return " ".join(str(d.values[i]) for d, i in pairs if not d.numeric)
 
 
 def scored_points(

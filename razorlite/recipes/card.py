@@ -17,7 +17,14 @@ from razorlite.recipes.experiment import DataConfig, Experiment
 from razorlite.recipes.foreign import stated_preprocess
 from razorlite.space import Subnet
 
-__all__ = ["ModelCard", "check_preprocess", "evaluation_transforms", "preprocess_of", "read_card"]
+__all__ = [
+    "ModelCard",
+    "check_preprocess",
+    "evaluation_transforms",
+    "preprocess_of",
+    "read_card",
+    "read_with_card",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +128,17 @@ def read_card(path: str | Path) -> ModelCard:
     Raises:
         CheckpointError: it cannot be read.
     """
-    return ModelCard.from_meta(read_checkpoint(path).get("meta"), path)
+    return read_with_card(path)[1]
+
+
+def read_with_card(path: str | Path) -> tuple[dict[str, Any], ModelCard]:
+    """Return a checkpoint's content and what it says of its model, read once.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    content = read_checkpoint(path)
+    return content, ModelCard.from_meta(content.get("meta"), path)
 
 
 def check_preprocess(card: ModelCard, data: DataConfig | None, path: object) -> None:

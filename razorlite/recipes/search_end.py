@@ -56,7 +56,8 @@ class TrialLog:
     def __init__(self, name: str = "trial") -> None:
         self._name = name
         self._study: Study | None = None
-        self._last = time.monotonic()
+        self._before = 0  # trials of the study that were scored in earlier sittings
+        self._start = self._last = time.monotonic()
 
     def __call__(self, study: Study, trial: Trial) -> None:
         """Log a trial that was just scored."""

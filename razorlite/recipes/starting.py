@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from razorlite.core.errors import CheckpointError
-from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.models.backbones.base import Freezable
 from razorlite.models.pretrained import is_pretrained, pretrained_sources
 from razorlite.recipes.building import Built, load_into
-from razorlite.recipes.card import ModelCard, check_preprocess, read_card
+from razorlite.recipes.card import ModelCard, check_preprocess, read_card, read_with_card
 from razorlite.recipes.experiment import Experiment, LoadFrom
 from razorlite.recipes.fine_tuning import OtherClasses
 from razorlite.recipes.foreign import warn_of_caffe
@@ -90,8 +89,7 @@ def _first(
         splits.match(built.model)
         return ModelCard(), splits, ()
     how = LoadFrom(checkpoint=origin) if isinstance(origin, str) else origin
-    content = read_checkpoint(how.checkpoint)
-    card = ModelCard.from_meta(content.get("meta"), how.checkpoint)
+    content, card = read_with_card(how.checkpoint)
     check_preprocess(card, experiment.data, how.checkpoint)
     if card.preprocess is None and experiment.data is not None:
         warn_of_caffe(how.checkpoint, experiment.data.preprocess)
@@ -99,8 +97,9 @@ def _first(
     splits.match(built.model)
     adapt = OtherClasses(built.model, splits.classes, card.classes)
     report = load_into(built, how.checkpoint, how, adapt=adapt, advice=_ADVICE, content=content)
-    for preparer in experiment.preparers if built.is_supernet else ():
-        preparer.loaded(built.model)
+    if built.is_supernet and card.trained_on is None:  # a supernet's paths share what they have
+        for preparer in experiment.preparers:
+            preparer.loaded(built.model)
     if adapt.note():
         _log.warning("%s: %s", how.checkpoint, adapt.note())
     return card, splits, report.loaded

@@ -21,11 +21,10 @@ from razorlite.distill import (
     Teachers,
     Term,
 )
-from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.engine.ema import EmaConfig
 from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.building import Built, build, load_into, load_trained
-from razorlite.recipes.card import ModelCard, read_card
+from razorlite.recipes.card import ModelCard, read_card, read_with_card
 from razorlite.recipes.experiment import Experiment, read
 
 
@@ -142,8 +141,7 @@ def _module(settings: TeacherConfig) -> Teacher:
     assert settings.model is not None
     built, card = Built(settings.model()), ModelCard()
     if settings.checkpoint is not None:
-        content = read_checkpoint(settings.checkpoint)
-        card = ModelCard.from_meta(content.get("meta"), settings.checkpoint)
+        content, card = read_with_card(settings.checkpoint)
         advice = "name weights of distiller.teacher.model"
         load_into(built, settings.checkpoint, advice=advice, content=content)
     return Teacher(built.model, card.classes, settings.preprocess or card.preprocess)

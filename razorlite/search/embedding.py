@@ -92,8 +92,7 @@ def _ranked(dimension: Dimension) -> np.ndarray:
 
 
 def _is_ordered(dimension: Dimension) -> bool:
-    numbers = all(not isinstance(value, str) for value in dimension.values)
-    return numbers and len(dimension.values) > 2
+    return dimension.numeric and len(dimension.values) > 2
 
 
 def _logarithms(feasible: Feasible, points: np.ndarray) -> np.ndarray:

@@ -55,9 +55,9 @@ def most_even(candidates: Candidates) -> np.ndarray:
 
 def _has_more(space: ChoiceSpace, point: np.ndarray, other: np.ndarray) -> bool:
     """Return whether a point's numbers are as large as those of another, and not all the same."""
-    pairs = zip(space.dimensions, point.tolist(), other.tolist(), strict=True)
-    for dimension, own, less in pairs:
-        if own != less and (_is_text(dimension) or dimension.values[own] < dimension.values[less]):
+    for dimension, own, less in zip(space.dimensions, point.tolist(), other.tolist(), strict=True):
+        more = dimension.numeric and dimension.values[own] > dimension.values[less]
+        if own != less and not more:
             return False
     return not np.array_equal(point, other)
 
@@ -67,14 +67,10 @@ def _kind(dimension: Dimension) -> str:
     return words[-1] if words else ""
 
 
-def _is_text(dimension: Dimension) -> bool:
-    return any(isinstance(value, str) for value in dimension.values)
-
-
 def _ladder(dimension: Dimension) -> list[int]:
     """Return the indices of the values, from the least on; of operations in their order."""
     indices = list(range(len(dimension.values)))
-    return indices if _is_text(dimension) else sorted(indices, key=dimension.values.__getitem__)
+    return sorted(indices, key=dimension.values.__getitem__) if dimension.numeric else indices
 
 
 def _value_at(ladder: list[int], level: int, levels: int) -> int:

@@ -147,11 +147,11 @@ def _ordered(candidates: Candidates) -> list[list[int]]:
     """Return for each dimension the numbers of its values, from small to large."""
     space = candidates.space
     orders = []
-    for number, (name, values) in enumerate(space.choices.items()):
-        sizes = values
-        if any(isinstance(value, str) for value in values):
-            sizes = tuple(_costs(candidates, number, name))
-        orders.append(sorted(range(len(values)), key=lambda i: float(sizes[i])))
+    for number, dimension in enumerate(space.dimensions):
+        sizes = dimension.values
+        if not dimension.numeric:
+            sizes = tuple(_costs(candidates, number, dimension.name))
+        orders.append(sorted(range(len(sizes)), key=lambda i: float(sizes[i])))
     return orders
 
 

@@ -40,6 +40,11 @@ class Dimension:
         for name, values in self.when.items():
             _check_values(f"dimension {self.name!r}: when {name!r}", values)
 
+    @property
+    def numeric(self) -> bool:
+        """Whether all values are numbers, so that there are smaller and larger ones."""
+        return not any(isinstance(value, str) for value in self.values)
+
 
 def _check_values(what: str, values: tuple[Any, ...]) -> None:
     if not values:

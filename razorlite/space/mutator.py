@@ -32,7 +32,7 @@ class Preparer(ABC):
         """
 
     def loaded(self, model: nn.Module) -> None:  # noqa: B027 a hook that few need
-        """Rearrange the weights that a training starts from, once they are loaded; nothing here.
+        """Rearrange a plain model's weights that a supernet starts from; nothing here.
 
         The supernet must compute what it did at its largest.
         """

@@ -106,7 +106,7 @@ def _count(value: Value, size: int) -> int:
 
 def _counts(dimension: Dimension, size: int) -> dict[Value, int]:
     """Return how many stay of `size` at each value of a dimension."""
-    if any(isinstance(value, str) for value in dimension.values):
+    if not dimension.numeric:
         raise ConfigError(f"dimension {dimension.name!r} wants numbers, got {_listed(dimension)}")
     counts = {value: _count(value, size) for value in dimension.values}
     if max(counts.values()) != size or min(counts.values()) < 1:

@@ -9,6 +9,7 @@ from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.models.backbones.resnet import ResNet
 from razorlite.models.backbones.torchvision_backbone import TorchvisionBackbone
+from razorlite.prune import ChannelWidths
 from razorlite.recipes.starting import _unloaded, unfreeze
 from tests.recipes.test_classes import PLAIN, plain
 
@@ -117,3 +118,15 @@ def test_resuming_with_unfrozen_modules_that_are_not_there(tmp_path, name):
     save_checkpoint(path, content)
     with pytest.raises(CheckpointError, match=rf"lets \['{name}'\] learn"):
         recipes.train(plain(model=FROZEN), tmp_path / "run", resume=True)
+
+
+def test_channels_of_a_plain_detector_are_sorted_and_those_of_a_supernet_stay(
+    tmp_path, monkeypatch
+):
+    sorted_of = []
+    monkeypatch.setattr(ChannelWidths, "loaded", lambda self, model: sorted_of.append(model))
+    _, path = trained(tmp_path / "plain")
+    widths = {"type": "ChannelWidths", "shares": [0.5], "sort_channels": True}
+    for name in ("supernet", "longer"):
+        _, path = trained(tmp_path / name, f"load_from={path}", mutator=widths)
+        assert len(sorted_of) == 1
