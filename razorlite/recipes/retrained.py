@@ -17,6 +17,7 @@ from razorlite.visual.report import Table
 _ERRORS = 2.0  # standard errors that tell a difference from noise
 _WHAT: dict[Kind, str] = {
     "chosen": "chosen by the search",
+    "front": "of the search's front",
     "random": "random, of about its cost",
     "across": "across the space",
     "even": "even subnet",
@@ -49,6 +50,13 @@ class Difference:
         if self.error is None:
             return f"{self.value:+.4f}, standard error unknown"
         return f"{self.value:+.4f}, {_ERRORS:g} standard errors are {_ERRORS * self.error:.4f}"
+
+
+def _subject(one: Trained) -> str:
+    """Return what was trained as the beginning of a sentence."""
+    chosen = one.contender.kind == "chosen"
+    name = "The chosen subnet" if chosen else one.contender.name.capitalize()
+    return f"{name}, itself the same everywhere," if one.contender.even else name
 
 
 @dataclass(frozen=True)
@@ -109,40 +117,45 @@ class Retrained:
     @property
     def over_hand(self) -> tuple[str, Difference] | None:
         """The best one scaled by hand or evenly that costs no more, and the difference to it."""
-        own = self.trained[0].contender.cost.get("macs", math.inf)
+        return self._over_hand(self.trained[0])
+
+    def _over_hand(self, one: Trained) -> tuple[str, Difference] | None:
+        own = one.contender.cost.get("macs", math.inf)
         rivals = [
-            one
-            for one in self.trained
-            if one.contender.kind in ("even", "by hand")
-            and one.values
-            and one.contender.cost.get("macs", 0) <= own
+            rival
+            for rival in self.trained
+            if rival.contender.kind in ("even", "by hand")
+            and rival.values
+            and rival.contender.cost.get("macs", 0) <= own
         ]
-        if not rivals or not self.chosen:
+        if not rivals or not one.values:
             return None
-        best = max(rivals, key=lambda one: self.sign * mean(one.values))
+        best = max(rivals, key=lambda rival: self.sign * mean(rival.values))
         error = None
         if self.noise is not None:
-            error = self.noise * math.sqrt(1 / len(self.chosen) + 1 / len(best.values))
-        value = mean(self.chosen) - self.sign * mean(best.values)
+            error = self.noise * math.sqrt(1 / len(one.values) + 1 / len(best.values))
+        value = self.sign * (mean(one.values) - mean(best.values))
         return best.contender.name, Difference(value, error)
 
     @property
     def findings(self) -> list[str]:
         """What is seen, in plain words."""
         found = [self._ranking()]
-        random, hand = self.over_random, self.over_hand
+        random = self.over_random
         if random is not None:
             found.append(
                 f"The chosen subnet {random.verdict} the mean of {len(self._values('random'))} "
                 f"random subnets of about its cost by more than {_ERRORS:g} standard errors, all "
                 f"{self.how}: {random} {self.metric}."
             )
-        if hand is not None:
-            name, difference = hand
-            found.append(
-                f"The chosen subnet {difference.verdict} the best of what is scaled by hand at no "
-                f"more MACs ({name}), trained as long: {difference} {self.metric}."
-            )
+        for one in self.trained:
+            hand = self._over_hand(one) if one.contender.kind in ("chosen", "front") else None
+            if hand is not None:
+                name, difference = hand
+                found.append(
+                    f"{_subject(one)} {difference.verdict} the best of what is scaled by hand at "
+                    f"no more MACs ({name}), trained as long: {difference} {self.metric}."
+                )
         found += [f"Not scaled by hand {why}." for why in self.left_out]
         return found
 
@@ -182,7 +195,7 @@ class Retrained:
         noise = f" ±{(max(values) - min(values)) / 2:.4f}" if len(values) > 1 else ""
         costs = [contender.cost.get(name) for name in ("macs", "params")]
         return [
-            contender.name,
+            f"{contender.name}, even" if contender.even else contender.name,
             *("–" if cost is None else f"{cost / 1e6:.2f}" for cost in costs),
             "–" if contender.score is None else f"{self.sign * contender.score:.4f}",
             f"{mean(values):.4f}{noise}" if values else "not trained",

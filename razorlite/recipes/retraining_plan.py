@@ -1,7 +1,7 @@
 """Which subnets are trained after a search, and beside them the detector scaled by hand."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from razorlite.recipes.scaled_by_hand import Scaled, scaled_by_hand
 from razorlite.search import Candidates, RetrainingConfig, Study, SupernetScore, Trial, Workers
 from razorlite.space import ChoiceSpace, Subnet
 
-Kind = Literal["chosen", "random", "across", "even", "by hand"]
+Kind = Literal["chosen", "front", "random", "across", "even", "by hand"]
 _NEAR = (0.05, 0.1, 0.2)  # shares that random subnets may cost less than the chosen one
 _DRAWN = 4000  # points that those across the space are taken from
 
@@ -34,6 +34,7 @@ class Contender:
         seeds: how many trainings.
         overrides: what the configuration needs besides.
         weights: to inherit, where they are not those of the subnet's path.
+        even: whether the search found what one would have chosen by hand.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Contender:
     seeds: int = 1
     overrides: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
+    even: bool = False
 
 
 def contenders(
@@ -53,7 +55,10 @@ def contenders(
     settings: RetrainingConfig,
     even: Sequence[Trial],
 ) -> list[Contender]:
-    """Return the chosen subnet, random ones of its budget, and those across the space and even.
+    """Return the chosen subnet, others of the front, random, across the space, and even.
+
+    Those of the front cost what others are scaled by hand to. Even ones that are the chosen one
+    or of the front are there once.
 
     All ranks call it, and find the same; those that the search has not scored are scored.
 
@@ -76,7 +81,20 @@ def contenders(
         if point.tobytes() in drawn
     ]
     first = _contender("chosen", "chosen", study.best, settings.seeds)
-    return [first, *chosen, *_best_even(study, even, settings.by_hand)]
+    front = [
+        _contender(f"front {trial.number}", "front", trial)
+        for trial in budgets(study, settings.by_hand)[1:]
+    ]
+    own, alike = [first, *front], _best_even(study, even, settings.by_hand)
+    return [
+        *(replace(one, even=_among(one, alike)) for one in own),
+        *chosen,
+        *(one for one in alike if not _among(one, own)),
+    ]
+
+
+def _among(one: Contender, others: Sequence[Contender]) -> bool:
+    return any(one.subnet.choices == other.subnet.choices for other in others)
 
 
 def _contender(name: str, kind: Kind, trial: Trial, seeds: int = 1) -> Contender:

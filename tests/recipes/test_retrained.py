@@ -61,6 +61,20 @@ def test_the_best_by_hand_that_costs_no_more_is_compared():
     assert whole().over_hand is None
 
 
+def test_each_of_the_front_is_compared_with_what_is_as_cheap():
+    narrow = trained("by hand", [0.45], name="narrow")
+    narrower = trained("by hand", [0.40], macs=1e6, name="narrower")
+    found = whole(trained("front", [0.39], 0.2, 1e6, "front 3"), narrow, narrower).findings
+    assert any(
+        line.startswith("The chosen subnet beats the best of") and "(narrow)" in line
+        for line in found
+    )
+    assert any(
+        line.startswith("Front 3 does not beat the best of") and "(narrower)" in line
+        for line in found
+    )
+
+
 def test_table_pictures_and_values_have_every_contender(tmp_path):
     found = whole(trained("by hand", [0.45]), trained("across", [], 0.1))
     _, heads, lines = found.table()
@@ -98,6 +112,17 @@ def test_contenders_are_the_chosen_random_ones_of_its_cost_and_others_across(stu
     assert [one.subnet for one in contenders(study, counted, None, settings, [])][:5] == [
         one.subnet for one in found[:5]
     ]
+
+
+def test_contenders_of_the_front_are_trained_once_also_if_they_are_even(study):
+    settings = RetrainingConfig(random=0, across=0, by_hand=2)
+    cheaper = budgets(study, 2)[1]
+    found = contenders(study, lambda _: 0.0, None, settings, [cheaper])
+    assert [one.kind for one in found][:2] == ["chosen", "front"]
+    assert [one.even for one in found][:2] == [False, True]
+    assert found[1].subnet == cheaper.subnet
+    choices = [tuple(one.subnet.choices.items()) for one in found]
+    assert len(set(choices)) == len(choices)
 
 
 def test_points_across_the_space_are_spread_over_its_costs(study):
