@@ -51,9 +51,11 @@ def front_trials(study: Study) -> list[Trial]:
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """Return at most so many of some items, two or more, evenly: the ends among them."""
+    """Return at most so many of some items, evenly, the ends among them; if one, the middle."""
     if len(items) <= count:
         return list(items)
+    if count < 2:
+        return list(items[len(items) // 2 :][:count])
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 

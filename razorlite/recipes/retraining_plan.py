@@ -180,7 +180,7 @@ def budgets(study: Study, count: int) -> list[Trial]:
     cheaper = [
         t for t in front_trials(study) if point_of(study, t, cost) < point_of(study, best, cost)
     ]
-    return [best, *(spread(cheaper, count - 1) if count > 2 else cheaper[: count - 1])]
+    return [best, *spread(cheaper, count - 1)]
 
 
 def by_hand(
