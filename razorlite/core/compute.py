@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
+from razorlite.core.strided import keep_from_strided_fault
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +66,8 @@ class Compute:
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device, its weights laid out as its maps."""
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        if self.device.type == "cpu" and self.layout is torch.channels_last:
+            keep_from_strided_fault(model)
         return model
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -1,5 +1,6 @@
 """What `auto` takes, that it says so once, and where layers compute in what."""
 
+import copy
 import logging
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from razorlite.core import compute
-from razorlite.core.compute import Compute, fastest_dtype
+from razorlite.core.compute import Compute, fastest_dtype, with_layout
 
 CPU = torch.device("cpu")
 
@@ -73,3 +74,17 @@ def test_layers_compute_in_the_precision_and_keep_their_weights():
 def test_weights_are_laid_out_as_the_setting_says(name, strides):
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
     assert Compute.of(CPU, memory_format=name).place(model)[0].weight.stride(1) == strides
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 12])
+def test_gradients_of_strided_convolutions_of_few_channels_are_right(channels):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, 8, 1, stride=2, bias=False)
+    exact = copy.deepcopy(layer).double()
+    own = Compute.of(CPU)
+    placed = own.place(own.place(layer))
+    x = torch.randn(4, channels, 16, 16)
+    for _ in range(5):
+        placed(with_layout(x, own.layout)).square().sum().backward()
+        exact(x.double()).square().sum().backward()
+    torch.testing.assert_close(placed.weight.grad, exact.weight.grad.float(), rtol=1e-4, atol=1e-3)
