@@ -21,7 +21,7 @@ def add_benchmark(commands: Any) -> None:
     parser.add_argument(
         "model", nargs="+", metavar="FILE", help="run folders, checkpoints and exported files"
     )
-    add_size(parser, "--shape", "height and width in pixels; the first model's by default")
+    add_size(parser, "--shape", "height and width in pixels; each model's own by default")
     parser.add_argument(
         "--threads",
         nargs="+",

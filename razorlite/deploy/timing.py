@@ -61,7 +61,7 @@ class Timings:
 
 def measure(
     openers: Mapping[str, Opener],
-    shape: tuple[int, int],
+    shapes: Mapping[str, tuple[int, int]],
     *,
     threads: Sequence[int],
     batch: int = 8,
@@ -73,7 +73,7 @@ def measure(
     Args:
         openers: name to what opens a model with a number of threads, as a function of (N, 3, H, W)
             float pixels from 0 to 255.
-        shape: height and width in pixels.
+        shapes: name to height and width in pixels of what each is given.
         threads: numbers of threads to measure with.
         batch: images at a time for the throughput.
         rounds: how often each is timed for the latency; for the throughput a quarter as often.
@@ -85,8 +85,8 @@ def measure(
         for count in threads:
             torch.set_num_threads(count)
             runs = {name: opener(count) for name, opener in openers.items()}
-            times = _times(runs, (1, 3, *shape), rounds, warmup)
-            many = _times(runs, (batch, 3, *shape), max(1, rounds // 4), 1)
+            times = _times(runs, 1, shapes, rounds, warmup)
+            many = _times(runs, batch, shapes, max(1, rounds // 4), 1)
             drifts += [_drift(values) for values in times.values()]
             for name, values in times.items():
                 images = 1000 * batch / median(many[name])
@@ -97,11 +97,19 @@ def measure(
 
 
 def _times(
-    runs: Mapping[str, Run], shape: tuple[int, ...], rounds: int, warmup: int
+    runs: Mapping[str, Run],
+    batch: int,
+    shapes: Mapping[str, tuple[int, int]],
+    rounds: int,
+    warmup: int,
 ) -> dict[str, list[float]]:
-    pixels = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 255
-    timed = {name: partial(_time, run, pixels) for name, run in runs.items()}
+    pixels = {shape: _noise((batch, 3, *shape)) for shape in set(shapes.values())}
+    timed = {name: partial(_time, run, pixels[shapes[name]]) for name, run in runs.items()}
     return take_turns(timed, rounds=rounds, warmup=warmup)
+
+
+def _noise(shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 255
 
 
 @torch.no_grad()

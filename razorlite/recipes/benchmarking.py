@@ -41,7 +41,7 @@ class Benchmark:
     """What `benchmark` measured.
 
     Attributes:
-        shape: height and width of the images in pixels.
+        shapes: name to height and width in pixels of the images that a model was given.
         batch: images at a time for the throughput.
         timings: latency and throughput.
         memory: name to the most memory of a process that runs it, in MiB.
@@ -49,7 +49,7 @@ class Benchmark:
         machine: what the times depend on.
     """
 
-    shape: tuple[int, int]
+    shapes: dict[str, tuple[int, int]]
     batch: int
     timings: Timings
     memory: dict[str, float]
@@ -61,9 +61,10 @@ class Benchmark:
         return [self._row(timing) for timing in self.timings.rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all as plain values."""
+        """Return all as plain values; "shape" is that of all models, None where they differ."""
+        sizes = set(self.shapes.values())
         return {
-            "shape": list(self.shape),
+            "shape": list(*sizes) if len(sizes) == 1 else None,
             "batch": self.batch,
             "machine": self.machine,
             "drift": round(self.timings.drift, 4),
@@ -77,6 +78,7 @@ class Benchmark:
             "runtime": _runtime(Path(timing.name)),
             "precision": _precision(timing.name),
             "threads": timing.threads,
+            "shape": list(self.shapes[timing.name]),
             "latency_ms": latency.median,
             "latency_lower_ms": latency.lower,
             "latency_upper_ms": latency.upper,
@@ -104,7 +106,7 @@ def benchmark(
 
     Args:
         models: run folders, checkpoints and exported files.
-        shape: height and width in pixels; the first model's configured one by default.
+        shape: height and width in pixels; by default each model's configured one.
         threads: numbers of threads to measure with; 1 and all by default.
         batch: images at a time for the throughput.
         rounds: how often each latency is measured.
@@ -123,14 +125,14 @@ def benchmark(
     if bf16:
         some = {name: one for name, one in loaded.items() if _runtime(one.path) == "pytorch"}
         loaded |= {name + _BF16: one for name, one in some.items()}
-    size = shape or next(iter(loaded.values())).experiment.shape
+    shapes = {name: shape or one.experiment.shape for name, one in loaded.items()}
     counts = list(threads or dict.fromkeys([1, torch.get_num_threads()]))
     openers = {name: partial(_open, one, _compute(name)) for name, one in loaded.items()}
     result = Benchmark(
-        shape=size,
+        shapes=shapes,
         batch=batch,
-        timings=measure(openers, size, threads=counts, batch=batch, rounds=rounds),
-        memory={name: _memory(name, size) for name in loaded},
+        timings=measure(openers, shapes, threads=counts, batch=batch, rounds=rounds),
+        memory={name: _memory(name, shapes[name]) for name in loaded},
         accuracy={} if accuracy is None else _accuracies(loaded, accuracy),
         machine=machine(),
     )
@@ -147,19 +149,19 @@ def show(result: Benchmark) -> None:
     names = _short([row["model"] for row in rows])
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
-    for column in ("threads", "ms", "quartiles", "images/s", "MiB", *metrics):
+    for column in ("pixels", "threads", "ms", "quartiles", "images/s", "MiB", *metrics):
         table.add_column(column, justify="right")
     for row in rows:
         quartiles = f"{row['latency_lower_ms']:.1f}-{row['latency_upper_ms']:.1f}"
         numbers = [f"{row['latency_ms']:.1f}", quartiles, f"{row['images_per_second']:.1f}"]
         scores = [f"{row[name]:.4f}" if name in row else "" for name in metrics]
-        cells = [str(row["threads"]), *numbers, f"{row['memory_mib']:.0f}", *scores]
+        pixels = " x ".join(map(str, row["shape"]))
+        cells = [pixels, str(row["threads"]), *numbers, f"{row['memory_mib']:.0f}", *scores]
         name = names[row["model"]] + (_BF16 if row["precision"] == "bf16" else "")
         table.add_row(escape(name), *cells)
     console.print(table)
-    height, width = result.shape
     own = ", ".join(f"{name} {value}" for name, value in result.machine.items())
-    console.print(f"one image of {height} x {width}; images/s in batches of {result.batch}")
+    console.print(f"ms of one image; images/s in batches of {result.batch}")
     console.print(own, soft_wrap=True)
     if not result.timings.steady:
         console.print(
@@ -255,7 +257,7 @@ def _accuracy(loaded: Inferencer, experiment: Experiment) -> dict[str, float]:
 def _add_rows(path: Path, result: Benchmark) -> None:
     """Add rows to a table; what was there stays."""
     rows = [
-        {**row, **result.machine, "shape": "x".join(map(str, result.shape))}
+        {**row, **result.machine, "shape": "x".join(map(str, row["shape"]))}
         for row in result.rows()
     ]
     before = []

@@ -12,12 +12,12 @@ from razorlite.core.streams import printed_to_stderr, results, safe_console
 from razorlite.cost import Constraint, tabulate
 from razorlite.engine.run_folder import claimed
 from razorlite.recipes.building import build
-from razorlite.recipes.by_hand import even_points
 from razorlite.recipes.demo_report import write_demo_report
 from razorlite.recipes.demo_rows import Contestant, conclusions, measure
 from razorlite.recipes.demo_steps import DemoSteps, demo_folder
 from razorlite.recipes.experiment import read
 from razorlite.recipes.pruning import prune
+from razorlite.recipes.scaled_by_hand import narrower
 from razorlite.recipes.searching import search
 from razorlite.recipes.training import train
 from razorlite.search import Candidates
@@ -27,8 +27,8 @@ from razorlite.visual import print_table
 _REPORTS = ("report.html", "report.json")
 _NOTES = {
     "largest": "the whole detector: what there is to make smaller",
-    "by hand": "the control: the same detector with about one share of its channels everywhere, as "
-    "many as the searched one's budget allows, trained from nothing",
+    "by hand": "the control: the same detector with one share of its channels everywhere, down to "
+    "the searched one's MACs, trained from nothing",
     "random": "a random subnet within the searched one's budget: what searching has to beat",
     "searched": "the search's choice, trained on from the supernet's weights as the random one",
     "distilled": "the searched subnet, trained likewise with the finished largest as its teacher",
@@ -186,20 +186,16 @@ def _controls(folder: Path, seed: int) -> None:
     table = tabulate(built.space, experiment.shape)
     constraint = Constraint.parse(experiment.search.constraints, table)
     candidates = Candidates(space=built.space, table=table, constraint=constraint, seed=seed + 1)
-    Subnet.load(folder / "search" / "subnet.yaml").save(folder / _file("searched"))
-    table.largest().save(folder / _file("largest"))
+    searched, largest = Subnet.load(folder / "search" / "subnet.yaml"), table.largest()
+    searched.save(folder / _file("searched"))
+    largest.save(folder / _file("largest"))
     least = {name: limits[0] for name, limits in table.bounds().items()}
     table.smallest().with_results(cost=least).save(folder / _file("smallest"))
     built.space.decode(candidates.random(1)[0]).save(folder / _file("random"))
-    _scaled(candidates).save(folder / _file("by hand"))
-
-
-def _scaled(candidates: Candidates) -> Subnet:
-    """Return the widest allowed subnet of even widths: one share of all channels, or the next."""
-    points = even_points(candidates.space)
-    allowed = candidates.allowed(points)
-    assert allowed.any(), "even widths reach every budget of the demo's space"
-    return candidates.space.decode(points[allowed.argmax()])
+    with built.space.kept_path():
+        whole = built.space.export(largest).cpu()
+    scaled = narrower(whole, largest, experiment.shape, searched.cost["macs"])
+    scaled.subnet.save(folder / _file("by hand"))
 
 
 def _steps(config: str) -> int:
