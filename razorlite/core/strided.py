@@ -20,20 +20,19 @@ def keep_from_strided_fault(model: nn.Module) -> None:
         model: on a processor, laid out as channels_last; a second call changes nothing more.
     """
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and _may_be_hit(layer):
+        mutable = type(layer) is not nn.Conv2d  # its channels and kernel are those of now
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1 and (mutable or _is_hit(layer)):
             layer.weight.data = _restrided(layer.weight.data)
-            if _few_contiguous not in layer._forward_pre_hooks.values():
-                layer.register_forward_pre_hook(_few_contiguous)
+            if _on_contiguous not in layer._forward_pre_hooks.values():
+                layer.register_forward_pre_hook(_on_contiguous)
 
 
-def _may_be_hit(layer: nn.Conv2d) -> bool:
-    """Return whether a layer is strided and 1 x 1 with few channels, now or as a mutable."""
-    narrow = layer.in_channels // layer.groups < _BLOCK and layer.kernel_size == (1, 1)
-    return max(layer.stride) > 1 and (narrow or type(layer) is not nn.Conv2d)
+def _is_hit(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == (1, 1) and layer.in_channels // layer.groups < _BLOCK
 
 
-def _few_contiguous(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    if not torch.is_grad_enabled() or args[0].shape[-3] // layer.groups >= _BLOCK:
+def _on_contiguous(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    if not torch.is_grad_enabled() or not _is_hit(layer):
         return None
     return (_restrided(args[0]), *args[1:])
 
