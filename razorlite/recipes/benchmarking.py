@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -149,19 +149,19 @@ def show(result: Benchmark) -> None:
     names = _short([row["model"] for row in rows])
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
-    for column in ("pixels", "threads", "ms", "quartiles", "images/s", "MiB", *metrics):
+    for column in ("threads", "ms", "quartiles", "images/s", "MiB", *metrics):
         table.add_column(column, justify="right")
     for row in rows:
         quartiles = f"{row['latency_lower_ms']:.1f}-{row['latency_upper_ms']:.1f}"
         numbers = [f"{row['latency_ms']:.1f}", quartiles, f"{row['images_per_second']:.1f}"]
         scores = [f"{row[name]:.4f}" if name in row else "" for name in metrics]
-        pixels = " x ".join(map(str, row["shape"]))
-        cells = [pixels, str(row["threads"]), *numbers, f"{row['memory_mib']:.0f}", *scores]
+        cells = [str(row["threads"]), *numbers, f"{row['memory_mib']:.0f}", *scores]
         name = names[row["model"]] + (_BF16 if row["precision"] == "bf16" else "")
         table.add_row(escape(name), *cells)
     console.print(table)
     own = ", ".join(f"{name} {value}" for name, value in result.machine.items())
-    console.print(f"ms of one image; images/s in batches of {result.batch}")
+    sizes = _sizes(result, names)
+    console.print(f"one image of {sizes}; images/s in batches of {result.batch}", soft_wrap=True)
     console.print(own, soft_wrap=True)
     if not result.timings.steady:
         console.print(
@@ -169,6 +169,19 @@ def show(result: Benchmark) -> None:
             f"{result.timings.drift:+.0%}; the machine throttles or is busy, measure again",
             soft_wrap=True,
         )
+
+
+def _sizes(result: Benchmark, names: Mapping[str, str]) -> str:
+    """Return the sizes of images in words, and if they differ whose they are."""
+    whose: dict[tuple[int, int], list[str]] = {}
+    for name, shape in result.shapes.items():
+        whose.setdefault(shape, []).append(names[name.removesuffix(_BF16)])
+    if len(whose) == 1:
+        return "{} x {}".format(*next(iter(whose)))
+    return ", ".join(
+        f"{height} x {width} ({', '.join(dict.fromkeys(own))})"
+        for (height, width), own in whose.items()
+    )
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:
@@ -244,10 +257,13 @@ def _accuracies(loaded: dict[str, Inferencer], config: ConfigLike) -> dict[str, 
 
 
 def _accuracy(loaded: Inferencer, experiment: Experiment) -> dict[str, float]:
-    """Return the metric's values of a model on a configuration's test images."""
+    """Return the metric's values on a configuration's test images, as the model takes them."""
     if experiment.data is None:
         raise ConfigError("accuracy wants a configuration with a `data` block and a `metric`")
     data = experiment.data.prepared_by(loaded.preprocess)
+    if data.test is not None and loaded.preprocess.transforms is not None:
+        own_transforms = loaded.preprocess.image_transforms()
+        data = replace(data, test=replace(data.test, transforms=own_transforms))
     train = experiment.train and replace(experiment.train, amp=None)  # the model's own counts
     own = replace(experiment, data=data, train=train)
     splits = Splits(own, loaded.device, loaded.card.classes)

@@ -1,12 +1,15 @@
 """`razorlite benchmark`: what it measures, on one small model and its file."""
 
+import copy
 import csv
+import dataclasses
 import json
 
 import pytest
 import torch
 
 from razorlite.cli import main
+from razorlite.core import config as core_config
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.deploy.timing import Timings, measure
 from razorlite.recipes import benchmark, benchmarking, export
@@ -93,6 +96,30 @@ def test_the_table(files, light, capsys):
     shown = capsys.readouterr().out
     assert "images/s" in shown
     assert shown.count("bf16") == 1  # a file computes as it was written
+
+
+def test_accuracy_is_measured_on_images_as_the_model_takes_them(files):
+    config = files[0] / "config.yaml"
+    tree = core_config.load(str(config), {}).tree
+    smaller = copy.deepcopy(dict(tree))
+    smaller["data"]["test"]["transforms"] = [{"type": "Resize", "size": [32, 32]}]
+    one, other = (
+        benchmark([files[0]], threads=[1], rounds=1, batch=1, accuracy=given).rows()[0]["AP"]
+        for given in (config, smaller)
+    )
+    assert one == other
+
+
+def test_sizes_are_said_once_or_of_each(files, light, capsys):
+    found = benchmark([files[0]], threads=[1], rounds=1, batch=1)
+    assert "one image of 64 x 64;" in shown(found, capsys)
+    both = dataclasses.replace(found, shapes={"runs/a": (32, 64), "runs/b": (16, 64)})
+    assert benchmarking._sizes(both, {"runs/a": "a", "runs/b": "b"}) == "32 x 64 (a), 16 x 64 (b)"
+
+
+def shown(result, capsys):
+    benchmarking.show(result)
+    return capsys.readouterr().out
 
 
 def test_a_model_in_bf16_computes_in_it(files, light, monkeypatch):
