@@ -29,7 +29,7 @@ from tests.plugins.two_cameras import (
     cameras,
     project,
 )
-from tests.recipes.runs import last, lines, torchrun, write
+from tests.recipes.runs import last, lines, ranks, write
 
 HERE = "tests.plugins.two_cameras"
 
@@ -331,7 +331,7 @@ def test_widths_of_the_model_are_searched(tmp_path):
 def test_two_processes_evaluate_what_one_does(tmp_path):
     data = config()["data"]
     path = write(config(data={**data, "test": data["val"]}), tmp_path)
-    torchrun("train", path, "--work-dir", tmp_path / "run")
+    ranks("train", path, folder=tmp_path / "run")
     together = [line for line in lines(tmp_path / "run") if line["kind"] == "eval"][-1]
     alone = recipes.test(path, tmp_path / "run/checkpoints/last.pt", as_json=True)
     assert {name: together[name] for name in ("mAP", "AP/red", "AP/green")} == pytest.approx(

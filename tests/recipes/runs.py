@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import yaml
 
 from razorlite import cli
@@ -68,9 +70,11 @@ class Command:
     The process is forked from a server which has imported everything, so that it starts at once.
     """
 
-    def __init__(self, *words: object, folder: Path) -> None:
+    def __init__(
+        self, *words: object, folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.output = folder.with_name(f"{folder.name}-output.txt")
-        arguments = ([str(word) for word in words], str(self.output))
+        arguments = ([str(word) for word in words], str(self.output), dict(environment or {}))
         self.process = _SERVER.Process(target=_command, args=arguments)
         self.process.start()
 
@@ -100,7 +104,8 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def _command(words: list[str], output: str) -> None:
+def _command(words: list[str], output: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     multiprocessing.set_start_method(None, force=True)  # the command's own workers: as ever
     torch.set_num_threads(1)
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -123,6 +128,23 @@ def torchrun(*words: object, processes: int = 2) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def ranks(*words: object, folder: Path, count: int = 2) -> str:
+    """Run a command in processes that torchrun's environment joins; return what the first printed.
+
+    They start at once, as a `Command` does, and find each other at a store of this process.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(count)}
+    place |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    members = []
+    for rank in map(str, range(count)):
+        there = {**place, "RANK": rank, "LOCAL_RANK": rank}
+        output = folder.with_name(f"{folder.name}-rank-{rank}")
+        members.append(Command(*words, "--work-dir", folder, folder=output, environment=there))
+    assert [member.wait() for member in members] == [0] * count, [m.printed() for m in members]
+    return members[0].printed()
 
 
 def lines(folder: Path) -> list[dict]:

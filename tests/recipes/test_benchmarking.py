@@ -98,7 +98,7 @@ def test_the_table(files, light, capsys):
     assert shown.count("bf16") == 1  # a file computes as it was written
 
 
-def test_accuracy_is_measured_on_images_as_the_model_takes_them(files):
+def test_accuracy_is_measured_on_images_as_the_model_takes_them(files, light):
     config = files[0] / "config.yaml"
     tree = core_config.load(str(config), {}).tree
     smaller = copy.deepcopy(dict(tree))

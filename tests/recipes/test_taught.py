@@ -12,7 +12,7 @@ from razorlite.recipes.taught import Lesson, flat_losses
 from razorlite.structures import Batch
 from tests.distill.test_recipes import FASTER
 from tests.distill.toys import Toy
-from tests.recipes.runs import detector, last, run, split, torchrun, write
+from tests.recipes.runs import detector, last, ranks, run, split, write
 from tests.recipes.test_classes import plain
 
 MAPS = ("pkd", "cwd", "mgd", "fgd", "fbkd", "fitnets", "at", "score_l2", "crosskd", "kd", "ld")
@@ -103,7 +103,7 @@ def dense():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "names"), [(dense, MAPS), (lambda: FASTER, ("proposals",))])
-def test_all_recipes_under_torchrun_in_bf16(model, names, tmp_path):
+def test_all_recipes_of_two_processes_in_bf16(model, names, tmp_path):
     """A teacher for each recipe: two processes, bf16; the checkpoint is a plain student's."""
     base = detector(
         {
@@ -117,7 +117,7 @@ def test_all_recipes_under_torchrun_in_bf16(model, names, tmp_path):
     block = {"config": "./teacher.yaml", "checkpoint": "./teacher/checkpoints/last.pt"}
     distiller = {"teachers": dict.fromkeys(names, block), "recipe": {n: n for n in names}}
     path = write({**base, "distiller": distiller}, tmp_path, "student.yaml")
-    torchrun("train", path, "--work-dir", tmp_path / "student")
+    ranks("train", path, folder=tmp_path / "student")
     checkpoint = tmp_path / "student/checkpoints/last.pt"
     assert set(last(tmp_path / "student")["model"]) == set(last(tmp_path / "teacher")["model"])
     assert "AP" in recipes.test(path, checkpoint)

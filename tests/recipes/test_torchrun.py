@@ -1,4 +1,4 @@
-"""Two processes under torchrun do what one does."""
+"""Two processes do what one does: started by torchrun itself, and by what its environment says."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import torch
 
 from razorlite.core.journal import Journal
 from razorlite.space import Subnet
-from tests.recipes.runs import ROOT, detector, last, lines, run, split, torchrun, write
+from tests.recipes.runs import ROOT, detector, last, lines, ranks, run, split, torchrun, write
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +88,7 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
     run("train", config, folder=tmp_path / "supernet")
     words = ("search", config, tmp_path / "supernet/checkpoints/last.pt")
     run(*words, folder=tmp_path / "1")
-    torchrun(*words, "--work-dir", tmp_path / "2")
+    ranks(*words, folder=tmp_path / "2")
     journals = [Journal(tmp_path / name / "journal.jsonl").read() for name in "12"]
     trials = [[{**line, "seconds": 0} for line in journal] for journal in journals]
     assert trials[0] == trials[1]
@@ -118,10 +118,10 @@ def test_pruning_finds_the_same_channels(trained, tmp_path):
     path = write(config, tmp_path)
     words = ("prune", path, trained[0] / "checkpoints/last.pt")
     run(*words, folder=tmp_path / "1")
-    torchrun(*words, "--work-dir", tmp_path / "2")
+    ranks(*words, folder=tmp_path / "2")
     # the second round starts from weights that two processes have trained on twice the images
     early = [Subnet.load(tmp_path / name / "round_1/subnet.yaml") for name in "12"]
     assert early[0].channels == early[1].channels
     late = Subnet.load(tmp_path / "2/subnet.yaml")
     assert late.cost["macs"] < early[1].cost["macs"]
-    torchrun(*words, "--work-dir", tmp_path / "2", "--resume")
+    ranks(*words, "--resume", folder=tmp_path / "2")

@@ -11,7 +11,7 @@ from razorlite.recipes.checking import check_config
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import read
 from tests.recipes.own_steps import stop_and_resume
-from tests.recipes.runs import last, lines, torchrun, write
+from tests.recipes.runs import last, lines, ranks, write
 
 MODEL = {
     "type": "ImageClassifier",
@@ -135,7 +135,7 @@ def test_it_is_resumed_exactly_and_ships_the_student_alone(taught, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_recipes_of_classifiers_under_torchrun_in_bf16(taught, tmp_path):
+def test_recipes_of_classifiers_of_two_processes_in_bf16(taught, tmp_path):
     """A teacher for each recipe, and CRD's memory of both processes."""
     names = ("kd", "dkd", "dist", "wsld", "rkd")
     block = {"config": BLOCK["teacher"], "checkpoint": BLOCK["checkpoint"]}
@@ -145,7 +145,7 @@ def test_recipes_of_classifiers_under_torchrun_in_bf16(taught, tmp_path):
     tree["data"]["train"] = {**images(taught), "batch_size": 2}
     tree["distiller"] = {"teachers": dict.fromkeys(names, block), "pairs": [pair]}
     tree["distiller"]["recipe"] = {name: name for name in names}
-    torchrun("train", write(tree, taught, "all.yaml"), "--work-dir", tmp_path / "run")
+    ranks("train", write(tree, taught, "all.yaml"), folder=tmp_path / "run")
     labels = last(tmp_path / "run")["step"]["terms"]
     assert any(int((v >= 0).sum()) == 8 for k, v in labels.items() if k.endswith("loss.labels"))
     checkpoint = tmp_path / "run/checkpoints/last.pt"
@@ -170,7 +170,7 @@ def test_the_memory_of_contrast_is_resumed_exactly(taught, tmp_path, monkeypatch
 @pytest.mark.parametrize("recipe", ["zskt", "dafl"])
 def test_two_processes_in_bf16(taught, tmp_path, recipe):
     tree = student(taught, recipe, train={**TRAIN, "amp": "bf16", "max_steps": 2})
-    torchrun("train", write(tree, taught, "two.yaml"), "--work-dir", tmp_path / "run")
+    ranks("train", write(tree, taught, "two.yaml"), folder=tmp_path / "run")
     assert all(line["loss"] > 0 for line in lines(tmp_path / "run") if line["kind"] == "train")
     checkpoint = tmp_path / "run/checkpoints/last.pt"
     assert "top1" in recipes.test(taught / "teacher.yaml", checkpoint)
