@@ -5,9 +5,16 @@ from types import SimpleNamespace
 import pytest
 
 from razorlite import recipes
+from razorlite.recipes import training
 from tests.recipes.runs import detector, write
 
 TRAIN = {"max_steps": 3, "log_every": 1, "optimizer": {"type": "AdamW", "lr": 1e-3}}
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings inside tests leave no pictures: those of `pipeline` do, and other processes."""
+    monkeypatch.setattr(training, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

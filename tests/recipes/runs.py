@@ -27,10 +27,10 @@ def detector(config: dict) -> dict:
         "shuffle_3x3": {"type": "ShuffleBlock", "kernel_size": 3},
         "shuffle_xception": {"type": "ShuffleXception"},
     }
-    backbone = {"type": "SearchableShuffleNetV2", "width_mult": 0.25, "out_indices": [1, 2]}
+    backbone = {"type": "SearchableShuffleNetV2", "width_mult": 0.25, "out_indices": [1]}
     head = {"type": "FCOSHead", "num_classes": 3, "in_channels": 16, "feat_channels": 16}
     small = {"stacked_convs": 1, "norm": "BN", "strides": [8, 16], "norm_on_bbox": True}
-    neck = {"type": "FPN", "in_channels": [40, 80], "out_channels": 16, "num_outs": 2}
+    neck = {"type": "FPN", "in_channels": [40], "out_channels": 16, "num_outs": 2}
     return {
         "mutator": {"placeholder_mapping": {"all_blocks": {"choices": choices}}},
         "metric": {"type": "CocoMetric"},

@@ -110,7 +110,7 @@ def test_killed_search_proposes_the_same_trials(tmp_path):
     searcher = {"type": "EvolutionSearcher", "population_size": 6, "top_k": 3, "max_rounds": 3}
     search = {
         "searcher": {**searcher, "num_mutation": 3, "num_crossover": 3},
-        "constraints": {"macs": "80%"},
+        "constraints": {"macs": "90%"},
         "recalibrate_batches": 1,
         "retraining": None,
     }

@@ -3,7 +3,6 @@
 import pytest
 
 from razorlite.engine.checkpoint import read_state_dict
-from razorlite.recipes import training
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.expanding import expanded
@@ -37,8 +36,7 @@ LEARNT = {"teacher": "ema", "pairs": [{"student": "neck[0]", "loss": FACTORS}]}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [BLOCK, LEARNT], ids=["recipe", "factor transfer"])
-def test_training_is_resumed_exactly_and_ships_the_student_alone(block, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "draw", lambda *_: None)
+def test_training_is_resumed_exactly_and_ships_the_student_alone(block, tmp_path):
     stopping = {"type": "tests.recipes.own_steps.LearntFactor", "start": 1.0}
     tree = student(distiller=block, step=[{"type": "DistilledStep"}, stopping])
     config = write(tree, tmp_path)

@@ -4,7 +4,7 @@ import pytest
 
 from razorlite import recipes
 from razorlite.engine.checkpoint import read_checkpoint
-from razorlite.recipes import steps, training
+from razorlite.recipes import steps
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import read
@@ -13,11 +13,6 @@ from tests.recipes.test_classes import plain, shapes
 from tests.recipes.test_terms import STEPS, TRAIN, _ends, one_step, teacher  # noqa: F401
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr(training, "draw", lambda *_: None)
 
 
 def student(**more):

@@ -10,7 +10,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint import read_checkpoint, read_state_dict
 from razorlite.engine.checkpoint_io import save_checkpoint
-from razorlite.recipes import steps, training
+from razorlite.recipes import steps
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.experiment import read
@@ -28,11 +28,6 @@ OWN = "tests.distill.own_terms"
 TRAIN = {"max_steps": 3, "log_every": 1, "save_every": 1}
 TRAIN |= {"optimizer": {"type": "AdamW", "lr": 1e-3}}
 PAIR = {"student": "neck", "loss": {"type": "AttentionTransfer"}}
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr(training, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from torchvision.io import write_png
 
 from razorlite import recipes
 from razorlite.core.errors import ConfigError
-from razorlite.recipes import training
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import read
@@ -120,8 +119,7 @@ def test_other_preprocessing_than_the_teachers_is_refused(taught):
 
 
 @pytest.mark.slow
-def test_it_is_resumed_exactly_and_ships_the_student_alone(taught, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "draw", lambda *_: None)
+def test_it_is_resumed_exactly_and_ships_the_student_alone(taught, tmp_path):
     train = {**TRAIN, "amp": "bf16", "save_every": 3, "max_steps": 7}
     tree = student(taught, train=train)
     tree["distiller"]["synthetic"]["student_steps"] = 4
@@ -153,8 +151,7 @@ def test_recipes_of_classifiers_of_two_processes_in_bf16(taught, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_memory_of_contrast_is_resumed_exactly(taught, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "draw", lambda *_: None)
+def test_the_memory_of_contrast_is_resumed_exactly(taught, tmp_path):
     crd = {"type": "CRD", "student_channels": 96, "teacher_channels": 96, "memory": 8}
     tree = student(taught, train={**TRAIN, "save_every": 2, "max_steps": 5})
     tree["train"] |= {"max_epochs": None}
