@@ -32,6 +32,7 @@ from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.prune import Channels
 from razorlite.space import Choices, Mutator, Placeholder, Subnet
 from razorlite.structures import Batch
+from tests.models.learning import marked
 from tests.models.test_detr import small_detr
 from tests.models.torchvision_zoo import KINDS, torchvision_model
 
@@ -82,6 +83,7 @@ OTHERS = ("detr", "pruned", "searched", *(f"torchvision_{kind}" for kind in KIND
 NAMES = [*HEADS, *ROI_HEADS, *OTHERS]
 IN_ONNX = ("detr", "pruned", "searched", "torchvision_retinanet", "torchvision_fasterrcnn")
 ONNX = [*HEADS, *ROI_HEADS, *IN_ONNX]
+PARTS = {"retina", "fcos", "atss", "rtmdet", "faster"}  # of pruned, searched, gfl, rtmdet_ins, mask
 SLOWER = {"rtmdet_ins", "mask", *OTHERS} - {"detr", "searched"}
 BACKGROUND = {"fc_cls": (-1, 1.0), "cls_score": (0, 3.0)}  # to background's row, and its logit
 ZEROED = re.compile(r"^backbone|convs|conv\.|fc")  # layers between the pixels and the scores
@@ -231,8 +233,7 @@ def test_torchscript(name, tmp_path):
     _exported(name, tmp_path / "model.torchscript", "torchscript")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ONNX)
+@pytest.mark.parametrize("name", marked(ONNX, PARTS))
 def test_onnx_of_every_head(name, tmp_path):
     needs_onnx()
     path, out = tmp_path / "model.onnx", tmp_path / "int8.onnx"

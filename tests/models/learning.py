@@ -1,6 +1,6 @@
 """Learning by heart, and what must have been learnt whatever the processor's rounding."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ class Course:
     lr: float = 3e-3
 
 
-def marked(courses: Mapping[str, Course], release: Sequence[str]) -> list[Any]:
-    """Return the names of courses, the longest of whose kind are taken before a release alone."""
-    marks = {name: pytest.mark.release if name in release else pytest.mark.slow for name in courses}
+def marked(names: Iterable[Any], release: Collection[Any]) -> list[Any]:
+    """Return parameters of slow tests; those whose parts others check wait for a release."""
+    marks = {name: pytest.mark.release if name in release else pytest.mark.slow for name in names}
     return [pytest.param(name, marks=mark) for name, mark in marks.items()]
 
 

@@ -73,6 +73,6 @@ def eight(test_data) -> Batch:
 
 
 @pytest.mark.rounding
-@pytest.mark.parametrize("name", marked(COURSES, release=("mask_rcnn",)))
+@pytest.mark.parametrize("name", marked(COURSES, ("mask_rcnn",)))
 def test_overfits_eight_real_images(name, eight):
     assert_overfits(COURSES[name], eight)

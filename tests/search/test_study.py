@@ -27,6 +27,7 @@ from razorlite.search import (
     SupernetScore,
     build_study,
 )
+from tests.models.learning import marked
 from tests.search.contract import candidates, score, small_space, small_table
 from tests.search.test_failures import records
 from tests.space.supernets import images, shuffle_space
@@ -252,8 +253,7 @@ def lines_in(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", marked([2, 3], release=[2]))
 def test_processes_find_what_one_finds(whole, tmp_path, processes):
     prefix = (sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}")
     prefix += (f"--master-port={29629 + processes}",)
