@@ -53,9 +53,9 @@ def joined(maps: tuple[Tensor, ...]) -> Tensor:
 class Elsewhere(nn.Module):
     """A teacher of another kind: pixels in, a mapping with a nested tuple of features out."""
 
-    def __init__(self, *, channels: int = 16) -> None:
+    def __init__(self, *, channels: int = 16, stride: int = 16) -> None:
         super().__init__()
-        self.encode = nn.Conv2d(3, channels, 16, 16)
+        self.encode = nn.Conv2d(3, channels, stride, stride)
 
     def forward(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         fine = self.encode(images)

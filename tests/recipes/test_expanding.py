@@ -63,7 +63,7 @@ def test_without_a_recipe_the_teacher_becomes_a_block(teacher, tmp_path):
 def test_several_teachers(teacher, tmp_path):
     block = {"config": "./teacher.yaml", "checkpoint": "./none.pt"}
     encoder = {"model": {"type": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 5}}
-    encoder["model"] |= {"kernel_size": 16, "stride": 16}
+    encoder["model"] |= {"kernel_size": 8, "stride": 8}
     both = {"teacher": None, "checkpoint": None, "teachers": {"big": block, "encoder": encoder}}
     path = distilled(tmp_path, **both, recipe={"big": "pkd", "encoder": "at"})
     config, _ = read_expanded(path)

@@ -94,7 +94,7 @@ def test_a_constant_map_among_others(caplog):
 
 def dense():
     """A small detector with distributions of box sides."""
-    anchors = {"ratios": [1.0], "scales": [3.0], "strides": [16, 32]}
+    anchors = {"ratios": [1.0], "scales": [3.0], "strides": [8, 16]}
     model = {**plain()["model"], "type": "GFL"}
     kept = {k: v for k, v in model["bbox_head"].items() if k not in ("type", "strides")}
     model["bbox_head"] = {"type": "GFLHead", **kept, "reg_max": 4, "anchor_generator": anchors}

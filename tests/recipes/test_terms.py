@@ -65,10 +65,10 @@ def test_a_term_of_ones_own_is_trained_and_resumed_exactly(teacher, tmp_path):
 
 def test_a_teacher_may_be_any_module_with_its_own_preprocessing(tmp_path):
     torch.manual_seed(3)
-    weights = Elsewhere(channels=16).state_dict()
+    weights = Elsewhere(stride=8).state_dict()
     save_checkpoint(tmp_path / "elsewhere.pt", {"model": weights})
     own = {"mean": [0.0, 0.0, 0.0], "std": [255.0, 255.0, 255.0]}
-    module = {"model": {"type": f"{OWN}.Elsewhere", "channels": 16}, "preprocess": own}
+    module = {"model": {"type": f"{OWN}.Elsewhere", "stride": 8}, "preprocess": own}
     block = {
         "teacher": {**module, "checkpoint": str(tmp_path / "elsewhere.pt")},
         "terms": [{"type": f"{OWN}.MatchMaps"}],
