@@ -1,17 +1,16 @@
 """Running a model: modes, scaling to the original image, ranks."""
 
-import os
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn, tensor
 from torch.testing import assert_close
 
 from razorlite.core.errors import EvaluationError
 from razorlite.evaluation import Accuracy, CocoMetric, Metric, evaluate
 from razorlite.structures import Batch, Detections, Frame, Target
+from tests.engine.test_processes import both
 
 
 class Oracle(nn.Module):
@@ -166,19 +165,13 @@ class Named(Spy):
         return {str(place): float(target.image_id) for place, (_, target) in enumerate(self.items)}
 
 
-def two_ranks(rank, port, results):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def one_of_two(rank, folder):
     mine = [Target(torch.zeros(0, 4), torch.zeros(0).long(), image_id=i) for i in range(5)][rank::2]
     alone = evaluate(Oracle(), [batch_of(*mine)], Named(), gather=False)
     assert list(alone.values()) == [float(t.image_id) for t in mine]
-    results[rank] = evaluate(Oracle(), [batch_of(*mine)], Named())
-    torch.distributed.destroy_process_group()
+    return evaluate(Oracle(), [batch_of(*mine)], Named())
 
 
-def test_ranks_judge_all_images_in_order():
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(two_ranks, args=(29571 + os.getpid() % 400, results), nprocs=2)
-        everything = {str(i): float(i) for i in range(5)}
-        assert results[0] == results[1] == everything
+def test_ranks_judge_all_images_in_order(tmp_path):
+    everything = {str(i): float(i) for i in range(5)}
+    assert both(one_of_two, tmp_path) == [everything, everything]

@@ -28,15 +28,15 @@ TRAIN = {
 }
 MODEL = {
     "type": "FCOS",
-    "backbone": {"type": "ShuffleNetV2", "width": 0.5, "out_indices": [1, 2]},
-    "neck": {"type": "FPN", "in_channels": [96, 192], "out_channels": 16, "num_outs": 2},
+    "backbone": {"type": "ShuffleNetV2", "width": 0.5, "out_indices": [0]},
+    "neck": {"type": "FPN", "in_channels": [48], "out_channels": 16, "num_outs": 2},
     "bbox_head": {
         "type": "FCOSHead",
         "num_classes": 3,
         "in_channels": 16,
         "feat_channels": 16,
         "stacked_convs": 1,
-        "strides": [16, 32],
+        "strides": [8, 16],
     },
 }
 FILES = ("subnet.yaml", "round_1/subnet.yaml", "config.yaml", "round_1/config.yaml")
