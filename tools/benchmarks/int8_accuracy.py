@@ -7,14 +7,12 @@ both files. Blood cells have no masks; models that find masks learn the ellipse 
 
     RAZORLITE_DATA=… python tools/benchmarks/int8_accuracy.py --work-dir runs/int8
 
-takes some minutes a model on one core and prints a row of a Markdown table for each. A training
-that was stopped goes on where it was, and what was measured is not measured again.
+prints a row of a Markdown table for each. A training that was stopped goes on where it was, and
+what was measured is not measured again.
 
-    python tools/benchmarks/int8_accuracy.py --only fcos --rounded
     python tools/benchmarks/int8_accuracy.py --only subnet --runs subnet=runs/subnet
 
-The first trains the FCOS some more by `QuantisedStep` and adds its row, the second takes the run
-folder of a detector that is trained already.
+takes the run folder of a detector that is trained already.
 """
 
 import argparse
@@ -41,9 +39,9 @@ CELLS = "bccd_voc/BCCD"
 SPLITS = ("train", "val", "test")
 COLUMNS = ("model", "", "PyTorch", "float file", "INT8 file", "points", "parts in float")
 TIMES = ("ms, float", "ms, INT8")
+FOUND = "int8.json"
 WIDTH, CLASSES = 64, 3
 CORNERS = 24  # of the polygons that stand for ellipses
-ROUNDED = {"step.type": "QuantisedStep", "train.optimizer.lr": 1e-4, "train.max_epochs": 3}
 
 RESNET = {
     "backbone.depth": 18,
@@ -128,6 +126,7 @@ class Kind:
                 changes[f"data.{split}.dataset"] = ellipses(work, split)
         changes |= {
             "metric.kind": "both" if self.masks else "bbox",
+            "data.train.batch_size": 4,
             "train.max_epochs": self.epochs,
             "train.eval_every": self.epochs,
             "train.save_every": 1,
@@ -212,8 +211,10 @@ def ellipse(left: float, top: float, width: float, height: float) -> list[float]
 
 
 def train(name: str, args: argparse.Namespace) -> Path:
-    """Train a model, or go on with it; return the run folder."""
-    folder = args.work_dir / name
+    """Train a model that is not measured yet, or go on with it; return the run folder."""
+    folder: Path = args.work_dir / name
+    if (folder / FOUND).is_file():
+        return folder
     limits = {"train.max_seconds": args.seconds} if args.seconds else {}
     if args.epochs:
         limits |= {"train.max_epochs": args.epochs, "train.eval_every": args.epochs}
@@ -222,18 +223,10 @@ def train(name: str, args: argparse.Namespace) -> Path:
     return folder
 
 
-def rounded(run: Path, folder: Path) -> Path:
-    """Train a model some more with rounded layers; return the run folder."""
-    last = folder / "checkpoints/last.pt"
-    changes = {**ROUNDED, "load_from": str(run / "checkpoints/last.pt"), "train.eval_every": None}
-    recipes.train(run / "config.yaml", folder, changes, resume=last.is_file())
-    return folder
-
-
 def measured(run: Path, folder: Path) -> dict[str, Any]:
     """Export a run in float and in 8 bits; return metrics on the test images, and times."""
     folder.mkdir(parents=True, exist_ok=True)
-    exact, small, known = (folder / name for name in ("float.onnx", "int8.onnx", "int8.json"))
+    exact, small, known = (folder / name for name in ("float.onnx", "int8.onnx", FOUND))
     if not known.is_file():
         images = resolve(f"{CELLS}/JPEGImages")
         recipes.export(run, out=exact, images=images)
@@ -261,12 +254,8 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, Path, Path]]:
     given = {name: Path(path) for name, _, path in (one.partition("=") for one in args.runs)}
     for name in args.only or [*KINDS, *given]:
         title = KINDS[name].title if name in KINDS else name
-        folder = args.work_dir / name
         run = given[name] if name in given else train(name, args)
-        yield title, run, folder
-        if args.rounded:
-            more = args.work_dir / f"{name}-rounded"
-            yield f"{title}, trained on with `QuantisedStep`", rounded(run, more), more
+        yield title, run, args.work_dir / name
 
 
 def main() -> None:
@@ -277,7 +266,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="instead of each model's own")
     parser.add_argument("--seconds", type=float, help="that a training may take at most")
     parser.add_argument("--runs", nargs="+", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--rounded", action="store_true", help="train on with rounded layers, too")
     args = parser.parse_args()
     args.work_dir = args.work_dir.resolve()
     torch.set_num_threads(1)
