@@ -34,10 +34,11 @@ def write_demo_report(
     return write_report(
         folder / "report.html",
         title="razorlite demo: from a supernet to a small detector",
-        summary=f"One supernet with a width for each group of channels was trained on drawn "
-        f"shapes. Its subnets cost {_least(folder, rows):.0%} to 100% of the whole detector; the "
-        f"best one of {_budget()} was searched and trained on, with a teacher and without, beside "
-        f"a pruned detector and three controls.",
+        summary=f"One supernet with a width for each group of channels and one or two "
+        f"convolutions in its head was trained on drawn shapes. Its subnets cost "
+        f"{_least(folder, rows):.0%} to 100% of the whole detector; the best one of {_budget()} "
+        f"was searched and trained on, with a teacher and without, beside a pruned detector and "
+        f"three controls.",
         findings=findings,
         rows=rows,
         figures=_pictures(folder),
