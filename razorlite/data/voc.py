@@ -256,8 +256,11 @@ def _split_files(base: Path, split: str | list[str] | SplitPart | None) -> list[
     """Return the split files, none if all xml files are meant.
 
     Raises:
-        DataError: a file is missing, or none is named although there are some.
+        DataError: a file is missing, none is named although there are some, or `split` is neither
+            names nor a part.
     """
+    if not isinstance(split, str | list | SplitPart | None):
+        raise DataError(f"split is {split!r}; expected names of files or a SplitPart")
     if isinstance(split, str | list):
         names = [split] if isinstance(split, str) else split
         return [need_file(base / name, "split file") for name in names]

@@ -124,6 +124,8 @@ class Runner:
 
     def _announce(self) -> None:
         if is_main():
+            if self.state.step_number:
+                _log.info("going on after step %d", self.state.step_number)
             _log.info("%s", self.state.config.plan(self.state.batches))
 
     def _begin(self) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -18,6 +18,7 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.examining import count_objects, open_all
 from razorlite.data.joining import records_of
 from razorlite.data.recognising import ALL, Layout, recognise
+from razorlite.data.voc import SplitPart
 from razorlite.recipes.anchoring import FittedAnchors, better_anchors
 from razorlite.recipes.checking import check_config
 
@@ -28,7 +29,8 @@ _BATCH = 8
 _STEP = 32  # pixels; the coarsest stride of the detectors
 _STEPS = 3000  # of training, about: what a small set takes from scratch
 _EPOCHS = (12, 300)
-_HELD_OUT = {"train": "first", "val": "rest", "test": "rest"}
+_FIRST = 0.8
+_HELD_OUT: dict[str, Literal["first", "rest"]] = {"train": "first", "val": "rest", "test": "rest"}
 
 
 @each_json_once()
@@ -82,16 +84,12 @@ def _splits(
     Raises:
         DataError: there is only one split, or one that cannot be used.
     """
-    datasets, findings = open_all(layout)
-    if findings:
-        raise DataError(f"{findings[0].what}; see razorlite data check {source}")
+    datasets = _opened(layout, source)
     if layout.format == "folders":
         raise DataError(f"{source} holds class folders; expected annotated boxes")
     splits = layout.splits
     if list(splits) == [ALL] and layout.format == "voc":
-        parts = {s: {"fraction": 0.8, "part": part} for s, part in _HELD_OUT.items()}
-        blocks = {split: {**splits[ALL], "split": part} for split, part in parts.items()}
-        return blocks, dict.fromkeys(blocks, datasets[ALL])
+        return _divided({**splits[ALL], "classes": list(datasets[ALL].classes)}, source)
     if "train" not in splits or not {"val", "test"} & splits.keys():
         raise DataError(
             f"{source} has the splits {', '.join(splits)}; expected train and val; divide it with "
@@ -102,6 +100,24 @@ def _splits(
     classes = list(datasets["train"].classes)
     blocks = {split: {**splits[name], "classes": classes} for split, name in names.items()}
     return blocks, {split: datasets[name] for split, name in names.items()}
+
+
+def _opened(layout: Layout, source: str | Path) -> dict[str, Dataset]:
+    datasets, findings = open_all(layout)
+    if findings:
+        raise DataError(f"{findings[0].what}; see razorlite data check {source}")
+    return datasets
+
+
+def _divided(
+    whole: dict[str, Any], source: str | Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, Dataset]]:
+    """Return blocks and data sets of a VOC folder's first four fifths and of its rest."""
+    blocks, parts = {}, {}
+    for split, part in _HELD_OUT.items():
+        blocks[split] = {**whole, "split": {"fraction": _FIRST, "part": part}}
+        parts[split] = {**whole, "split": SplitPart(_FIRST, part)}
+    return blocks, _opened(Layout("voc", parts), source)
 
 
 def _size(train: Dataset) -> tuple[int, int]:

@@ -100,6 +100,12 @@ class TestLayouts:
 
 
 class TestSplitPart:
+    @pytest.mark.parametrize("split", [{"fraction": 0.5, "part": "first"}, ("train.txt",)])
+    def test_what_is_neither_names_nor_a_part_is_refused(self, split, tmp_path):
+        write(tmp_path, {"a": GOOD})
+        with pytest.raises(DataError, match="expected names of files or a SplitPart"):
+            read(tmp_path, split=split)
+
     def parts(self, root, **kwargs):
         return [
             set(stems(read(root, split=SplitPart(part=part, **kwargs))))

@@ -1,5 +1,7 @@
 """`razorlite init`: a configuration from a folder, that passes the check and trains."""
 
+import re
+
 import pytest
 import yaml
 
@@ -33,6 +35,9 @@ def test_a_folder_without_splits_is_divided(source, tmp_path, capsys):
     assert merged.get("model.bbox_head.num_classes") == 2
     assert merged.get("data.train.dataset.split") == {"fraction": 0.8, "part": "first"}
     assert merged.get("data.test.dataset.split")["part"] == "rest"
+    held_out = 10 - int(re.search(r"train (\d+) images", out.read_text())[1])
+    assert 0 < held_out < 10
+    assert f"val {held_out} images, test {held_out} images" in out.read_text()
     # nine tenths of the objects keep 16 pixels at 240 x 320, the smallest size
     assert merged.get("shape") == [256, 320]
     assert check_config(out) == []
