@@ -30,7 +30,8 @@ _STEP = 32  # pixels; the coarsest stride of the detectors
 _STEPS = 3000  # of training, about: what a small set takes from scratch
 _EPOCHS = (12, 300)
 _FIRST = 0.8
-_HELD_OUT: dict[str, Literal["first", "rest"]] = {"train": "first", "val": "rest", "test": "rest"}
+_PARTS: tuple[Literal["first", "rest"], ...] = ("first", "rest")
+_HELD_OUT = {"train": "first", "val": "rest", "test": "rest"}
 
 
 @each_json_once()
@@ -113,11 +114,15 @@ def _divided(
     whole: dict[str, Any], source: str | Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Dataset]]:
     """Return blocks and data sets of a VOC folder's first four fifths and of its rest."""
-    blocks, parts = {}, {}
-    for split, part in _HELD_OUT.items():
-        blocks[split] = {**whole, "split": {"fraction": _FIRST, "part": part}}
-        parts[split] = {**whole, "split": SplitPart(_FIRST, part)}
-    return blocks, _opened(Layout("voc", parts), source)
+    opened = _opened(
+        Layout("voc", {part: {**whole, "split": SplitPart(_FIRST, part)} for part in _PARTS}),
+        source,
+    )
+    blocks = {
+        split: {**whole, "split": {"fraction": _FIRST, "part": part}}
+        for split, part in _HELD_OUT.items()
+    }
+    return blocks, {split: opened[part] for split, part in _HELD_OUT.items()}
 
 
 def _size(train: Dataset) -> tuple[int, int]:

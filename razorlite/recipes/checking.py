@@ -259,7 +259,7 @@ class _Check:
             self._try("train.schedule", train.schedule)
         warmup = self.config.get("train.schedule.warmup_steps") or 0
         if train.max_steps is not None and warmup >= train.max_steps:
-            self._odd("train.schedule.warmup_steps", f"outlast the run of {train.max_steps}")
+            self._odd("train.schedule.warmup_steps", f"last for all {train.max_steps} steps")
         unit = self.config.get("train.schedule.unit", "epoch")
         length = train.max_epochs if unit == "epoch" else train.max_steps
         late = [

@@ -267,6 +267,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="that a training may take at most")
     parser.add_argument("--runs", nargs="+", default=[], metavar="NAME=FOLDER")
     args = parser.parse_args()
+    known = {*KINDS, *(one.partition("=")[0] for one in args.runs)}
+    if unknown := set(args.only or ()) - known:
+        parser.error(
+            f"--only: no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}"
+        )
     args.work_dir = args.work_dir.resolve()
     torch.set_num_threads(1)
     heads = (*COLUMNS, *TIMES)
