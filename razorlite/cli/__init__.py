@@ -1,5 +1,6 @@
 """The `razorlite` command. Nothing heavy is imported until a command runs."""
 
+import argparse
 import logging
 import os
 import sys
@@ -27,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     args = build_parser().parse_args(_one_value_each(words))
     try:
-        if getattr(args, "processes", 1) > 1 and not ranks.several():
+        if not ranks.several() and (processes := _processes(args)) > 1:
             from razorlite.engine.starting import start
 
-            return start(words, args.processes)
+            return start(words, processes)
         with quiet(getattr(args, "quiet", False)), json_alone(getattr(args, "json", False)):
             args.run(args)
     except KeyboardInterrupt:
@@ -41,6 +42,16 @@ def _run(words: Sequence[str]) -> int:
             raise
         return _complain(_message(error), getattr(error, "exit_code", 2))
     return 0
+
+
+def _processes(args: argparse.Namespace) -> int:
+    """Return how many processes a command is for; "auto" where it says so itself."""
+    asked: int | str = getattr(args, "processes", 1)
+    if asked != "auto":
+        return int(asked)
+    from razorlite.engine.starting import two_if_possible
+
+    return two_if_possible()
 
 
 def _one_value_each(words: Sequence[str]) -> list[str]:

@@ -78,14 +78,21 @@ def add_size(parser: argparse.ArgumentParser, name: str, about: str) -> None:
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """Add --processes."""
-    parser.add_argument(
-        "--processes",
-        type=count("number of processes"),
-        default=1,
-        metavar="N",
-        help="share the work among N processes of this machine, one GPU each; torchrun does the "
-        "same for several machines",
+    about = (
+        "share the work among N processes of this machine, one GPU each; torchrun does the same "
+        "for several machines"
     )
+    _add_processes(parser, 1, about)
+
+
+def add_two_processes(parser: argparse.ArgumentParser) -> None:
+    """Add --processes to a command that has work for two, and takes them where there are cores."""
+    _add_processes(parser, "auto", "1 or 2; two share the work where there are cores for both")
+
+
+def _add_processes(parser: argparse.ArgumentParser, default: int | str, about: str) -> None:
+    kind = count("number of processes")
+    parser.add_argument("--processes", type=kind, default=default, metavar="N", help=about)
 
 
 def add_json(parser: argparse.ArgumentParser, about: str = "print one JSON object") -> None:

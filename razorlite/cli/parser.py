@@ -13,6 +13,7 @@ from razorlite.cli.command import (
     add_set,
     add_size,
     add_subnet,
+    add_two_processes,
     count,
 )
 from razorlite.cli.convert_command import add_convert_config
@@ -184,6 +185,7 @@ def _add_demo(commands: Any) -> None:
     _add_resume(parser)
     about = "another one trains and searches otherwise, on the same images (0)"
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=about)
+    add_two_processes(parser)
     add_json(parser, "print the rows of the table as one JSON object")
 
 

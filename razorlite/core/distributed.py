@@ -1,17 +1,22 @@
 """Collectives that are no-ops in a single process (torchrun sets up the others)."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from razorlite.core.ranks import is_apart
+
 T = TypeVar("T")
+_PATIENCE = timedelta(days=365)
 
 
 def is_distributed() -> bool:
-    """Return whether a process group is running."""
-    return dist.is_available() and dist.is_initialized()
+    """Return whether a process group is running that this process works with."""
+    return dist.is_available() and dist.is_initialized() and not is_apart()
 
 
 def rank() -> int:
@@ -54,6 +59,21 @@ def gather_objects(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def late_gather() -> Callable[[Any], list[Any]]:
+    """Return a `gather_objects` for processes that come to it hours apart; all call both."""
+    if not is_distributed():
+        return gather_objects
+    group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def gather(value: Any) -> list[Any]:
+        values: list[Any] = [None] * world_size()
+        dist.all_gather_object(values, value, group=group)
+        dist.destroy_process_group(group)
+        return values
+
+    return gather
 
 
 def broadcast_object(value: T) -> T:

@@ -1,15 +1,46 @@
-"""What a process says of its end when torchrun has started several: one of them speaks for all."""
+"""One process among several: whether they work together, and which of them speaks for all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 _FILE = "TORCHELASTIC_ERROR_FILE"  # where torchrun looks for a process's own words
+_apart = False
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Let this process work within the block as if it were the only one.
+
+    Collectives do nothing, it counts as rank 0 and writes files: those of its own work.
+    """
+    global _apart
+    before, _apart = _apart, True
+    try:
+        yield
+    finally:
+        _apart = before
+
+
+def is_apart() -> bool:
+    """Return whether `apart` holds."""
+    return _apart
+
+
+def together() -> int:
+    """Return how many processes share this one's work: those of torchrun, 1 within `apart`."""
+    return 1 if _apart else _started()
 
 
 def several() -> bool:
     """Return whether this process is one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _started() > 1
+
+
+def _started() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:

@@ -7,10 +7,15 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-import torch  # noqa: F401 torch.distributed wants it first
+import torch
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+
+def two_if_possible() -> int:
+    """Return 2 where two processes have a thread each, and a GPU each if there are any; else 1."""
+    return 2 if torch.get_num_threads() > 1 and torch.cuda.device_count() != 1 else 1
 
 
 def start(words: Sequence[str], processes: int) -> int:

@@ -25,7 +25,7 @@ def write_demo_report(
         folder: the run folder, with the pictures of its steps.
         rows: of the table.
         findings: what the rows show, a sentence each.
-        seconds: what the steps took.
+        seconds: what the steps took, those of all processes added up.
 
     Returns:
         The HTML file.
@@ -57,7 +57,7 @@ def write_demo_report(
             f"longer than its work.",
         ],
         facts={
-            "duration": f"{seconds:.0f} s",
+            "duration": f"{seconds:.0f} s, all steps added up",
             "machine": f"{platform.machine()}, PyTorch threads: {torch.get_num_threads()}",
             "versions": f"torch {torch.__version__}, numpy {np.__version__}",
         },

@@ -6,44 +6,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import RunFolderError
 from razorlite.core.files import explain_damage, write_text_atomic
-from razorlite.engine.run_folder import recorded_command
+from razorlite.engine.run_folder import on_main, recorded_command
 
 _log = logging.getLogger("razorlite")
 
 
 class DemoSteps:
-    """The finished steps of a demo, kept in its run folder.
+    """The finished steps of a demo, each noted in a file of the run folder; all ranks make one.
 
     Args:
         folder: run folder.
         seed: of all of them.
 
-    Attributes:
-        seconds: what the finished steps took.
-
     Raises:
-        RunFolderError: the finished steps are of another seed, or their file is damaged.
+        RunFolderError: the finished steps are of another seed, or a file of theirs is damaged.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self._path, self._seed = folder / "steps.json", seed
-        self._done: dict[str, float] = {}
-        if self._path.exists():
-            with explain_damage(self._path):
-                kept = json.loads(self._path.read_text(encoding="utf-8"))
-                self._done, before = {n: float(s) for n, s in kept["seconds"].items()}, kept["seed"]
-            if before != seed:
-                raise RunFolderError(
-                    f"{folder} holds a demo of seed {before}, not {seed}; go on with it by --seed "
-                    f"{before}, or choose another folder by --work-dir"
-                )
-
-    @property
-    def seconds(self) -> float:
-        """What the finished steps took, of the last sitting of each."""
-        return sum(self._done.values())
+        self._folder, self._seed = folder / "steps", seed
+        mine = on_main(self._read)
+        self._done = broadcast_object(mine) or {}
 
     def do(self, name: str, work: Callable[[], object]) -> None:
         """Do a step unless it is finished, and note that it is."""
@@ -51,9 +36,26 @@ class DemoSteps:
             return
         start = time.perf_counter()
         work()
-        self._done[name] = time.perf_counter() - start
-        kept = {"seed": self._seed, "seconds": self._done}
-        write_text_atomic(self._path, json.dumps(kept, indent=1) + "\n")
+        kept = {"seed": self._seed, "seconds": time.perf_counter() - start}
+        path = self._folder / f"{name}.json"
+        on_main(lambda: write_text_atomic(path, json.dumps(kept) + "\n"))
+
+    def seconds(self) -> float:
+        """Return what the finished steps took, those of all processes added up."""
+        return sum(self._read().values())
+
+    def _read(self) -> dict[str, float]:
+        found = {}
+        for path in sorted(self._folder.glob("*.json")):
+            with explain_damage(path):
+                kept = json.loads(path.read_text(encoding="utf-8"))
+                found[path.stem], before = float(kept["seconds"]), kept["seed"]
+            if before != self._seed:
+                raise RunFolderError(
+                    f"{self._folder.parent} holds a demo of seed {before}, not {self._seed}; go on "
+                    f"with it by --seed {before}, or choose another folder by --work-dir"
+                )
+        return found
 
 
 def demo_folder(work_dir: str | Path | None, *, resume: bool) -> Path:

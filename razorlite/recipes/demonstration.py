@@ -1,16 +1,20 @@
 """The command `demo`: the whole pipeline on drawn shapes, with a table and a report."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from razorlite.core.distributed import broadcast_object, is_main
 from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.core.streams import printed_to_stderr, results, safe_console
 from razorlite.cost import Constraint, tabulate
-from razorlite.engine.run_folder import claimed
+from razorlite.engine.launch import session
+from razorlite.engine.run_folder import claimed, on_main
 from razorlite.recipes.building import build
 from razorlite.recipes.demo_report import write_demo_report
 from razorlite.recipes.demo_rows import Contestant, conclusions, measure
@@ -19,11 +23,13 @@ from razorlite.recipes.experiment import read
 from razorlite.recipes.pruning import prune
 from razorlite.recipes.scaled_by_hand import narrower
 from razorlite.recipes.searching import search
+from razorlite.recipes.side_by_side import side_by_side
 from razorlite.recipes.training import train
 from razorlite.search import Candidates
 from razorlite.space import Subnet
 from razorlite.visual import print_table
 
+_log = logging.getLogger("razorlite")
 _REPORTS = ("report.html", "report.json")
 _NOTES = {
     "largest": "the whole detector: what there is to make smaller",
@@ -43,7 +49,8 @@ def demo(
     """Pretrain a supernet on drawn shapes, search it, retrain, distil and prune; compare.
 
     Needs neither data nor a GPU. The weights of all rows have seen as many batches. The run folder
-    gets a folder for each step, report.html and report.json.
+    gets a folder for each step, report.html and report.json. Under torchrun two processes share the
+    work; each training is one process's own, as it would be without.
 
     Args:
         work_dir: run folder; work_dirs/demo, or the next free number after it, by default.
@@ -58,19 +65,27 @@ def demo(
         RunFolderError: the run folder holds something already.
         Interrupted: a signal asked the demo to end; the state is saved.
     """
-    folder = demo_folder(work_dir, resume=resume)
-    with claimed(folder, "demo", resume=resume):
-        if resume and all((folder / name).exists() for name in _REPORTS):
-            results.info("the demo in %s is finished: see %s", folder, folder / "report.html")
-            return _finished(folder / "report.json")
-        with printed_to_stderr():  # what its steps find is not yet what was asked for
-            made = _Demo(folder, resume, seed).run()
-        return _report(folder, *made)
+    with session(seed=seed):
+        chosen = on_main(lambda: demo_folder(work_dir, resume=resume))
+        folder = broadcast_object(chosen) or Path()
+        with claimed(folder, "demo", resume=resume):
+            rows = broadcast_object(on_main(lambda: _finished(folder)) if resume else None)
+            if rows is not None:
+                return rows
+            with printed_to_stderr():  # what its steps find is not yet what was asked for
+                made = _Demo(folder, resume, seed).run()
+            return side_by_side([lambda: _report(folder, *made)])[0]
 
 
-def _finished(report: Path) -> list[dict[str, Any]]:
+def _finished(folder: Path) -> list[dict[str, Any]] | None:
+    """Return the rows of a demo that has come to its end; None of any other."""
+    report = folder / "report.json"
+    if not all((folder / name).exists() for name in _REPORTS):
+        return None
     with explain_damage(report):
-        return list(json.loads(report.read_text(encoding="utf-8"))["rows"])
+        rows = list(json.loads(report.read_text(encoding="utf-8"))["rows"])
+    results.info("the demo in %s is finished: see %s", folder, folder / "report.html")
+    return rows
 
 
 @dataclass
@@ -86,27 +101,41 @@ class _Demo:
         self.weights = self.folder / "supernet" / "checkpoints" / "last.pt"
 
     def run(self) -> tuple[list[Contestant], list[str], float]:
-        """Return the models, what there is to say of how they came about, and the seconds."""
-        say, folder = safe_console("stderr").rule, self.folder
-        say("1/5  supernet: the largest, the smallest and a random path a step")
-        self._do("supernet", train, "demo/widths", folder / "supernet", {})
-        say("2/5  search: the best path within the budget")
+        """Return the models, what there is to say of how they came about, and the seconds.
+
+        Every training is one process's; all share the search, and two the rows.
+        """
+        folder = self.folder
+        _say("1/3  supernet: the largest, the smallest and a random path a step")
+        pretrained = partial(self._do, "supernet", train, "demo/widths", folder / "supernet", {})
+        side_by_side([pretrained])
+        _say("2/3  search: the best path within the budget")
         self._do("search", search, "demo/widths", self.weights, folder / "search", {})
-        self.steps.do("controls", lambda: _controls(folder, self.seed))
-        say("3/5  training on: largest, random and searched subnet; by hand from nothing")
-        names = ("largest", "by hand", "random", "searched")
-        found = [self._scratch(n) if n == "by hand" else self._retrained(n) for n in names]
-        say("4/5  distillation: the searched subnet learns from the largest")
-        distilled, why = self._distilled(found[0], found[-1])
-        say("5/5  pruning: the largest path with fewer channels, trained on")
-        found += [*distilled, self._pruned()]
-        return found, why, self.steps.seconds
+        side_by_side([lambda: self.steps.do("controls", lambda: _controls(folder, self.seed))])
+        _say("3/3  the rows: trained on, distilled, pruned, and the control from nothing")
+        taught, others = side_by_side([self._taught, self._others])
+        found = sorted([*taught[0], *others[0]], key=lambda one: [*_NOTES].index(one.name))
+        return found, [*taught[1], *others[1]], self.steps.seconds()
+
+    def _taught(self) -> tuple[list[Contestant], list[str]]:
+        """Return the largest, the searched one, and this distilled from that; what to say of it."""
+        teacher, student = self._retrained("largest"), self._retrained("searched")
+        distilled, why = self._distilled(teacher, student)
+        return [teacher, student, *distilled], why
+
+    def _others(self) -> tuple[list[Contestant], list[str]]:
+        return [self._scratch("by hand"), self._retrained("random"), self._pruned()], []
 
     def _do(self, name: str, command: Callable[..., object], *arguments: Any) -> None:
         """Do a step by a command, whose last argument are its overrides."""
         *words, overrides = arguments
         settings = {**overrides, "seed": self.seed}
-        self.steps.do(name, lambda: command(*words, settings, resume=self.resume))
+
+        def work() -> None:
+            _log.info("demo: %s", name)
+            command(*words, settings, resume=self.resume)
+
+        self.steps.do(_folder(name), work)
 
     def _retrained(self, name: str) -> Contestant:
         return self._trained(name, "demo/retrain", name, {"load_from": str(self.weights)})
@@ -161,6 +190,11 @@ class _Demo:
         return Contestant(
             name, config, subnet, checkpoint, seen + _steps(config), note=_NOTES[name]
         )
+
+
+def _say(text: str) -> None:
+    if is_main():
+        safe_console("stderr").rule(text)
 
 
 def _report(

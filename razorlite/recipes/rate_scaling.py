@@ -1,10 +1,10 @@
 """`train.lr_batch_size`: a learning rate that goes with the number of images in a step."""
 
-import os
 from typing import Any
 
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
+from razorlite.core.ranks import together
 
 _BASE, _RATE = "train.lr_batch_size", "train.optimizer.lr"
 
@@ -22,8 +22,7 @@ def scaled_rate(config: Config) -> Config:
     base, size, rate = config.get(_BASE), _batch_size(config), config.get(_RATE)
     if not all(_is_positive(value) for value in (base, size, rate)):
         return config
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    images = size * (config.get("train.accumulate") or 1) * processes
+    images = size * (config.get("train.accumulate") or 1) * together()
     if images == base:
         return config
     return core_config.load(config, {_RATE: rate * images / base, _BASE: images})

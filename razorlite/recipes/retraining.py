@@ -2,9 +2,11 @@
 
 import json
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,9 @@ from typing import Any
 import torch
 
 from razorlite.core.config import Config
-from razorlite.core.distributed import broadcast_object
+from razorlite.core.distributed import broadcast_object, is_main, world_size
 from razorlite.core.errors import ConfigError, DataError, TrainingError
-from razorlite.core.files import explain_damage
-from razorlite.core.journal import Journal
+from razorlite.core.files import explain_damage, write_text_atomic
 from razorlite.core.streams import printed_to_stderr
 from razorlite.engine.checkpoint import read_checkpoint, save_checkpoint
 from razorlite.engine.run_folder import on_main
@@ -23,6 +24,7 @@ from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.retraining_config import retraining_config
 from razorlite.recipes.retraining_plan import Contender
 from razorlite.recipes.scored import without_folders
+from razorlite.recipes.side_by_side import side_by_side
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.training import train
 from razorlite.search import RetrainingConfig
@@ -56,7 +58,7 @@ class Retraining:
         fresh: whether they start from no weights.
         checkpoint: of the supernet.
         metric: name on `data.val`.
-        folder: gets a run folder for each training, and results.jsonl.
+        folder: gets a run folder for each training, and a JSON file with what came of it.
         seconds: of a step, as the supernet was trained; None where that is not known.
         weights: short name of the supernet's weights.
         describe: subnet to what a checkpoint says of it.
@@ -82,34 +84,55 @@ class Retraining:
     def run(self, contenders: Sequence[Contender]) -> list[Trained]:
         """Train what has not been trained; say before what it will cost.
 
-        All ranks call it. A training that was stopped goes on exactly where it was.
+        All ranks call it; each trains its share as one process would. A training that was stopped
+        goes on exactly where it was.
 
         Raises:
             Interrupted: a signal asked the search to end; the state is saved.
         """
-        journal = Journal(self.folder / "results.jsonl")
-        lines = broadcast_object(on_main(journal.read)) or []
-        with explain_damage(journal.path):
-            known = {line["key"]: _measured(line["value"]) for line in lines}
-        due = [(one, seed) for one in contenders for seed in range(one.seeds)]
-        left = [pair for pair in due if self._key(*pair) not in known]
+        due = {self._key(one, s): (one, s) for one in contenders for s in range(one.seeds)}
+        known = broadcast_object(on_main(lambda: self._known(due))) or {}
+        left = [pair for key, pair in due.items() if key not in known]
         self._announce(len(due), len(left))
-        start = time.monotonic()
-        for number, (one, seed) in enumerate(left, start=1):
-            rest = _time_left(time.monotonic() - start, number - 1, len(left))
-            _log.info("training %d of %d: %s, seed %d%s", number, len(left), one.name, seed, rest)
-            value, key = self._train(one, seed), self._key(one, seed)
-            known[key] = value
-            record = {"key": key, "name": one.name, "seed": seed, "steps": self.steps}
-            record |= {"metric": self.metric, "value": value}
-            on_main(lambda record=record: journal.append(record))  # type: ignore[misc]
-        return [Trained(one, tuple(self._values(one, known))) for one in contenders]
+        pace = _Pace(math.ceil(len(left) / world_size()))
+        pieces = [
+            partial(self._result, one, seed, f"training {number} of {len(left)}", pace)
+            for number, (one, seed) in enumerate(left, start=1)
+        ]
+        found = side_by_side(pieces, [float(one.cost.get("macs", 1)) for one, _ in left])
+        for (one, seed), result in zip(left, found, strict=True):
+            known[self._key(one, seed)] = result
+            if is_main() and result.value is None:
+                _log.warning("%s, seed %d: %s", one.name, seed, result.why)
+        return [Trained(one, self._values(one, known)) for one in contenders]
 
-    def _values(self, one: Contender, known: Mapping[str, float | None]) -> Iterator[float]:
-        for seed in range(one.seeds):
-            value = known[self._key(one, seed)]
-            if value is not None:
-                yield value
+    def _known(self, keys: Iterable[str]) -> dict[str, "_Result"]:
+        """Return what earlier sittings have found."""
+        found = {}
+        for key in keys:
+            path = self.folder / f"{key}.json"
+            if path.exists():
+                with explain_damage(path):
+                    kept = json.loads(path.read_text(encoding="utf-8"))
+                    found[key] = _Result(_measured(kept["value"]), str(kept["why"]))
+        return found
+
+    def _result(self, one: Contender, seed: int, what: str, pace: "_Pace") -> "_Result":
+        """Train one contender with one seed, and keep what came of it."""
+        _log.info("%s: %s, seed %d%s", what, one.name, seed, pace.rest())
+        try:
+            result = _Result(self._train(one, seed))
+        except (TrainingError, ConfigError, DataError) as error:
+            result = _Result(None, str(error))
+        record = {"name": one.name, "seed": seed, "steps": self.steps, "metric": self.metric}
+        text = json.dumps({**record, "value": result.value, "why": result.why})
+        write_text_atomic(self._file(one, seed, ".json"), f"{text}\n")
+        pace.done += 1
+        return result
+
+    def _values(self, one: Contender, known: Mapping[str, "_Result"]) -> tuple[float, ...]:
+        values = (known[self._key(one, seed)].value for seed in range(one.seeds))
+        return tuple(value for value in values if value is not None)
 
     def _announce(self, count: int, left: int) -> None:
         if not left:
@@ -125,17 +148,11 @@ class Retraining:
             "goes on in the middle)", count, self.how, count - left, left * self.steps, minutes,
         )  # fmt: skip
 
-    def _train(self, one: Contender, seed: int) -> float | None:
-        """Return the metric; None where it cannot be trained, which is logged."""
-        folder = self.folder / self._key(one, seed)
-        file = self.folder / f"{self._key(one, seed)}.yaml"
-        on_main(lambda: one.subnet.save(file))
-        try:
-            with printed_to_stderr():  # its evaluations are not the search's
-                metrics = train(self.config, folder, self._overrides(one, seed, file), resume=True)
-        except (TrainingError, ConfigError, DataError) as error:
-            _log.warning("%s, seed %d: %s", one.name, seed, error)
-            return None
+    def _train(self, one: Contender, seed: int) -> float:
+        folder, file = self._file(one, seed, ""), self._file(one, seed, ".yaml")
+        one.subnet.save(file)
+        with printed_to_stderr():  # its evaluations are not the search's
+            metrics = train(self.config, folder, self._overrides(one, seed, file), resume=True)
         return float(metrics[self.metric])
 
     def _overrides(self, one: Contender, seed: int, file: Path) -> dict[str, Any]:
@@ -153,8 +170,11 @@ class Retraining:
             return self.checkpoint
         path = file.with_suffix(".pt")
         content = {"model": dict(one.weights), "meta": self.describe(one.subnet)}
-        on_main(lambda: save_checkpoint(path, content))
+        save_checkpoint(path, content)
         return str(path)
+
+    def _file(self, one: Contender, seed: int, suffix: str) -> Path:
+        return self.folder / f"{self._key(one, seed)}{suffix}"
 
     def _key(self, one: Contender, seed: int) -> str:
         """Return a short name for all that decides a training's result."""
@@ -162,6 +182,25 @@ class Retraining:
         parts += [self.fresh, self.weights, without_folders(dict(self.config.tree))]
         text = json.dumps([dict(p) if isinstance(p, Mapping) else p for p in parts], default=str)
         return f"{one.kind.replace(' ', '_')}-{sha256(text.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class _Result:
+    """The metric of one training; None where there is none, and why."""
+
+    value: float | None
+    why: str = ""
+
+
+class _Pace:
+    """How fast this process gets on with its share of the trainings."""
+
+    def __init__(self, share: int) -> None:
+        self.done, self._share, self._start = 0, share, time.monotonic()
+
+    def rest(self) -> str:
+        """Return how long the rest takes, by those that are done; nothing before the first is."""
+        return _time_left(time.monotonic() - self._start, self.done, self._share)
 
 
 def shortened(config: Config, steps: int) -> dict[str, Any]:
@@ -233,7 +272,7 @@ def _time_left(seconds: float, done: int, total: int) -> str:
     """Return how long the rest takes, by those that are done; nothing before the first one is."""
     if not done:
         return ""
-    return f"; about {seconds / done * (total - done) / 60:.0f} min are left"
+    return f"; about {seconds / done * max(1, total - done) / 60:.0f} min are left"
 
 
 def _steps(experiment: Experiment, settings: RetrainingConfig) -> int:

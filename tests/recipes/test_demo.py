@@ -20,7 +20,7 @@ NAMES = ["largest", "by hand", "random", "searched", "distilled", "pruned"]
 @pytest.mark.release
 def test_killed_demo_goes_on_and_compares_models_trained_alike_in_one_report(tmp_path: Path):
     folder = tmp_path / "demo"
-    command = Command("demo", "--work-dir", folder, folder=folder)
+    command = Command("demo", "--work-dir", folder, "--processes", 1, folder=folder)
     command.send_when(lambda: (folder / "supernet/checkpoints/last.pt").exists(), signal.SIGKILL)
     rows = {row["name"]: row for row in recipes.demo(folder, resume=True)}
     assert [name for name in NAMES if name in rows or name != "distilled"] == list(rows)
@@ -137,17 +137,17 @@ def test_interrupted_demo_goes_on_with_its_step(pipeline_stub, tmp_path, caplog)
     fail.clear()
     before = list(calls)
     rows = recipes.demo(tmp_path / "demo", resume=True)
-    assert [call[1] for call in before] == [
-        *("supernet", "search", "largest", "by_hand", "random", "searched")
-    ]
+    assert [call[1] for call in before] == [*("supernet", "search", "largest", "searched")]
     assert calls[len(before) :] == [  # the teacher is no better: nothing is distilled
         ("train", "searched", True),
+        ("train", "by_hand", True),
+        ("train", "random", True),
         ("prune", "pruned", True),
     ]
     with caplog.at_level("INFO", "razorlite"):
         assert recipes.demo(tmp_path / "demo", resume=True) == rows
     assert "is finished" in caplog.text
-    assert len(calls) == len(before) + 2
+    assert len(calls) == len(before) + 4
 
 
 def test_a_demo_goes_on_with_its_own_seed(pipeline_stub, tmp_path):
@@ -165,16 +165,16 @@ def test_a_demo_goes_on_with_its_own_seed(pipeline_stub, tmp_path):
 @pytest.mark.parametrize(
     ("kept", "fault"),
     [
-        ({"seconds": {}}, "steps.json lacks 'seed'; it is damaged"),
-        ({"seed": 0}, "steps.json lacks 'seconds'; it is damaged"),
-        ({"seed": 0, "seconds": 3}, "steps.json makes no sense"),
+        ({"seconds": 3}, "supernet.json lacks 'seed'; it is damaged"),
+        ({"seed": 0}, "supernet.json lacks 'seconds'; it is damaged"),
+        ({"seed": 0, "seconds": []}, "supernet.json makes no sense"),
     ],
 )
 def test_damaged_steps_are_refused(kept, fault, pipeline_stub, tmp_path):
     pipeline_stub[1].add("search")
     with pytest.raises(KeyboardInterrupt):
         recipes.demo(tmp_path / "demo")
-    (tmp_path / "demo" / "steps.json").write_text(json.dumps(kept))
+    (tmp_path / "demo" / "steps" / "supernet.json").write_text(json.dumps(kept))
     with pytest.raises(RunFolderError, match=fault):
         recipes.demo(tmp_path / "demo", resume=True)
 
@@ -200,4 +200,7 @@ def test_a_better_teacher_distils(pipeline_stub, tmp_path, monkeypatch):
     assert [one.name for one in found] == NAMES
     assert len({one.steps for one in found}) == 1
     assert "better than its pupil" in why[0]
-    assert [call[1] for call in calls][-2:] == ["distilled", "pruned"]
+    assert [call[1] for call in calls] == [
+        *("supernet", "search", "largest", "searched", "distilled"),
+        *("by_hand", "random", "pruned"),
+    ]

@@ -81,7 +81,7 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
         "searcher": {**searcher, "num_mutation": 2, "num_crossover": 2},
         "constraints": {"macs": "90%"},
         "recalibrate_batches": 1,
-        "retraining": None,
+        "retraining": {"steps": 1, "seeds": 2, "random": 1, "across": 1, "by_hand": 0},
     }
     short = {"max_steps": 2, "optimizer": {"type": "AdamW", "lr": 1e-3}}
     config = write(detector({"train": short, "search": search}), tmp_path)
@@ -95,6 +95,11 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
     assert len(trials[0]) == 1 + 2 * (1 + 4)  # the first line, two rounds, their trials
     subnets = [(tmp_path / name / "subnet.yaml").read_text() for name in "12"]
     assert subnets[0] == subnets[1]
+    one, two = (
+        {p.name: p.read_text() for p in tmp_path.glob(f"{n}/retraining/*.json")} for n in "12"
+    )
+    assert len(one) >= 3
+    assert one == two
 
 
 def test_a_fault_of_all_processes_is_one_line(tmp_path):

@@ -1,0 +1,63 @@
+"""Independent pieces of work, one process each, where torchrun has started several."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from razorlite.core.distributed import is_main, late_gather, rank, world_size
+from razorlite.core.errors import RazorliteError
+from razorlite.core.ranks import apart
+from razorlite.core.streams import quiet
+
+T = TypeVar("T")
+
+
+def side_by_side(pieces: Sequence[Callable[[], T]], loads: Sequence[float] = ()) -> list[T]:
+    """Do pieces of work, each as a single process would, and return what all came to.
+
+    All ranks call it and get the same. The pieces are dealt out at the start; a rank without one
+    waits. Those of one rank are done in order, and rank 0 alone tells how it gets on.
+
+    Args:
+        pieces: of work; none may need what another makes, nor write where another does.
+        loads: of each, in any unit, so that ranks end at about the same time; equal by default.
+
+    Raises:
+        RazorliteError: the first one of any rank, on all of them; the others have finished theirs.
+    """
+    gather = late_gather()
+    done: dict[int, T] = {}
+    mine = dealt(loads or [1.0] * len(pieces), world_size())[rank()]
+    fault: BaseException | None = None
+    with quiet(not is_main()), apart():
+        try:
+            for index in mine:
+                done[index] = pieces[index]()
+        except (RazorliteError, KeyboardInterrupt) as error:
+            fault = error
+    everyone = gather((done, None if fault is None else (type(fault), str(fault))))
+    if fault is not None:
+        raise fault
+    for _, other in everyone:
+        if other is not None:
+            raise other[0](other[1])
+    whole = {index: value for part, _ in everyone for index, value in part.items()}
+    return [whole[index] for index in range(len(pieces))]
+
+
+def dealt(loads: Sequence[float], hands: int) -> list[list[int]]:
+    """Deal pieces out, the heaviest first and to the least laden, for sums of about equal loads.
+
+    Args:
+        loads: of each piece.
+        hands: how many there are to deal to.
+
+    Returns:
+        The places of each hand's pieces, in order.
+    """
+    found: list[list[int]] = [[] for _ in range(hands)]
+    sums = [0.0] * hands
+    for index in sorted(range(len(loads)), key=lambda place: -loads[place]):
+        least = sums.index(min(sums))
+        found[least].append(index)
+        sums[least] += loads[index]
+    return [sorted(hand) for hand in found]
