@@ -142,7 +142,12 @@ class TestArguments:
                 ("c.yaml",),
                 {"subnet": None, "shape": (240, 320), "overrides": [], "as_json": False},
             ),
-            ("demo --resume", "demo", (), {"work_dir": None, "resume": True, "seed": 0}),
+            (
+                "demo --resume --processes 1",
+                "demo",
+                (),
+                {"work_dir": None, "resume": True, "seed": 0},
+            ),
             (
                 "config check c.yaml --set a=1",
                 "check_config",
@@ -165,6 +170,18 @@ class TestArguments:
         monkeypatch.setenv("WORLD_SIZE", "3")  # one of them
         assert cli.main(words) == 0
         assert len(recipes.calls) == 1
+
+    @pytest.mark.parametrize(("threads", "gpus", "expected"), [(1, 0, 1), (2, 0, 2), (2, 1, 1)])
+    def test_two_processes_where_both_have_something(
+        self, recipes, monkeypatch, threads, gpus, expected
+    ):
+        started = []
+        monkeypatch.setattr(starting, "start", lambda *args: started.append(args) or 7)
+        monkeypatch.setattr(starting.torch, "get_num_threads", lambda: threads)
+        monkeypatch.setattr(starting.torch.cuda, "device_count", lambda: gpus)
+        assert cli.main(["demo"]) == (7 if expected == 2 else 0)
+        assert started == ([(["demo"], 2)] if expected == 2 else [])
+        assert cli.main(["demo", "--processes", "1"]) == 0
 
     def test_json(self, recipes, capsys):
         cli.main(["cost", "c.yaml", "--json"])

@@ -45,10 +45,10 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _processes(args: argparse.Namespace) -> int:
-    """Return how many processes a command is for; "auto" where it says so itself."""
-    asked: int | str = getattr(args, "processes", 1)
-    if asked != "auto":
-        return int(asked)
+    """Return how many processes a command starts in; two where it has work for them, and can."""
+    asked: int | None = getattr(args, "processes", 1)
+    if asked is not None:
+        return asked
     from razorlite.engine.starting import two_if_possible
 
     return two_if_possible()

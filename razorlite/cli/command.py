@@ -87,10 +87,10 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 def add_two_processes(parser: argparse.ArgumentParser) -> None:
     """Add --processes to a command that has work for two, and takes them where there are cores."""
-    _add_processes(parser, "auto", "1 or 2; two share the work where there are cores for both")
+    _add_processes(parser, None, "1 or 2; two share the work where there are cores for both")
 
 
-def _add_processes(parser: argparse.ArgumentParser, default: int | str, about: str) -> None:
+def _add_processes(parser: argparse.ArgumentParser, default: int | None, about: str) -> None:
     kind = count("number of processes")
     parser.add_argument("--processes", type=kind, default=default, metavar="N", help=about)
 

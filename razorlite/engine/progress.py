@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Column
 
 from razorlite.core.distributed import is_main
+from razorlite.core.ranks import is_first
 from razorlite.core.streams import is_quiet, safe_console
 from razorlite.engine.hooks import Hook
 from razorlite.engine.run_state import RunState
@@ -40,7 +41,7 @@ class ProgressDisplay(Hook):
 
     def start(self, run: RunState) -> None:
         """Open the bar."""
-        if is_main() and self._console.is_terminal and not is_quiet():
+        if _tells() and self._console.is_terminal and not is_quiet():
             self._bar = Progress(
                 *_columns(self._console.width),
                 console=self._console,
@@ -57,7 +58,7 @@ class ProgressDisplay(Hook):
 
     def line(self, run: RunState, line: Mapping[str, Any]) -> None:
         """Show a line: evaluations always as text, training beside the bar if there is one."""
-        if not is_main():
+        if not _tells():
             return
         if line["kind"] == "eval":
             _print(safe_console(highlight=False), run, line)
@@ -71,6 +72,11 @@ class ProgressDisplay(Hook):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _tells() -> bool:
+    """Return whether this process shows its progress: of several one alone, even if each trains."""
+    return is_main() and is_first()
 
 
 def _print(console: Console, run: RunState, line: Mapping[str, Any]) -> None:

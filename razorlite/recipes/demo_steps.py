@@ -27,8 +27,8 @@ class DemoSteps:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder, self._seed = folder / "steps", seed
-        mine = on_main(self._read)
-        self._done = broadcast_object(mine) or {}
+        done = broadcast_object(on_main(self._read))
+        self._done = done or {}
 
     def do(self, name: str, work: Callable[[], object]) -> None:
         """Do a step unless it is finished, and note that it is."""
