@@ -14,6 +14,7 @@ from razorlite.evaluation import evaluate, image_draws, interval
 from razorlite.evaluation.resampling import Values
 from razorlite.recipes.building import build, load_into
 from razorlite.recipes.experiment import Experiment, read
+from razorlite.recipes.side_by_side import side_by_side
 from razorlite.recipes.splits import Splits
 
 _PAIRS = (  # what is compared with which control
@@ -72,21 +73,32 @@ class Measured:
 
 
 def measure(contestants: Sequence[Contestant]) -> dict[str, Measured]:
-    """Evaluate models on the test images, count them, and time them in turns."""
-    models, found = {}, {}
-    for one in contestants:
-        _, experiment = read(one.config)
-        built = build(experiment, one.subnet)
-        load_into(built, one.checkpoint)
-        models[one.name] = built.model
-        found[one.name] = _measured(one, built.model, experiment)
-    times = measure_latency(models, LATENCY_SHAPE, rounds=50)
-    for name, latency in times.items():
-        found[name].row["latency_ms"] = latency.median
+    """Evaluate models on the test images, count them, and time them in turns.
+
+    All ranks call it and share the evaluations; while one takes the times, the others wait.
+    """
+    rows = side_by_side([partial(_measured, one) for one in contestants])
+    found = {one.name: row for one, row in zip(contestants, rows, strict=True)}
+    for name, median in side_by_side([lambda: _medians(contestants)])[0].items():
+        found[name].row["latency_ms"] = median
     return found
 
 
-def _measured(one: Contestant, model: nn.Module, experiment: Experiment) -> Measured:
+def _medians(contestants: Sequence[Contestant]) -> dict[str, float]:
+    models = {one.name: _loaded(one)[0] for one in contestants}
+    times = measure_latency(models, LATENCY_SHAPE, rounds=50)
+    return {name: latency.median for name, latency in times.items()}
+
+
+def _loaded(one: Contestant) -> tuple[nn.Module, Experiment]:
+    _, experiment = read(one.config)
+    built = build(experiment, one.subnet)
+    load_into(built, one.checkpoint)
+    return built.model, experiment
+
+
+def _measured(one: Contestant) -> Measured:
+    model, experiment = _loaded(one)
     splits = Splits(experiment, next(model.parameters()).device)
     loader, metric = splits.eval_loader(splits.test, "test"), splits.metric(splits.test, "test")
     metrics = evaluate(splits.compute.place(model), loader, metric)

@@ -17,7 +17,7 @@ from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed, on_main
 from razorlite.recipes.building import build
 from razorlite.recipes.demo_report import write_demo_report
-from razorlite.recipes.demo_rows import Contestant, conclusions, measure
+from razorlite.recipes.demo_rows import Contestant, Measured, conclusions, measure
 from razorlite.recipes.demo_steps import DemoSteps, demo_folder
 from razorlite.recipes.experiment import read
 from razorlite.recipes.pruning import prune
@@ -74,7 +74,7 @@ def demo(
                 return rows
             with printed_to_stderr():  # what its steps find is not yet what was asked for
                 made = _Demo(folder, resume, seed).run()
-            return side_by_side([lambda: _report(folder, *made)])[0]
+            return _report(folder, *made)
 
 
 def _finished(folder: Path) -> list[dict[str, Any]] | None:
@@ -201,6 +201,11 @@ def _report(
     folder: Path, contestants: list[Contestant], why: list[str], seconds: float
 ) -> list[dict[str, Any]]:
     found = measure(contestants)
+    on_main(lambda: _write(folder, found, why, seconds))
+    return [one.row for one in found.values()]
+
+
+def _write(folder: Path, found: Mapping[str, Measured], why: list[str], seconds: float) -> None:
     rows = [one.row for one in found.values()]
     print_table(rows, title="On 500 test images that nothing was trained or chosen on")
     findings = [*conclusions(found), *why]
@@ -208,7 +213,6 @@ def _report(
         safe_console().print(f"- {line}", highlight=False)
     report = write_demo_report(folder, rows, findings, seconds)
     safe_console().print(f"report: {report}", soft_wrap=True)
-    return rows
 
 
 def _controls(folder: Path, seed: int) -> None:

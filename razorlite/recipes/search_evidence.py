@@ -58,12 +58,12 @@ class FinishedSearch:
         study, score, settings = self.study, self.score, self.settings
         controls = score_controls(study, score, settings, self.folder, self.workers)
         shape = self.experiment.shape
-        report = on_main(lambda: SearchReport.of(study, score, controls, settings.trust, shape))
-        on_main(lambda: or_warn(lambda: _written(report, self.folder)))
+        report = SearchReport.of(study, score, controls, settings.trust, shape)
+        on_main(lambda: or_warn(lambda: report.write(self.folder)))
         retrained = self._retrained(controls)
-        if retrained is not None and report is not None:
+        if retrained is not None:
             whole = replace(report, retrained=retrained)
-            on_main(lambda: or_warn(lambda: _written(whole, self.folder)))
+            on_main(lambda: or_warn(lambda: whole.write(self.folder)))
 
     def _retrained(self, controls: Controls) -> Retrained | None:
         """Train some subnets; None where that is left out, or cannot be done."""
@@ -92,8 +92,3 @@ class FinishedSearch:
         steps = trainings.before + trainings.steps
         sign = 1 if study.objectives.directions[name] == "max" else -1
         return Retrained(trained, name, trainings.how, steps, sign, left_out)
-
-
-def _written(report: SearchReport | None, folder: Path) -> None:
-    if report is not None:
-        report.write(folder)

@@ -100,6 +100,8 @@ class SearchReport:
     ) -> "SearchReport":
         """Evaluate the best trials and the control's on draws, and count the parts of the front.
 
+        All ranks call it.
+
         Args:
             study: the search.
             score: of its candidates.

@@ -5,13 +5,16 @@ from typing import TypeVar
 
 from razorlite.core.distributed import is_main, late_gather, rank, world_size
 from razorlite.core.errors import RazorliteError
+from razorlite.core.progress import progress
 from razorlite.core.ranks import apart
 from razorlite.core.streams import quiet
 
 T = TypeVar("T")
 
 
-def side_by_side(pieces: Sequence[Callable[[], T]], loads: Sequence[float] = ()) -> list[T]:
+def side_by_side(
+    pieces: Sequence[Callable[[], T]], loads: Sequence[float] = (), what: str = ""
+) -> list[T]:
     """Do pieces of work, each as a single process would, and return what all came to.
 
     All ranks call it and get the same. The pieces are dealt out at the start; a rank without one
@@ -20,6 +23,7 @@ def side_by_side(pieces: Sequence[Callable[[], T]], loads: Sequence[float] = ())
     Args:
         pieces: of work; none may need what another makes, nor write where another does.
         loads: of each, in any unit, so that ranks end at about the same time; equal by default.
+        what: the pieces are, for a line of progress; none by default, for those that tell more.
 
     Raises:
         RazorliteError: the first one of any rank, on all of them; the others have finished theirs.
@@ -30,7 +34,7 @@ def side_by_side(pieces: Sequence[Callable[[], T]], loads: Sequence[float] = ())
     fault: BaseException | None = None
     with quiet(not is_main()), apart():
         try:
-            for index in mine:
+            for index in progress(mine, what, len(mine)) if what else mine:
                 done[index] = pieces[index]()
         except (RazorliteError, KeyboardInterrupt) as error:
             fault = error

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from razorlite.core.errors import ConfigError
-from razorlite.core.progress import progress
 from razorlite.cost import cost_text
 from razorlite.evaluation import Metric, image_draws, interval
 from razorlite.evaluation.resampling import Values
 from razorlite.recipes.fronts import front_cost, point_of
+from razorlite.recipes.side_by_side import side_by_side
 from razorlite.search import Study, SupernetScore, Trial
 
 _log = logging.getLogger("razorlite")
@@ -29,7 +30,7 @@ class Scored:
 
 
 def scored_on_draws(study: Study, score: SupernetScore, count: int) -> list[Scored]:
-    """Evaluate the best trials once more, and on draws of the images.
+    """Evaluate the best trials once more, and on draws of the images; all ranks share them.
 
     Args:
         study: the search.
@@ -47,8 +48,8 @@ def scored_on_draws(study: Study, score: SupernetScore, count: int) -> list[Scor
         "the best %d candidates are evaluated once more, for intervals over images (about %.0f s; "
         "search.trust=0 leaves this out)", len(best), took,
     )  # fmt: skip
-    shown = progress(best, "subnets scored image by image", len(best))
-    found = [drawn(study, score, trial) for trial in shown]
+    pieces = [partial(drawn, study, score, trial) for trial in best]
+    found = side_by_side(pieces, what="subnets scored image by image")
     return [one for one in found if one is not None]
 
 
