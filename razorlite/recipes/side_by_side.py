@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from razorlite.core.distributed import is_main, late_gather, rank, world_size
+from razorlite.core.distributed import gather_objects, is_main, late_gather, rank, world_size
 from razorlite.core.errors import RazorliteError
 from razorlite.core.progress import progress
 from razorlite.core.ranks import apart
 from razorlite.core.streams import quiet
+from razorlite.engine.interrupt import Interrupted, StopSignals
 
 T = TypeVar("T")
 
@@ -27,10 +28,11 @@ def side_by_side(
 
     Raises:
         RazorliteError: the first one of any rank, on all of them; the others have finished theirs.
+        Interrupted: a signal came while this or another rank waited.
     """
     gather = late_gather()
-    done: dict[int, T] = {}
     mine = dealt(loads or [1.0] * len(pieces), world_size())[rank()]
+    done: dict[int, T] = {}
     fault: BaseException | None = None
     with quiet(not is_main()), apart():
         try:
@@ -38,14 +40,25 @@ def side_by_side(
                 done[index] = pieces[index]()
         except (RazorliteError, KeyboardInterrupt) as error:
             fault = error
-    everyone = gather((done, None if fault is None else (type(fault), str(fault))))
-    if fault is not None:
-        raise fault
-    for _, other in everyone:
-        if other is not None:
-            raise other[0](other[1])
+    with StopSignals() as signals:  # the others are still to save what they do
+        everyone = gather((done, None if fault is None else (type(fault), str(fault))))
+    _stop_together(fault, [error for _, error in everyone], signals.received)
     whole = {index: value for part, _ in everyone for index, value in part.items()}
     return [whole[index] for index in range(len(pieces))]
+
+
+def _stop_together(
+    fault: BaseException | None,
+    faults: Sequence[tuple[type[BaseException], str] | None],
+    signal: str,
+) -> None:
+    """Raise this process's fault, or else that of another, or else that any was asked to stop."""
+    if fault is not None:
+        raise fault
+    for kind, text in filter(None, faults):
+        raise kind(text)
+    if any(gather_objects(signal)):
+        raise Interrupted("stopped between two steps; to go on, run the same command with --resume")
 
 
 def dealt(loads: Sequence[float], hands: int) -> list[list[int]]:

@@ -1,5 +1,8 @@
 """Pieces of work that several processes share, each as if it were the only one."""
 
+import os
+import signal
+import time
 from functools import partial
 
 import pytest
@@ -63,6 +66,26 @@ def _stopped(rank, folder):
         side_by_side(pieces)
     except Interrupted as error:
         return str(error), (folder / "done").exists()
+
+
+def _asked_while_waiting(rank, folder):
+    def work():
+        if rank:  # the other one waits by now
+            time.sleep(1)
+            os.kill(int((folder / "waiting").read_text()), signal.SIGTERM)
+
+    if not rank:
+        (folder / "waiting").write_text(str(os.getpid()))
+    try:
+        side_by_side([partial(str, "nothing"), work])
+    except Interrupted as error:
+        return str(error)
+
+
+def test_a_process_that_waits_does_not_end_before_the_others_have_saved(tmp_path):
+    one, two = both(_asked_while_waiting, tmp_path)
+    assert one == two
+    assert one.startswith("stopped between two steps")
 
 
 def test_what_ends_one_process_ends_both_when_the_other_has_done_its_share(tmp_path):
