@@ -29,6 +29,7 @@ class DemoSteps:
         self._folder, self._seed = folder / "steps", seed
         done = broadcast_object(on_main(self._read))
         self._done = done or {}
+        self.do("start", lambda: None)  # from here on the seed is known
 
     def do(self, name: str, work: Callable[[], object]) -> None:
         """Do a step unless it is finished, and note that it is."""

@@ -152,7 +152,7 @@ def test_interrupted_demo_goes_on_with_its_step(pipeline_stub, tmp_path, caplog)
 
 def test_a_demo_goes_on_with_its_own_seed(pipeline_stub, tmp_path):
     _, fail = pipeline_stub
-    fail.add("search")
+    fail.add("supernet")
     with pytest.raises(KeyboardInterrupt):
         recipes.demo(tmp_path / "demo", seed=3)
     message = "holds a demo of seed 3, not 0; go on with it by --seed 3, or choose another folder"
