@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     args = build_parser().parse_args(_one_value_each(words))
     try:
-        if not ranks.several() and (processes := _processes(args)) > 1:
+        if ranks.several():
+            ranks.end_with_launcher()
+        elif (processes := _processes(args)) > 1:
             from razorlite.engine.starting import start
 
             return start(words, processes)

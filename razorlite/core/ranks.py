@@ -1,12 +1,16 @@
 """One process among several: whether they work together, and which of them speaks for all."""
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 _FILE = "TORCHELASTIC_ERROR_FILE"  # where torchrun looks for a process's own words
+LAUNCHER = "RAZORLITE_LAUNCHER"  # the process that has started the others, if one of ours has
 _apart = False
 
 
@@ -41,6 +45,19 @@ def several() -> bool:
 
 def _started() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def end_with_launcher() -> None:
+    """Ask this process to stop as soon as the one that has started it is gone, as when killed."""
+    launcher = os.environ.get(LAUNCHER)
+
+    def watch() -> None:
+        while str(os.getppid()) == launcher:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if launcher is not None:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def is_first() -> bool:

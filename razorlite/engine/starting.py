@@ -12,6 +12,8 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from razorlite.core.ranks import LAUNCHER
+
 
 def two_if_possible() -> int:
     """Return 2 where two processes have a thread each, and a GPU each if there are any; else 1."""
@@ -26,6 +28,7 @@ def start(words: Sequence[str], processes: int) -> int:
         processes: how many.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ[LAUNCHER] = str(os.getpid())
     logging.disable(logging.CRITICAL)  # of this process, which does nothing but wait
     if hasattr(signal, "SIGUSR1"):  # not one that the launcher hands on
         signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))
