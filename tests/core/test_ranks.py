@@ -13,7 +13,8 @@ from tests.recipes.runs import ROOT
 _CHILD = """
 import os, pathlib, signal, sys, time
 from razorlite.core.ranks import end_with_launcher
-signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).write_text("asked"), os._exit(0)))
+told = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: (told.touch(), os._exit(0)))
 end_with_launcher()
 print("ready", flush=True)
 time.sleep(60)
