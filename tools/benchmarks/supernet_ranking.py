@@ -48,11 +48,8 @@ from razorlite.space import SearchSpace, Subnet  # noqa: E402
 Tree = dict[str, Any]
 Scores = Sequence[float]
 _CLOSE = 0.2
-_CLASSES = [{"student": "head", "loss": {"type": "LogitKL", "tau": 1.0}}]
-_BOXES = [
-    {"student": "bbox_head.conv_cls", "loss": {"type": "SigmoidKL", "quality": 1.0}, "join": True},
-    {"student": "bbox_head.conv_reg", "loss": {"type": "FeatureMSE"}, "join": True},
-]
+_CLASSIFIER = {"pairs": [{"student": "head", "loss": {"type": "LogitKL", "tau": 1.0}}]}
+_DETECTOR = {"recipe": "kd"}
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,9 @@ class Way:
         """Return what it changes in the configuration."""
         changed: Tree = {"step": [*self.steps]}
         if self.distilled:
-            pairs = _CLASSES if classifies else _BOXES
+            lesson = _CLASSIFIER if classifies else _DETECTOR
             changed["step"] = [{"type": "DistilledStep"}, *self.steps]
-            changed["distiller"] = {"teacher": "largest_path", "pairs": pairs}
+            changed["distiller"] = {"teacher": "largest_path", **lesson}
         if self.plain:
             changed["load_from"] = str(start)
         return changed
