@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from razorlite.core.config import Given
-from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import ConfigError
 from razorlite.core.files import write_text_atomic
 from razorlite.core.ranges import Count
@@ -25,7 +24,7 @@ from razorlite.cost.measuring import measured_latency
 from razorlite.cost.model import Number
 from razorlite.cost.observing import Supernet
 from razorlite.cost.timed import LatencyConfig, Timer
-from razorlite.engine.run_folder import on_main
+from razorlite.engine.run_folder import told_by_main
 
 _FORMAT = 1
 _KEYS = ("format", "space", "shape", "device", "threads", "date", "fixed", "parts", "end_to_end")
@@ -103,7 +102,7 @@ class LatencyTable:
     @property
     def _table(self) -> tuple[FactoredCost, PowerLaw]:
         if self._known is None:
-            broadcast_object(on_main(self._measure))
+            told_by_main(self._measure)
             self._known = self._read()
         return self._known
 

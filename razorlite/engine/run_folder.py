@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 
@@ -113,6 +113,12 @@ def on_main(work: Callable[[], T]) -> T | None:
     if message is not None:
         raise message[0](message[1])
     return result
+
+
+def told_by_main(work: Callable[[], T]) -> T:
+    """Do work on rank 0 only, as `on_main` does, and return its result on every rank."""
+    result: Any = broadcast_object(on_main(work))
+    return cast(T, result)
 
 
 def results(folder: Path) -> list[str]:

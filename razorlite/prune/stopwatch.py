@@ -12,11 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from razorlite.core.distributed import broadcast_object
 from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.cost import Timer
-from razorlite.engine.run_folder import on_main
+from razorlite.engine.run_folder import told_by_main
 from razorlite.prune.layer_times import Timed, Times, layer_times, quickest
 from razorlite.prune.rounding import Rounding, measured_rounding
 
@@ -137,9 +136,7 @@ class Stopwatch:
         text = json.dumps([*facts, conditions], default=str)
         key = sha256(text.encode()).hexdigest()[:16]
         if key not in self._known:
-            found = broadcast_object(on_main(lambda: self._written(key, measure())))
-            assert found is not None
-            self._known[key] = found
+            self._known[key] = told_by_main(lambda: self._written(key, measure()))
         return self._known[key]
 
     def _written(self, key: str, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import RunFolderError
 from razorlite.core.files import explain_damage, write_text_atomic
-from razorlite.engine.run_folder import on_main, recorded_command
+from razorlite.engine.run_folder import on_main, recorded_command, told_by_main
 
 _log = logging.getLogger("razorlite")
 
@@ -27,8 +26,7 @@ class DemoSteps:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder, self._seed = folder / "steps", seed
-        done = broadcast_object(on_main(self._read))
-        self._done = done or {}
+        self._done = told_by_main(self._read)
         self.do("start", lambda: None)  # from here on the seed is known
 
     def do(self, name: str, work: Callable[[], object]) -> None:

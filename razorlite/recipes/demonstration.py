@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from razorlite.core.distributed import broadcast_object, is_main
+from razorlite.core.distributed import is_main
 from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.core.streams import printed_to_stderr, results, safe_console
 from razorlite.cost import Constraint, tabulate
 from razorlite.engine.launch import session
-from razorlite.engine.run_folder import claimed, on_main
+from razorlite.engine.run_folder import claimed, on_main, told_by_main
 from razorlite.recipes.building import build
 from razorlite.recipes.demo_report import write_demo_report
 from razorlite.recipes.demo_rows import Contestant, Measured, conclusions, measure
@@ -66,10 +66,9 @@ def demo(
         Interrupted: a signal asked the demo to end; the state is saved.
     """
     with session(seed=seed):
-        chosen = on_main(lambda: demo_folder(work_dir, resume=resume))
-        folder = broadcast_object(chosen) or Path()
+        folder = told_by_main(lambda: demo_folder(work_dir, resume=resume))
         with claimed(folder, "demo", resume=resume):
-            rows = broadcast_object(on_main(lambda: _finished(folder)) if resume else None)
+            rows = told_by_main(lambda: _finished(folder)) if resume else None
             if rows is not None:
                 return rows
             with printed_to_stderr():  # what its steps find is not yet what was asked for

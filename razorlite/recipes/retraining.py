@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from razorlite.core.config import Config
-from razorlite.core.distributed import broadcast_object, is_main, world_size
+from razorlite.core.distributed import is_main, world_size
 from razorlite.core.errors import ConfigError, DataError, TrainingError
 from razorlite.core.files import explain_damage, write_text_atomic
 from razorlite.core.streams import printed_to_stderr
 from razorlite.engine.checkpoint import read_checkpoint, save_checkpoint
-from razorlite.engine.run_folder import on_main
+from razorlite.engine.run_folder import told_by_main
 from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.retraining_config import retraining_config
 from razorlite.recipes.retraining_plan import Contender
@@ -91,7 +91,7 @@ class Retraining:
             Interrupted: a signal asked the search to end; the state is saved.
         """
         due = {self._key(one, s): (one, s) for one in contenders for s in range(one.seeds)}
-        known = broadcast_object(on_main(lambda: self._known(due))) or {}
+        known = told_by_main(lambda: self._known(due))
         left = [pair for key, pair in due.items() if key not in known]
         self._announce(len(due), len(left))
         pace = _Pace(math.ceil(len(left) / world_size()))

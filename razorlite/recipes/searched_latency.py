@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import BudgetError
 from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.cost import Constraint, CorrectedCost, CostModel, JoinedCost, LatencyTable
-from razorlite.engine.run_folder import on_main
+from razorlite.engine.run_folder import told_by_main
 from razorlite.prune import Stopwatch
 from razorlite.recipes.costing import models_of
 from razorlite.search import Feasible, Study, Trial
@@ -181,9 +180,8 @@ class LatencyRounds:
     def _timed(self, study: Study, number: int, most: float) -> Timed:
         """Time a study's best subnet, or take up what was measured before a search was resumed."""
         trial = study.best
-        known = broadcast_object(on_main(lambda: self._known(trial, number)))
-        record = known or broadcast_object(on_main(lambda: self._measured(trial, number)))
-        assert record is not None
+        known = told_by_main(lambda: self._known(trial, number))
+        record = known or told_by_main(lambda: self._measured(trial, number))
         predicted = float(trial.cost[self._name]) / self._whole
         return Timed(study, trial, record, predicted, most)
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from razorlite.core.distributed import broadcast_object
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.cost import Constraint
-from razorlite.engine.run_folder import on_main
+from razorlite.engine.run_folder import on_main, told_by_main
 from razorlite.search.batch import Batch
 from razorlite.search.elastic import Elastic, FirstScores, FirstTrial
 from razorlite.search.evaluator import Evaluator
@@ -211,7 +210,7 @@ class Study:
         journal = self._journal
         if journal is None:
             return None
-        lines: Lines = broadcast_object(on_main(lambda: journal.open(resume)) or [])
+        lines: Lines = told_by_main(lambda: journal.open(resume) or [])
         batch = None
         for line, record in lines:
             if "proposals" in record:
@@ -268,7 +267,7 @@ class Study:
 
     def _next_batch(self) -> Batch:
         """Ask the searcher in the main process, and journal its proposals."""
-        batch: Batch = broadcast_object(on_main(self._ask))  # type: ignore[assignment]
+        batch = told_by_main(self._ask)
         if len(batch.points):
             self._begin(batch)
         return batch
