@@ -52,12 +52,17 @@ def all_reduce_max(value: Tensor) -> Tensor:
     return top
 
 
-def gather_objects(value: T) -> list[T]:
-    """Return every process's picklable value, in rank order, on every process."""
+def gather_objects(value: T, group: Any = None) -> list[T]:
+    """Return every process's picklable value, in rank order, on every process.
+
+    Args:
+        value: of this process.
+        group: of processes that talk to each other; the one of all by default.
+    """
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=group)
     return values
 
 
@@ -68,8 +73,7 @@ def late_gather() -> Callable[[Any], list[Any]]:
     group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
     def gather(value: Any) -> list[Any]:
-        values: list[Any] = [None] * world_size()
-        dist.all_gather_object(values, value, group=group)
+        values = gather_objects(value, group)
         dist.destroy_process_group(group)
         return values
 

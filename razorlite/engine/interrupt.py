@@ -1,6 +1,5 @@
 """Signals as a request to stop: after the current step, or at once."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from razorlite.core.errors import RazorliteError
+from razorlite.core.ranks import several
 
 
 class Interrupted(RazorliteError):
@@ -46,7 +46,7 @@ class StopSignals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number).name
-        if number == signal.SIGINT and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        if number == signal.SIGINT and not several():
             signal.signal(number, self._before.pop(signal.SIGINT, signal.default_int_handler))
 
 

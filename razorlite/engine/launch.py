@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from razorlite.core.distributed import rank
 from razorlite.core.errors import ConfigError
+from razorlite.core.ranks import several
 from razorlite.engine.random_state import seed_everything
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -62,7 +63,7 @@ def init_distributed(device: torch.device) -> bool:
     Returns:
         Whether a group was joined; False in a single process or if there is one already.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2 or dist.is_initialized():
+    if not several() or dist.is_initialized():
         return False
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return True
