@@ -1,8 +1,8 @@
 """From a configuration to a model: plain, a supernet, an exported or a slimmed subnet."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from razorlite.core.config import Overrides
 from razorlite.core.errors import ConfigError, SubnetError
+from razorlite.cost import FactoredCost, tabulate
 from razorlite.engine.checkpoint import Adapt, LoadReport, load_weights, read_checkpoint
 from razorlite.engine.weights import find_weights, tensor_names
 from razorlite.prune import Channels
@@ -36,6 +37,12 @@ class Built:
     space: SearchSpace | None = None
     subnet: Subnet | None = None
     channels: Channels | None = None
+
+    @cached_property
+    def costs(self) -> Callable[[tuple[int, int]], FactoredCost]:
+        """Counts MACs and parameters of the space's points for a (height, width), each once."""
+        assert self.space is not None
+        return cache(partial(tabulate, self.space))
 
     @property
     def is_supernet(self) -> bool:

@@ -12,7 +12,7 @@ from razorlite.core.distributed import is_main
 from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.core.streams import printed_to_stderr, results, safe_console
-from razorlite.cost import Constraint, tabulate
+from razorlite.cost import Constraint
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed, on_main, told_by_main
 from razorlite.recipes.building import build
@@ -220,7 +220,7 @@ def _controls(folder: Path, seed: int) -> None:
     built = build(experiment)
     assert built.space is not None
     assert experiment.search is not None
-    table = tabulate(built.space, experiment.shape)
+    table = built.costs(experiment.shape)
     constraint = Constraint.parse(experiment.search.constraints, table)
     candidates = Candidates(space=built.space, table=table, constraint=constraint, seed=seed + 1)
     searched, largest = Subnet.load(folder / "search" / "subnet.yaml"), table.largest()

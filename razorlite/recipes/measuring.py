@@ -10,7 +10,7 @@ from razorlite.core.config import Overrides
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import ConfigError
 from razorlite.core.streams import safe_console
-from razorlite.cost import Cost, count, tabulate, thop_profile
+from razorlite.cost import Cost, count, thop_profile
 from razorlite.engine.launch import session
 from razorlite.evaluation import Recorded
 from razorlite.recipes.building import Built, build, load_trained, of_supernet
@@ -121,7 +121,7 @@ def _counts(built: Built, shape: tuple[int, int]) -> dict[str, Any]:
         whole = count(built.model, shape)
         return {**_plain(whole, shape), **_thop(built, shape, whole)}
     assert built.space is not None
-    table = tabulate(built.space, shape)
+    table = built.costs(shape)
     built.space.select(table.largest())
     largest = built.space.export(table.largest())
     bounds = {name: list(ends) for name, ends in table.bounds().items()}

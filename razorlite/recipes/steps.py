@@ -6,7 +6,6 @@ from typing import Any
 
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
-from razorlite.cost import tabulate
 from razorlite.distill import (
     EMA,
     LARGEST_PATH,
@@ -115,7 +114,7 @@ def _known(
     }
     space = built.space
     if space is not None and built.is_supernet:
-        costs = cache(lambda: tabulate(space, experiment.shape))
+        costs = partial(built.costs, experiment.shape)
         ends = cache(lambda: (costs().largest(), costs().smallest()))
         known |= {"space": lambda: space, "costs": costs, "ends": ends}
     settings = experiment.distiller

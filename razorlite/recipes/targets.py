@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from razorlite.core.streams import results
-from razorlite.cost import cost_text, tabulate
+from razorlite.cost import cost_text
 from razorlite.engine.steps import Step
 from razorlite.recipes.building import Built
 from razorlite.recipes.steps import chain
@@ -33,7 +33,7 @@ def write_target(
     target = target_of(step) if built.is_supernet else None
     if target is None or built.space is None:
         return
-    cost = tabulate(built.space, shape)(target)
+    cost = built.costs(shape)(target)
     scores = {name: value for name, value in metrics.items() if math.isfinite(value)}
     origin = {"made_by": "train", "checkpoint": str(folder / "checkpoints" / "last.pt")}
     target.with_results(cost=cost, scores=scores, origin=origin).save(folder / "subnet.yaml")

@@ -13,7 +13,7 @@ from torch import nn
 from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
-from razorlite.cost import tabulate
+from razorlite.cost import FactoredCost
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
@@ -219,7 +219,7 @@ def _evaluate(built: Built, splits: Splits, step: Step = plain_step) -> Any:
     return _PathScore(
         space=built.space,
         step=step,
-        shape=splits.experiment.shape,
+        costs=partial(built.costs, splits.experiment.shape),
         batches=splits.calibration(_CALIBRATION_BATCHES),
         score=score,
         compute=splits.compute,
@@ -237,18 +237,18 @@ class _PathScore:
         *,
         space: SearchSpace,
         step: Step,
-        shape: tuple[int, int],
+        costs: Callable[[], FactoredCost],
         batches: Sequence[Inputs],
         score: Callable[[nn.Module], dict[str, float]],
         compute: Compute,
     ) -> None:
-        self.space, self.step, self.shape, self.batches = space, step, shape, batches
+        self.space, self.step, self.costs, self.batches = space, step, costs, batches
         self.score, self.compute = score, compute
 
     @cached_property
     def largest(self) -> Subnet:
         """The path with the most MACs."""
-        subnet: Subnet = tabulate(self.space, self.shape).largest()
+        subnet: Subnet = self.costs().largest()
         return subnet
 
     @property
