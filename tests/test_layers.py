@@ -1,4 +1,4 @@
-"""Imports point down only: the table of layers, and that razorlite keeps to it."""
+"""Imports point down only, and private modules are their package's: razorlite keeps to both."""
 
 import ast
 from collections.abc import Iterator
@@ -49,6 +49,19 @@ def violations(source: str, module: str) -> list[str]:
     return found
 
 
+def trespasses(source: str, module: str) -> list[str]:
+    """Return the imports of other packages' private modules or names."""
+    found = []
+    for name in imports(source, module):
+        parts = name.split(".")
+        private = next((i for i, p in enumerate(parts) if p[0] == "_" and p[-2:] != "__"), None)
+        if parts[0] == "razorlite" and private is not None:
+            home = parts[:private]
+            if module.split(".")[: len(home)] != home:
+                found.append(f"{module} imports {name}")
+    return found
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts)
@@ -59,6 +72,24 @@ def test_imports_point_down(path):
     if path == ROOT / "__init__.py":  # the face of the package: loads the recipes when asked
         return
     assert violations(path.read_text(encoding="utf-8"), module_name(path)) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_private_modules_are_imported_by_their_package_alone(path):
+    assert trespasses(path.read_text(encoding="utf-8"), module_name(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "count"),
+    [
+        ("from razorlite.data._items import Item", "razorlite.data.loader", 0),
+        ("from razorlite.data._items import Item", "razorlite.recipes.splits", 1),
+        ("from razorlite.data.loader import _order", "razorlite.data.coco", 1),
+        ("from razorlite.data import __all__", "razorlite.recipes.splits", 0),
+    ],
+)
+def test_trespasses_are_found(source, module, count):
+    assert len(trespasses(source, module)) == count
 
 
 def test_every_part_has_a_layer():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from projects.detr3d.plain_pickle import read_plain_pickle
 from razorlite.core.errors import DataError
-from razorlite.data._json import read_json
+from razorlite.data.json_files import read_json
 
 Numbers = NDArray[np.float64]
 

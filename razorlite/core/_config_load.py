@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core import shipped
-from razorlite.core._yaml_lines import DEEPEST, MOST_BYTES, Node, dump, from_tree, parse, plain
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import suggestion
+from razorlite.core.yaml_lines import DEEPEST, MOST_BYTES, Node, dump, from_tree, parse, plain
 
 Key = tuple[str, ...]
 Overrides = Sequence[str] | Mapping[str, Any]

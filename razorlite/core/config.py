@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 from razorlite.core._config_interpret import Factory, Partial, interpret
 from razorlite.core._config_load import Config, LocatedConfigError, Overrides, load, raise_faults
-from razorlite.core._config_signature import Given
-from razorlite.core._yaml_lines import parse as parse_yaml
-from razorlite.core._yaml_lines import plain
+from razorlite.core._config_signature import Given, annotate, signature_of
 from razorlite.core.errors import ConfigError
+from razorlite.core.yaml_lines import parse as parse_yaml
+from razorlite.core.yaml_lines import plain
 
 __all__ = [
     "Config",
@@ -32,11 +32,13 @@ __all__ = [
     "LocatedConfigError",
     "Overrides",
     "Partial",
+    "annotate",
     "build",
     "check",
     "load",
     "parse",
     "raise_faults",
+    "signature_of",
 ]
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from typing import Any
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import suggestion
-from razorlite.data._records import Objects, Record
 from razorlite.data._segments import WITHOUT
 from razorlite.data._values import finite, flag, identity, number, shown
 from razorlite.data.faults import FaultReport
+from razorlite.data.records import Objects, Record
 
 Key = int | str
 _LARGEST = 1 << 20  # pixels of an image's side; what is stated beyond is no size

@@ -14,13 +14,13 @@ import numpy as np
 
 from razorlite.core.errors import DataError
 from razorlite.core.progress import progress
-from razorlite.data._json import read_json
-from razorlite.data._records import Record
 from razorlite.data._values import identity
 from razorlite.data._yolo_files import read_data_file
 from razorlite.data.dataset import Dataset
 from razorlite.data.joining import records_of
+from razorlite.data.json_files import read_json
 from razorlite.data.recognising import Layout
+from razorlite.data.records import Record
 
 Severity = Literal["error", "warning", "note"]
 _EXAMPLES = 3

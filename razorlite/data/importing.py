@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from razorlite.core.errors import DataError
-from razorlite.data._json import read_json
 from razorlite.data._voc_xml import parse_xml
 from razorlite.data.files import files_under, relative, resolve
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
+from razorlite.data.json_files import read_json
 
 Tree = dict[str, Any]
 _BACKGROUND = 0

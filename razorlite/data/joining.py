@@ -6,9 +6,9 @@ from typing import Any
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register
-from razorlite.data._records import Record, RecordDataset
 from razorlite.data.dataset import Dataset, Subset
 from razorlite.data.faults import Fault
+from razorlite.data.records import Record, RecordDataset
 from razorlite.data.relabelling import relabelled
 from razorlite.structures import Batch, Inputs, as_annotation
 

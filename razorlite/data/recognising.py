@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import lookup
-from razorlite.data._json import each_json_once, read_json
 from razorlite.data._voc_xml import read_xml
 from razorlite.data._yolo_files import read_data_file
 from razorlite.data.dataset import Dataset
 from razorlite.data.files import files_under, is_hidden, near, resolve
 from razorlite.data.images import IMAGE_SUFFIXES
+from razorlite.data.json_files import each_json_once, read_json
 
 ALL = "all"  # the split of a folder that is not divided
 _DEEPEST = 3  # folders below the one that is named

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 from razorlite.core.errors import DataError
 from razorlite.core.ranges import Range, Seed, checked
 from razorlite.core.registry import register, suggestion
-from razorlite.data._records import Objects, Record, RecordDataset, finish
 from razorlite.data._voc_files import (
     NamedFiles,
     SplitReader,
@@ -30,6 +29,7 @@ from razorlite.data.dataset import ClassNames
 from razorlite.data.faults import FaultReport, first_line
 from razorlite.data.files import holds_any, need_file, need_folder, relative, resolve
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
+from razorlite.data.records import Objects, Record, RecordDataset, finish
 from razorlite.data.splitting import split_names
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")

@@ -15,10 +15,10 @@ import yaml
 from razorlite.core.errors import DataError
 from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
 from razorlite.core.progress import progress
-from razorlite.data._records import Record
 from razorlite.data.dataset import Dataset
 from razorlite.data.files import relative
 from razorlite.data.joining import records_of
+from razorlite.data.records import Record
 
 CROWDS = "objects marked as crowd or difficult, which are left out"
 MASKS = "masks, which are left out"

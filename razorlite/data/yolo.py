@@ -7,7 +7,6 @@ import numpy as np
 
 from razorlite.core.errors import DataError
 from razorlite.core.registry import register, suggestion
-from razorlite.data._records import Objects, Record, RecordDataset, check_image, finish
 from razorlite.data._segments import WITHOUT
 from razorlite.data._yolo_files import (
     DataFile,
@@ -23,6 +22,7 @@ from razorlite.data.dataset import ClassNames
 from razorlite.data.faults import FaultReport, first_line
 from razorlite.data.files import need_file, need_folder, resolve
 from razorlite.data.images import Decoding
+from razorlite.data.records import Objects, Record, RecordDataset, check_image, finish
 
 _FARTHEST = 1.5  # shares of the image; what is written beyond is in pixels
 _UNLABELLED = "image without a label file, taken as one without objects"

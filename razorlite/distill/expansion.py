@@ -11,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from razorlite.core import config as core_config
-from razorlite.core._config_signature import signature_of
-from razorlite.core.config import Factory
+from razorlite.core.config import Factory, signature_of
 from razorlite.core.errors import ConfigError
 from razorlite.core.registry import lookup
 from razorlite.distill.config import DistillPair

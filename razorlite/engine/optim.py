@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from razorlite.core._config_signature import annotate
+from razorlite.core.config import annotate
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.core.ranges import NonNegative, Share, ShareBelowOne, checked
 from razorlite.core.registry import register, suggestion

@@ -13,10 +13,10 @@ from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import DataError, RunFolderError
 from razorlite.core.files import write_text_atomic
-from razorlite.data._json import each_json_once
 from razorlite.data.dataset import Dataset
 from razorlite.data.examining import count_objects, open_all
 from razorlite.data.joining import records_of
+from razorlite.data.json_files import each_json_once
 from razorlite.data.recognising import ALL, Layout, recognise
 from razorlite.data.voc import SplitPart
 from razorlite.recipes.anchoring import FittedAnchors, better_anchors

@@ -2,9 +2,9 @@
 
 from razorlite.core import config as core_config
 from razorlite.core import shipped
-from razorlite.core._yaml_lines import with_blocks
 from razorlite.core.config import Config, Overrides
 from razorlite.core.type_docs import explain_type, list_types, with_defaults
+from razorlite.core.yaml_lines import with_blocks
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment
 from razorlite.recipes.paths import located

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from razorlite.core.errors import DataError
 from razorlite.core.streams import safe_console
-from razorlite.data._json import each_json_once
 from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
@@ -20,6 +19,7 @@ from razorlite.data.examining import Counts, Finding, count_objects, examine, op
 from razorlite.data.files import resolve
 from razorlite.data.importing import import_annotations
 from razorlite.data.joining import ConcatDataset
+from razorlite.data.json_files import each_json_once
 from razorlite.data.recognising import ALL, recognise
 from razorlite.data.writing import Format, Written, write
 

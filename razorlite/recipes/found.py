@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from razorlite.core.errors import DataError
 from razorlite.core.files import make_folder, write_text_atomic
 from razorlite.data import Dataset
-from razorlite.data._json import read_json
 from razorlite.data.joining import records_of
+from razorlite.data.json_files import read_json
 from razorlite.evaluation import Sample, detection_entries
 from razorlite.structures import Detections, Target
 

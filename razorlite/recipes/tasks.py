@@ -7,8 +7,8 @@ from torch import nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.data import ShapesDataset
-from razorlite.data._records import RecordDataset
 from razorlite.data.classification import LabelledImages
+from razorlite.data.records import RecordDataset
 from razorlite.evaluation import Accuracy, CocoMetric, ConfusionMatrix, VocMetric
 from razorlite.models.classifier import ImageClassifier
 from razorlite.models.detectors.single_stage import Detector

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from razorlite.core._yaml_lines import Node
 from razorlite.core.errors import ConfigError
+from razorlite.core.yaml_lines import Node
 from razorlite.recipes.openmmlab.expressions import plain
 
 Tree = dict[str, Any]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from razorlite.core._yaml_lines import Node
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.core.files import write_text_atomic
+from razorlite.core.yaml_lines import Node
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.openmmlab.blocks import Block, Remarks, Tree, without
 from razorlite.recipes.openmmlab.datasets import data

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from razorlite.core._yaml_lines import Node
+from razorlite.core.yaml_lines import Node
 
 _MOST_STEPS = 100_000  # of a file; what a person writes takes a hundredth of it
 _MOST_ITEMS = 10_000  # of a list or text that arithmetic makes

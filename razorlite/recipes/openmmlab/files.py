@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from razorlite.core._yaml_lines import MOST_BYTES, Node
 from razorlite.core.errors import ConfigError
+from razorlite.core.yaml_lines import MOST_BYTES, Node
 from razorlite.recipes.openmmlab.expressions import Expressions, Imported, Refusal, plain
 
 _MOST_FILES = 50
