@@ -17,6 +17,7 @@ from razorlite.core.distributed import broadcast_object, is_main
 from razorlite.core.errors import RazorliteError, RunFolderError
 from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
 from razorlite.core.locks import Lock
+from razorlite.core.ranks import apart
 from razorlite.engine.hooks import Hook
 from razorlite.engine.run_state import RunState
 
@@ -98,13 +99,16 @@ def write_config(folder: Path, text: str) -> None:
 def on_main(work: Callable[[], T]) -> T | None:
     """Do work on rank 0 only; its user-facing error is raised on every rank.
 
+    Within the work that rank is apart: what else would wait for the other ranks does not.
+
     Returns:
         The result on rank 0, None on the others.
     """
     result, error = None, None
     if is_main():
         try:
-            result = work()
+            with apart():
+                result = work()
         except RazorliteError as caught:
             error = caught
     message = broadcast_object((type(error), str(error)) if error else None)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from razorlite.core.distributed import world_size
 from razorlite.core.errors import CheckpointError, RunFolderError, TrainingError
 from razorlite.core.journal import Journal
 from razorlite.engine import runner as runner_module
@@ -20,7 +21,7 @@ from razorlite.engine.exchange import agree, average_gradients, average_tensors
 from razorlite.engine.hooks import Hook
 from razorlite.engine.interrupt import Interrupted
 from razorlite.engine.ranks import check_processes
-from razorlite.engine.run_folder import on_main
+from razorlite.engine.run_folder import on_main, told_by_main
 from razorlite.engine.steps import plain_step
 from razorlite.structures import Batch
 from tests.engine.toys import Toy, ToyLoader, assert_same, make_runner, sgd, weights
@@ -186,6 +187,9 @@ def fail(rank, folder):
         "stopped": message_of(Interrupted, stopped.run),
         "broken": message_of(TrainingError, broken.run),
         "refused": message_of(RunFolderError, lambda: on_main(refuse)),
+        "within": message_of(RunFolderError, lambda: told_by_main(lambda: on_main(refuse))),
+        "told": [told_by_main(lambda: [told_by_main(lambda: dist.get_rank()), world_size()])],
+        "next": told_by_main(lambda: "the next"),
     }
 
 
@@ -194,7 +198,9 @@ def test_ranks_stop_and_fail_together(tmp_path):
     for message in (first, second):
         assert message["stopped"].startswith("stopped after step 4 of 10")
         assert message["broken"].startswith("the loss of step 4 is not finite")
-        assert message["refused"] == "the disk is full"
+        assert message["refused"] == message["within"] == "the disk is full"
+        assert message["told"] == [[0, 1]]  # within the work of one rank there is no other
+        assert message["next"] == "the next"
     assert "(on another process)" in first["broken"]
     assert "(loss)" in second["broken"]
 

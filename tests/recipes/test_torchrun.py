@@ -75,7 +75,9 @@ def test_lines_are_those_of_the_joined_batch(trained):
         assert second == pytest.approx(first, rel=1e-4, abs=1e-5)
 
 
-def test_search_finds_the_same_trials_and_winner(tmp_path):
+@pytest.fixture(scope="module")
+def search(module_path):
+    """The words of a search: configuration and trained supernet."""
     searcher = {"type": "EvolutionSearcher", "population_size": 4, "top_k": 2, "max_rounds": 2}
     search = {
         "searcher": {**searcher, "num_mutation": 2, "num_crossover": 2},
@@ -84,11 +86,14 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
         "retraining": {"steps": 1, "seeds": 2, "random": 1, "across": 1, "by_hand": 0},
     }
     short = {"max_steps": 2, "optimizer": {"type": "AdamW", "lr": 1e-3}}
-    config = write(detector({"train": short, "search": search}), tmp_path)
-    run("train", config, folder=tmp_path / "supernet")
-    words = ("search", config, tmp_path / "supernet/checkpoints/last.pt")
-    run(*words, folder=tmp_path / "1")
-    ranks(*words, folder=tmp_path / "2")
+    config = write(detector({"train": short, "search": search}), module_path)
+    run("train", config, folder=module_path / "supernet")
+    return "search", config, module_path / "supernet/checkpoints/last.pt"
+
+
+def test_search_finds_the_same_trials_and_winner(search, tmp_path):
+    run(*search, folder=tmp_path / "1")
+    ranks(*search, folder=tmp_path / "2")
     journals = [Journal(tmp_path / name / "journal.jsonl").read() for name in "12"]
     trials = [[{**line, "seconds": 0} for line in journal] for journal in journals]
     assert trials[0] == trials[1]
@@ -100,6 +105,20 @@ def test_search_finds_the_same_trials_and_winner(tmp_path):
     )
     assert len(one) >= 3
     assert one == two
+
+
+def test_a_budget_of_milliseconds_is_timed_by_one_process(search, tmp_path):
+    latency = "{runtime: pytorch, rounds: 2}"
+    block = f"{{type: LatencyTable, file: {tmp_path / 'l.json'}, rounds: 1, latency: {latency}}}"
+    changes = [
+        f"search.costs=[{block}]",
+        "search.constraints={latency_ms: 10s}",
+        "search.latency_rounds=1",
+        "search.retraining=null",
+    ]
+    ranks(*search, "--set", *changes, folder=tmp_path / "run")
+    timed = Subnet.load(tmp_path / "run/subnet.yaml").origin["latency"]
+    assert len(Journal(tmp_path / "run/latency.jsonl").read()) == timed["searches"] >= 1
 
 
 def test_a_fault_of_all_processes_is_one_line(tmp_path):
