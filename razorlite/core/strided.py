@@ -27,6 +27,11 @@ def keep_from_strided_fault(model: nn.Module) -> None:
                 layer.register_forward_pre_hook(_on_contiguous)
 
 
+def changes_layout_alone(hook: object) -> bool:
+    """Return whether a forward hook is one of those, which leave alone what a layer computes."""
+    return hook is _on_contiguous
+
+
 def _is_hit(layer: nn.Conv2d) -> bool:
     return layer.kernel_size == (1, 1) and layer.in_channels // layer.groups < _BLOCK
 

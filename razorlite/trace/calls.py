@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from razorlite.core.strided import changes_layout_alone
 from razorlite.trace.ledger import Ledger
 from razorlite.trace.sizes import Size
 
@@ -90,9 +91,10 @@ def is_computed(written: Any) -> bool:
 
 def is_altered(module: nn.Module) -> bool:
     """Return whether an object does something else than its class says."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    hooked = not all(map(changes_layout_alone, hooks))
     parametrized = bool(getattr(module, "parametrizations", None))
-    return any(hooks) or parametrized or has_own_forward(module)
+    return hooked or parametrized or has_own_forward(module)
 
 
 def has_own_forward(module: nn.Module) -> bool:
