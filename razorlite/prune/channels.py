@@ -22,7 +22,7 @@ from razorlite.prune.kept import compose, kept_units
 from razorlite.prune.layer_times import Clock, time_of
 from razorlite.prune.masks import Masks, without_masks
 from razorlite.prune.parts import Dropped, counts_of, joined, without_parts
-from razorlite.prune.planning import Planner, check_patterns, why_left
+from razorlite.prune.planning import Planner, check_patterns, matching, why_left
 from razorlite.prune.report import reach_of, report
 from razorlite.prune.restricting import restricted
 from razorlite.space.mutable import mutables
@@ -95,9 +95,7 @@ class Channels:
             return self
         key, model = repr(sorted(dropped.items())), without_parts(self.model, dropped)
         known = self._without.get(key)
-        names = [name for name, _ in model.named_modules()]
-        leaves = [x for x in self.leaves if any(fnmatchcase(name, x) for name in names)]
-        found = Channels(model, self.example, leaves=leaves, graph=known)
+        found = Channels(model, self.example, leaves=matching(model, self.leaves), graph=known)
         found._clock = self._clock
         self._without[key] = found.graph
         return found

@@ -112,10 +112,17 @@ def check_patterns(model: nn.Module, key: str, patterns: Sequence[str]) -> None:
     Raises:
         ConfigError: a pattern matches no module; names the nearest.
     """
-    names = [name for name, _ in model.named_modules()]
+    known = matching(model, patterns)
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
+        if pattern not in known:
+            names = [name for name, _ in model.named_modules()]
             raise ConfigError(f"{key}: no module matches {pattern!r}{suggestion(pattern, names)}")
+
+
+def matching(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Return those patterns of module paths that match something: parts of a model may be gone."""
+    names = [name for name, _ in model.named_modules()]
+    return [x for x in patterns if any(fnmatchcase(name, x) for name in names)]
 
 
 def _is_ignored(group: ChannelGroup, patterns: Sequence[str]) -> bool:

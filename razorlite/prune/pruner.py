@@ -18,6 +18,7 @@ from razorlite.prune.goal import Goal, floors
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.parts import KINDS, Kind
 from razorlite.prune.per_cost import COST_KINDS, CostKind, per_cost
+from razorlite.prune.planning import check_patterns, matching
 from razorlite.prune.report import left_of
 from razorlite.prune.rounding import Rounding, RoundTo
 from razorlite.prune.stopwatch import Stopwatch
@@ -113,6 +114,7 @@ class Pruner:
         Percentages are of this model. Arguments, errors: as for `plan`.
         """
         channels = self._channels(model, shape)
+        check_patterns(channels.model, "ignore", self.ignore)  # of all that is there
         self._check_prunable(channels)
         graph, cost = channels.graph, channels.cost
         whole: dict[str, Number] = dict(cost.whole_of(self.budget.names))
@@ -240,7 +242,7 @@ class Pruner:
                 least={**floors(left.graph, 1.0), **goal.floors},
                 round_to=self.number if rounding is None else rounding.channels,
                 allocation=self.allocation,
-                ignore=self.ignore,
+                ignore=matching(left.model, self.ignore),
             )
 
         if set(self.parts) == {"channels"}:
