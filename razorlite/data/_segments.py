@@ -65,6 +65,15 @@ def decode_segments(objects: list[list[Part]], size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(masks)
 
 
+def as_coco(parts: list[Part], size: tuple[int, int]) -> Any:
+    """Return parts as COCO json has a mask: polygons, or run lengths of all of them together."""
+    if all(isinstance(part, list) for part in parts):
+        return parts
+    if len(parts) == 1:
+        return parts[0]
+    return {"size": list(size), "counts": _merged(parts, size)["counts"].decode("ascii")}
+
+
 def box_around(parts: list[Part], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Return x1, y1, x2, y2 around the parts, in pixels."""
     from pycocotools import mask as coco_mask

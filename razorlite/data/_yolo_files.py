@@ -28,12 +28,14 @@ class DataFile:
         root: folder that its paths start from.
         names: class id to name.
         splits: name of each split to its folders, lists or files of image paths.
+        keypoints: whether keypoints follow the boxes of its label files.
     """
 
     path: Path
     root: Path
     names: dict[int, str]
     splits: dict[str, list[str]]
+    keypoints: bool = False
 
 
 def read_data_file(path: Path) -> DataFile:
@@ -46,7 +48,9 @@ def read_data_file(path: Path) -> DataFile:
         tree = config.parse(read_bytes(path, _LABEL_BYTES).decode("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise DataError(f"{path} cannot be read: {str(error).removeprefix(f'{path}:')}") from error
-    return DataFile(path, _root(path, tree.get("path")), _names(path, tree), _split_entries(tree))
+    root = _root(path, tree.get("path"))
+    splits = _split_entries(tree, root)
+    return DataFile(path, root, _names(path, tree), splits, bool(tree.get("kpt_shape")))
 
 
 def _names(path: Path, tree: dict[str, Any]) -> dict[int, str]:
@@ -62,12 +66,17 @@ def _names(path: Path, tree: dict[str, Any]) -> dict[int, str]:
     return {int(key): str(name) for key, name in names.items()}
 
 
-def _split_entries(tree: dict[str, Any]) -> dict[str, list[str]]:
+def _split_entries(tree: dict[str, Any], root: Path) -> dict[str, list[str]]:
+    """Return the splits of the usual names, then those of others whose folders are there."""
     splits: dict[str, list[str]] = {}
     for split, spellings in _SPLITS.items():
         given = next((tree[key] for key in spellings if tree.get(key)), None)
         if given is not None:
             splits[split] = [str(one) for one in (given if isinstance(given, list) else [given])]
+    known = {"path", "names", *(key for spellings in _SPLITS.values() for key in spellings)}
+    for key, value in tree.items():
+        if key not in known and value and isinstance(value, str) and os.path.isdir(root / value):
+            splits[key] = [value]
     return splits
 
 
@@ -148,8 +157,12 @@ class Line:
     outline: tuple[float, ...] = ()
 
 
-def read_labels(path: Path) -> list[Line | str]:
+def read_labels(path: Path, keypoints: bool = False) -> list[Line | str]:
     """Return the objects of a label file; what is wrong in the place of a faulty line.
+
+    Args:
+        path: the file.
+        keypoints: whether keypoints follow boxes; they are left out.
 
     Raises:
         OSError: it cannot be read or is no text.
@@ -158,14 +171,14 @@ def read_labels(path: Path) -> list[Line | str]:
         text = read_bytes(path, _LABEL_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OSError(f"it is no text: {error.reason}") from error
-    return [read_line(line) for line in text.splitlines() if line.strip()]
+    return [read_line(line, keypoints) for line in text.splitlines() if line.strip()]
 
 
-def read_line(line: str) -> Line | str:
+def read_line(line: str, keypoints: bool = False) -> Line | str:
     """Return an object, or what is wrong with its line.
 
     Five numbers are class id, centre and size of a box; an odd number from seven on, class id and
-    the corners of a polygon.
+    the corners of a polygon, or with `keypoints` a box and what follows it.
     """
     words = line.replace(",", " ").split()
     numbers = [_number(word) for word in words]
@@ -173,8 +186,8 @@ def read_line(line: str) -> Line | str:
         return f"{line[:_SHOWN]!r} has words that are no numbers"
     if numbers[0] < 0 or numbers[0] != int(numbers[0]):
         return f"{line[:_SHOWN]!r}: the class id {words[0][:20]} is no whole number from 0"
-    if len(numbers) == 5:
-        return Line(int(numbers[0]), box=tuple(numbers[1:]))
+    if len(numbers) == 5 or (keypoints and len(numbers) > 5):
+        return Line(int(numbers[0]), box=tuple(numbers[1:5]))
     if len(numbers) >= 7 and len(numbers) % 2:
         return Line(int(numbers[0]), outline=tuple(numbers[1:]))
     return f"{line[:_SHOWN]!r} has {len(words)} numbers; expected 5 (a box), or 7, 9, … (a polygon)"

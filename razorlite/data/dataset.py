@@ -140,7 +140,12 @@ class Subset(Dataset):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Inputs, Any]:
-        return self.dataset[self.indices[index]]
+        inputs, target = self.dataset[self.indices[index]]
+        return inputs, self.adapted(index, as_annotation(target))
+
+    def adapted(self, index: int, one: Any) -> Any:
+        """Return an item's annotation, or its record, as it is here; `one` is the data set's."""
+        return one
 
     def collate(self, items: Sequence[tuple[Inputs, Any]], pad_multiple: int) -> Batch:
         """Return items as one batch, as the data set itself does."""

@@ -20,7 +20,7 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.joining import records_of
 from razorlite.data.json_files import read_json
 from razorlite.data.recognising import Layout
-from razorlite.data.records import Record
+from razorlite.data.records import CROWDS, Record
 
 Severity = Literal["error", "warning", "note"]
 _EXAMPLES = 3
@@ -178,6 +178,15 @@ def _dropped(datasets: Mapping[str, Dataset]) -> Iterator[Finding]:
             yield _finding("warning", (split,), f"{len(faults)} x {kind}", faults)
 
 
+def _set_aside(datasets: Mapping[str, Dataset]) -> Iterator[Finding]:
+    """Find what does not count and is no fault, such as images without a label file."""
+    for split, dataset in datasets.items():
+        told = Counter(fault.kind for fault in dataset.faults)
+        for reason, count in (dataset.left_out() - told).items():
+            if reason != CROWDS:
+                yield _finding("note", (split,), f"{count} x {reason}", [], count)
+
+
 def _shared(datasets: Mapping[str, Dataset]) -> Iterator[Finding]:
     """Find images that two splits, or one split twice, have: by path, and by content."""
     contents = {split: _by_content(dataset) for split, dataset in datasets.items()}
@@ -293,4 +302,4 @@ def _finding(
     return Finding(severity, splits, what, max(total, 1), tuple(shown))
 
 
-_LOOKS: tuple[Look, ...] = (_dropped, _shared, _classes, _odd_images, _odd_objects)
+_LOOKS: tuple[Look, ...] = (_dropped, _set_aside, _shared, _classes, _odd_images, _odd_objects)

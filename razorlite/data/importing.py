@@ -1,10 +1,10 @@
 """Annotations of tools as COCO trees: labelme, CVAT's xml, Darknet's text, PNGs of masks."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from razorlite.core.errors import DataError
 from razorlite.data._voc_xml import parse_xml
+from razorlite.data._yolo_files import Line, read_labels
 from razorlite.data.files import files_under, relative, resolve
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
 from razorlite.data.json_files import read_json
@@ -44,12 +45,16 @@ class Imported:
         entry = {"id": number, "file_name": name, "height": size[0], "width": size[1]}
         self.tree["images"].append(entry)
 
+    def category(self, name: str) -> int:
+        """Return the id of a class, a new one where it has none."""
+        if name not in self._ids:
+            self._ids[name] = len(self._ids) + 1
+            self.tree["categories"].append({"id": self._ids[name], "name": name})
+        return self._ids[name]
+
     def add(self, label: str, **shape: Any) -> None:
         """Add an object of the last image, by its `bbox` or `segmentation`."""
-        if label not in self._ids:
-            self._ids[label] = len(self._ids) + 1
-            self.tree["categories"].append({"id": self._ids[label], "name": label})
-        entry = {"id": len(self.tree["annotations"]) + 1, "category_id": self._ids[label]}
+        entry = {"id": len(self.tree["annotations"]) + 1, "category_id": self.category(label)}
         entry |= {"image_id": len(self.tree["images"]), "iscrowd": 0, **shape}
         self.tree["annotations"].append(entry)
 
@@ -133,7 +138,7 @@ def _cvat(source: Path) -> Imported | None:
         if root.find("track") is not None:
             raise DataError(f"{file} holds tracks of a video; export it as CVAT for images 1.1")
         folder = source if source.is_dir() else source.parent
-        known = {f.name: f for f in files_under(folder) if f.suffix.lower() in IMAGE_SUFFIXES}
+        known = _by_name(folder)
         for image in root.iter("image"):
             with _malformed(file):
                 _add_cvat_image(found, image, known, folder)
@@ -150,15 +155,40 @@ def _xml(file: Path) -> ElementTree.Element | None:
 
 
 def _add_cvat_image(
-    found: Imported, image: ElementTree.Element, known: dict[str, Path], folder: Path
+    found: Imported, image: ElementTree.Element, known: dict[str, list[Path]], folder: Path
 ) -> None:
-    name = Path(image.get("name", "")).name
-    if name not in known:
-        raise DataError(f"no image {name} below {folder}; put the images beside the xml file")
+    file = _called(image.get("name", ""), known, folder)
     size = int(image.get("height", 0)), int(image.get("width", 0))
-    found.image(relative(known[name], folder), size)
+    found.image(relative(file, folder), size)
     for shape in image:
         _add_cvat(found, shape, size)
+
+
+def _by_name(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of a folder and those below it by their names."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for file in files_under(folder):
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            found[file.name].append(file)
+    return found
+
+
+def _called(path: str, known: dict[str, list[Path]], folder: Path) -> Path:
+    """Return the image whose path ends as the given one does, as far as one does.
+
+    Raises:
+        DataError: there is none of this name, or several are as near.
+    """
+    parts = PurePosixPath(path.replace("\\", "/")).parts or ("",)
+    same = known.get(parts[-1], [])
+    for start in range(len(parts)):
+        found = [file for file in same if file.parts[start - len(parts) :] == parts[start:]]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            named = " or ".join(relative(file, folder) for file in found)
+            raise DataError(f"the image {path} could be {named} of {folder}; rename all but one")
+    raise DataError(f"no image {parts[-1]} below {folder}; put the images beside the xml file")
 
 
 def _add_cvat(found: Imported, shape: ElementTree.Element, size: tuple[int, int]) -> None:
@@ -207,19 +237,35 @@ def _darknet(folder: Path) -> Imported | None:
     names_file = folder / "obj.names"
     if not names_file.is_file():
         return None
-    names = names_file.read_text(encoding="utf-8").split("\n")
     found = Imported("Darknet")
+    with _malformed(names_file):
+        names = [n.strip() for n in names_file.read_text(encoding="utf-8-sig").splitlines()]
+    for name in filter(None, names):
+        found.category(name)
     for image in sorted(f for f in files_under(folder) if f.suffix.lower() in IMAGE_SUFFIXES):
         height, width = _size(image)
         found.image(relative(image, folder), (height, width))
         labels = image.with_suffix(".txt")
-        for line in labels.read_text().splitlines() if labels.is_file() else ():
-            with _malformed(labels):
-                label, x, y, w, h = line.split()
-                sides = float(w) * width, float(h) * height
-                corner = float(x) * width - sides[0] / 2, float(y) * height - sides[1] / 2
-                found.add(names[int(label)].strip(), bbox=[*corner, *sides])
+        with _malformed(labels):
+            for line in read_labels(labels) if labels.is_file() else ():
+                _add_darknet(found, line, names, (height, width))
     return found
+
+
+def _add_darknet(
+    found: Imported, line: Line | str, names: Sequence[str], size: tuple[int, int]
+) -> None:
+    if isinstance(line, str):
+        raise ValueError(line)
+    if line.class_id >= len(names):
+        raise ValueError(f"class id {line.class_id}; obj.names has {len(names)} names")
+    if line.outline:
+        corners = np.array(line.outline).reshape(-1, 2) * size[::-1]
+        found.add(names[line.class_id], segmentation=[corners.flatten().tolist()])
+    else:
+        centre, sides = np.array(line.box).reshape(2, 2) * size[::-1]
+        corner = (centre - sides / 2).tolist()
+        found.add(names[line.class_id], bbox=[*corner, *sides.tolist()])
 
 
 def _masks(folder: Path) -> Imported | None:
@@ -227,17 +273,31 @@ def _masks(folder: Path) -> Imported | None:
     if not (images.is_dir() and masks.is_dir()):
         return None
     found = Imported("mask PNGs")
-    by_stem = defaultdict(list)
+    by_stem: dict[str, list[Path]] = defaultdict(list)
     for file in files_under(masks):
         if file.suffix.lower() == ".png":
             by_stem[file.stem].append(file)
-    for image in sorted(f for f in files_under(images) if f.suffix.lower() in IMAGE_SUFFIXES):
+    pictures = sorted(f for f in files_under(images) if f.suffix.lower() in IMAGE_SUFFIXES)
+    _check_stems(pictures, by_stem)
+    for image in pictures:
         size = _size(image)
         found.image(relative(image, folder), size)
-        for file in sorted(by_stem[image.stem]):
+        for file in sorted(by_stem.pop(image.stem, ())):
             label = _ONE_CLASS if file.parent == masks else file.parent.name
             _add_masks(found, file, label, size)
+    if by_stem:
+        found.lost["masks without an image of their name"] = sum(map(len, by_stem.values()))
     return found
+
+
+def _check_stems(images: Sequence[Path], masks: Container[str]) -> None:
+    """Refuse images of one name with masks, which could be of either."""
+    seen: dict[str, Path] = {}
+    for image in images:
+        if seen.setdefault(image.stem, image) != image and image.stem in masks:
+            raise DataError(
+                f"{seen[image.stem]} and {image} have masks of one name; rename one, and its masks"
+            )
 
 
 def _add_masks(found: Imported, file: Path, label: str, size: tuple[int, int]) -> None:
@@ -274,5 +334,7 @@ def _malformed(file: Path) -> Iterator[None]:
     """Name the file in which something is not as it should be."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: {error}") from error
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{file}: {type(error).__name__}: {error}") from error

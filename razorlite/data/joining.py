@@ -95,11 +95,13 @@ def _same_classes(dataset: Dataset, first: Dataset, name: str) -> Dataset:
 
 
 def records_of(dataset: Dataset) -> list[Record] | None:
-    """Return the items' records; None of data sets that have no boxes in files."""
+    """Return the items' records, with their labels and ids; None of sets without boxes in files."""
     if isinstance(dataset, Subset):
         whole = records_of(dataset.dataset)
-        return whole and [whole[index] for index in dataset.indices]
+        places = enumerate(dataset.indices)
+        return whole and [dataset.adapted(place, whole[index]) for place, index in places]
     if isinstance(dataset, ConcatDataset):
         parts = [records_of(part) for part in dataset.datasets]
-        return [record for part in parts for record in part or ()] if all(parts) else None
+        records = [record for part in parts for record in part or ()]
+        return [r.renumbered(i) for i, r in enumerate(records)] if all(parts) else None
     return dataset.records if isinstance(dataset, RecordDataset) else None

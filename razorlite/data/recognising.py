@@ -1,5 +1,6 @@
 """What format a folder of images is annotated in, and the data sets that it holds."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _SPLITS = {
     "test": "test",
 }
 _ORDER = {"train": 0, "val": 1, "test": 2}
+_LOOKED_FOR = 20  # images of a COCO file, by which their folder is told
+_ANNOTATIONS = "annotations"
 _NO_BOXES = re.compile(r"caption|keypoint|panoptic|stuff|image_info", re.IGNORECASE)
 
 
@@ -112,7 +115,7 @@ def _coco(path: Path) -> Layout | None:
     files = [path] if path.is_file() else list(_files(path, ".json"))
     blocks = {}
     for file in (one for one in files if one.suffix.lower() == ".json"):
-        folder = _image_folder(file, path if path.is_dir() else path.parent)
+        folder = _image_folder(file, path if path.is_dir() else path.parent, named=file == path)
         if folder is not None:
             block = {"type": "CocoDataset", "annotation": str(file), "images": str(folder)}
             blocks[file] = {**block, **_real_classes(file)}
@@ -120,17 +123,42 @@ def _coco(path: Path) -> Layout | None:
     return Layout("coco", {name: blocks[file] for file, name in names.items()}) if blocks else None
 
 
-def _image_folder(annotation: Path, root: Path) -> Path | None:
-    """Return where the images of a COCO file are; None if it is no COCO file of boxes."""
+def _image_folder(annotation: Path, root: Path, named: bool) -> Path | None:
+    """Return where the images of a COCO file are; None if it is no COCO file of boxes.
+
+    Of folders that hold images of these names the one counts that is called like the file's split.
+    What a model has found is none, unless the user names the file.
+    """
     if _NO_BOXES.search(annotation.name):
         return None
     tree = read_json(annotation)
     if not isinstance(tree, dict) or not {"images", "annotations", "categories"} <= tree.keys():
         return None
-    entries = [one for one in tree["images"] or () if isinstance(one, dict)]
-    first = str(entries[0].get("file_name", "")) if entries else ""
+    if not named and _is_found(tree):
+        return None
+    entries = _dicts(tree["images"])
+    names = [str(one["file_name"]) for one in entries if one.get("file_name")][:_LOOKED_FOR]
     places = [annotation.parent, root, *_folders_below(root)]
-    return next((place for place in places if first and (place / first).is_file()), root)
+    found = {one: sum(os.path.isfile(one / name) for name in names) for one in places}
+    most = max(found.values())
+    holding = [one for one in found if found[one] == most] if most else [root]
+    return next((one for one in holding if _is_of(annotation, one, root)), holding[0])
+
+
+def _is_found(tree: dict[str, Any]) -> bool:
+    """Return whether a COCO tree holds what a model has found, as `predict` and `test` write it."""
+    return "detections" in tree or any("score" in one for one in _dicts(tree["annotations"])[:1])
+
+
+def _dicts(entries: Any) -> list[dict[str, Any]]:
+    return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+
+
+def _is_of(annotation: Path, folder: Path, root: Path) -> bool:
+    """Return whether a part of a folder's path is called like a COCO file, or its split."""
+    parts = folder.relative_to(root).parts
+    split = _split_of(annotation)
+    return annotation.stem in parts or (bool(split) and split in map(_split_in, parts))
 
 
 def _real_classes(annotation: Path) -> dict[str, list[str]]:
@@ -150,16 +178,41 @@ def _real_classes(annotation: Path) -> dict[str, list[str]]:
 
 def _voc(path: Path) -> Layout | None:
     files = [] if path.is_file() else list(_files(path, ".xml"))
-    named = Counter(name for file in files for name in _class_names(file))
+    named = {file: names for file in files if (names := _class_names(file))}
     if not named:
         return None
-    named_so = (one for one in files[0].parents if one.name.lower() == "annotations")
-    above = next((one.parent for one in named_so if one.is_relative_to(path)), None)
-    root = above or files[0].parent
-    beside = {} if above else _split_folders({file.parent for file in files})
-    splits = beside or _listed_splits(root)
-    block = {"type": "VocDataset", "root": str(root), "classes": sorted(named)}
-    return Layout("voc", {name: {**block, **own} for name, own in splits.items()} or {ALL: block})
+    roots = {_voc_root(file, path) for file in named}
+    classes = sorted(set().union(*named.values()))
+    splits = _voc_splits(path, roots)
+    block = {"type": "VocDataset"}
+    return Layout(
+        "voc", {name: {**block, **own, "classes": classes} for name, own in splits.items()}
+    )
+
+
+def _voc_root(file: Path, path: Path) -> Path:
+    """Return the folder of an xml file's set: that of Annotations, else the file's own."""
+    named_so = (one for one in file.parents if one.name.lower() == _ANNOTATIONS)
+    return next((one.parent for one in named_so if one.is_relative_to(path)), file.parent)
+
+
+def _voc_splits(path: Path, roots: set[Path]) -> dict[str, dict[str, str]]:
+    """Return split name -> folders and list.
+
+    Raises:
+        DataError: several folders have Annotations of their own, and their names tell no splits.
+    """
+    beside = _split_folders(roots)
+    if len(roots) == 1:
+        [root] = roots
+        listed = {name: {"root": str(root), **own} for name, own in _listed_splits(root).items()}
+        return listed or beside or {ALL: {"root": str(root)}}
+    if beside:
+        return beside
+    if any(one.name.lower() == _ANNOTATIONS for root in roots for one in _subfolders(root)):
+        named = ", ".join(sorted(one.relative_to(path).as_posix() for one in roots))
+        raise DataError(f"{path} holds several VOC sets: {named}; name one of them")
+    return {ALL: {"root": str(path), "annotations": ".", "images": "."}}
 
 
 def _listed_splits(root: Path) -> dict[str, dict[str, str]]:
@@ -200,7 +253,7 @@ def _folders(path: Path) -> Layout | None:
         return None
     below = _subfolders(path)
     splits = {_SPLITS[one.name.lower()]: one for one in below if one.name.lower() in _SPLITS}
-    roots = splits if splits and all(map(_has_classes, splits.values())) else {ALL: path}
+    roots = splits or {ALL: path}
     if not all(map(_has_classes, roots.values())):
         return None
     block = {"type": "ImageFolderDataset"}
@@ -237,13 +290,25 @@ def _split_names(files: list[Path]) -> dict[Path, str]:
     taken = Counter(splits.values())
     names = {file: name if taken[name] == 1 else "" for file, name in splits.items()}
     order = sorted(files, key=lambda file: (_ORDER.get(names[file], len(_ORDER)), str(file)))
-    return {file: names[file] or (ALL if len(files) == 1 else file.stem) for file in order}
+    own = {files[0]: ALL} if len(files) == 1 else _own_names(files)
+    return {file: names[file] or own[file] for file in order}
+
+
+def _own_names(files: list[Path]) -> dict[Path, str]:
+    """Return the files' names without suffix, with their folders in front where some are equal."""
+    if len({file.stem for file in files}) == len(files):
+        return {file: file.stem for file in files}
+    folder = os.path.commonpath([file.parent for file in files])
+    return {file: "_".join(file.relative_to(folder).with_suffix("").parts) for file in files}
 
 
 def _split_of(file: Path) -> str:
     """Return train, val or test from a file's or its folder's name; "" where neither tells."""
-    words = [
-        *re.split(r"[^a-z]+", file.stem.lower()),
-        file.parent.name.lower().rstrip("0123456789"),
-    ]
+    folder = file.parent.name.lower().rstrip("0123456789")
+    return _split_in(file.stem) or _SPLITS.get(folder, "")
+
+
+def _split_in(name: str) -> str:
+    """Return train, val or test if it is a word of a name, else ""."""
+    words = re.split(r"[^a-z]+", name.lower())
     return next((_SPLITS[word] for word in words if word in _SPLITS), "")

@@ -1,7 +1,7 @@
 """The common part of annotated image folders: records, boxes put right, decoding, memory."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from razorlite.data.faults import UNREADABLE, Fault, FaultReport, first_line
 from razorlite.data.files import relative, true_paths
 from razorlite.data.images import Decoding, Header, tell_orientations
 from razorlite.structures import Target
+
+CROWDS = "marked as crowd or difficult"  # a reason for which objects do not count
 
 
 @dataclass
@@ -59,6 +61,14 @@ class Record:
             self.segments = [s for s, kept in zip(self.segments, mask, strict=True) if kept]
         if self.names is not None:
             self.names = [name for name, kept in zip(self.names, mask, strict=True) if kept]
+
+    def relabelled(self, new: Tensor) -> "Record":
+        """Return the record with other labels; `new` (C,) int64 has one for each old one."""
+        return replace(self, labels=new.numpy()[self.labels])
+
+    def renumbered(self, image_id: int) -> "Record":
+        """Return the record with another `image_id`."""
+        return replace(self, image_id=image_id)
 
     def called(self, index: int) -> str:
         """Return " (annotation 5)" for messages about an object that has a name, else nothing."""
@@ -243,11 +253,7 @@ class RecordDataset(Dataset):
     def left_out(self) -> Counter[str]:
         """Return how many entries of the annotations do not count, by reason."""
         crowds = sum(int(record.crowd.sum()) for record in self.records)
-        return (
-            super().left_out()
-            + self._report.aside
-            + Counter({"marked as crowd or difficult": crowds})
-        )
+        return super().left_out() + self._report.aside + Counter({CROWDS: crowds})
 
     def annotation_bytes(self, index: int) -> bytes:
         """Return sizes, boxes, areas, labels, marks of crowds and, if they are used, masks."""

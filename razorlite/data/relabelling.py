@@ -8,7 +8,6 @@ import torch
 from razorlite.core.errors import DataError
 from razorlite.core.registry import suggestion
 from razorlite.data.dataset import Dataset, Subset
-from razorlite.structures import Inputs, as_annotation
 
 _SHOWN = 20  # names of a list that messages show
 
@@ -27,9 +26,9 @@ class Relabelled(Subset):
         places = {name: label for label, name in enumerate(classes)}
         self._new = torch.tensor([places.get(name, -1) for name in dataset.classes])
 
-    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
-        inputs, target = super().__getitem__(index)
-        return inputs, as_annotation(target).relabelled(self._new)
+    def adapted(self, index: int, one: Any) -> Any:
+        """Return an item's annotation, or its record, with the new labels."""
+        return one.relabelled(self._new)
 
     def labels_of(self, index: int) -> set[int]:
         """Return the labels of an item."""

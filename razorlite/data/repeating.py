@@ -9,15 +9,14 @@ import torch
 from razorlite.core.ranges import Count, PositiveShare, Seed
 from razorlite.core.registry import register
 from razorlite.data.dataset import Dataset, Subset
-from razorlite.structures import Inputs, as_annotation
 
 
 class _Repeated(Subset):
     """Items of a data set, some of them several times; targets' `image_id` become the place."""
 
-    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
-        inputs, target = super().__getitem__(index)
-        return inputs, as_annotation(target).renumbered(index)
+    def adapted(self, index: int, one: Any) -> Any:
+        """Return an item's annotation, or its record, under its place."""
+        return one.renumbered(index)
 
     def fill_cache(self) -> None:
         """Decode what the data set keeps in memory, before workers are started."""

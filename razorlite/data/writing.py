@@ -15,10 +15,13 @@ import yaml
 from razorlite.core.errors import DataError
 from razorlite.core.files import explain_write_errors, make_folder, write_text_atomic
 from razorlite.core.progress import progress
+from razorlite.data._segments import as_coco
+from razorlite.data._yolo_files import label_file
 from razorlite.data.dataset import Dataset
 from razorlite.data.files import relative
 from razorlite.data.joining import records_of
 from razorlite.data.records import Record
+from razorlite.data.relabelling import relabelled
 
 CROWDS = "objects marked as crowd or difficult, which are left out"
 MASKS = "masks, which are left out"
@@ -66,18 +69,20 @@ def write(
     below the data set's folder, so that none takes another's place.
 
     Args:
-        datasets: name of each split to its data set; all of one list of classes.
+        datasets: name of each split to its data set; classes are matched by name, the first one's
+            are written.
         out: a folder that does not exist or is empty.
         format: "coco", "voc" or "yolo".
         link: make symbolic links to the image files instead of copies.
 
     Raises:
-        DataError: a data set has no boxes or other classes than the first, two images would have
-            one name, or the format cannot say how an image lies.
+        DataError: a data set has no boxes, or objects of classes that the first lacks; two images
+            would have one name; or the format cannot say how an image lies.
         RunFolderError: the folder is in use or cannot be written.
     """
     folder = _empty_folder(Path(out))
-    classes = _common_classes(datasets)
+    datasets = _with_one_list(datasets)
+    classes = tuple(next(iter(datasets.values())).classes)
     written = Written(folder)
     place = _Images(folder, link)
     records = {split: list(_records(dataset)) for split, dataset in datasets.items()}
@@ -105,16 +110,14 @@ def _records(dataset: Dataset) -> Iterator[tuple[str, Record]]:
         yield relative(record.path, folder), record
 
 
-def _common_classes(datasets: Mapping[str, Dataset]) -> tuple[str, ...]:
-    lists = {split: tuple(dataset.classes) for split, dataset in datasets.items()}
-    first, *_ = lists
-    for split, classes in lists.items():
-        if classes != lists[first]:
-            raise DataError(
-                f"{split} has the classes {list(classes)}, {first} {list(lists[first])}; give all "
-                f"of them one list"
-            )
-    return lists[first]
+def _with_one_list(datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Return the data sets with the first one's list of classes, matched by name."""
+    first = next(iter(datasets))
+    classes = datasets[first].classes
+    return {
+        split: relabelled(dataset, classes, name=split, reference=first)
+        for split, dataset in datasets.items()
+    }
 
 
 def _empty_folder(folder: Path) -> Path:
@@ -179,7 +182,7 @@ def _coco_objects(record: Record) -> Iterator[dict[str, Any]]:
         one["iscrowd"] = int(record.crowd[i])
         parts = record.segments[i] if record.segments else None
         if parts:
-            one["segmentation"] = parts if isinstance(parts[0], list) else parts[0]
+            one["segmentation"] = as_coco(parts, record.size)
         yield one
 
 
@@ -238,9 +241,8 @@ def _write_yolo(
                     f"stored pixels, and YOLO text cannot say so; remove the orientation"
                 )
             image = place.put(record.path, f"images/{split}", name)
-            labels = place.folder / "labels" / relative(image, place.folder / "images")
             text = "".join(f"{line}\n" for line in _yolo_lines(record, written.lost))
-            write_text_atomic(labels.with_suffix(".txt"), text)
+            write_text_atomic(label_file(image), text)
     tree = {split: f"images/{split}" for split in records}
     names = dict(enumerate(classes))
     text = yaml.safe_dump({**tree, "names": names}, sort_keys=False, allow_unicode=True)

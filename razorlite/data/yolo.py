@@ -35,7 +35,8 @@ class YoloDataset(RecordDataset):
     A line of a label file is "class x y width height" of a box, its centre and size in shares of
     the image's width and height, or "class x y x y x y …" of a polygon. The labels of
     `images/…/a.jpg` are `labels/…/a.txt`, else `a.txt` beside the image; an image without one has
-    no objects. Faulty images and lines are reported, dropped and counted in `faults`.
+    no objects. Keypoints behind boxes (`kpt_shape` of data.yaml) are left out. Faulty images and
+    lines are reported, dropped and counted in `faults`.
 
     Args:
         root: folder of the data set, or its data.yaml.
@@ -73,7 +74,8 @@ class YoloDataset(RecordDataset):
         folder, images = _images(base, data, split)
         report = FaultReport(f"{folder}{f' ({split})' if split else ''}", strict)
         how = decoding or Decoding()
-        reader = _Reader(_labels(data, names), report, how, masks)
+        keypoints = data is not None and data.keypoints
+        reader = _Reader(_labels(data, names), report, how, masks, keypoints)
         found = [reader.record(image, index) for index, image in enumerate(_once(images, report))]
         reader.check_labelled()
         records = finish(
@@ -100,12 +102,14 @@ class _Reader:
         report: gets the faults.
         decoding: how image files are read.
         masks: objects need a polygon.
+        keypoints: they follow boxes, and are left out.
     """
 
     labels: dict[int, int | None]
     report: FaultReport
     decoding: Decoding
     masks: bool
+    keypoints: bool
     labelled: int = 0
     first: Path | None = None
 
@@ -136,7 +140,7 @@ class _Reader:
             return []
         self.labelled += 1
         try:
-            return read_labels(path)
+            return read_labels(path, self.keypoints)
         except OSError as error:
             self.report.add(path, "label file that cannot be read", first_line(error))
             return []

@@ -1,6 +1,7 @@
 """The command `init`: a configuration that trains on a folder of images, written for its reader."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from razorlite.data.examining import count_objects, open_all
 from razorlite.data.joining import records_of
 from razorlite.data.json_files import each_json_once
 from razorlite.data.recognising import ALL, Layout, recognise
+from razorlite.data.relabelling import relabelled
 from razorlite.data.voc import SplitPart
 from razorlite.recipes.anchoring import FittedAnchors, better_anchors
 from razorlite.recipes.checking import check_config
@@ -67,6 +69,8 @@ def init(
     layout = recognise(source)
     blocks, datasets = _splits(layout, source)
     base = core_config.load(model, imports=False)
+    if Path(model).is_file():  # a base is looked for from where the file lies
+        model = os.path.relpath(model, path.parent)
     classes = datasets["train"].classes
     told = partial(_text, source, model, blocks, datasets, size or _size(datasets["train"]), base)
     write_text_atomic(path, told())
@@ -83,7 +87,8 @@ def _splits(
     """Return blocks and data sets of train, val and test; a VOC folder in one is divided.
 
     Raises:
-        DataError: there is only one split, or one that cannot be used.
+        DataError: there is only one split, one that cannot be used, or one with objects of classes
+            that train lacks.
     """
     datasets = _opened(layout, source)
     if layout.format == "folders":
@@ -99,8 +104,15 @@ def _splits(
     names = {"train": "train", "val": "val" if "val" in splits else "test"}
     names["test"] = "test" if "test" in splits else names["val"]
     classes = list(datasets["train"].classes)
-    blocks = {split: {**splits[name], "classes": classes} for split, name in names.items()}
+    blocks = {split: _block(splits[name], datasets[name], classes) for split, name in names.items()}
+    for name in names.values():
+        relabelled(datasets[name], classes, name=f"the split {name} of {source}", reference="train")
     return blocks, {split: datasets[name] for split, name in names.items()}
+
+
+def _block(block: dict[str, Any], dataset: Dataset, classes: list[str]) -> dict[str, Any]:
+    """Return a split's block with the list of classes, unless it lacks some that train has."""
+    return {**block, "classes": classes} if set(classes) <= set(dataset.classes) else block
 
 
 def _opened(layout: Layout, source: str | Path) -> dict[str, Dataset]:
@@ -163,7 +175,7 @@ def _text(
         "#   razorlite train THIS_FILE --work-dir runs/detector",
         "#   razorlite predict photos/ --model runs/detector",
         "# Model and training come from _base_; razorlite config show THIS_FILE shows all of it.",
-        f"_base_: {model}",
+        yaml.safe_dump({"_base_": model}, allow_unicode=True, width=math.inf).rstrip(),
         *_model_lines(_with_classes(base, classes), anchors),
         f"shape: {list(size)}  # height and width that costs are stated for",
         "data:",

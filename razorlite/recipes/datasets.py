@@ -15,7 +15,7 @@ from razorlite.core.streams import safe_console
 from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
-from razorlite.data.examining import Counts, Finding, count_objects, examine, open_all
+from razorlite.data.examining import Counts, Finding, count_objects, examine
 from razorlite.data.files import resolve
 from razorlite.data.importing import import_annotations
 from razorlite.data.joining import ConcatDataset
@@ -153,6 +153,11 @@ def split_data(
         raise DataError(f"{source} holds class folders; expected a data set of boxes")
     joined = ConcatDataset(datasets=list(_open(source, masks).values()))
     dataset = joined.subset(list({key: i for i, key in enumerate(joined.keys)}.values()))
+    if len(dataset) < len(joined):
+        _log.warning(
+            "%d images are in several splits; each is taken once, as the last of them has it",
+            len(joined) - len(dataset),
+        )
     parts = divide(dataset, fractions, group=group, seed=seed)
     splits = {split: dataset.subset(items) for split, items in parts.items()}
     return _written(splits, out, to or layout.format, link)
@@ -178,10 +183,9 @@ def _written(splits: Mapping[str, Dataset], out: str | Path, to: Format, link: b
 
 
 def _open(source: str | Path, masks: bool = False) -> dict[str, Dataset]:
+    """Open every split; what is dropped is logged."""
     layout = recognise(source)
-    if masks:
-        return {split: layout.open(split, masks=True) for split in layout.splits}
-    datasets, findings = open_all(layout)
-    if findings:
-        raise DataError(findings[0].what)
-    return datasets
+    if masks and layout.format not in ("coco", "yolo"):
+        raise DataError(f"{source} is in the format {layout.format}, without masks; leave them out")
+    more = {"masks": True} if masks else {}
+    return {split: layout.open(split, **more) for split in layout.splits}

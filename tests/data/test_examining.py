@@ -106,3 +106,14 @@ def test_real_sets(test_data, name):
     datasets, findings = examine(recognise(test_data / name))
     assert {"train", "val"} <= datasets.keys()
     assert not any("in both" in one.what for one in findings)
+
+
+def test_images_without_a_label_file_are_noted(tmp_path):
+    for seed, name in enumerate("abc"):
+        save_image(tmp_path / "images" / f"{name}.jpg", seed=seed)
+    (tmp_path / "labels").mkdir()
+    for name in "ab":
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    what = "1 x image without a label file, taken as one without objects"
+    assert told(tmp_path) == [("note", ("train",), what)]

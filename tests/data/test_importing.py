@@ -81,6 +81,19 @@ def test_cvat(folder):
     assert import_annotations(folder / "annotations.xml").tree == found.tree
 
 
+def test_cvat_with_images_of_one_name(folder):
+    """The path in the file tells which one is meant."""
+    (folder / "annotations.xml").write_text(CVAT)
+    for place in ("images/sub", "images/z"):
+        (folder / place).mkdir(parents=True)
+        Image.new("RGB", (40, 20)).save(folder / place / "a.png")
+    found = import_annotations(folder)
+    assert found.tree["images"][0]["file_name"] == "images/sub/a.png"
+    (folder / "images" / "sub" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"sub/a\.png could be a\.png or images/z/a\.png of"):
+        import_annotations(folder)
+
+
 def test_cvat_with_entities_is_not_read(folder):
     entities = '<!DOCTYPE annotations [<!ENTITY a "cell"><!ENTITY b "&a;&a;">]>'
     (folder / "annotations.xml").write_text(entities + CVAT)
@@ -101,8 +114,25 @@ def test_darknet(folder):
     (folder / "a.txt").write_text("1 0.5 0.5 0.25 0.5\n")
     assert boxes(import_annotations(folder)) == [("dog", [15, 5, 10, 10])]
     (folder / "a.txt").write_text("7 0.5 0.5 0.25 0.5\n")
-    with pytest.raises(DataError, match=r"a\.txt: IndexError"):
+    with pytest.raises(DataError, match=r"a\.txt: class id 7; obj\.names has 2 names"):
         import_annotations(folder)
+
+
+@pytest.mark.parametrize("line", ["-1 0.5 0.5 0.25 0.5", "0 0.5 0.5 0.25", "0 a b c d"])
+def test_darknet_with_faulty_lines(folder, line):
+    (folder / "obj.names").write_text("cat\ndog\n")
+    (folder / "a.txt").write_text(f"0 0.5 0.5 0.25 0.5\n{line}\n")
+    with pytest.raises(DataError, match=r"a\.txt: "):
+        import_annotations(folder)
+
+
+def test_darknet_keeps_the_order_of_its_classes(folder):
+    (folder / "obj.names").write_bytes("\ufeffcat\r\ndog\r\ncow\r\n".encode())
+    (folder / "a.txt").write_text("\n2 0.5 0.5 0.25 0.5\n1 0 0 0.5 0 0.5 0.5\n")
+    found = import_annotations(folder)
+    assert [one["name"] for one in found.tree["categories"]] == ["cat", "dog", "cow"]
+    assert boxes(found) == [("cow", [15, 5, 10, 10]), ("dog", None)]
+    assert found.tree["annotations"][1]["segmentation"] == [[0, 0, 20, 0, 20, 10]]
 
 
 def test_masks(folder):
@@ -119,6 +149,20 @@ def test_masks(folder):
     assert found.tree["categories"] == [{"id": 1, "name": "cell"}]
     Image.new("L", (4, 4)).save(folder / "masks" / "a.png")
     with pytest.raises(DataError, match=r"is \(4, 4\), its image \(20, 40\)"):
+        import_annotations(folder)
+
+
+def test_masks_that_belong_to_no_image_or_to_two(folder):
+    for name in ("images/x", "images/y", "masks/cell"):
+        (folder / name).mkdir(parents=True)
+    (folder / "a.png").rename(folder / "images" / "x" / "a.png")
+    Image.new("L", (40, 20), 1).save(folder / "masks" / "cell" / "a_mask.png")
+    found = import_annotations(folder)
+    assert found.lost == {"masks without an image of their name": 1}
+    Image.new("RGB", (40, 20)).save(folder / "images" / "y" / "a.png")
+    assert len(import_annotations(folder).tree["images"]) == 2
+    Image.new("L", (40, 20), 1).save(folder / "masks" / "cell" / "a.png")
+    with pytest.raises(DataError, match=r"x/a\.png and .*y/a\.png have masks of one name"):
         import_annotations(folder)
 
 

@@ -1,6 +1,8 @@
 """Formats told from folders as they come."""
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +95,81 @@ def test_yolo_without_names(tmp_path):
     for source in (tmp_path, tmp_path / "data.yaml"):
         with pytest.raises(DataError, match=r"data\.yaml: names is None; expected class names"):
             recognise(source)
+
+
+@pytest.mark.parametrize("places", ["images/{}", "{}/images"])
+@pytest.mark.parametrize("names", [("train", "val"), ("north", "south")])
+def test_equal_file_names_of_several_json_files(tmp_path, places, names):
+    """Each has the images of the folder that is called like it, not those found first."""
+    (tmp_path / "set" / "annotations").mkdir(parents=True)
+    for name in names:
+        made = coco(tmp_path / "made" / name, BOX, images=1)
+        shutil.copytree(made["images"], tmp_path / "set" / places.format(name))
+        shutil.copy(made["annotation"], tmp_path / "set" / "annotations" / f"{name}.json")
+    layout = recognise(tmp_path / "set")
+    assert list(layout.splits) == list(names)
+    for name in names:
+        folder = tmp_path / "set" / places.format(name)
+        assert layout.open(name).keys == [str(folder / "1.jpg")]
+
+
+def test_a_folder_is_told_by_more_than_the_first_image(tmp_path):
+    made = coco(tmp_path / "set", BOX, images=2)
+    (tmp_path / "set" / "images" / "1.jpg").unlink()
+    layout = recognise(tmp_path / "set")
+    assert layout.splits["all"]["images"] == made["images"]
+
+
+def test_json_files_of_one_name_are_all_there(tmp_path):
+    for name in ("a", "b"):
+        made = coco(tmp_path / "made", BOX, images=1)
+        shutil.copytree(made["images"], tmp_path / "set" / name)
+        shutil.copy(made["annotation"], tmp_path / "set" / name / "labels.json")
+    layout = recognise(tmp_path / "set")
+    assert list(layout.splits) == ["a_labels", "b_labels"]
+    assert [len(layout.open(name)) for name in layout.splits] == [1, 1]
+
+
+CAT = [("cat", 1, 2, 9, 9, 0)]
+
+
+def test_voc_sets_beside_each_other(tmp_path):
+    """Folders named like splits are those; of others none is taken silently for all."""
+    for name in ("train", "val"):
+        voc(tmp_path / "set" / name, {name: CAT})
+        shutil.rmtree(tmp_path / "set" / name / "ImageSets")
+    layout = recognise(tmp_path / "set")
+    assert [layout.open(name).names for name in ("train", "val")] == [["train.jpg"], ["val.jpg"]]
+    (tmp_path / "set" / "val").rename(tmp_path / "set" / "VOC2012")
+    with pytest.raises(DataError, match="holds several VOC sets: VOC2012, train; name one of"):
+        recognise(tmp_path / "set")
+
+
+def test_voc_files_of_several_folders_beside_their_images(tmp_path):
+    for name in ("a", "b"):
+        voc(tmp_path / name, {"1": CAT}, folders=("", ""), split="../lists/x.txt")
+    layout = recognise(tmp_path)
+    assert layout.open("all").names == ["a/1.jpg", "b/1.jpg"]
+
+
+def test_splits_that_hold_no_classes_are_no_classes(tmp_path):
+    """YOLO's folders without a data.yaml."""
+    for split in ("train", "val"):
+        save_image(tmp_path / split / "images" / "1.jpg")
+        (tmp_path / split / "labels").mkdir()
+        (tmp_path / split / "labels" / "1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DataError, match="is in no known format"):
+        recognise(tmp_path)
+
+
+def test_what_a_model_has_found_is_no_annotation(tmp_path):
+    """`predict` and `test` may have written it beside the images."""
+    made = coco(tmp_path / "set", BOX)
+    tree = json.loads(Path(made["annotation"]).read_text())
+    (tmp_path / "set" / "found").mkdir()
+    scored = {**tree, "annotations": [{**one, "score": 0.5} for one in tree["annotations"]]}
+    (tmp_path / "set" / "found" / "coco.json").write_text(json.dumps(scored))
+    tested = {**tree, "detections": []}
+    (tmp_path / "set" / "found" / "detections.json").write_text(json.dumps(tested))
+    assert list(recognise(tmp_path / "set").splits) == ["all"]
+    assert list(recognise(tmp_path / "set" / "found" / "coco.json").splits) == ["all"]

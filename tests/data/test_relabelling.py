@@ -15,6 +15,8 @@ from razorlite.data import (
     build_loader,
     relabelled,
 )
+from razorlite.data.examining import count_objects
+from razorlite.data.joining import records_of
 
 BOXES = {"cat": [2, 2, 10, 10], "dog": [20, 4, 8, 16], "cow": [1, 20, 12, 6]}
 
@@ -102,3 +104,15 @@ def test_class_folders(tmp_path):
     same = relabelled(given, ImageFolderDataset(root=str(tmp_path)).classes)
     assert {int(image[0, 0, 0]): label for image, label in same} == {10: 0, 200: 1}
     assert [same.labels_of(index) for index in range(2)] == [{1}, {0}]
+
+
+def test_records_have_the_labels_and_ids_of_the_items(tmp_path):
+    """What is counted, divided and written is what training sees."""
+    one = coco(tmp_path / "a", ["cat", "dog"])
+    two = coco(tmp_path / "b", ["dog", "cat"], used=("cat",))
+    joined = ConcatDataset(datasets=[one, RepeatDataset(dataset=two, times=2)])
+    records = records_of(joined.subset([4, 0, 5]))
+    for record, (_, target) in zip(records, joined.subset([4, 0, 5]), strict=True):
+        assert record.labels.tolist() == target.labels.tolist()
+        assert record.image_id == target.image_id
+    assert count_objects(joined).objects == {"cat": 6, "dog": 2}

@@ -121,9 +121,9 @@ def test_refusals(source, tmp_path):
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(DataError, match="full is there already"):
         write({"train": source}, tmp_path / "full", format="coco")
-    other = CocoDataset(**coco(tmp_path / "o", [(1, 6, 4, 20, 10)]), classes=["cat"])
-    with pytest.raises(DataError, match="give all of them one list"):
-        write({"train": source, "val": other}, tmp_path / "out", format="coco")
+    other = CocoDataset(**coco(tmp_path / "o", [(1, 6, 4, 20, 10)]), classes=["dog"])
+    with pytest.raises(DataError, match=r"train has objects of \['cat'\], which val lacks"):
+        write({"val": other, "train": source}, tmp_path / "out", format="coco")
     with pytest.raises(DataError, match="ShapesDataset has no boxes"):
         write({"train": ShapesDataset(num_images=1)}, tmp_path / "out", format="coco")
 
@@ -142,3 +142,47 @@ def test_stored_orientation_has_no_yolo_text(tmp_path):
         write({"train": source}, tmp_path / "yolo", format="yolo")
     write({"train": source}, tmp_path / "voc", format="voc")
     equal(objects(source), objects(recognise(tmp_path / "voc").open("train")))
+
+
+def test_classes_of_other_orders_are_matched_by_name(tmp_path):
+    source = CocoDataset(**coco(tmp_path / "s", [(1, 6, 4, 20, 10)]))
+    other = CocoDataset(**coco(tmp_path / "o", [(1, 6, 4, 20, 10)]), classes=["cat"])
+    write({"train": source, "val": other}, tmp_path / "out", format="yolo")
+    again = recognise(tmp_path / "out").open("val")
+    assert again.classes == ("dog", "cat")
+    equal(objects(other), objects(again))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_splits_of_any_name_come_back(source, tmp_path, format):
+    write({n: source.subset([i]) for i, n in enumerate(("north", "south"))}, tmp_path / "out",
+          format=format)  # fmt: skip
+    layout = recognise(tmp_path / "out")
+    assert list(layout.splits) == ["north", "south"]
+    equal(objects(source.subset([1])), objects(layout.open("south")))
+
+
+def test_folders_called_images_below_the_data_sets_own(tmp_path):
+    """YOLO's labels lie where they are looked for."""
+    made = coco(tmp_path / "s", [(1, 6, 4, 20, 10), (2, 0, 0, 60, 40)])
+    for index in (1, 2):
+        folder = tmp_path / "s" / "images" / f"part{index}" / "images"
+        folder.mkdir(parents=True)
+        os.rename(tmp_path / "s" / "images" / f"{index}.jpg", folder / f"{index}.jpg")
+    text = (tmp_path / "s" / "annotations.json").read_text()
+    for index in (1, 2):
+        text = text.replace(f'"{index}.jpg"', f'"part{index}/images/{index}.jpg"')
+    (tmp_path / "s" / "annotations.json").write_text(text)
+    source = CocoDataset(**made)
+    write({"train": source}, tmp_path / "out", format="yolo")
+    equal(objects(source), objects(recognise(tmp_path / "out").open("train")))
+
+
+def test_run_lengths_in_a_list_are_written_together(tmp_path):
+    parts = [{"size": [40, 60], "counts": [start, 40, 2360 - start]} for start in (0, 400)]
+    extra = [{"id": 8, "image_id": 1, "category_id": 7, "segmentation": parts}]
+    source = CocoDataset(**coco(tmp_path / "s", [], images=1, extra=extra), masks=True)
+    write({"train": source}, tmp_path / "out", format="coco")
+    again = recognise(tmp_path / "out").open("train", masks=True)
+    assert int(again[0][1].masks.sum()) == 80
+    assert torch.equal(again[0][1].masks, source[0][1].masks)

@@ -50,6 +50,12 @@ class TestObjects:
         inside[4:24, 6:30] = True
         assert torch.equal(target.masks[0], inside)
 
+    def test_keypoints_behind_a_box_are_no_polygon(self, tmp_path):
+        line = "1 0.5 0.25 0.1 0.5 0.9 0.9 0.8 0.8\n"
+        data = f"{NAMES}kpt_shape: [2, 2]\n"
+        _, target = read(write(tmp_path, {"a": line}, data=data))[0]
+        assert torch.allclose(target.boxes, torch.tensor([[27.0, 0.0, 33.0, 20.0]]))
+
     def test_a_box_has_no_mask(self, tmp_path):
         write(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\n0 0.1 0.1 0.5 0.1 0.5 0.6\n"})
         dataset = read(tmp_path, masks=True)

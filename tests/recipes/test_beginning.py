@@ -1,6 +1,8 @@
 """`razorlite init`: a configuration from a folder, that passes the check and trains."""
 
+import json
 import re
+import shutil
 
 import pytest
 import yaml
@@ -95,3 +97,33 @@ def test_refusals(source, tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         init(tmp_path / "nowhere", tmp_path / "mine.yaml")
     assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_a_model_of_ones_own_and_a_file_in_another_folder(source, tmp_path, monkeypatch):
+    (tmp_path / "my base: 1.yaml").write_text("_base_: fcos/fcos_shufflenetv2_bccd\n")
+    monkeypatch.chdir(tmp_path)
+    init(source, "made/here/mine.yaml", model="my base: 1.yaml")
+    assert load("made/here/mine.yaml").get("model.bbox_head.num_classes") == 2
+
+
+@pytest.mark.parametrize("names", [["cat"], ["dog", "cat"], ["cat", "cow"]])
+def test_splits_with_other_lists_of_classes(tmp_path, names):
+    """Labels are matched by name; objects that train knows nothing of are not left out silently."""
+    for split, own in (("train", ["cat", "dog"]), ("val", names)):
+        made = coco(tmp_path / "made" / split, [], size=SIZE)
+        tree = json.loads((tmp_path / "made" / split / "annotations.json").read_text())
+        tree["categories"] = [{"id": i, "name": name} for i, name in enumerate(own)]
+        tree["annotations"] = [
+            {"id": i, "image_id": 1, "category_id": i, "bbox": [80, 100, 90, 90]}
+            for i in range(len(own))
+        ]
+        shutil.copytree(made["images"], tmp_path / "set" / split)
+        (tmp_path / "set" / split / "labels.json").write_text(json.dumps(tree))
+    out = tmp_path / "mine.yaml"
+    if "cow" in names:
+        with pytest.raises(DataError, match=r"the split val of .* has objects of \['cow'\], which"):
+            init(tmp_path / "set", out)
+        assert not out.exists()
+    else:
+        init(tmp_path / "set", out)
+        assert load(out).get("data.train.dataset.classes") == ["cat", "dog"]

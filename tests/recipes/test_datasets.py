@@ -5,8 +5,8 @@ import json
 import pytest
 
 from razorlite.cli import main
-from razorlite.data import _json
-from razorlite.recipes.datasets import convert_data
+from razorlite.data import json_files
+from razorlite.recipes.datasets import convert_data, data_stats, split_data
 from tests.data.helpers import save_image, voc
 
 CAT = ("cat", 8, 10, 32, 26, 0)
@@ -61,8 +61,8 @@ def test_a_coco_file_is_read_once(words, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     convert_data(source, "coco", to="coco")
     read = []
-    text = _json._text
-    monkeypatch.setattr(_json, "_text", lambda path: read.append(path.name) or text(path))
+    text = json_files._text
+    monkeypatch.setattr(json_files, "_text", lambda path: read.append(path.name) or text(path))
     action, *more = words
     assert main(["data", action, "coco", *more]) == 0
     assert read == ["train.json"]
@@ -87,3 +87,49 @@ def test_a_copy_within_the_source_is_refused(source, words, capsys):
     assert main(["data", action, str(source), "--out", str(source / "new"), *more]) == 2
     assert "whose images and annotations it would double; name" in capsys.readouterr().err
     assert not (source / "new").exists()
+
+
+@pytest.mark.parametrize("words", [["convert", "--to", "coco"], ["split"], ["stats"]])
+def test_what_is_dropped_is_told(source, words, tmp_path, caplog):
+    (source / "JPEGImages" / "3.jpg").unlink()
+    action, *more = words
+    out = [] if action == "stats" else ["--out", str(tmp_path / "out")]
+    assert main(["data", action, str(source), *out, *more]) == 0
+    assert "9 images and 18 objects kept; faults: 1 x missing image" in caplog.text
+
+
+def test_masks_of_a_format_without(source, tmp_path, capsys):
+    words = ["convert", str(source), "--to", "coco", "--masks", "--out", str(tmp_path / "out")]
+    assert main(["data", *words]) == 2
+    assert "is in the format voc, without masks; leave them out" in capsys.readouterr().err
+
+
+def test_splits_of_other_orders_of_classes_are_joined_by_name(tmp_path):
+    """Category 1 of train is a cat, of val a dog."""
+    for split, names in (("train", ("cat", "dog")), ("val", ("dog", "cat"))):
+        cat = 1 + names.index("cat")
+        for index in range(2):
+            save_image(tmp_path / "set" / split / f"{split}{index}.png", seed=len(split) + index)
+        tree = {
+            "images": [
+                {"id": i, "file_name": f"{split}{i}.png", "height": 40, "width": 60}
+                for i in range(2)
+            ],
+            "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+            "annotations": [
+                {"id": i, "image_id": i, "category_id": cat, "bbox": [1, 1, 9, 9]} for i in range(2)
+            ],
+        }
+        (tmp_path / "set" / split / "labels.json").write_text(json.dumps(tree))
+    split_data(tmp_path / "set", tmp_path / "out", {"a": 0.5, "b": 0.5})
+    counts = data_stats(tmp_path / "out")
+    assert {name: own.objects for name, own in counts.items()} == {
+        name: {"cat": 2, "dog": 0} for name in ("a", "b")
+    }
+
+
+def test_images_of_several_splits_are_told(source, tmp_path, caplog):
+    voc(source, {"0": [CAT]}, split="ImageSets/Main/val.txt")
+    written = split_data(source, tmp_path / "out", {"a": 0.5, "b": 0.5})
+    assert sum(written.images.values()) == 10
+    assert "1 images are in several splits; each is taken once" in caplog.text
