@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from razorlite.evaluation.matches import Sample
-from razorlite.ops.boxes import pairwise_iou
+from razorlite.ops.boxes import area, pairwise_iou, pairwise_overlap
 
 
 def box_confusion(
@@ -19,13 +19,13 @@ def box_confusion(
     """Count what the objects of each class were detected as.
 
     Detections and objects of an image are paired whatever their classes, the pair with the highest
-    IoU first. Crowds, and detections that lie on one, do not count.
+    IoU first. Crowds do not count, nor do detections of which as much lies on one, as in COCO.
 
     Args:
         samples: targets and detections in pixels of the same images.
         classes: C.
         score_threshold: lowest score of detections that count, one for all or one a class.
-        iou_threshold: least IoU of a pair.
+        iou_threshold: least IoU of a pair, and least share of a detection that lies on a crowd.
 
     Returns:
         (C + 1, C + 1) counts, row: class of the object, column: class of the detection; the last
@@ -35,9 +35,11 @@ def box_confusion(
     counts = np.zeros((classes + 1, classes + 1), dtype=np.int64)
     for target, found in samples:
         keep = found.scores.cpu().numpy() >= least[found.labels.cpu().numpy()]
-        overlaps = pairwise_iou(found.boxes.double(), target.boxes.double()).cpu().numpy()[keep]
+        boxes, objects = found.boxes.double(), target.boxes.double()
+        overlaps = pairwise_iou(boxes, objects).cpu().numpy()[keep]
+        inside = pairwise_overlap(boxes, objects) / area(boxes)[:, None].clamp(min=1e-6)
         crowd = np.zeros(len(target), bool) if target.crowd is None else target.crowd.cpu().numpy()
-        on_crowd = (overlaps[:, crowd] >= iou_threshold).any(axis=1)
+        on_crowd = (inside.cpu().numpy()[keep][:, crowd] >= iou_threshold).any(axis=1)
         _count(
             counts,
             overlaps[:, ~crowd],

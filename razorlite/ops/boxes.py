@@ -26,16 +26,21 @@ def clip_each(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limits[:, None])
 
 
+def pairwise_overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Return the (N, M) areas that (N, 4) and (M, 4) boxes have in common."""
+    x1, y1, x2, y2 = first[:, None].unbind(-1)
+    u1, v1, u2, v2 = second[None].unbind(-1)
+    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_(min=0)
+    height = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp_(min=0)
+    return width.mul_(height)
+
+
 def pairwise_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
     """Return the (N, M) intersection over union of (N, 4) with (M, 4) boxes.
 
     The union counts as `eps` at least, so that boxes without area give 0.
     """
-    x1, y1, x2, y2 = first[:, None].unbind(-1)
-    u1, v1, u2, v2 = second[None].unbind(-1)
-    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_(min=0)
-    height = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp_(min=0)
-    overlap = width.mul_(height)
+    overlap = pairwise_overlap(first, second)
     union = (area(first)[:, None] + area(second)[None]).sub_(overlap).clamp_(min=eps)
     return overlap.div_(union)
 

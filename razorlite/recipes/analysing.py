@@ -15,6 +15,7 @@ from rich.table import Table
 from razorlite.core.files import csv_text, make_folder, write_text_atomic
 from razorlite.core.streams import safe_console
 from razorlite.data import Decoding
+from razorlite.data.faults import first_line
 from razorlite.evaluation import KINDS
 from razorlite.recipes.found import NAME, Boxes, Found, read_found
 from razorlite.recipes.quality import Quality, quality, worst
@@ -137,15 +138,17 @@ def _worst(predictions: Found, seen: Quality, folder: Path) -> Iterator[Figure]:
         return
     best = {one["name"]: one["threshold"] for one in seen.numbers["classes"]}
     least = [best[name] for name in predictions.classes]
+    lost: list[str] = []
     for rank, i in enumerate(worst(seen.errors), start=1):
         target, detections = predictions.samples[i]
         name = predictions.names[i]
         keep = detections.scores >= detections.scores.new_tensor(least)[detections.labels]
-        if not Path(name).is_file():
-            _log.warning("%s is not there and cannot be drawn", name)
-            return
+        try:
+            image = Decoding().read(name, target.original_size)
+        except OSError as error:
+            lost.append(f"{name}: {first_line(error)}")
+            continue
         path = make_folder(folder / "worst") / f"{rank:02}.png"
-        image = Decoding().read(name, target.original_size)
         shown = detections[keep]
         draw_detections(
             image,
@@ -156,6 +159,8 @@ def _worst(predictions: Found, seen: Quality, folder: Path) -> Iterator[Figure]:
             path=path,
         )
         yield f"{rank}. {Path(name).name}: {seen.errors[i]} errors", path
+    if lost:
+        _log.warning("%d of the worst images cannot be drawn; the first is %s", len(lost), lost[0])
 
 
 def _page(seen: Quality, plots: list[Figure], drawn: list[Figure], source: str) -> str:

@@ -1,8 +1,12 @@
 """What a model found beside what is known, in one JSON file; `test` writes, `analyze` reads it."""
 
 import json
+import logging
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,10 @@ from razorlite.data import Dataset
 from razorlite.data.joining import records_of
 from razorlite.data.json_files import read_json
 from razorlite.evaluation import Sample, detection_entries
+from razorlite.recipes.classes import output_names
 from razorlite.structures import Detections, Target
 
+_log = logging.getLogger("razorlite")
 NAME = "detections.json"
 _KEYS = ("images", "annotations", "categories")
 
@@ -77,7 +83,8 @@ def write_found(items: Sequence[tuple[Any, Any]], dataset: Dataset, out: str | P
     elif all(isinstance(p, torch.Tensor) and p.ndim == 1 for _, p in items):
         labels = [int(label) for label, _ in items]
         values = [[round(v, 6) for v in probabilities.tolist()] for _, probabilities in items]
-        tree = {"classes": list(dataset.classes), "images": _names(items, dataset)}
+        count = len(values[0]) if values else 0
+        tree = {"classes": output_names(dataset.classes, count), "images": _names(items, dataset)}
         tree |= {"labels": labels, "probabilities": values}
     else:
         raise DataError("detections.json holds boxes or probabilities; the model gives neither")
@@ -88,7 +95,9 @@ def write_found(items: Sequence[tuple[Any, Any]], dataset: Dataset, out: str | P
 
 def _boxes_tree(items: Sequence[Sample], dataset: Dataset) -> dict[str, Any]:
     tree: dict[str, list[Any]] = {key: [] for key in (*_KEYS, "detections")}
-    tree["categories"] = [{"id": i, "name": name} for i, name in enumerate(dataset.classes, 1)]
+    count = max((int(p.labels.max()) + 1 for _, p in items if len(p)), default=0)
+    classes = output_names(dataset.classes, count)  # a model may tell more apart
+    tree["categories"] = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
     names = _names(items, dataset)
     for number, ((target, found), name) in enumerate(zip(items, names, strict=True), start=1):
         height, width = target.original_size
@@ -148,20 +157,72 @@ def _results(tree: Any, known: Any, path: Path) -> list[Any]:
     if not isinstance(tree, Mapping) or not {"images", "annotations"} <= tree.keys():
         raise DataError(f"{path}: expected COCO results, a list, or a COCO json with scores")
     try:
-        ids = {Path(one["file_name"]).name: one["id"] for one in known["images"]}
-        names = {one["id"]: Path(one["file_name"]).name for one in tree["images"]}
+        ids = _same_images(tree["images"], known["images"], path)
         categories = {one["name"]: one["id"] for one in known["categories"]}
         called = {one["id"]: one["name"] for one in tree["categories"]}
         return [
             {
                 **one,
-                "image_id": ids[names[one["image_id"]]],
+                "image_id": ids[one["image_id"]],
                 "category_id": categories[called[one["category_id"]]],
             }
             for one in tree["annotations"]
         ]
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: {error} of a detection is not in the annotations") from error
+
+
+def _same_images(found: Sequence[Any], known: Sequence[Any], path: Path) -> dict[Any, Any]:
+    """Return id → id in the annotations of images that are in both, by the ends of their paths.
+
+    Raises:
+        DataError: an image could be several of the annotations, or several could be one.
+    """
+    by_name: dict[str, list[Any]] = defaultdict(list)
+    for one in known:
+        by_name[_parts(one)[-1]].append(one)
+    ids: dict[Any, Any] = {}
+    names: dict[Any, str] = {}
+    for one in found:
+        other = _nearest(one, by_name[_parts(one)[-1]], path)
+        if other is None:
+            continue
+        if other["id"] in names:
+            raise DataError(
+                f"{path}: {names[other['id']]} and {one['file_name']} are both taken for "
+                f"{other['file_name']} of the annotations; leave one out, or rename it"
+            )
+        ids[one["id"]], names[other["id"]] = other["id"], one["file_name"]
+    if len(names) < len(known):
+        _log.warning(
+            "%s has %d of the %d annotated images; objects of the others count as missed",
+            path, len(names), len(known),
+        )  # fmt: skip
+    return ids
+
+
+def _nearest(one: Any, others: Sequence[Any], path: Path) -> Any:
+    """Return the annotated image whose path ends most like that of another one; None of none."""
+    alike = [_alike(one, other) for other in others]
+    nearest = [other for other, n in zip(others, alike, strict=True) if n == max(alike)]
+    if len(nearest) > 1:
+        first, second = (other["file_name"] for other in nearest[:2])
+        raise DataError(
+            f"{path}: {one['file_name']} could be {first} or {second} of the annotations; predict "
+            f"on a folder above these, so that paths tell them apart"
+        )
+    return nearest[0] if nearest else None
+
+
+def _parts(image: Any) -> list[str]:
+    return re.split(r"[\\/]+", str(image["file_name"]))
+
+
+def _alike(one: Any, other: Any) -> tuple[int, bool]:
+    """Return how many parts at the ends of two paths are equal, and if the other has no more."""
+    pairs = zip(reversed(_parts(one)), reversed(_parts(other)), strict=False)
+    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return equal, equal == len(_parts(other))
 
 
 def _boxes(known: Any, results: Sequence[Any], path: Path) -> Boxes:

@@ -1,6 +1,7 @@
 """The commands `browse` and `analyze`: training images as they are seen, and runs side by side."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -19,12 +20,14 @@ from razorlite.core.files import csv_text, explain_damage, make_folder, write_te
 from razorlite.core.journal import Journal
 from razorlite.core.streams import safe_console
 from razorlite.data import Dataset
+from razorlite.data.faults import first_line
 from razorlite.data.preprocess import PIXELS
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
 from razorlite.structures import Target
 from razorlite.visual import draw_annotations, draw_grid, metrics_in, plot_runs, write_gallery
 
+_log = logging.getLogger("razorlite")
 _SHOWN = ("AP", "AP50", "mask_AP", "mAP", "top1")
 
 
@@ -56,14 +59,14 @@ def browse(
     _, experiment = read(config, overrides)
     splits = _in_pixels(experiment)
     some = _spread(splits.train, images)
-    items = [some[index] for index in range(len(some))]
-    if not all(isinstance(x, Tensor) and isinstance(target, Target) for x, target in items):
+    items = dict(_readable(some))
+    if not all(isinstance(x, Tensor) and isinstance(one, Target) for x, one in items.values()):
         raise DataError("data.train wants single images with boxes to draw")
     seen = _augmented(splits, some)
     folder = make_folder(out)
     files = []
-    for index, (name, item) in enumerate(zip(some.names, items, strict=True)):
-        image, target = cast(tuple[Tensor, Target], item)
+    for index, item in items.items():
+        name, (image, target) = some.names[index], cast(tuple[Tensor, Target], item)
         before = draw_annotations(image, target, classes=some.classes)
         pictures, captions = [before], [f"{name}, {len(target)} objects"]
         if target.image_id in seen:
@@ -88,6 +91,23 @@ def _in_pixels(experiment: Experiment) -> Splits:
 def _spread(dataset: Dataset, images: int) -> Dataset:
     count = min(images, len(dataset))
     return dataset.subset([i * len(dataset) // count for i in range(count)])
+
+
+def _readable(some: Dataset) -> Iterator[tuple[int, tuple[Any, Any]]]:
+    """Yield the place and the item of each image that can be read; others are named.
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    faults = []
+    for index, key in enumerate(some.keys):
+        try:
+            yield index, some[index]
+        except OSError as error:
+            faults.append(f"{key} cannot be read: {first_line(error)}")
+            _log.warning("%s", faults[-1])
+    if len(faults) == len(some):
+        raise DataError(f"none of the {len(some)} images can be read; first {faults[0]}")
 
 
 def _augmented(splits: Splits, some: Dataset) -> dict[Any, tuple[Tensor, Target]]:

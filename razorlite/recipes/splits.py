@@ -166,7 +166,7 @@ class Splits:
         """
         config, dataset = self._config("train"), some or self.train
         config = replace(config, batch_size=size or config.batch_size)
-        need_objects(dataset, "data.train")
+        need_objects(self.train, "data.train")
         full = some is None and len(dataset) >= config.images
         return self._loader(dataset, config, training=True, drop_last=full, switch=self._switch())
 

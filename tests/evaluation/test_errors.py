@@ -148,3 +148,11 @@ def test_values_of_single_classes():
     assert first["AP50"] == pytest.approx(51 / 101)
     assert second["AP50"] == 0
     assert first["APl"] == -1
+
+
+def test_a_detection_inside_a_crowd_is_excused():
+    """As COCO has it: by the share of the detection, not of both together."""
+    crowded = sample([(box(0, 100), 0)], [(box(20), 0.9, 0), (box(97), 0.8, 0)], crowd=[True])
+    assert box_confusion([crowded], 1, score_threshold=0.5).tolist() == [[0, 0], [1, 0]]
+    [found] = match_images([crowded], 1)
+    assert found.counted.tolist() == [False, True]

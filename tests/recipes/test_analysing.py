@@ -10,11 +10,13 @@ from PIL import Image
 from razorlite import recipes
 from razorlite.cli import main
 from razorlite.core.errors import DataError
+from razorlite.data import CocoDataset, ConcatDataset, ShapesDataset
 from razorlite.recipes import analyze_predictions
 from razorlite.recipes.analysing import is_predictions
 from razorlite.recipes.found import read_found, write_found
 from razorlite.recipes.quality import worst
-from razorlite.structures import Label
+from razorlite.structures import Detections, Label
+from tests.data.helpers import coco
 
 # One cell found, one missed, one that is not there; category ids with a gap.
 TRUTH = {
@@ -45,7 +47,7 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_numbers_by_hand(files):
+def test_numbers_by_hand(files, caplog):
     out = files / "out"
     found = analyze_predictions(files / "results.json", out, files / "truth.json")
     assert json.loads((out / "errors.json").read_text()) == found
@@ -63,6 +65,9 @@ def test_numbers_by_hand(files):
     assert "missed (objects not found)" in page
     assert "1. b.png: 1 errors" in page
     assert (out / "worst" / "01.png").is_file()
+    (files / "b.png").write_bytes(b"none")
+    analyze_predictions(files / "results.json", files / "again", files / "truth.json")
+    assert f"1 of the worst images cannot be drawn; the first is {files / 'b.png'}: " in caplog.text
 
 
 def test_a_coco_json_with_scores_is_matched_by_names(files):
@@ -79,6 +84,63 @@ def test_a_coco_json_with_scores_is_matched_by_names(files):
     (files / "coco.json").write_text(json.dumps(tree))
     with pytest.raises(DataError, match="3 of a detection is not in the annotations"):
         read_found(files / "coco.json", files / "truth.json")
+
+
+def of_images(*names):
+    """Return COCO's images of some names, 20 x 40 pixels, with ids from 1."""
+    return [{"id": i, "file_name": n, "height": 20, "width": 40} for i, n in enumerate(names, 1)]
+
+
+@pytest.mark.parametrize(
+    ("known", "predicted", "expected"),
+    [
+        (("a/1.png", "b/1.png"), ("set/b/1.png", "set/a/1.png"), [1, 0]),
+        (("b/1.png", "1.png"), ("x/1.png", "x/b/1.png"), [1, 0]),
+        (("a/1.png", "a/2.png"), ("C:\\a\\2.png",), [1]),
+        (("a/1.png", "b/1.png"), ("1.png",), r"1\.png could be a/1\.png or b/1\.png of the"),
+        (("1.png", "2.png"), ("a/1.png", "b/1.png"), r"a/1\.png and b/1\.png are both taken for"),
+    ],
+)
+def test_images_of_one_name_are_told_apart_by_their_paths(
+    known, predicted, expected, tmp_path, caplog
+):
+    kinds = [{"id": 1, "name": "cat"}]
+    truth = {"images": of_images(*known), "categories": kinds, "annotations": []}
+    found = [
+        {"image_id": i, "category_id": 1, "bbox": [0, 0, i, 1], "score": 0.5}
+        for i in range(1, len(predicted) + 1)
+    ]
+    tree = {"images": of_images(*predicted), "categories": kinds, "annotations": found}
+    for name, content in (("truth", truth), ("found", tree)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = tmp_path / "found.json", tmp_path / "truth.json"
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            read_found(*files)
+        return
+    widths = [int(d.boxes[0, 2]) if len(d) else 0 for _, d in read_found(*files).samples]
+    assert [widths.index(i) for i in range(1, len(predicted) + 1)] == expected
+    missing = "has 1 of the 2 annotated images; objects of the others count as missed"
+    assert (missing in caplog.text) == (len(predicted) < len(known))
+
+
+def test_a_model_that_tells_more_classes_apart(tmp_path):
+    dataset = CocoDataset(**coco(tmp_path / "set", [(1, 6, 4, 20, 10)]))
+    found = Detections(torch.ones(1, 4), torch.ones(1), torch.tensor([3]))
+    write_found([(target, found) for _, target in dataset], dataset, tmp_path)
+    assert read_found(tmp_path).classes == ["dog", "cat", "class 2", "class 3"]
+    values = [(Label(0), torch.tensor([0.5, 0.3, 0.2]))]
+    write_found(values, ShapesDataset(num_images=1, classes=("circle", "cross")), tmp_path)
+    assert read_found(tmp_path).classes == ["circle", "cross", "class 2"]
+
+
+def test_images_of_joined_sets_have_their_own_names(tmp_path):
+    """Ids of both sets begin with 1."""
+    parts = [CocoDataset(**coco(tmp_path / name, [(1, 6, 4, 20, 10)])) for name in "ab"]
+    joined = ConcatDataset(datasets=parts)
+    none = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long())
+    write_found([(target, none) for _, target in joined], joined, tmp_path)
+    assert read_found(tmp_path).names == joined.keys
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from razorlite.cli import main
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.recipes import analyze, browse
 from razorlite.recipes.looking import summary
+from tests.data.helpers import coco
 
 LINES = [
     {"kind": "train", "step": 10, "loss": 3.0, "seconds": 5.0},
@@ -68,3 +69,26 @@ def test_browse_refuses(pipeline, tmp_path):
     with pytest.raises(ConfigError, match="no `data` block"):
         browse({"model": {"type": "ResNet", "depth": 18}}, tmp_path / "look")
     assert not (tmp_path / "look").exists()
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A configuration of four images: the first shows nothing, the second is gone."""
+    made = coco(tmp_path, [(2, 6, 4, 20, 10), (3, 6, 4, 20, 10), (4, 6, 4, 20, 10)], images=4)
+    (tmp_path / "images" / "2.jpg").unlink()
+    dataset = {"type": "CocoDataset", "check_images": False, **made}
+    return {
+        "model": {"type": "ResNet", "depth": 18},
+        "data": {"mean": [0, 0, 0], "std": [1, 1, 1], "train": {"dataset": dataset}},
+    }
+
+
+def test_browse_shows_images_without_objects(odd, tmp_path):
+    page = browse(odd, tmp_path / "look", images=1)
+    assert [file.name for file in page.parent.glob("*.png")] == ["000.png"]
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_browse(odd, tmp_path, caplog):
+    browse(odd, tmp_path / "look", images=4)
+    assert "2.jpg cannot be read: " in caplog.text
+    assert len(list((tmp_path / "look").glob("*.png"))) == 3
