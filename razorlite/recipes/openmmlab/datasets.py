@@ -1,8 +1,9 @@
 """Data sets, batches and metrics, of MMDetection 2.x (`data`) and 3.x (`train_dataloader`, …)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from razorlite.core.yaml_lines import Node
 from razorlite.recipes.openmmlab.blocks import Block, Tree, without
 from razorlite.recipes.openmmlab.pipelines import Pipeline, pipeline
 
@@ -44,8 +45,8 @@ def _split(loader: tuple[Block, Block], split: str, root: Block) -> tuple[Tree, 
     transforms: list[Block] = []
     tree = _dataset(dataset, transforms, training=split == "train")
     found = pipeline(transforms)
-    if found.masks and tree is not None and tree.get("type") == "CocoDataset":
-        tree["masks"] = True
+    if found.masks and tree is not None:
+        _take_masks(tree)
     each = around.take("batch_size", around.take("samples_per_gpu", 1))
     workers = around.take("num_workers", around.take("workers_per_gpu", 0))
     result: Tree = {"batch_size": each, "num_workers": workers}
@@ -58,6 +59,15 @@ def _split(loader: tuple[Block, Block], split: str, root: Block) -> tuple[Tree, 
     last = _last_epochs(root) if split == "train" else None
     result |= {"dataset": tree, "transforms": found.transforms, "last_epochs": last}
     return without(result, num_workers=0), found
+
+
+def _take_masks(tree: Tree) -> None:
+    """Let the data sets of a block, itself or inside it, read masks."""
+    if tree["type"] == "CocoDataset":
+        tree["masks"] = True
+    for inner in (*tree.get("datasets", ()), tree.get("dataset")):
+        if inner is not None:
+            _take_masks(inner)
 
 
 def _batch_of_all(root: Block, each: int) -> int:
@@ -93,8 +103,29 @@ def _dataset(block: Block, transforms: list[Block], *, training: bool) -> Tree |
         return None
     if not transforms:
         transforms += block.blocks("pipeline")
+    parts = [_one_set(one, training) for one in _each_file(block)]
+    return parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts}
+
+
+def _each_file(block: Block) -> Iterator[Block]:
+    """Yield a block for each of several annotation files with their folders (2.x), else itself."""
+    children: dict[str, Node] = block.node.value
+    files = children["ann_file"].value if "ann_file" in block else None
+    if not isinstance(files, list):
+        yield block
+        return
+    for number, file in enumerate(files):
+        own = {**children, "ann_file": file}
+        folders = children["img_prefix"].value if "img_prefix" in block else None
+        if isinstance(folders, list):
+            own["img_prefix"] = folders[number]
+        yield Block(Node(own, block.node.source), block.path, block.remarks)
+
+
+def _one_set(block: Block, training: bool) -> Tree:
     block.ignore("pipeline", "test_mode", "backend_args", "file_client_args", "return_classes")
-    tree = _SETS[kind](block, training)
+    block.ignore("separate_eval")
+    tree = _SETS[block.type](block, training)
     block.finish()
     return without(tree)
 

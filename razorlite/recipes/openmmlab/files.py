@@ -98,7 +98,7 @@ class _File:
                 self.names[name] = Node(Imported(name), "")
         elif isinstance(statement, ast.Expr):
             self._expression(statement.value)
-        elif not isinstance(statement, ast.Pass | ast.Delete):
+        elif not _changes_nothing(statement):
             raise Refusal(f"{_first_line(statement)} is not followed", statement.lineno)
 
     def _assign(self, target: ast.expr, value: Node) -> None:
@@ -220,6 +220,12 @@ def _is_for_bases(statement: ast.With | ast.If) -> bool:
     if isinstance(statement, ast.If):
         return isinstance(statement.test, ast.Constant) and statement.test.value == "_base_"
     return "read_base" in ast.unparse(statement.items[0].context_expr)
+
+
+def _changes_nothing(statement: ast.stmt) -> bool:
+    """Return whether a statement leaves all values as they are: `pass`, or `del` of a variable."""
+    targets = statement.targets if isinstance(statement, ast.Delete) else [statement]
+    return all(isinstance(target, ast.Name | ast.Pass) for target in targets)
 
 
 def _is_value(name: str, node: Node) -> bool:

@@ -106,10 +106,12 @@ def _schedule(root: Block, tree: Tree) -> Tree | None:
     main: Tree | None = None
     for block in root.blocks("param_scheduler"):
         kind = block.type
-        if kind == "LinearLR":
+        if kind == "LinearLR" and block.take("by_epoch", True):
+            text = "a warm-up counted in epochs has no counterpart; left out"
+            block.remarks.add(block.node.source, block.path, text)
+        elif kind == "LinearLR":
             steps, factor = block.take("end", 0), block.take("start_factor", 1 / 3)
             warmup = {"warmup_steps": steps, "warmup_factor": factor}
-            block.expect("by_epoch", False)
             block.ignore("begin", "end_factor")
             block.finish()
         elif main is not None or (main := _part(block, kind, tree)) is None:

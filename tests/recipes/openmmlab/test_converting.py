@@ -148,9 +148,9 @@ def test_a_file_is_not_overwritten(tmp_path):
 
 def test_losses_left_out_are_those_of_theirs(tmp_path):
     # theirs takes smooth L1 with beta 1/9 where a RetinaHead names no loss of boxes, ours L1
-    head = converted(retinanet(tmp_path, "del model.bbox_head.loss_bbox\n")).tree["model"][
-        "bbox_head"
-    ]
+    made = converted(retinanet(tmp_path, "del model.bbox_head.loss_bbox\n"))
+    head = made.tree["model"]["bbox_head"]
+    assert any("del model.bbox_head.loss_bbox is not followed" in one for one in made.remarks)
     assert head["loss_bbox"]["type"] == "L1Loss"  # `del` is not followed, and is told
     change = "model['bbox_head'].update(dict(loss_bbox=None))\n"
     head = converted(retinanet(tmp_path, change)).tree["model"]["bbox_head"]
@@ -315,6 +315,33 @@ def test_schedules(tmp_path, scheduler, expected):
     made = converted(retinanet(tmp_path, f"param_scheduler = [{scheduler}]"))
     assert made.tree["train"]["schedule"] == expected
     assert made.remarks == []
+
+
+def test_a_warm_up_of_epochs_is_told(tmp_path):
+    """Which is what one without `by_epoch` is."""
+    change = "param_scheduler = [dict(type='LinearLR', start_factor=0.1, begin=0, end=5)]"
+    made = converted(retinanet(tmp_path, change))
+    assert "schedule" not in made.tree["train"]
+    assert "a warm-up counted in epochs has no counterpart; left out" in made.remarks[0]
+
+
+SEVERAL = """
+data = dict(train=dict(
+    _delete_=True, type='RepeatDataset', times=2,
+    dataset=dict(
+        type='CocoDataset', ann_file=['a.json', 'b.json'], img_prefix=['a/', 'b/'],
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True)])))
+"""
+
+
+def test_several_annotation_files(tmp_path):
+    made = converted(write_2(tmp_path, RETINANET + SEVERAL)).tree["data"]["train"]["dataset"]
+    assert (made["type"], made["dataset"]["type"]) == ("RepeatDataset", "ConcatDataset")
+    parts = [(one["annotation"], one["images"]) for one in made["dataset"]["datasets"]]
+    assert parts == [("a.json", "a/"), ("b.json", "b/")]
+    assert all(one["masks"] for one in made["dataset"]["datasets"])
 
 
 def test_biases_at_twice_the_rate(tmp_path):
