@@ -223,6 +223,7 @@ class TestArguments:
             ("init photos --size 0 5", "wants a size in pixels, got '0'"),
             ("benchmark runs/fcos --rounds 0", "wants a number of rounds, got '0'"),
             ("browse c.yaml --images -1", "wants a number of images, got '-1'"),
+            ("data split d --out o --seed -1", "wants a whole number of at least 0, got '-1'"),
             ("config", "required: ACTION"),
         ],
     )

@@ -34,6 +34,13 @@ def count(what: str) -> Callable[[str], int]:
     return parse
 
 
+def seed(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wants a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
 def share(text: str) -> float:
     """Parse a number from 0 to 1."""
     with suppress(ValueError):

@@ -10,6 +10,7 @@ from razorlite.cli.command import (
     add_set,
     add_size,
     print_json,
+    seed,
 )
 from razorlite.core.errors import DataError
 
@@ -138,7 +139,7 @@ def _add_split(actions: Any) -> None:
         metavar="PATTERN",
         help="regular expression; images in whose names it finds the same stay together",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another one differs (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another one differs (0)")
     parser.add_argument("--to", choices=_FORMATS, help="format; the source's by default")
     _add_output(parser)
 
@@ -156,7 +157,7 @@ def _add_anchors(actions: Any) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", help=CONFIG)
     parser.add_argument("--out", metavar="F", help="a configuration to write, over CONFIG")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another one differs (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another one differs (0)")
     add_json(parser)
     add_set(parser)
 

@@ -15,6 +15,7 @@ from razorlite.cli.command import (
     add_subnet,
     add_two_processes,
     count,
+    seed,
 )
 from razorlite.cli.convert_command import add_convert_config
 from razorlite.cli.data_commands import add_data, add_init
@@ -184,7 +185,7 @@ def _add_demo(commands: Any) -> None:
     _add_work_dir(parser)
     _add_resume(parser)
     about = "another one trains and searches otherwise, on the same images (0)"
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help=about)
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help=about)
     add_two_processes(parser)
     add_json(parser, "print the rows of the table as one JSON object")
 
@@ -217,11 +218,9 @@ def _add_export(commands: Any) -> None:
     about = "ONNX whose layers compute in float16; MODEL may be a file in float"
     parser.add_argument("--half", action="store_true", help=about)
     about = "training images that int8 is calibrated on (128)"
-    parser.add_argument(
-        "--calibration", type=count("number of images"), default=128, metavar="N", help=about
-    )
+    parser.add_argument("--calibration", type=count("number of images"), metavar="N", help=about)
     about = "points of the metric that int8 may lose (1)"
-    parser.add_argument("--max-drop", type=float, default=1.0, metavar="P", help=about)
+    parser.add_argument("--max-drop", type=float, metavar="P", help=about)
     add_json(parser)
 
 

@@ -106,6 +106,10 @@ def run_demo(args: argparse.Namespace) -> None:
 def run_export(args: argparse.Namespace) -> None:
     from razorlite import recipes
 
+    of_int8 = {"calibration": args.calibration, "max_drop": args.max_drop}
+    given = {name: value for name, value in of_int8.items() if value is not None}
+    if given and not args.int8:
+        raise RazorliteError("--calibration and --max-drop go with --int8")
     result = recipes.export(
         *model_words(args),
         format=args.format,
@@ -114,8 +118,7 @@ def run_export(args: argparse.Namespace) -> None:
         images=args.images,
         int8=args.int8,
         half=args.half,
-        calibration=args.calibration,
-        max_drop=args.max_drop,
+        **given,
     )
     if args.json:
         print_json(result.to_dict())

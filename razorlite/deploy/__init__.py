@@ -10,7 +10,7 @@ from razorlite.deploy.quantise import Calibrated, calibrate
 from razorlite.deploy.results import coco_dict
 from razorlite.deploy.rounded import QuantisedStep
 from razorlite.deploy.runtimes import FileModel, open_file, read_meta
-from razorlite.deploy.sources import Picture, count, pictures
+from razorlite.deploy.sources import Picture, count, files_of, pictures
 from razorlite.deploy.timer import RuntimeTimer
 from razorlite.deploy.views import AUGMENTED, PLAIN, View
 
@@ -37,6 +37,7 @@ __all__ = [
     "coco_dict",
     "count",
     "export",
+    "files_of",
     "heat_map",
     "open_file",
     "pictures",

@@ -59,7 +59,7 @@ def agreement(
     Where two candidates of almost one score overlap, or one overlaps by almost the threshold,
     rounding decides which is suppressed. `own` tells how often it does: a file may lack twice as
     many detections of an image as PyTorch itself does when its pixels change by rounding, but no
-    more than half of them.
+    more than half of them, or one.
 
     Args:
         expected: (N, K, 4) boxes, (N, K) scores, (N, K) labels, and (N, M, H, W) bool masks of the
@@ -118,8 +118,7 @@ def _partners(some: Outputs, others: Outputs) -> tuple[Tensor, Tensor, Tensor]:
     fits = (apart <= BOX_TOLERANCE) & (differ <= SCORE_TOLERANCE)
     fits &= (labels[:, None] == others[2][None]) & (others[1] > 0)
     sure = scores > scores.min() + 2 * SCORE_TOLERANCE
-    none_alike = bool((others[1] > 0).any() and not fits.any())
-    return apart, fits, (sure | none_alike) & ~fits.any(1)
+    return apart, fits, (sure | ~fits.any()) & ~fits.any(1)  # where none are alike, all count
 
 
 def _matched(some: Outputs, others: Outputs, what: str, spare: Callable[[], int]) -> Agreement:
@@ -127,7 +126,7 @@ def _matched(some: Outputs, others: Outputs, what: str, spare: Callable[[], int]
     boxes, scores, labels = (x[some[1] > 0] for x in some[:3])
     apart, fits, lonely = _partners(some, others)
     alone = int(lonely.sum())
-    if alone and alone > min(spare(), len(scores) // 2):
+    if alone and alone > min(spare(), max(1, len(scores) // 2)):
         i = int(lonely.nonzero()[0])
         box = [round(float(v), 2) for v in boxes[i]]
         raise ExportError(

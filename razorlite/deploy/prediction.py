@@ -26,6 +26,7 @@ class Prediction:
         fault: why there is no prediction; empty otherwise.
         frame: number in its video, from 0; None of other images.
         image: (3, H, W) uint8, kept where no file of its own holds it.
+        decoding: how its file is read; as usual by default.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Prediction:
     fault: str = ""
     frame: int | None = None
     image: Tensor | None = None
+    decoding: Decoding | None = None
 
     def pixels(self) -> Tensor:
         """Return the image, (3, H, W) uint8, read again where a file holds it.
@@ -43,7 +45,9 @@ class Prediction:
         Raises:
             OSError: the file cannot be read.
         """
-        return Decoding().read(self.name) if self.image is None else self.image
+        if self.image is not None:
+            return self.image
+        return (self.decoding or Decoding()).read(self.name)
 
     def to_supervision(self, score_threshold: float = 0.0) -> Any:
         """Return the detections as `supervision.Detections`.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from razorlite.core.compute import Compute
 from razorlite.core.errors import ConfigError, DataError
-from razorlite.data import Normalise, Preprocess, Transform, collate
+from razorlite.data import Decoding, Normalise, Preprocess, Transform, collate
 from razorlite.data.transforms import apply_all
 from razorlite.deploy.heat import HeatMap, HeatMethod, heat_map
 from razorlite.deploy.prediction import Prediction
@@ -35,12 +35,13 @@ class Predictor:
             `preprocess` by default.
         device: where it runs.
         views: ways in which each image is looked at; what they find is merged, see `View`.
+        decoding: how image files are read.
 
     Raises:
         ConfigError: the model takes other inputs than images, or there are no views.
 
     Attributes:
-        model, classes, preprocess, transforms, device, views: as given.
+        model, classes, preprocess, transforms, device, views, decoding: as given.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Predictor:
         transforms: Sequence[Transform] | None = None,
         device: torch.device | str = "cpu",
         views: Sequence[View] = PLAIN,
+        decoding: Decoding | None = None,
     ) -> None:
         if names := input_names(model):
             raise ConfigError(
@@ -61,6 +63,7 @@ class Predictor:
         if not views:
             raise ConfigError("views wants at least one View; View() is the image as it is")
         self.device, self.views = torch.device(device), tuple(views)
+        self.decoding = decoding or Decoding()
         self.model = Compute(self.device).place(model)
         self.classes, self.preprocess = tuple(classes), preprocess
         self.transforms = list(preprocess.image_transforms() if transforms is None else transforms)
@@ -78,7 +81,7 @@ class Predictor:
         Raises:
             DataError: there is nothing to predict on.
         """
-        todo = pictures(source)
+        todo = pictures(source, self.decoding)
         while some := list(islice(todo, batch_size)):
             ready = [self._transformed(picture) for picture in some]
             made = iter(self._predict([one for one in ready if isinstance(one, _Ready)]))
@@ -91,7 +94,7 @@ class Predictor:
         Raises:
             DataError: there is none.
         """
-        found = (picture.image for picture in pictures(source))
+        found = (picture.image for picture in pictures(source, self.decoding))
         some = list(islice((image for image in found if image is not None), limit))
         if not some:
             raise DataError(f"no image of {source} can be read")
@@ -118,7 +121,7 @@ class Predictor:
         """
         if isinstance(self.model, FileModel):
             raise ConfigError("heat maps want a checkpoint or run: an exported file has no modules")
-        ready = self._transformed(next(pictures(source)))
+        ready = self._transformed(next(pictures(source, self.decoding)))
         if isinstance(ready, Prediction):
             raise DataError(f"{ready.name}: {ready.fault}")
         batch = self._batch([ready], View())
@@ -150,7 +153,13 @@ class Predictor:
 
     def _transformed(self, picture: Picture) -> "_Ready | Prediction":
         """Return an image as the model takes it, or why there is none."""
-        blank = Prediction(picture.name, self.classes, fault=picture.fault, frame=picture.frame)
+        blank = Prediction(
+            picture.name,
+            self.classes,
+            fault=picture.fault,
+            frame=picture.frame,
+            decoding=self.decoding,
+        )
         if picture.image is None:
             return blank
         size = (picture.image.shape[-2], picture.image.shape[-1])

@@ -73,6 +73,17 @@ def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]
         )
 
 
+def files_of(source: Any) -> list[Path]:
+    """Return the files of a source that is a path, a folder, a pattern, or a list of these.
+
+    Raises:
+        DataError: as `pictures`.
+    """
+    if isinstance(source, list | tuple):
+        return [file for item in source for file in files_of(item)]
+    return _files(source) if isinstance(source, str | Path) else []
+
+
 def count(source: Any) -> int | None:
     """Return how many images a source has, where that is known without reading them.
 

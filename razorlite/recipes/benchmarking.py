@@ -121,6 +121,8 @@ def benchmark(
     """
     if min(batch, rounds, *(threads or [1])) < 1:
         raise ConfigError("batch, rounds and threads want whole numbers of at least 1")
+    if csv_file is not None:
+        _rows_in(Path(csv_file))  # a wrong file is refused at once
     loaded = {str(model): Inferencer(model, device="cpu") for model in models}
     if bf16:
         some = {name: one for name, one in loaded.items() if _runtime(one.path) == "pytorch"}
@@ -137,7 +139,7 @@ def benchmark(
         machine=machine(),
     )
     if csv_file is not None:
-        _add_rows(Path(csv_file), result)
+        write_text_atomic(csv_file, csv_text([*_rows_in(Path(csv_file)), *_rows_of(result)]))
     return result
 
 
@@ -266,17 +268,30 @@ def _accuracy(loaded: Inferencer, experiment: Experiment) -> dict[str, float]:
         data = replace(data, test=replace(data.test, transforms=own_transforms))
     train = experiment.train and replace(experiment.train, amp=None)  # the model's own counts
     own = replace(experiment, data=data, train=train)
-    splits = Splits(own, loaded.device, loaded.card.classes)
+    splits = Splits(own, loaded.device, loaded.class_names)
     return splits.evaluate(loaded.model, splits.test, "test")
 
 
-def _add_rows(path: Path, result: Benchmark) -> None:
-    """Add rows to a table; what was there stays."""
-    rows = [
+def _rows_of(result: Benchmark) -> list[dict[str, Any]]:
+    """Return rows of a table, each with the machine."""
+    return [
         {**row, **result.machine, "shape": "x".join(map(str, row["shape"]))}
         for row in result.rows()
     ]
-    before = []
-    if path.is_file():
-        before = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    write_text_atomic(path, csv_text([*before, *rows]))
+
+
+def _rows_in(path: Path) -> list[dict[str, Any]]:
+    """Return the rows that a table has, none of a file that is not there.
+
+    Raises:
+        ConfigError: it is no table of benchmarks, and would be lost.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read as a table: {error}; name another") from error
+    if any("latency_ms" not in row for row in rows):
+        raise ConfigError(f"{path} is no table of benchmarks; name another file by --csv")
+    return rows

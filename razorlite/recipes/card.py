@@ -11,7 +11,7 @@ from typing import Any
 from razorlite.core.config import Config
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.core.version import __version__
-from razorlite.data import Preprocess
+from razorlite.data import Decoding, Preprocess
 from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.recipes.experiment import DataConfig, Experiment
 from razorlite.recipes.foreign import stated_preprocess
@@ -20,11 +20,14 @@ from razorlite.space import Subnet
 __all__ = [
     "ModelCard",
     "check_preprocess",
+    "evaluation_decoding",
     "evaluation_transforms",
     "preprocess_of",
     "read_card",
     "read_with_card",
 ]
+
+_EVALUATED = ("test", "val", "search")  # the first one that there is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +117,24 @@ def evaluation_transforms(config: Config) -> tuple[Mapping[str, Any], ...] | Non
 
     Those of the first of data.test, data.val and data.search that the configuration has.
     """
-    for part in ("test", "val", "search"):
+    for part in _EVALUATED:
         if config.get(f"data.{part}") is not None:
             blocks = config.get(f"data.{part}.transforms") or ()
             plain = all(isinstance(block, Mapping) for block in blocks)
             return tuple(blocks) if plain else None
     return ()
+
+
+def evaluation_decoding(config: Config) -> Decoding:
+    """Return how image files are read in evaluation: of the split that `evaluation_transforms` has.
+
+    Raises:
+        ConfigError: a value is none that can be.
+    """
+    for part in _EVALUATED:
+        if config.get(f"data.{part}") is not None:
+            return Decoding(**(config.get(f"data.{part}.dataset.decoding") or {}))
+    return Decoding()
 
 
 def read_card(path: str | Path) -> ModelCard:

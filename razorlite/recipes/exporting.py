@@ -166,14 +166,16 @@ def _tell(lines: Sequence[str]) -> None:
 
 def _format(format: Format | None, out: str | Path | None) -> Format:
     """Return the format that is named, or that the name of the file tells."""
-    suffix = Path(out).suffix if out is not None else ""
-    told: Format | None = next((one for one, own in SUFFIXES.items() if own == suffix), None)
-    if told is None and format is None and out is not None:
+    if out is None:
+        return format or "onnx"
+    told = next((one for one, own in SUFFIXES.items() if own == Path(out).suffix), None)
+    if told is None and format is None:
         known = " or ".join(SUFFIXES.values())
         raise ConfigError(f"{out}: the name tells no format; end it in {known}, or give --format")
-    if told is not None and format is not None and told != format:
-        raise ConfigError(f"{out} ends like a file of {told}; expected {SUFFIXES[format]}")
-    return format or told or "onnx"
+    if told is None or format not in (None, told):
+        ending = "no exported file" if told is None else f"a file of {told}"
+        raise ConfigError(f"{out} ends like {ending}; expected {SUFFIXES[format or 'onnx']}")
+    return told
 
 
 def describe(result: Exported) -> str:

@@ -23,6 +23,7 @@ from razorlite.engine.launch import DeviceChoice, choose_device
 from razorlite.recipes.building import build, load_trained, untrained
 from razorlite.recipes.card import (
     ModelCard,
+    evaluation_decoding,
     evaluation_transforms,
     preprocess_of,
     read_card,
@@ -40,7 +41,7 @@ class Inferencer(Predictor):
     Args:
         model: a run folder (best.pt in it, else last.pt), a checkpoint, an exported file; or, with
             `checkpoint`, a configuration file or the name of a shipped one.
-        checkpoint: weights of the configuration's model.
+        checkpoint: weights of the configuration's model, or an exported file of it.
         subnet: a subnet file instead of the configuration's or the checkpoint's.
         device: auto, cpu or cuda; exported files run on the CPU.
         views: ways in which each image is looked at, such as `razorlite.deploy.AUGMENTED`.
@@ -64,23 +65,27 @@ class Inferencer(Predictor):
         device: DeviceChoice = "auto",
         views: Sequence[View] = PLAIN,
     ) -> None:
-        if checkpoint is not None:
-            self.path = Path(checkpoint)
-            config, self.experiment = read(model)
-            self.card = _named(read_card(self.path), config, self.experiment, self.path)
-            parts = self._trained(subnet or self.experiment.subnet, device)
-        else:
-            self.path = _file(Path(model))
-            exported = self.path.suffix in SUFFIXES
-            if exported and subnet is not None:
-                raise ConfigError(f"{self.path} is an exported file, which takes no subnet")
-            self.card = _card_in(self.path) if exported else read_card(self.path)
-            self.card, config = _alone(self.card, self.path)
+        self.path = _file(Path(model)) if checkpoint is None else Path(checkpoint)
+        exported = self.path.suffix in SUFFIXES
+        if exported and subnet is not None:
+            raise ConfigError(f"{self.path} is an exported file, which takes no subnet")
+        if checkpoint is None:
+            self.card, config = _alone(_card_of(self.path), self.path)
             self.experiment = core_config.build(config, Experiment)
-            parts = (
-                self._exported() if exported else self._trained(subnet or self.card.subnet, device)
-            )
-        super().__init__(**parts, views=views)
+            chosen: str | Path | Subnet | None = self.card.subnet
+        else:
+            config, self.experiment = read(model)
+            self.card = _named(_card_of(self.path), config, self.experiment, self.path)
+            chosen = self.experiment.subnet
+        parts = self._exported() if exported else self._trained(subnet or chosen, device)
+        data = config if checkpoint is not None else _data_of(self.card)
+        super().__init__(**parts, views=views, decoding=evaluation_decoding(data))
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the labels; None where they are not known and numbers stand for them."""
+        numbers = tuple(map(str, range(len(self.classes))))
+        return None if self.classes == numbers else self.classes
 
     @staticmethod
     def list_models() -> list[str]:
@@ -167,8 +172,10 @@ def load(
     return Inferencer(model, checkpoint, subnet=subnet, device=device, views=views)
 
 
-def _card_in(path: Path) -> ModelCard:
-    """Return what an exported file says of its model."""
+def _card_of(path: Path) -> ModelCard:
+    """Return what a checkpoint or an exported file says of its model."""
+    if path.suffix not in SUFFIXES:
+        return read_card(path)
     try:
         return ModelCard.from_meta(json.loads(read_meta(path).get(META_NAME, "")), path)
     except ValueError as error:
@@ -214,7 +221,7 @@ def _alone(card: ModelCard, path: Path) -> tuple[ModelCard, Config]:
     tree = core_config.parse(card.config, str(path))
     steps = card.preprocess.transforms
     if steps is None:  # written before checkpoints said it
-        steps = evaluation_transforms(core_config.load({"data": tree.get("data") or {}}))
+        steps = evaluation_transforms(_data_of(card))
     own = [*(tree.get("custom_imports") or []), *dotted_types([tree.get("model"), *(steps or ())])]
     if own:
         raise CheckpointError(
@@ -223,6 +230,12 @@ def _alone(card: ModelCard, path: Path) -> tuple[ModelCard, Config]:
         )
     config = core_config.load({name: untrained(tree[name]) for name in _USED if name in tree})
     return replace(card, preprocess=replace(card.preprocess, transforms=steps)), config
+
+
+def _data_of(card: ModelCard) -> Config:
+    """Return the `data` block of a card's configuration."""
+    tree = core_config.parse(card.config, "the model's configuration")
+    return core_config.load({"data": tree.get("data") or {}}, imports=False)
 
 
 def _without_preprocess(path: Path) -> CheckpointError:

@@ -11,7 +11,7 @@ from typing import Any
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.core.files import make_folder, write_text_atomic
 from razorlite.core.progress import progress
-from razorlite.deploy import PLAIN, HeatMethod, Prediction, View, coco_dict, count
+from razorlite.deploy import PLAIN, HeatMethod, Prediction, View, coco_dict, count, files_of
 from razorlite.deploy.heat import OF_A_SCORE
 from razorlite.engine.launch import DeviceChoice
 from razorlite.recipes.loading import Inferencer
@@ -78,12 +78,14 @@ def predict(
     Raises:
         CheckpointError: the model cannot be read or does not say enough.
         ConfigError: heat maps are asked for and there is no `out`, or no such module.
-        DataError: there is no image, or none could be read.
+        DataError: there is no image, none could be read, or pictures would take their place.
         RunFolderError: the folder cannot be written.
     """
     if heat is not None and out is None:
         raise ConfigError("heat maps are pictures; say by --out where to write them")
     total = count(source)  # a wrong path is reported before a model is loaded
+    if out is not None:
+        _check_apart(source, Path(out))
     inferencer = Inferencer(model, checkpoint, subnet=subnet, device=device, views=views)
     found, taken = [], set[str]()
     stream = islice(inferencer.stream(source, batch_size=batch_size), limit)
@@ -99,6 +101,17 @@ def predict(
     if all(prediction.fault for prediction in found):
         raise DataError(f"none of {total or len(found)} images could be read; see above")
     return found
+
+
+def _check_apart(source: Any, out: Path) -> None:
+    """Refuse a folder in which a picture would take the place of an image that is looked at."""
+    folders = {out.resolve(), (out / "heat").resolve()}
+    for file in files_of(source):
+        if file.suffix.lower() == ".png" and file.parent.resolve() in folders:
+            raise DataError(
+                f"{file} is looked at, and pictures in {out} may take its place; name another "
+                f"folder by --out"
+            )
 
 
 def _draw(

@@ -76,6 +76,8 @@ class Quantised:
                 f"{self.metric} on {self.split}: {before:.4f} in float, {after:.4f} in 8 bits "
                 f"({-self.drop:+.2f} points)"
             )
+        else:
+            found.append("the loss was not measured: there is no metric, data.val or data.test")
         found.append(f"one image, one thread: {slow:.1f} ms in float, {fast:.1f} ms in 8 bits")
         if fast >= slow:
             found.append("INT8 is not faster here: ship the file in float")
@@ -95,7 +97,7 @@ class Quantising:
     """
 
     def __init__(self, loaded: Inferencer, calibration: int, max_drop: float) -> None:
-        if calibration < 1 or max_drop < 0:
+        if calibration < 1 or not max_drop >= 0:  # NaN neither
             raise ConfigError(
                 f"calibration wants at least 1 image and max_drop at least 0 points, got "
                 f"{calibration} and {max_drop}"
@@ -120,7 +122,7 @@ class Quantising:
         try:
             calibrated.write(draft, choice.floats)
             result = self._compared(exact, draft, choice)
-            if result.drop > self._max_drop:
+            if not result.drop <= self._max_drop:
                 raise ExportError(_too_much(result, self._max_drop))
             os.replace(draft, out)
         finally:
@@ -187,9 +189,7 @@ def _splits(loaded: Inferencer) -> Splits:
             f"none; give CONFIG CHECKPOINT, with data.train in CONFIG"
         )
     data = experiment.data.prepared_by(PIXELS)
-    numbers = tuple(map(str, range(len(loaded.classes))))  # in the place of names not known
-    classes = None if loaded.classes == numbers else loaded.classes
-    return Splits(replace(experiment, data=data), loaded.device, classes)
+    return Splits(replace(experiment, data=data), loaded.device, loaded.class_names)
 
 
 def _experiment(loaded: Inferencer) -> Experiment:

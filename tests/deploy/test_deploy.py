@@ -156,6 +156,9 @@ def test_an_export_of_bare_weights_is_all_that_is_needed_from_then_on(run, tmp_p
     (found,) = load(made.path)(photos / "a.jpg")
     (known,) = load(run, device="cpu")(photos / "a.jpg")
     assert {one["class"] for one in found.to_dict()["detections"]} <= {"0", "1"}
+    assert load(made.path).class_names is None
+    (named,) = load(tmp_path / "config.yaml", made.path)(photos / "a.jpg")
+    assert torch.equal(named.detections.boxes, found.detections.boxes)
     assert_close(found.detections.boxes, known.detections.boxes, atol=1e-3, rtol=0)
 
 
@@ -275,6 +278,31 @@ def test_images_of_one_name_have_pictures_of_their_own(run, photos, tmp_path):
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"a.png", "A_2.png", "a_3.png"}
 
 
+@pytest.mark.parametrize("out", ["photos", "photos/../photos", "photos/sub"])
+def test_pictures_do_not_take_the_place_of_what_is_looked_at(run, photos, out, tmp_path):
+    (photos / "sub" / "heat").mkdir(parents=True)
+    shutil.copy(photos / "b.png", photos / "sub" / "heat" / "c.png")
+    before = (photos / "b.png").read_bytes()
+    with pytest.raises(DataError, match=r"\.png is looked at, and pictures in"):
+        recipes.predict(photos, run, out=tmp_path / out, device="cpu")
+    assert (photos / "b.png").read_bytes() == before
+    assert not (photos / "predictions.json").exists()
+
+
+def test_images_are_read_as_the_configuration_says(run, tmp_path):
+    """White of 14 bits; the file of a picture is read again so, too."""
+    content = read_checkpoint(run / "checkpoints" / "best.pt")
+    text = CONFIG.replace("{type: ShapesDataset}", "{type: CocoDataset, decoding: {white: 16383}}")
+    content["meta"]["config"] = text
+    save_checkpoint(tmp_path / "14.pt", content)
+    Image.fromarray(np.full((64, 96), 16383, dtype=np.uint16)).save(tmp_path / "white.png")
+    inferencer = load(tmp_path / "14.pt", device="cpu")
+    (found,) = inferencer(tmp_path / "white.png")
+    assert found.pixels().unique().tolist() == [255]
+    (same,) = inferencer(np.full((64, 96, 3), 255, dtype=np.uint8))
+    assert torch.equal(found.detections.scores, same.detections.scores)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -282,6 +310,14 @@ def test_images_of_one_name_have_pictures_of_their_own(run, photos, tmp_path):
         (
             ["export", "a", "--out", "x.onnx", "--format", "torchscript"],
             "x.onnx ends like a file of onnx; expected .torchscript",
+        ),
+        (
+            ["export", "a", "--out", "best.pt", "--format", "onnx"],
+            "best.pt ends like no exported file; expected .onnx",
+        ),
+        (
+            ["export", "a", "--calibration", "5"],
+            "--calibration and --max-drop go with --int8",
         ),
         (["predict", "x.jpg", "--model", "nowhere"], "no image or folder x.jpg"),
         (["export", "nowhere"], "no run folder or file nowhere"),
@@ -427,6 +463,11 @@ def test_differences_are_found_and_ties_are_not():
     assert agreement(one, one, "x").found == 2
     with pytest.raises(ExportError, match="x, image 0"):
         agreement(one, [one[0] + 5, *one[1:]], "x")
+    none = [one[0], one[1] * 0, one[2]]
+    for pair in ((one, none), (none, one)):
+        with pytest.raises(ExportError, match="x, image 0"):
+            agreement(*pair, "x")
+        assert agreement(*pair, "x", lambda: [one, none]).unstable == 1
     with pytest.raises(ExportError, match="probabilities differ"):
         agreement([tensor([[0.5, 0.5]])], [tensor([[0.6, 0.4]])], "x")
 

@@ -12,6 +12,7 @@ from razorlite.cli import main
 from razorlite.core import config as core_config
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.deploy.timing import Timings, measure
+from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.recipes import benchmark, benchmarking, export
 
 
@@ -140,6 +141,27 @@ def test_a_model_in_bf16_computes_in_it(files, light, monkeypatch):
     assert one["model"] == other["model"] == str(files[0])
     assert (one["AP"], other["AP"]) == (0.0, 1.0)
     assert set(seen) == {False, True}
+
+
+def test_a_file_without_names_of_classes(files, light, tmp_path):
+    """As of a checkpoint that others have trained: labels count by their order."""
+    run, _ = files
+    weights = read_checkpoint(run / "checkpoints" / "best.pt")["model"]
+    torch.save(weights, tmp_path / "bare.pt")
+    bare = tmp_path / "bare.torchscript"
+    export(run / "config.yaml", tmp_path / "bare.pt", out=bare)
+    given = {"threads": [1], "rounds": 1, "batch": 1, "accuracy": run / "config.yaml"}
+    one, other = benchmark([run, bare], **given).rows()
+    assert one["AP"] == pytest.approx(other["AP"], abs=1e-3)
+
+
+@pytest.mark.parametrize("content", [b"a: 1\nb: 2\n", b"\xff\xfe"])
+def test_a_file_that_is_no_table_is_kept(files, tmp_path, content):
+    table = tmp_path / "mine.yaml"
+    table.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        benchmark([files[0]], csv_file=table)
+    assert table.read_bytes() == content
 
 
 def test_refusals(files, tmp_path):

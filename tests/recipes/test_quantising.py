@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,8 @@ def test_what_is_told():
     assert second == "AP on data.val: 0.5000 in float, 0.4900 in 8 bits (-1.00 points)"
     assert third == "one image, one thread: 4.0 ms in float, 5.0 ms in 8 bits"
     assert last == "INT8 is not faster here: ship the file in float"
+    unmeasured = replace(found, metric="", split="", accuracy=None)
+    assert "the loss was not measured" in unmeasured.lines()[1]
 
 
 def test_refusals(words, tmp_path, monkeypatch):
@@ -84,6 +87,8 @@ def test_refusals(words, tmp_path, monkeypatch):
         recipes.export(*words, int8=True, format="torchscript")
     with pytest.raises(ConfigError, match="calibration wants at least 1 image"):
         recipes.export(*words, int8=True, calibration=0)
+    with pytest.raises(ConfigError, match="max_drop at least 0 points, got 8 and nan"):
+        recipes.export(*words, int8=True, calibration=8, max_drop=float("nan"))
     bare = tmp_path / "bare.yaml"
     bare.write_text(TRAINED.replace(TRAIN, ""))
     with pytest.raises(ConfigError, match=r"calibrated on training images, and the configuration"):
