@@ -39,7 +39,7 @@ class LatencyTable:
     for, and the file is written; so one machine may measure what another one searches by, and a
     resumed search has the same costs. The file is JSON: `fixed` is what every point takes, each of
     `parts` names `dimensions` and gives `values`, a nested list with one level for each of them;
-    where `space` (a fingerprint) and `shape` are given, they must be those of the search.
+    where `space` (a fingerprint), `shape` or `device` are given, they must be the search's.
 
     Attributes:
         names: the one kind of cost.
@@ -63,7 +63,7 @@ class LatencyTable:
             space: of the supernet.
             shape: height and width in pixels.
             file: path of the table.
-            device: where to measure.
+            device: where to measure; of a file, where it was measured.
             rounds: how often each point is timed.
             name: of the cost; `20ms` in limits needs a name that ends in `_ms`.
             latency: bring sums to what whole models take, pixels in and detections out, in this
@@ -71,7 +71,7 @@ class LatencyTable:
             timer: times whole models by these settings.
 
         Raises:
-            ConfigError: the file cannot be read, or is of another space or shape.
+            ConfigError: the file cannot be read, or is of another space, shape or device.
         """
         self.space, self.shape, self.file = space, shape, Path(file)
         self.device, self.rounds, self.names = device, rounds, (name,)
@@ -148,6 +148,7 @@ class LatencyTable:
             "format": _FORMAT,
             "space": self.space.fingerprint,
             "shape": list(self.shape),
+            "device": self.device,
         }
         for key, value in expected.items():
             if tree.get(key, value) != value:

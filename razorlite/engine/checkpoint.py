@@ -105,10 +105,16 @@ class LoadReport:
         return "\n".join("  ".join(cells).rstrip() for cells in lines)
 
 
-class WeightsError(CheckpointError):
-    """A file's weights do not fit a model; `details` is a table of every key that does not."""
+_UNKNOWN = LoadReport(loaded=())
 
-    def __init__(self, message: str, report: LoadReport) -> None:
+
+class WeightsError(CheckpointError):
+    """A file's weights do not fit a model; `details` is a table of every key that does not.
+
+    What goes from one process to another is the message alone.
+    """
+
+    def __init__(self, message: str, report: LoadReport = _UNKNOWN) -> None:
         super().__init__(message)
         self.report = report
         self.details = report.details()

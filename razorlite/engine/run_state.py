@@ -76,6 +76,11 @@ class RunState:
         """Where the model is."""
         return self.update.device
 
+    @property
+    def best_metric(self) -> str:
+        """The metric by which best.pt is chosen; the first one where none is named."""
+        return self.config.best_metric or next(iter(self.metrics), "")
+
     def is_finished(self) -> bool:
         """Return whether all steps are done, the time is used up, or nothing gets better."""
         patience = self.config.patience

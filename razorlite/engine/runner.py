@@ -255,7 +255,7 @@ class Runner:
 
     def _score(self) -> float:
         run = self.state
-        name = run.config.best_metric or next(iter(run.metrics), "")
+        name = run.best_metric
         if name not in run.metrics:
             names = ", ".join(run.metrics) or "none"
             raise TrainingError(

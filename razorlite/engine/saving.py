@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from razorlite.core.distributed import gather_objects
+from razorlite.core.distributed import gather_objects, is_main
 from razorlite.core.errors import CheckpointError, TrainingError
 from razorlite.engine.checkpoint import compare, is_finite
 from razorlite.engine.checkpoint_io import keep_copy, read_training_checkpoint, save_checkpoint
@@ -26,6 +27,7 @@ from razorlite.engine.state_form import check_form, explained
 from razorlite.engine.steps import Metrics
 
 _ADVICE = "resume with the configuration it was trained with"
+_log = logging.getLogger("razorlite")
 
 
 def join(run: RunState) -> None:
@@ -145,6 +147,7 @@ def _progress(run: RunState) -> dict[str, Any]:
         "seconds": run.seconds,
         "lr": run.lr,
         "best": run.best,
+        "best_metric": run.best_metric,
         "stale": run.stale,
         "figures": run.metrics,
         "settled": run.settled,
@@ -159,6 +162,13 @@ def _take_progress(run: RunState, progress: Mapping[str, Any]) -> None:
     run.best, run.metrics = progress["best"], dict(progress["figures"])
     run.lr, run.settled = progress["lr"], progress["settled"]
     run.stale = progress.get("stale", 0)  # early files lack it
+    before = progress.get("best_metric", run.best_metric)
+    if run.best is not None and before != run.best_metric:
+        run.best, run.stale = None, 0
+        if is_main():
+            _log.warning(
+                "best.pt is the best by %s; from here on %s counts, anew", before, run.best_metric
+            )
 
 
 def _ranks(content: Mapping[str, Any]) -> list[Any]:

@@ -10,6 +10,7 @@ from razorlite.engine.config import TrainConfig
 from razorlite.engine.steps import Step
 from razorlite.prune.allocation import Strategy
 from razorlite.prune.budget import Budget
+from razorlite.prune.data_importance import DataImportance
 from razorlite.prune.importance import Importance, L1Importance
 from razorlite.prune.parts import Kind
 from razorlite.prune.per_cost import CostKind
@@ -81,6 +82,11 @@ class PruneConfig:
     def tries(self) -> bool:
         """Whether models are compared by their losses."""
         return bool(set(self.parts) - {"channels"})
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether what goes depends on training images and what they show."""
+        return self.tries or isinstance(self.importance(), DataImportance)
 
     @property
     def whole_budget(self) -> Budget:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from razorlite.core.config import Overrides
-from razorlite.core.errors import ConfigError, SubnetError
+from razorlite.core.errors import CheckpointError, ConfigError, SubnetError
 from razorlite.cost import FactoredCost, tabulate
 from razorlite.engine.checkpoint import Adapt, LoadReport, load_weights, read_checkpoint
 from razorlite.engine.weights import find_weights, tensor_names
@@ -201,8 +201,33 @@ def load_trained(built: Built, path: str | Path, experiment: Experiment) -> Mode
     check_preprocess(card, experiment.data, path)
     if card.classes is not None:
         compare(built.model, card.classes, where=str(path))
+    check_subnet(built, card, path)
     load_into(built, path, content=content)
     return card
+
+
+def check_subnet(built: Built, card: ModelCard, path: str | Path) -> None:
+    """Refuse weights that were trained as another subnet of the space than a model is.
+
+    Not every choice shows in the weights: not the size of images, nor the bits of a layer.
+
+    Args:
+        built: the model.
+        card: what the weights' file says.
+        path: the file, for the message.
+
+    Raises:
+        CheckpointError: both are known and differ; names a choice.
+    """
+    ours, theirs = built.subnet or Subnet(), card.subnet or Subnet()
+    if ours.fingerprint != theirs.fingerprint:
+        return
+    for name, value in theirs.choices.items():
+        if ours.choices.get(name, value) != value:
+            raise CheckpointError(
+                f"{path} was trained as a subnet with {name} {value}, and the one given has "
+                f"{ours.choices[name]}; name the subnet file that it was trained with"
+            )
 
 
 def of_supernet(
@@ -213,8 +238,8 @@ def of_supernet(
 ) -> bool:
     """Return whether a checkpoint is of the supernet that a model was exported from.
 
-    It is, if it has weights that the supernet alone has; where both have the same names, if they
-    have the supernet's shapes.
+    It is not, if it says of which subnet it is. Else it is, if it has weights that the supernet
+    alone has; where both have the same names, if they have the supernet's shapes.
 
     Args:
         built: the model.
@@ -227,9 +252,11 @@ def of_supernet(
     """
     if built.space is None or built.subnet is None:
         return False
+    content = read_checkpoint(path) if content is None else content
+    if ModelCard.from_meta(content.get("meta"), path).subnet is not None:
+        return False
     how = options or LoadFrom(checkpoint=str(path))
     whole = built.space.model.state_dict()
-    content = read_checkpoint(path) if content is None else content
     alone = whole.keys() - built.model.state_dict().keys()
     if alone:
         return any(name.endswith(tuple(alone)) for name in tensor_names(content))

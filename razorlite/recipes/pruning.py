@@ -62,7 +62,7 @@ def prune(
         built = build_plain(experiment)
         source = load_trained(built, checkpoint, experiment)
         splits = Splits(experiment, device, source.classes)
-        if experiment.train is not None:
+        if experiment.train is not None or settings.sees_images:
             splits.match(built.model)
         folder = run_folder(merged, experiment, work_dir, "pruned")
         job = PruningJob(

@@ -48,6 +48,7 @@ def train_before(
         What is kept, where the training step has decided that.
     """
     experiment = before_experiment(splits.experiment, settings)
+    splits = splits.trained_by(experiment)
     splits.match(built.model)
     seed_everything(experiment.seed, rank())
     known = known_to_steps(settings, channels, goal)

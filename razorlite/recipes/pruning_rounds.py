@@ -280,7 +280,8 @@ class PruningJob:
         experiment = replace(self.splits.experiment, distiller=distiller)
         runner = build_runner(experiment, built, self.splits, one.folder, card)
         metrics = runner.run(resume=self.resume)
-        draw(built, self.splits, one.folder)
+        with runner.state.averaged():
+            draw(built, self.splits, one.folder)
         return metrics
 
     def _final(self, one: Round) -> Config:

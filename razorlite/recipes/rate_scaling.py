@@ -6,7 +6,7 @@ from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.ranks import together
 
-_BASE, _RATE = "train.lr_batch_size", "train.optimizer.lr"
+_BLOCKS = ("train", "prune.before.train")
 
 
 def scaled_rate(config: Config) -> Config:
@@ -14,18 +14,25 @@ def scaled_rate(config: Config) -> Config:
 
     `train.optimizer.lr` is for `train.lr_batch_size` images a step and goes with the number there
     is: batch size times accumulated batches times processes. Scaled, the rate is for that number.
+    The training before a pruning has a `train` block of its own.
     Accurate, large minibatch SGD, https://arxiv.org/abs/1706.02677, section 2.1.
 
     Args:
         config: one whose batch size is a number; any other is returned as it is.
     """
-    base, size, rate = config.get(_BASE), _batch_size(config), config.get(_RATE)
+    for block in _BLOCKS:
+        config = _scaled(config, f"{block}.optimizer.lr", f"{block}.lr_batch_size", block)
+    return config
+
+
+def _scaled(config: Config, rate_key: str, base_key: str, block: str) -> Config:
+    base, size, rate = config.get(base_key), _batch_size(config), config.get(rate_key)
     if not all(_is_positive(value) for value in (base, size, rate)):
         return config
-    images = size * (config.get("train.accumulate") or 1) * together()
+    images = size * (config.get(f"{block}.accumulate") or 1) * together()
     if images == base:
         return config
-    return core_config.load(config, {_RATE: rate * images / base, _BASE: images})
+    return core_config.load(config, {rate_key: rate * images / base, base_key: images})
 
 
 def _batch_size(config: Config) -> Any:

@@ -17,6 +17,7 @@ from razorlite.core.config import Config
 from razorlite.core.distributed import is_main, world_size
 from razorlite.core.errors import ConfigError, DataError, TrainingError
 from razorlite.core.files import explain_damage, write_text_atomic
+from razorlite.core.ranks import apart
 from razorlite.core.streams import printed_to_stderr
 from razorlite.engine.checkpoint import read_checkpoint, save_checkpoint
 from razorlite.engine.run_folder import told_by_main
@@ -24,6 +25,7 @@ from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.retraining_config import retraining_config
 from razorlite.recipes.retraining_plan import Contender
 from razorlite.recipes.scored import without_folders
+from razorlite.recipes.short_runs import shortened
 from razorlite.recipes.side_by_side import side_by_side
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.training import train
@@ -31,7 +33,6 @@ from razorlite.search import RetrainingConfig
 
 _log = logging.getLogger("razorlite")
 _BRIEF = 10  # the search's own training is this many times as long
-_SAVES = 5  # checkpoints of one training
 
 
 @dataclass(frozen=True)
@@ -203,23 +204,6 @@ class _Pace:
         return _time_left(time.monotonic() - self._start, self.done, self._share)
 
 
-def shortened(config: Config, steps: int) -> dict[str, Any]:
-    """Return overrides under which a configuration is trained for so many steps."""
-    changed: dict[str, Any] = {
-        "train.max_epochs": None,
-        "train.max_steps": steps,
-        "train.eval_every": None,
-        "train.patience": None,
-        "train.save_every": max(1, steps // _SAVES),
-    }
-    if config.get("data.train.last_epochs") is not None:
-        changed["data.train.last_epochs"] = None
-    warmup = config.get("train.schedule.warmup_steps")
-    if isinstance(warmup, int) and warmup > steps // 4:
-        changed["train.schedule.warmup_steps"] = steps // 4
-    return changed
-
-
 def retraining_of(
     merged: Config,
     settings: RetrainingConfig,
@@ -245,14 +229,16 @@ def retraining_of(
         ConfigError: the configuration of the trainings is wrong, or has nothing to train with or
             to evaluate on.
     """
-    config, experiment = retraining_config(merged, settings)
+    with apart():  # each is one process's own, whatever their number
+        config, experiment = retraining_config(merged, settings)
+        steps = settings.steps or _steps(experiment, settings)
     if experiment.train is None or experiment.data is None or experiment.data.val is None:
         raise ConfigError("subnets are trained with `train` and evaluated on `data.val`; add both")
     step, seconds = _pace(checkpoint)
     fresh = settings.start == "fresh"
     return Retraining(
         config=config,
-        steps=settings.steps or _steps(experiment, settings),
+        steps=steps,
         before=0 if fresh else step,
         fresh=fresh,
         checkpoint=str(checkpoint),

@@ -3,6 +3,7 @@
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.recipes.experiment import Experiment, read
+from razorlite.recipes.rate_scaling import scaled_rate
 from razorlite.search import RetrainingConfig, SearchConfig
 
 _PLAIN = dict.fromkeys(("step", "distiller", "search", "prune", "load_from"))
@@ -20,7 +21,7 @@ def retraining_config(merged: Config, settings: RetrainingConfig) -> tuple[Confi
     """
     if settings.config is not None:
         return read(settings.config, {"subnet": None, "load_from": None})
-    config = core_config.load(merged, _PLAIN)
+    config = scaled_rate(core_config.load(merged, _PLAIN))
     return config, core_config.build(config, Experiment)
 
 

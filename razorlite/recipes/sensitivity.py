@@ -6,10 +6,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from razorlite.core.config import Overrides
+from razorlite.core.config import Config, Overrides
+from razorlite.core.distributed import world_size
 from razorlite.core.files import csv_text, write_text_atomic
 from razorlite.core.journal import Journal
 from razorlite.core.streams import results
+from razorlite.data import dataset_digest
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import claimed, on_main
 from razorlite.prune import PruneConfig
@@ -20,7 +22,7 @@ from razorlite.recipes.expanding import read_expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.pruning_scores import gathered, trial_of
-from razorlite.recipes.scored import weights_digest
+from razorlite.recipes.scored import weights_digest, without_folders
 from razorlite.recipes.splits import Splits
 from razorlite.visual.sensitivity import plot_sensitivity
 
@@ -63,26 +65,38 @@ def sensitivity(
         splits.match(built.model)
         folder = run_folder(merged, experiment, work_dir, "sensitivity")
         with claimed(folder, "prune --sensitivity", resume=resume):
-            rows = [asdict(cut) for cut in _cuts(experiment, built, splits, folder)]
+            rows = [asdict(cut) for cut in _cuts(merged, experiment, built, splits, folder)]
             on_main(lambda: _write(rows, folder))
     return rows
 
 
-def _cuts(experiment: Experiment, built: Built, splits: Splits, folder: Path) -> Iterator[GroupCut]:
+def _cuts(
+    merged: Config, experiment: Experiment, built: Built, splits: Splits, folder: Path
+) -> Iterator[GroupCut]:
     """Measure, and say what was found, one after the other."""
     settings = experiment.prune or PruneConfig(budget="50%")
-    channels, digest = channels_left(built, experiment), weights_digest(built.model)
+    channels = channels_left(built, experiment)
     found = Sensitivity(
         channels,
         gathered(replace(settings, budget="100%").pruner(), channels, splits),
         trial_of(splits, settings.batches),
         journal=Journal(folder / "sensitivity.jsonl"),
-        facts=f"{digest} {settings.batches} {experiment.seed} {experiment.shape}",
+        facts=_facts(merged, experiment, built, splits, settings.batches),
     )
     for cut in found.cuts():
         text = "%s: %d of %d kept, %.1f %% of the MACs gone, loss %+.4g"
         results.info(text, cut.group, cut.kept, cut.size, 100 * cut.macs, cut.rise)
         yield cut
+
+
+def _facts(
+    merged: Config, experiment: Experiment, built: Built, splits: Splits, batches: int
+) -> str:
+    """Return all that losses depend on beside what is cut: other ones of a resumed run are not."""
+    data = [dataset_digest(splits.train), without_folders(merged.get("data.train"))]
+    data += [splits.data.preprocess.to_dict(), batches, experiment.seed, world_size()]
+    facts = [weights_digest(built.model), experiment.shape, splits.compute.dtype, *data]
+    return json.dumps(facts, default=str)
 
 
 def _write(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The images of an experiment: which split is used for what, and loaders over them."""
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -76,6 +77,13 @@ class Splits:
         if self.experiment.data is None:
             raise ConfigError("the configuration has no `data` block; add one, or use it as _base_")
         return self.experiment.data
+
+    def trained_by(self, experiment: Experiment) -> "Splits":
+        """Return the same images for an experiment that differs in how it trains."""
+        other = copy.copy(self)
+        other.experiment = experiment
+        other.__dict__.pop("compute", None)  # as the `train` block says
+        return other
 
     def match(self, model: nn.Module, part: str = "train") -> None:
         """Compare a model with a split's classes; see `compare`.

@@ -11,7 +11,7 @@ from torch import nn
 from razorlite.core.errors import CheckpointError
 from razorlite.models.backbones.base import Freezable
 from razorlite.models.pretrained import is_pretrained, pretrained_sources
-from razorlite.recipes.building import Built, load_into
+from razorlite.recipes.building import Built, check_subnet, load_into
 from razorlite.recipes.card import ModelCard, check_preprocess, read_card, read_with_card
 from razorlite.recipes.experiment import Experiment, LoadFrom
 from razorlite.recipes.fine_tuning import OtherClasses
@@ -56,6 +56,7 @@ def begin(built: Built, experiment: Experiment, device: torch.device, last: Path
     if last is not None:
         card = read_card(last)
         check_preprocess(card, experiment.data, last)
+        check_subnet(built, card, last)
         splits = Splits(experiment, device, card.classes)
         splits.match(built.model)
         if splits.holds_out:
@@ -87,6 +88,8 @@ def _first(
     if origin is None:
         splits = Splits(experiment, device, taught)
         splits.match(built.model)
+        if is_pretrained(built.model):
+            _rearrange(built, experiment)
         return ModelCard(), splits, ()
     how = LoadFrom(checkpoint=origin) if isinstance(origin, str) else origin
     content, card = read_with_card(how.checkpoint)
@@ -95,14 +98,21 @@ def _first(
         warn_of_caffe(how.checkpoint, experiment.data.preprocess)
     splits = Splits(experiment, device, taught, order=card.classes)
     splits.match(built.model)
+    if splits.holds_out:
+        splits.check_held_out(card, how.checkpoint)
     adapt = OtherClasses(built.model, splits.classes, card.classes)
     report = load_into(built, how.checkpoint, how, adapt=adapt, advice=_ADVICE, content=content)
-    if built.is_supernet and card.trained_on is None:  # a supernet's paths share what they have
-        for preparer in experiment.preparers:
-            preparer.loaded(built.model)
+    if card.trained_on is None:  # a supernet's paths share what they have
+        _rearrange(built, experiment)
     if adapt.note():
         _log.warning("%s: %s", how.checkpoint, adapt.note())
     return card, splits, report.loaded
+
+
+def _rearrange(built: Built, experiment: Experiment) -> None:
+    """Let preparers rearrange the plain model's weights that a supernet starts from."""
+    for preparer in experiment.preparers if built.is_supernet else ():
+        preparer.loaded(built.model)
 
 
 def unfreeze(model: nn.Module, names: Collection[str]) -> None:

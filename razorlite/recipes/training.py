@@ -1,7 +1,7 @@
 """The command `train`: a model, a supernet, a chosen subnet or a distilled student."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from razorlite.core import config as core_config
 from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
@@ -24,10 +25,11 @@ from razorlite.recipes.building import Built, build
 from razorlite.recipes.card import ModelCard, preprocess_of
 from razorlite.recipes.checking import check_before_work
 from razorlite.recipes.expanding import read_expanded
-from razorlite.recipes.experiment import ConfigLike, Experiment
+from razorlite.recipes.experiment import ConfigLike, Experiment, load_config
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
+from razorlite.recipes.short_runs import shortened
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
 from razorlite.recipes.steps import Known
@@ -39,12 +41,7 @@ from razorlite.structures import Inputs
 
 _log = logging.getLogger("razorlite")
 _CALIBRATION_BATCHES = 10
-_FEW = 2
-_TRIED: dict[str, Any] = {
-    **dict.fromkeys(("train.max_epochs", "train.eval_every", "train.save_every", "train.patience")),
-    "train.max_steps": _FEW,
-    "train.log_every": 1,
-}
+_FEW = 2  # steps of a fast_dev_run, and batches of each split
 
 
 def train(
@@ -85,16 +82,10 @@ def train(
         return _train(config, work_dir, overrides, resume, subnet)
     if resume or work_dir is not None:
         raise ConfigError("fast_dev_run keeps nothing; leave out the run folder and resume")
+    whole = load_config(config, overrides)
+    short = core_config.load(whole, {**shortened(whole, _FEW), "train.log_every": 1})
     with TemporaryDirectory() as folder:
-        return _train(config, Path(folder) / "run", _short(overrides), False, subnet, _FEW)
-
-
-def _short(overrides: Overrides) -> Overrides:
-    """Add settings for a run of two steps."""
-    if isinstance(overrides, Mapping):
-        return {**overrides, **_TRIED}
-    told = {key: "null" if value is None else value for key, value in _TRIED.items()}
-    return [*overrides, *(f"{key}={value}" for key, value in told.items())]
+        return _train(short, Path(folder) / "run", (), False, subnet, _FEW)
 
 
 def _train(
@@ -128,7 +119,8 @@ def _train(
             on_main(
                 lambda: write_target(built, runner.state.step, experiment.shape, folder, metrics)
             )
-            draw(built, splits, folder)
+            with runner.state.averaged():
+                draw(built, splits, folder)
     return metrics
 
 

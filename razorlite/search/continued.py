@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from razorlite.search.feasible import Feasible
+from razorlite.search.history import HistorySearcher
 from razorlite.search.searcher import ExhaustiveSearcher, Searcher
 from razorlite.search.slimming import GreedySlimming
 from razorlite.search.trial import Trial
@@ -74,7 +75,7 @@ def begun_with(searcher: Searcher, points: np.ndarray) -> Searcher:
 
 
 def continued(searcher: Searcher, trials: Sequence[Trial]) -> Searcher:
-    """Return a searcher that first learns from trials, see `begun_with`.
+    """Return a searcher that first learns from trials, see `begun_with`; they are none of its own.
 
     Args:
         searcher: new.
@@ -82,4 +83,7 @@ def continued(searcher: Searcher, trials: Sequence[Trial]) -> Searcher:
     """
     candidates = searcher.candidates
     known = [candidates.space.encode(trial.subnet) for trial in trials if trial.values]
-    return begun_with(searcher, candidates.stacked(known))
+    found = begun_with(searcher, candidates.stacked(known))
+    if isinstance(found, ContinuedSearcher) and isinstance(searcher, HistorySearcher):
+        searcher.max_trials += len(found.points)
+    return found

@@ -110,8 +110,10 @@ class SearchSpace(ChoiceSpace):
             CheckpointError: the state dict is not of a supernet of this space.
         """
         values = self._fitting(subnet).choices
-        paths = self._all_paths()
-        if not owned_names(state, paths) & self.model.state_dict().keys():
+        paths, whole = self._all_paths(), self.model.state_dict()
+        if not owned_names(whole, paths):  # choices without weights, such as of an image's size
+            return dict(state)
+        if not owned_names(state, paths) & whole.keys():
             raise CheckpointError(
                 "the checkpoint holds no choices; it is not of a supernet: load it as it is"
             )

@@ -246,3 +246,13 @@ def test_one_kind_of_cost_comes_from_one_model():
     _, counted, timed = two_models()
     with pytest.raises(ConfigError, match="two cost models give 'macs'"):
         JoinedCost([counted, timed, counted])
+
+
+def test_a_table_of_another_device_is_refused(tmp_path):
+    table = {"format": 1, "device": "cpu", "fixed": 1.0, "parts": []}
+    file = tmp_path / "table.json"
+    file.write_text(json.dumps(table))
+    space = ChoiceSpace({"a": (1, 2)})
+    LatencyTable(space=space, shape=(8, 8), file=str(file))
+    with pytest.raises(ConfigError, match="device"):
+        LatencyTable(space=space, shape=(8, 8), file=str(file), device="cuda")

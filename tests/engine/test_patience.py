@@ -3,6 +3,7 @@
 import pytest
 
 from razorlite.core.errors import ConfigError
+from razorlite.engine.checkpoint import read_checkpoint
 from tests.engine.toys import make_runner
 
 
@@ -14,6 +15,13 @@ class Scores:
 
     def __call__(self, model):
         return {"AP": self.scores.pop(0)}
+
+
+class Tables(Scores):
+    """Gives one table of scores after the other."""
+
+    def __call__(self, model):
+        return self.scores.pop(0)
 
 
 def runner(folder, scores, **more):
@@ -56,3 +64,14 @@ def test_a_resumed_run_goes_on_counting(tmp_path):
 def test_patience_needs_evaluations(tmp_path):
     with pytest.raises(ConfigError, match=r"set train\.eval_every as well"):
         runner(tmp_path, Scores(), eval_every=None)
+
+
+def test_a_resumed_run_that_goes_by_another_metric_looks_for_the_best_anew(tmp_path, caplog):
+    first = Tables({"a": 0.9, "b": 0.1})
+    runner(tmp_path, first, best_metric="a", max_steps=2).run()
+    then = Tables({"a": 0.8, "b": 0.5}, {"a": 0.8, "b": 0.4})
+    one = runner(tmp_path, then, best_metric="b", max_steps=6)
+    one.run(resume=True)
+    assert (one.state.best, one.state.step_number) == (0.5, 6)
+    assert read_checkpoint(tmp_path / "checkpoints/best.pt")["meta"]["step"] == 4
+    assert "best.pt is the best by a; from here on b counts" in caplog.text

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from razorlite.core.errors import CheckpointError
+from razorlite.core.errors import CheckpointError, RazorliteError
 from razorlite.engine.checkpoint import WeightsError, load_weights
 from razorlite.engine.checkpoint_io import save_checkpoint
 
@@ -198,3 +198,11 @@ def test_a_tensor_of_two_names_needs_one(tmp_path):
     model["b"].weight = model["a"].weight
     torch.save({k: v for k, v in model.state_dict().items() if k != "b.weight"}, tmp_path / "a.pt")
     assert load_weights(model, tmp_path / "a.pt").complete
+
+
+def test_errors_go_to_other_processes_by_what_they_say():
+    kinds = [RazorliteError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        assert str(kind("no such file")) == "no such file"
+    assert WeightsError in kinds

@@ -17,6 +17,7 @@ def test_two_batches_of_everything(tmp_path, monkeypatch, caplog):
     del config["mutator"]
     config["model"]["backbone"] = {"type": "ShuffleNetV2", "width": 0.5, "out_indices": [0, 1]}
     config["model"]["neck"]["in_channels"] = [48, 96]
+    config["data"]["train"]["last_epochs"] = {"epochs": 5, "transforms": []}
     metrics = train(config, overrides=["train.eval_every=1"], fast_dev_run=True)
     assert "AP" in metrics
     assert "training 2 steps" in caplog.text

@@ -2,11 +2,14 @@
 
 import pytest
 
+from razorlite import recipes
 from razorlite.engine.checkpoint import read_state_dict
+from razorlite.recipes import training
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import read
+from tests.engine.toys import assert_same
 from tests.recipes.own_steps import stop_and_resume
 from tests.recipes.runs import last, lines, write
 from tests.recipes.test_checking import faults
@@ -84,3 +87,15 @@ def test_the_check_refuses_spans_that_contradict_one_another(spans, message):
 def test_the_check_tells_of_a_run_that_ends_before_anything_is_taught():
     [remark] = check_config(student(distiller={**BLOCK, "start_step": 3}))
     assert remark.endswith("distiller.start_step: is behind the run's end: nothing is taught")
+
+
+def test_pictures_are_of_the_average_that_is_shipped(tmp_path, monkeypatch):
+    seen = {}
+
+    def look(built, *_):
+        seen.update({name: value.clone() for name, value in built.model.state_dict().items()})
+
+    monkeypatch.setattr(training, "draw", look)
+    averaged = {**TRAIN, "ema": {"decay": 0.9, "warmup_steps": 0}}
+    recipes.train(plain(train=averaged), tmp_path / "run")
+    assert_same(seen, dict(read_state_dict(tmp_path / "run/checkpoints/last.pt")))

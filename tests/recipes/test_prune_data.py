@@ -85,3 +85,23 @@ def test_killed_training_before_pruning_ends_with_the_same_weights(weights, tmp_
     assert found.cost["macs"] <= 0.6 * whole
     with pytest.raises(RunFolderError, match="go on with the same command"):
         recipes.prune(*words[1:], folder, {"prune.round_to": 4}, resume=True)
+
+
+def test_the_training_before_pruning_is_by_its_own_block(weights, tmp_path):
+    train = {**TRAIN, "max_steps": 1, "lr_batch_size": 16, "best_metric": "AP50"}
+    config = tree(before={"train": train, "step": {"type": "SparseStep"}})
+    config["data"]["val"] = split(4, 1)
+    recipes.prune(config, weights, tmp_path / "run")
+    line, evaluated = lines(tmp_path / "run/before")
+    assert line["lr"] == pytest.approx(0.01 * 4 / 16)
+    progress = read_checkpoint(tmp_path / "run/before/checkpoints/last.pt")["progress"]
+    assert progress["best"] == evaluated["AP50"]
+
+
+def test_images_of_more_classes_than_the_model_has_are_refused(tmp_path):
+    config = tree(importance=FISHER)
+    config["model"] = {**MODEL, "bbox_head": {**MODEL["bbox_head"], "num_classes": 2}}
+    weights = recipes.build_model(config).state_dict()
+    save_checkpoint(tmp_path / "two.pt", {"model": weights, "meta": {}})
+    with pytest.raises(ConfigError, match="tells 2 apart"):
+        recipes.prune(config, tmp_path / "two.pt", tmp_path / "run")

@@ -13,6 +13,7 @@ from razorlite.recipes.checking import check_config
 from razorlite.space import Subnet
 from tests.engine.toys import assert_same
 from tests.recipes.runs import detector, split, write
+from tests.recipes.test_classes import PLAIN
 from tests.recipes.test_prune_resume import MODEL
 
 SIZES = {"embed_dims": 16, "num_heads": 2, "feedforward_channels": 32}
@@ -26,6 +27,7 @@ DETR = {
     "num_queries": 8,
 }
 PARTS = ["channels", "blocks", "layers", "queries"]
+IGNORED = ["backbone.layer1.0.conv1", "backbone.layer1.1.conv1"]
 
 
 def tree(model=DETR, **prune):
@@ -124,3 +126,16 @@ def test_check_refuses_parts_that_cannot_go():
         check_config(tree(MODEL, parts=["channels", "queries"]), imports=True)
     with pytest.raises(ConfigError, match="layers are worth is found on training images"):
         check_config({**tree(parts=["layers"]), "data": None}, imports=True)
+
+
+@pytest.mark.slow
+def test_a_block_goes_with_what_is_ignored_in_it(tmp_path):
+    backbone = {"type": "ResNet", "depth": 18, "out_indices": [1]}
+    model = {**PLAIN, "backbone": backbone, "neck": {**PLAIN["neck"], "in_channels": [128]}}
+    more = {"parts": ["channels", "blocks"], "budget": {"macs": "70%"}, "rounds": 2}
+    train = {"max_steps": 1, "optimizer": {"type": "SGD", "lr": 0.01}}
+    config = {**tree(model, ignore=IGNORED, **more), "train": train}
+    weights = recipes.build_model(config).state_dict()
+    save_checkpoint(tmp_path / "whole.pt", {"model": weights, "meta": {}})
+    found = recipes.prune(config, tmp_path / "whole.pt", tmp_path / "run")
+    assert found.dropped["blocks"] == ("backbone.layer1.0",)

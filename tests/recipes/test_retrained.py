@@ -3,12 +3,17 @@
 import math
 
 import pytest
+import torch.distributed as dist
 
+from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.recipes.experiment import read
 from razorlite.recipes.retrained import Retrained
-from razorlite.recipes.retraining import Trained, _time_left, shortened
+from razorlite.recipes.retraining import Trained, _time_left, retraining_of
 from razorlite.recipes.retraining_plan import Contender, across, budgets, contenders
+from razorlite.recipes.short_runs import shortened
 from razorlite.search import Candidates, RandomSearcher, RetrainingConfig, Study
 from razorlite.space import Subnet
+from tests.recipes.runs import detector
 from tests.search.contract import score, small_space, small_table
 
 
@@ -144,3 +149,22 @@ def test_a_shorter_training_ends_its_warmup_early():
 def test_the_time_left_is_told_once_a_training_is_done():
     assert _time_left(0.0, 0, 16) == ""
     assert _time_left(240.0, 2, 16) == "; about 28 min are left"  # two minutes each
+
+
+def test_a_training_is_one_processs_own_whatever_their_number(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "a.pt", {"model": {}, "meta": {}})
+    train = {"max_epochs": 40, "optimizer": {"type": "SGD", "lr": 0.01}, "lr_batch_size": 16}
+
+    def found():
+        config, _ = read(detector({"train": train}))
+        where = {"checkpoint": tmp_path / "a.pt", "folder": tmp_path, "weights": ""}
+        one = retraining_of(config, RetrainingConfig(), metric="AP", describe=dict, **where)
+        return one.steps, one._key(Contender("", "chosen", Subnet(), {}, None), 0)
+
+    alone = found()
+    assert alone[0] == 40 * 5 // 10  # 22 images, 4 in a batch
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    assert found() == alone

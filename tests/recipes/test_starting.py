@@ -130,3 +130,23 @@ def test_channels_of_a_plain_detector_are_sorted_and_those_of_a_supernet_stay(
     for name in ("supernet", "longer"):
         _, path = trained(tmp_path / name, f"load_from={path}", mutator=widths)
         assert len(sorted_of) == 1
+
+
+def test_channels_of_a_pretrained_backbone_are_sorted(tmp_path, monkeypatch):
+    sorted_of = []
+    monkeypatch.setattr(ChannelWidths, "loaded", lambda self, model: sorted_of.append(model))
+    torch.save(ResNet(depth=18).state_dict(), tmp_path / "r18.pt")
+    backbone = {"type": "ResNet", "depth": 18, "out_indices": [1]}
+    neck = {**PLAIN["neck"], "in_channels": [128]}
+    widths = {"type": "ChannelWidths", "shares": [0.5], "sort_channels": True}
+    for weights, count in ((None, 0), (str(tmp_path / "r18.pt"), 1)):
+        model = {**PLAIN, "backbone": {**backbone, "pretrained": weights}, "neck": neck}
+        recipes.train(plain(model=model, mutator=widths), tmp_path / f"run_{count}")
+        assert len(sorted_of) == count
+
+
+def test_a_supernet_is_told_that_its_weights_have_seen_what_is_held_out(tmp_path, caplog):
+    _, path = trained(tmp_path / "plain")
+    widths = {"type": "ChannelWidths", "shares": [0.5]}
+    trained(tmp_path / "supernet", f"load_from={path}", mutator=widths)
+    assert f"{path} does not say which images it was trained on" in caplog.text

@@ -65,3 +65,12 @@ def test_who_sees_all_points_anyway_is_left_as_it_is():
     learning = EvolutionSearcher(candidates=candidates(constraint={"macs": 40}))
     assert isinstance(continued(learning, trials), ContinuedSearcher)
     assert continued(learning, []) is learning
+
+
+@pytest.mark.parametrize("kind", [NSGA2Searcher, PredictorSearcher, LocalSearcher])
+def test_known_points_are_none_of_a_searchers_own_trials(kind):
+    known = scored(SPACE, candidates().stacked(POINTS))
+    base = kind(candidates=candidates(), max_trials=8)
+    study = Study(searcher=continued(base, known), score=lambda subnet: score(SPACE, subnet))
+    study.run()
+    assert len(study.trials) == len(POINTS) + 8
