@@ -191,7 +191,7 @@ def _run_check(args: argparse.Namespace) -> None:
         print_json({"findings": [one.to_dict() for one in findings]})
     else:
         lines = [f"{number:3}  {finding}" for number, finding in enumerate(findings, start=1)]
-        print(*(lines or ["nothing found"]), sep="\n")
+        print(*(lines or ["no faults found"]), sep="\n")
     errors = sum(one.severity == "error" for one in findings)
     if errors:
         raise FoundErrors(f"{errors} of the {len(findings)} findings are errors")

@@ -3,8 +3,8 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,10 +40,22 @@ class Layout:
         format: "coco", "voc", "yolo" or "folders" (one folder for each class).
         splits: name (train, val, test, all or a file's own) to a data set's block: `type` and
             arguments.
+        others: further formats in which there are annotations, too.
     """
 
     format: Literal["coco", "voc", "yolo", "folders"]
     splits: dict[str, dict[str, Any]]
+    others: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> str:
+        """What is there in other formats, as a sentence; "" if nothing is."""
+        if not self.others:
+            return ""
+        return (
+            f"these are in the format {self.format}; what is there in {' and '.join(self.others)}, "
+            f"too, is not looked at: name its folder if that is meant"
+        )
 
     def open(self, split: str, **more: Any) -> Dataset:
         """Return the data set of a split.
@@ -76,10 +88,14 @@ def recognise(source: str | Path) -> Layout:
     path = resolve(source)
     if not path.exists():
         raise DataError(f"no data set {path}: there is no such file or folder")
-    for look in (_yolo, _coco, _voc, _folders):
+    looks = {"yolo": _yolo, "coco": _coco, "voc": _voc}
+    for look in (*looks.values(), _folders):
         layout = look(path)
         if layout is not None:
-            return layout
+            others = [name for name in looks if name != layout.format]
+            return replace(
+                layout, others=tuple(name for name in others if _is_there(looks[name], path))
+            )
     if path.is_file():
         raise DataError(
             f"{path} is in no known format; expected a data.yaml (YOLO), a json file with images, "
@@ -90,6 +106,13 @@ def recognise(source: str | Path) -> Layout:
         f"annotations and categories (COCO), xml files (VOC), and folders of images named like "
         f"classes"
     )
+
+
+def _is_there(look: Callable[[Path], Layout | None], path: Path) -> bool:
+    try:
+        return look(path) is not None
+    except DataError:  # it is, but cannot be read
+        return True
 
 
 def _yolo(path: Path) -> Layout | None:

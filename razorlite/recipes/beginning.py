@@ -72,13 +72,14 @@ def init(
     if Path(model).is_file():  # a base is looked for from where the file lies
         model = os.path.relpath(model, path.parent)
     classes = datasets["train"].classes
-    told = partial(_text, source, model, blocks, datasets, size or _size(datasets["train"]), base)
-    write_text_atomic(path, told())
+    text = partial(_text, source, model, blocks, datasets, size or _size(datasets["train"]), base)
+    write_text_atomic(path, text())
     anchors = better_anchors(path)
     if anchors is not None:
-        write_text_atomic(path, told(anchors))
+        write_text_atomic(path, text(anchors))
     fitted = [] if anchors is None else [anchors.comment().lstrip("# ").rstrip()]
-    return [f"{len(classes)} classes: {', '.join(classes)}", *fitted, *check_config(path)]
+    told = [f"{len(classes)} classes: {', '.join(classes)}", *filter(None, [layout.left_out])]
+    return [*told, *fitted, *check_config(path)]
 
 
 def _splits(

@@ -39,7 +39,9 @@ def check_data(source: str | Path) -> list[Finding]:
     Raises:
         DataError: there is no such folder, or it is in no known format.
     """
-    return examine(recognise(source))[1]
+    layout = recognise(source)
+    further = [Finding("note", tuple(layout.splits), layout.left_out)] if layout.others else []
+    return [*examine(layout)[1], *further]
 
 
 @each_json_once()
@@ -185,6 +187,8 @@ def _written(splits: Mapping[str, Dataset], out: str | Path, to: Format, link: b
 def _open(source: str | Path, masks: bool = False) -> dict[str, Dataset]:
     """Open every split; what is dropped is logged."""
     layout = recognise(source)
+    if layout.others:
+        _log.warning("%s: %s", source, layout.left_out)
     if masks and layout.format not in ("coco", "yolo"):
         raise DataError(f"{source} is in the format {layout.format}, without masks; leave them out")
     more = {"masks": True} if masks else {}

@@ -21,7 +21,7 @@ def source(tmp_path):
 
 def test_check(source, capsys):
     assert main(["data", "check", str(source)]) == 0
-    assert capsys.readouterr().out == "nothing found\n"
+    assert capsys.readouterr().out == "no faults found\n"
     voc(source, {"0": [CAT], "x": [CAT]}, split="ImageSets/Main/val.txt")
     save_image(source / "JPEGImages" / "x.jpg", seed=99)
     assert main(["data", "check", str(source)]) == 1
@@ -32,6 +32,17 @@ def test_check(source, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["schema_version"] == 1
     assert [one["severity"] for one in found["findings"]] == ["error", "warning"]
+
+
+def test_annotations_in_two_formats_are_told(source, tmp_path, capsys):
+    words = ["data", "convert", str(source), "--to", "coco", "--out", str(tmp_path / "coco")]
+    assert main(words) == 0
+    source.rename(tmp_path / "coco" / "before")
+    capsys.readouterr()
+    assert main(["data", "check", str(tmp_path / "coco")]) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert "note" in line
+    assert "these are in the format coco; what is there in voc, too, is not looked at" in line
 
 
 def test_stats(source, capsys):
