@@ -4,7 +4,7 @@ import pytest
 
 from razorlite import recipes
 from razorlite.engine.checkpoint import read_checkpoint
-from razorlite.recipes import steps
+from razorlite.recipes import building
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.expanding import expanded
 from razorlite.recipes.experiment import read
@@ -44,7 +44,7 @@ def test_what_pruning_left_learns_by_a_recipe(teacher, tmp_path, recipe):  # noq
 
 @pytest.mark.parametrize(("recipe", "step"), [("pkd", None), ("cwd", STEPS)])
 def test_a_supernet_learns_by_a_recipe(teacher, recipe, step, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(steps, "tabulate", _ends)  # counting takes seconds
+    monkeypatch.setattr(building, "tabulate", _ends)  # counting takes seconds
     widths = {"type": "ChannelWidths", "shares": [0.5], "round_to": 4, "ignore": ["neck.*"]}
     block = {"teacher": teacher, "recipe": recipe}
     tree = student(distiller=block, mutator=widths, step=step)

@@ -10,7 +10,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.distill import DistilledStep
 from razorlite.distill.spans import Weighting
 from razorlite.engine.steps import PlainStep
-from razorlite.recipes import steps
+from razorlite.recipes import building
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.dry_step import dry_step
@@ -75,7 +75,7 @@ def test_a_sandwich_gets_the_largest_and_the_smallest_path(monkeypatch):
         ends = [space.random(np.random.default_rng(seed)) for seed in (0, 1)]
         return SimpleNamespace(largest=lambda: ends[0], smallest=lambda: ends[1])
 
-    monkeypatch.setattr(steps, "tabulate", table)
+    monkeypatch.setattr(building, "tabulate", table)
     [step, _] = steps_of(supernet(step={"type": "SandwichStep", "random_paths": 1}))
     assert isinstance(step, SandwichStep)
     ends = table(step.space, (64, 64))

@@ -10,7 +10,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint import read_checkpoint, read_state_dict
 from razorlite.engine.checkpoint_io import save_checkpoint
-from razorlite.recipes import steps
+from razorlite.recipes import building
 from razorlite.recipes.building import build
 from razorlite.recipes.checking import check_config
 from razorlite.recipes.experiment import read
@@ -175,7 +175,7 @@ def test_a_supernet_whose_largest_path_teaches_the_others():
 
 @pytest.mark.parametrize("taught_by", ["largest_path", "teacher"])
 def test_the_check_compares_all_forms_of_a_supernet(taught_by, request, monkeypatch):
-    monkeypatch.setattr(steps, "tabulate", _ends)  # counting takes seconds
+    monkeypatch.setattr(building, "tabulate", _ends)  # counting takes seconds
     widths = {"type": "ChannelWidths", "shares": [0.5], "round_to": 4, "ignore": ["backbone.*"]}
     pair = {"student": "neck", "loss": {"type": "ChannelWiseDivergence"}}
     block = {"teacher": taught_by, "pairs": [pair]}
