@@ -88,14 +88,15 @@ def recognise(source: str | Path) -> Layout:
     path = resolve(source)
     if not path.exists():
         raise DataError(f"no data set {path}: there is no such file or folder")
-    looks = {"yolo": _yolo, "coco": _coco, "voc": _voc}
-    for look in (*looks.values(), _folders):
+    looks = iter({"yolo": _yolo, "coco": _coco, "voc": _voc}.items())
+    for _, look in looks:
         layout = look(path)
-        if layout is not None:
-            others = [name for name in looks if name != layout.format]
-            return replace(
-                layout, others=tuple(name for name in others if _is_there(looks[name], path))
-            )
+        if layout is not None:  # those before it were not there
+            others = tuple(name for name, other in looks if _is_there(other, path))
+            return replace(layout, others=others)
+    layout = _folders(path)
+    if layout is not None:
+        return layout
     if path.is_file():
         raise DataError(
             f"{path} is in no known format; expected a data.yaml (YOLO), a json file with images, "
