@@ -5,13 +5,13 @@ import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "razorlite"
 PROJECTS = PACKAGE.parent / "projects"
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted(PROJECTS.rglob("*.py"))]
-NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
 
 # Words that a newcomer would have to learn; metrics, costs, evaluate, expected and worker pool are
 # the field's. A figure is a picture: of matplotlib, or in a report.
@@ -28,20 +28,15 @@ CONTAINED = re.compile(r"(Mapping|dict|Callable|Iterable|Collection)\[.*\]")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def functions(path: Path) -> Iterator[Function]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    yield from (n for n in ast.walk(tree) if isinstance(n, Function))
-
-
 def body_lines(function: Function) -> int:
     """Return the lines from the first statement after the docstring to the last one."""
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-def names_in(path: Path) -> Iterator[str]:
+def names_in(tree: ast.Module) -> Iterator[str]:
     """Yield what a file names: functions, classes, arguments, variables, attributes."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.arg):
@@ -68,9 +63,8 @@ def inherited_methods(tree: ast.Module, owner: ast.AST) -> set[str]:
     }
 
 
-def public_tensor_functions(path: Path) -> Iterator[Function]:
+def public_tensor_functions(tree: ast.Module) -> Iterator[Function]:
     """Yield functions at the top and public methods of public classes that take a Tensor."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     owners = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
     for owner in (tree, *owners):
         inherited = inherited_methods(tree, owner)
@@ -84,9 +78,34 @@ def public_tensor_functions(path: Path) -> Iterator[Function]:
                     yield node
 
 
-def test_functions_are_short():
-    lines = [body_lines(function) for path in FILES for function in functions(path)]
-    assert statistics.median(lines) <= 8
+class Facts(NamedTuple):
+    """What the rules ask about one file."""
+
+    lines: int
+    bodies: list[int]
+    names: set[str]
+    silent: list[str]
+
+
+def facts(path: Path) -> Facts:
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    bodies = [body_lines(node) for node in ast.walk(tree) if isinstance(node, Function)]
+    silent = [
+        f"{function.name}:{function.lineno}"
+        for function in public_tensor_functions(tree)
+        if not SHAPE.search(ast.get_docstring(function) or "")
+    ]
+    return Facts(len(source.splitlines()), bodies, set(names_in(tree)), silent)
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, Facts]:
+    return {str(path.relative_to(PACKAGE.parent)): facts(path) for path in FILES}
+
+
+def test_functions_are_short(files):
+    assert statistics.median([lines for file in files.values() for lines in file.bodies]) <= 8
 
 
 def test_a_body_is_counted_without_its_docstring():
@@ -94,26 +113,21 @@ def test_a_body_is_counted_without_its_docstring():
     assert body_lines(ast.parse(source).body[0]) == 3
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_files_are_short(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+def test_files_are_short(files):
+    assert {name: file.lines for name, file in files.items() if file.lines > 350} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_names_are_the_fields_own(path):
-    allowed = {"figures"} if str(path.relative_to(PACKAGE.parent)) in PICTURES else set()
-    assert {n for n in names_in(path) if words(n) & (PRIVATE - allowed)} == set()
+def test_names_are_the_fields_own(files):
+    assert [(f, n) for f, file in files.items() for n in file.names if strange(n, f)] == []
+
+
+def strange(name: str, file: str) -> bool:
+    return bool(words(name) & (PRIVATE - ({"figures"} if file in PICTURES else set())))
 
 
 def test_words_of_a_name():
     assert words("_JudgeOfLayers.with_figures") == {"judge", "of", "layers", "with", "figures"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_public_functions_of_tensors_say_their_shapes(path):
-    silent = [
-        f"{function.name}:{function.lineno}"
-        for function in public_tensor_functions(path)
-        if not SHAPE.search(ast.get_docstring(function) or "")
-    ]
-    assert silent == []
+def test_public_functions_of_tensors_say_their_shapes(files):
+    assert {name: file.silent for name, file in files.items() if file.silent} == {}
