@@ -38,18 +38,23 @@ def all_reduce_mean(value: Tensor) -> Tensor:
     """Return the mean over all processes, in the shape of the input; no gradient."""
     if not is_distributed():
         return value.detach()
-    total = value.detach().clone()
+    total = for_exchange(value.detach().clone())
     dist.all_reduce(total)
-    return total / world_size()
+    return (total / world_size()).to(value.device)
 
 
 def all_reduce_max(value: Tensor) -> Tensor:
     """Return the elementwise maximum, of the input's shape, over all processes; no gradient."""
     if not is_distributed():
         return value.detach()
-    top = value.detach().clone()
+    top = for_exchange(value.detach().clone())
     dist.all_reduce(top, op=dist.ReduceOp.MAX)
-    return top
+    return top.to(value.device)
+
+
+def for_exchange(value: Tensor) -> Tensor:
+    """Return a tensor, in its shape, where processes can exchange it: NCCL takes those on GPUs."""
+    return value.to(_exchange_device()) if value.device.type == "cpu" else value
 
 
 def gather_objects(value: T, group: Any = None) -> list[T]:
@@ -85,7 +90,7 @@ def broadcast_object(value: T) -> T:
     if not is_distributed():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, device=_object_device())
+    dist.broadcast_object_list(box, src=0, device=_exchange_device())
     return box[0]
 
 
@@ -95,7 +100,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def _object_device() -> torch.device:
+def _exchange_device() -> torch.device:
     if dist.get_backend() == "nccl":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

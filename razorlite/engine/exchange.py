@@ -6,14 +6,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from razorlite.core.distributed import is_distributed, world_size
+from razorlite.core.distributed import for_exchange, is_distributed, world_size
 
 
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors with rank 0's."""
     if is_distributed():
         for bucket in _buckets(tensors):
-            flat = _flatten(bucket)
+            flat = for_exchange(_flatten(bucket))
             dist.broadcast(flat, src=0)
             _scatter(flat, bucket)
 
@@ -22,7 +22,7 @@ def average_tensors(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors with their mean over all ranks."""
     if is_distributed():
         for bucket in _buckets(tensors):
-            flat = _flatten(bucket)
+            flat = for_exchange(_flatten(bucket))
             dist.all_reduce(flat)
             _scatter(flat.div_(world_size()), bucket)
 
@@ -41,7 +41,7 @@ def agree(
     if not is_distributed():
         return [p for p in parameters if p.grad is not None], list(flags)
     mine = [*flags, *(p.grad is not None for p in parameters)]
-    joined = torch.tensor(mine, dtype=torch.uint8, device=parameters[0].device)
+    joined = for_exchange(torch.tensor(mine, dtype=torch.uint8, device=parameters[0].device))
     dist.all_reduce(joined, op=dist.ReduceOp.MAX)
     values = joined.tolist()
     head, tail = values[: len(flags)], values[len(flags) :]
