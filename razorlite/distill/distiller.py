@@ -1,5 +1,6 @@
 """A frozen teacher and what a student learns from it."""
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,7 @@ class Distiller:
         self._recorder: Recorder | None = None
         self._looked, self.keeps_lesson = False, False
         self._lesson: tuple[Inputs, Side] | None = None
+        self._lessons = itertools.count()
         self.average = Averaged(teacher, ema) if teacher is not None and ema is not None else None
         if teacher is not None:
             teacher.eval().requires_grad_(False)
@@ -158,7 +160,7 @@ class Distiller:
     def lesson(self, student: nn.Module, batch: Batch) -> Iterator[Callable[[], Tensor]]:
         """Record a student within the block; what is given returns all terms' losses, summed.
 
-        For training loops of one's own:
+        For training loops of one's own, in which each lesson counts as a step:
 
             with distiller.lesson(student, Batch(images)) as taught:
                 losses = student(images, targets)
@@ -175,7 +177,7 @@ class Distiller:
         teacher = self.teach(batch)
         assert teacher is not None, "a lesson needs a teacher"
         with self.recorder(student) as taps:
-            scene = Scene(batch, Side(student, taps), teacher)
+            scene = Scene(batch, Side(student, taps), teacher, next(self._lessons))
             yield lambda: torch.stack(list(self.compare(scene).values())).sum()
 
     def compare(self, scene: Scene) -> dict[str, Tensor]:

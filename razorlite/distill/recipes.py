@@ -26,7 +26,6 @@ class Line:
             like become what plays that role, "connector" a convolution where channels differ.
         weight: factor of the pair.
         join: compare all levels as one set of locations.
-        connect: put a convolution before a loss that wants equal channels.
     """
 
     role: Role
@@ -34,7 +33,6 @@ class Line:
     term: Block | None = None
     weight: float = 1.0
     join: bool = False
-    connect: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ class Recipe:
     synthetic: Block | None = None
 
 
-def _maps(weight: float = 1.0, connect: bool = True, **loss: Any) -> tuple[Line, ...]:
-    return (Line(role="maps", loss=loss, weight=weight, connect=connect),)
+def _maps(weight: float = 1.0, **loss: Any) -> tuple[Line, ...]:
+    return (Line(role="maps", loss=loss, weight=weight),)
 
 
 def _logits(**loss: Any) -> tuple[Line, ...]:
@@ -76,19 +74,19 @@ RECIPES: dict[str, Recipe] = {
     ),
     "at": Recipe(
         "where the pyramid is active, whatever the channels, https://arxiv.org/abs/1612.03928",
-        _maps(connect=False, type="AttentionTransfer", weight=1000.0),
+        _maps(type="AttentionTransfer", weight=1000.0),
     ),
     "mgd": Recipe(
         "the pyramid made up from a masked one, https://arxiv.org/abs/2205.01529",
-        _maps(connect=False, type="MGD"),
+        _maps(type="MGD"),
     ),
     "fgd": Recipe(
         "the pyramid by objects, background and context, https://arxiv.org/abs/2111.11837",
-        _maps(connect=False, type="FGD"),
+        _maps(type="FGD"),
     ),
     "fbkd": Recipe(
         "the pyramid and its relations by non-local blocks, ICLR 2021, Zhang and Ma",
-        _maps(connect=False, type="FBKD"),
+        _maps(type="FBKD"),
     ),
     "score_l2": Recipe(
         "values of the pyramid where the teacher sees objects",

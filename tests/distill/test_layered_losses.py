@@ -77,6 +77,13 @@ def test_the_paraphraser_learns_first_and_is_then_frozen():
     assert_close(loss.paraphraser[0].weight.grad, before)
 
 
+def test_the_paraphraser_learns_for_so_many_steps_whatever_they_compare():
+    loss, (student, teacher) = FactorTransfer(**CHANNELS, paraphraser_steps=2), maps()
+    own = F.mse_loss(loss.reader(loss.paraphraser(teacher)), teacher)
+    losses = [loss(student, teacher, step=n).item() for n in (5, 5, 5, 8, 8, 9, 9)]
+    assert [value == own.item() for value in losses] == [True] * 5 + [False] * 2
+
+
 def contrast(**options):
     torch.manual_seed(3)
     return CRD(**CHANNELS, embedding=5, memory=8, negatives=6, **options)

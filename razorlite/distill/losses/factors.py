@@ -1,6 +1,7 @@
 """Factors of a teacher's map, paraphrased, and of a student's, translated."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from razorlite.core.ranges import Count, NonNegative, Positive, Whole
 from razorlite.core.registry import register
 from razorlite.distill.losses.base import LayeredLoss
+from razorlite.distill.scene import Scene
 
 
 @register()
@@ -24,13 +26,15 @@ class FactorTransfer(LayeredLoss):
         student_channels: channels of the student's map.
         teacher_channels: channels of the teacher's map.
         rate: channels of the factors, as a share of the teacher's.
-        paraphraser_steps: training steps in which the paraphraser learns and the student does not.
+        paraphraser_steps: training steps in which the paraphraser learns and the student does not,
+            from the first one with distillation on; where the loss is called directly without the
+            number of a step, each call is one.
 
     Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer,
     https://arxiv.org/abs/1802.04977, reconstruction and factor transfer loss.
     """
 
-    calls: Tensor
+    steps: Tensor
 
     def __init__(
         self,
@@ -49,17 +53,34 @@ class FactorTransfer(LayeredLoss):
         self.paraphraser = _layers([teacher_channels, teacher_channels, factors, factors])
         self.reader = _layers([factors, factors, teacher_channels, teacher_channels])
         self.translator = _layers([student_channels, student_channels, factors, factors])
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._step: int | None = None
 
-    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the 0-dim loss of maps (N, C, H, W), each side with channels of its own."""
+    def known(self, scene: Scene) -> dict[str, Any]:
+        """Return the number of the training step."""
+        return {"step": scene.step}
+
+    def compare(self, student: Tensor, teacher: Tensor, *, step: int | None = None) -> Tensor:
+        """Return the 0-dim loss of maps (N, C, H, W), each side with channels of its own.
+
+        Args:
+            student: of the student.
+            teacher: of the teacher.
+            step: number of the training step, which may compare several levels, paths and batches.
+        """
         learning = self.paraphraser_steps > 0 and not student.is_meta
-        if learning and int(self.calls) < self.paraphraser_steps:
-            self.calls += 1
+        if learning and self._begun(step) <= self.paraphraser_steps:
             return F.mse_loss(self.reader(self.paraphraser(teacher)), teacher)
         with torch.no_grad():
             theirs = _unit(self.paraphraser(teacher))
         return F.l1_loss(_unit(self.translator(student)), theirs)
+
+    def _begun(self, step: int | None) -> int:
+        """Return how many steps have begun, with the one of this number."""
+        if step is None or step != self._step:
+            self._step = step
+            self.steps += 1
+        return int(self.steps)
 
 
 def _unit(factors: Tensor) -> Tensor:
