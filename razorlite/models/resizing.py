@@ -11,6 +11,9 @@ from razorlite.structures import Target
 from razorlite.structures.frames import Frame
 
 Size = tuple[int, int]
+MULTIPLE = 32
+"""Pixels that the sides of scaled images are multiples of, by default."""
+
 _PARTS = 1024  # of 1, in which a factor is kept: whole numbers follow shapes that are traced
 
 
@@ -22,7 +25,7 @@ class ImageScale(nn.Module):
         multiple: sides become multiples of so many pixels.
     """
 
-    def __init__(self, factor: float, multiple: int = 32) -> None:
+    def __init__(self, factor: float, multiple: int = MULTIPLE) -> None:
         super().__init__()
         self.factor, self.multiple = factor, multiple
 

@@ -55,6 +55,14 @@ def net_space():
     return MixedPrecision(blocks=["2"], weight_bits=[1, 4], input_bits=[2, 8]).prepare(net)
 
 
+def test_fingerprints_tell_signed_inputs_apart():
+    def fingerprint(signed):
+        net = nn.Sequential(nn.Conv2d(3, 4, 1))
+        return MixedPrecision(blocks=["0"], signed=signed).prepare(net).fingerprint
+
+    assert fingerprint([]) != fingerprint(["0"])
+
+
 def test_steps_are_set_by_what_comes_first_and_learn():
     space = net_space()
     space.select(Subnet(choices={"2.weight_bits": 4, "2.input_bits": 2}))

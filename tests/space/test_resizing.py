@@ -110,6 +110,13 @@ def test_what_does_not_fit_is_refused(preparer, message):
         prepare(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), [preparer])
 
 
+def test_fingerprints_tell_multiples_apart():
+    def fingerprint(**more):
+        return prepare(rtmdet(), [InputScales(scales=[0.5], **more)], (64, 64)).fingerprint
+
+    assert fingerprint() == fingerprint(multiple=32) != fingerprint(multiple=16)
+
+
 def test_scales_of_small_images_are_refused():
     with pytest.raises(ConfigError, match=r"0.2 of 64 x 64 pixels is less than half of 32"):
         prepare(rtmdet(), [InputScales(scales=[0.2])], (64, 64))

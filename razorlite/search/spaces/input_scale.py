@@ -1,14 +1,14 @@
 """The size of the images as a dimension of a space."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
 from razorlite.core.errors import ConfigError
 from razorlite.core.ranges import Count, Filled, PositiveShare
 from razorlite.core.registry import register
-from razorlite.models.resizing import ImageScale, Resizable
+from razorlite.models.resizing import MULTIPLE, ImageScale, Resizable
 from razorlite.space.dimension import Dimension, Values
 from razorlite.space.mutable import Mutable
 from razorlite.space.mutator import Preparer
@@ -55,6 +55,10 @@ class ElasticScale(Mutable):
         """Return what scales by these values."""
         return ImageScale(float(values[self.option.name]), self.multiple)
 
+    def identity(self) -> Any:
+        """Return its factors, and `multiple` where it is not the default."""
+        return super().identity() + ([] if self.multiple == MULTIPLE else [self.multiple])
+
     def own_state(self, state: Mapping[str, Tensor], values: Values) -> dict[str, Tensor]:
         """Return nothing: there are no weights."""
         return {}
@@ -69,7 +73,7 @@ class InputScales(Preparer):
     """
 
     def __init__(
-        self, *, scales: Annotated[Sequence[PositiveShare], Filled()], multiple: Count = 32
+        self, *, scales: Annotated[Sequence[PositiveShare], Filled()], multiple: Count = MULTIPLE
     ) -> None:
         """Keep the settings.
 

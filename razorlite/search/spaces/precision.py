@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +98,10 @@ class ElasticPrecision(Mutable, nn.Conv2d):
                 f"{name}.{option.values.index(values[option.name])}"
             ]
         return own
+
+    def identity(self) -> Any:
+        """Return its dimensions and shapes, and whether inputs may be negative where they may."""
+        return super().identity() + (["signed"] if self.signed else [])
 
     def additions(self) -> dict[str, Tensor]:
         """Return the steps."""
