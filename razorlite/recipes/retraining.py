@@ -86,7 +86,8 @@ class Retraining:
         """Train what has not been trained; say before what it will cost.
 
         All ranks call it; each trains its share as one process would. A training that was stopped
-        goes on exactly where it was.
+        goes on exactly where it was, one that stopped at its images is tried again; others that
+        failed would fail again and are told again.
 
         Raises:
             Interrupted: a signal asked the search to end; the state is saved.
@@ -103,8 +104,9 @@ class Retraining:
         found = side_by_side(pieces, [float(one.cost.get("macs", 1)) for one, _ in left])
         for (one, seed), result in zip(left, found, strict=True):
             known[self._key(one, seed)] = result
-            if is_main() and result.value is None:
-                _log.warning("%s, seed %d: %s", one.name, seed, result.why)
+        for key, (one, seed) in due.items():
+            if is_main() and known[key].value is None:
+                _log.warning("%s, seed %d: %s", one.name, seed, known[key].why)
         return [Trained(one, self._values(one, known)) for one in contenders]
 
     def _known(self, keys: Iterable[str]) -> dict[str, "_Result"]:
@@ -119,17 +121,21 @@ class Retraining:
         return found
 
     def _result(self, one: Contender, seed: int, what: str, pace: "_Pace") -> "_Result":
-        """Train one contender with one seed, and keep what came of it."""
+        """Train one contender with one seed; what came of it is kept, unless it is tried again."""
         _log.info("%s: %s, seed %d%s", what, one.name, seed, pace.rest())
         try:
             result = _Result(self._train(one, seed))
         except (TrainingError, ConfigError, DataError) as error:
-            result = _Result(None, str(error))
+            result = _Result(None, str(error), again=isinstance(error, DataError))
+        pace.done += 1
+        if not result.again:
+            self._keep(one, seed, result)
+        return result
+
+    def _keep(self, one: Contender, seed: int, result: "_Result") -> None:
         record = {"name": one.name, "seed": seed, "steps": self.steps, "metric": self.metric}
         text = json.dumps({**record, "value": result.value, "why": result.why})
         write_text_atomic(self._file(one, seed, ".json"), f"{text}\n")
-        pace.done += 1
-        return result
 
     def _values(self, one: Contender, known: Mapping[str, "_Result"]) -> tuple[float, ...]:
         values = (known[self._key(one, seed)].value for seed in range(one.seeds))
@@ -187,10 +193,17 @@ class Retraining:
 
 @dataclass(frozen=True)
 class _Result:
-    """The metric of one training; None where there is none, and why."""
+    """What came of one training.
+
+    Attributes:
+        value: its metric; None where there is none.
+        why: there is none.
+        again: whether a resumed search tries again, as what was wrong can be mended.
+    """
 
     value: float | None
     why: str = ""
+    again: bool = False
 
 
 class _Pace:

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch.distributed as dist
 
+from razorlite.core.errors import DataError, TrainingError
 from razorlite.engine.checkpoint_io import save_checkpoint
 from razorlite.recipes.experiment import read
 from razorlite.recipes.retrained import Retrained
-from razorlite.recipes.retraining import Trained, _time_left, retraining_of
+from razorlite.recipes.retraining import Retraining, Trained, _time_left, retraining_of
 from razorlite.recipes.retraining_plan import Contender, across, budgets, contenders
 from razorlite.recipes.short_runs import shortened
 from razorlite.search import Candidates, RandomSearcher, RetrainingConfig, Study
@@ -144,6 +145,37 @@ def test_a_shorter_training_ends_its_warmup_early():
     assert (changed["train.max_steps"], changed["train.max_epochs"]) == (20, None)
     assert changed["train.schedule.warmup_steps"] == 5
     assert changed["train.save_every"] == 4
+
+
+def test_what_failed_is_told_again_and_what_can_be_mended_is_tried_again(
+    tmp_path, monkeypatch, caplog
+):
+    save_checkpoint(tmp_path / "a.pt", {"model": {}, "meta": {}})
+    config, _ = read(detector({"train": {"max_steps": 9, "optimizer": {"type": "SGD", "lr": 1}}}))
+    where = {"checkpoint": tmp_path / "a.pt", "folder": tmp_path, "weights": ""}
+    job = retraining_of(config, RetrainingConfig(), metric="AP", describe=dict, **where)
+    found = {"one": DataError("cannot be read"), "two": TrainingError("is not finite")}
+    seen = []
+
+    def train(self, one, seed):
+        seen.append(one.name)
+        if one.name in found:
+            raise found[one.name]
+        return 0.5
+
+    monkeypatch.setattr(Retraining, "_train", train)
+    some = [
+        Contender(name, "random", Subnet(choices={"a": name}), {}, None) for name in ("one", "two")
+    ]
+    told = ["one, seed 0: cannot be read", "two, seed 0: is not finite"]
+    for expected in (["one", "two"], ["one"]):
+        assert [one.values for one in job.run(some)] == [(), ()]
+        assert (seen, caplog.messages) == (expected, told)
+        seen.clear()
+        caplog.clear()
+    del found["one"]
+    assert [one.values for one in job.run(some)] == [(0.5,), ()]
+    assert (seen, caplog.messages) == (["one"], told[1:])
 
 
 def test_the_time_left_is_told_once_a_training_is_done():
