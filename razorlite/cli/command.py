@@ -94,7 +94,11 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 def add_two_processes(parser: argparse.ArgumentParser) -> None:
     """Add --processes to a command that has work for two, and takes them where there are cores."""
-    _add_processes(parser, None, "1 or 2; two share the work where there are cores for both")
+    about = (
+        "two share the work, which is the default where there are cores for both; more of them "
+        "share the search and the evaluations alone"
+    )
+    _add_processes(parser, None, about)
 
 
 def _add_processes(parser: argparse.ArgumentParser, default: int | None, about: str) -> None:

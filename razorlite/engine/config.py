@@ -105,16 +105,22 @@ class TrainConfig:
         """Return the epochs that are complete after some steps."""
         return step * self.accumulate // batches
 
-    def plan(self, batches: int) -> str:
-        """Return in words how long is trained and what happens how often."""
+    def plan(self, batches: int, *, evaluates: bool = True) -> str:
+        """Return in words how long is trained and what happens how often.
+
+        Args:
+            batches: of an epoch.
+            evaluates: whether there is anything to evaluate on.
+        """
         unit = "steps" if self.max_steps else "epochs"
         steps = self.total_steps(batches)
         epochs = "" if self.max_steps else f" in {self.max_epochs} epochs"
         save = self.save_every or self.eval_every
-        evaluating = f"every {self.eval_every} {unit} and " if self.eval_every else ""
+        often = f"every {self.eval_every} {unit} and " if self.eval_every else ""
+        evaluating = f"evaluating {often}at the end" if evaluates else "evaluating nothing"
         saving = f"every {save} {unit}" if save else "after every epoch"
         return (
-            f"training {steps} steps{epochs}, evaluating {evaluating}at the end, saving {saving} "
+            f"training {steps} steps{epochs}, {evaluating}, saving {saving} "
             f"(an epoch is {batches} batches)"
         )
 

@@ -126,7 +126,8 @@ class Runner:
         if is_main():
             if self.state.step_number:
                 _log.info("going on after step %d", self.state.step_number)
-            _log.info("%s", self.state.config.plan(self.state.batches))
+            evaluates = self._evaluate is not None
+            _log.info("%s", self.state.config.plan(self.state.batches, evaluates=evaluates))
 
     def _begin(self) -> None:
         """Start all ranks from rank 0's weights."""

@@ -188,6 +188,7 @@ def _check(run: RunState, content: Mapping[str, Any], path: Path) -> None:
     progress = content["progress"]
     check_processes(run, len(content["rng"]), progress.get("images_per_batch"), path)
     _check_batches(run, progress, path)
+    _check_data(run, content["meta"], path)
 
 
 def _check_batches(run: RunState, progress: Mapping[str, Any], path: Path) -> None:
@@ -200,6 +201,23 @@ def _check_batches(run: RunState, progress: Mapping[str, Any], path: Path) -> No
                 f"resume with the same data, batch size and train.accumulate, or start a new run "
                 f"with load_from"
             )
+
+
+def _check_data(run: RunState, before: Mapping[str, Any], path: Path) -> None:
+    """Refuse other data than a run began with, as far as both say what it is; early files do not.
+
+    Args:
+        run: whose `meta` may hold digests by data set, as "data".
+        before: the same of the checkpoint.
+        path: the checkpoint.
+    """
+    digests, now = before.get("data", {}), run.meta.get("data", {})
+    changed = [name for name in digests if now.get(name, digests[name]) != digests[name]]
+    if changed:
+        raise CheckpointError(
+            f"{path} was trained with other images or annotations of {' and '.join(changed)}; "
+            f"resume with the same ones, or start a new run with load_from"
+        )
 
 
 _WORDS = {"batches_per_epoch": "batches an epoch", "accumulate": "batches a step"}

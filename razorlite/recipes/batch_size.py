@@ -17,7 +17,8 @@ from razorlite.engine.batch_size import SHARE, BatchTrial, TriedBatch, doubling
 from razorlite.engine.random_state import seed_everything
 from razorlite.engine.update import build_update
 from razorlite.recipes.building import build
-from razorlite.recipes.experiment import AUTO, Experiment
+from razorlite.recipes.data_config import AUTO
+from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.rate_scaling import scaled_rate
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin

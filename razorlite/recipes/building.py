@@ -21,6 +21,9 @@ from razorlite.space import SearchSpace, Subnet, prepare
 from razorlite.space.placeholder import Placeholder
 from razorlite.trace import ChannelGraph
 
+Costs = Callable[[tuple[int, int]], FactoredCost]
+"""Counts MACs and parameters of a space's points for a (height, width), each once."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -31,18 +34,20 @@ class Built:
         space: of the supernet that the model is, or was exported from.
         subnet: what the model was exported or slimmed to.
         channels: of a slimmed model, those of the whole one.
+        counted: the costs of the space, where it was built and counted before.
     """
 
     model: nn.Module
     space: SearchSpace | None = None
     subnet: Subnet | None = None
     channels: Channels | None = None
+    counted: Costs | None = None
 
     @cached_property
-    def costs(self) -> Callable[[tuple[int, int]], FactoredCost]:
-        """Counts MACs and parameters of the space's points for a (height, width), each once."""
+    def costs(self) -> Costs:
+        """What the points of the space cost, counted when first asked for."""
         assert self.space is not None
-        return cache(partial(tabulate, self.space))
+        return self.counted or cache(partial(tabulate, self.space))
 
     @property
     def is_supernet(self) -> bool:

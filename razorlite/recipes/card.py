@@ -13,7 +13,8 @@ from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.core.version import __version__
 from razorlite.data import Decoding, Preprocess
 from razorlite.engine.checkpoint_io import read_checkpoint
-from razorlite.recipes.experiment import DataConfig, Experiment
+from razorlite.recipes.data_config import DataConfig
+from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.foreign import stated_preprocess
 from razorlite.space import Subnet
 
@@ -42,6 +43,8 @@ class ModelCard:
         config: the merged configuration as YAML text.
         unfrozen: modules that learn although their configuration freezes them, as they had no
             weights to keep.
+        data: digests of the images and annotations that it is trained and watched on, by split
+            (see `razorlite.data.dataset_digest`); a resumed run must have the same.
         trained_on: of a supernet, hashes of the images that its weights have been trained on (see
             `razorlite.data.image_hashes`); None where it is not known.
         version: of the razorlite that wrote it.
@@ -53,6 +56,7 @@ class ModelCard:
     subnet: Subnet | None = None
     config: str = ""
     unfrozen: tuple[str, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
     trained_on: frozenset[int] | None = None
     version: str = field(default=__version__)
 
@@ -66,6 +70,7 @@ class ModelCard:
             "preprocess": None if self.preprocess is None else self.preprocess.to_dict(),
             "subnet": None if self.subnet is None else _subnet(self.subnet),
             "unfrozen": list(self.unfrozen),
+            "data": dict(self.data),
             "trained_on": None if self.trained_on is None else _packed(self.trained_on),
         }
 
@@ -90,6 +95,7 @@ class ModelCard:
                 subnet=_read_subnet(meta.get("subnet")),
                 config=str(meta.get("config") or ""),
                 unfrozen=_names(meta.get("unfrozen")) or (),
+                data={str(name): str(digest) for name, digest in (meta.get("data") or {}).items()},
                 trained_on=_unpacked(meta.get("trained_on")),
                 version=str(meta["razorlite"]),
             )

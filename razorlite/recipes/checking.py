@@ -18,18 +18,20 @@ from razorlite.engine.optim import build_optimizer, check_step, parameters_of_st
 from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import need_value
 from razorlite.models.pretrained import is_name_of_weights
-from razorlite.recipes.building import Built
+from razorlite.recipes.building import Built, Costs
 from razorlite.recipes.classes import compare
 from razorlite.recipes.costing import check_constraints, search_costs
+from razorlite.recipes.data_config import LoaderConfig
 from razorlite.recipes.dry_run import dry_run, needs_larger_batches, run_forms
 from razorlite.recipes.dry_step import compare_once, dry_step, keys_of, plain_build, teaches_nothing
 from razorlite.recipes.expanding import expanded
-from razorlite.recipes.experiment import ConfigLike, Experiment, LoaderConfig
+from razorlite.recipes.experiment import ConfigLike, Experiment
 from razorlite.recipes.paths import located, teacher_keys
 from razorlite.recipes.pruning_check import check_budget, check_importance
 from razorlite.recipes.retraining_config import check_retraining
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.tasks import compare_tasks, need_predict
+from razorlite.recipes.training_check import check_evaluations, late_in_schedule
 from razorlite.search import Candidates
 from razorlite.space import Mutator, Subnet
 from razorlite.structures import images_of
@@ -74,7 +76,9 @@ def check_config(config: ConfigLike, overrides: Any = (), *, imports: bool = Fal
     return check.remarks
 
 
-def check_before_work(config: Config, experiment: Experiment, *, trains: bool = True) -> None:
+def check_before_work(
+    config: Config, experiment: Experiment, *, trains: bool = True
+) -> Costs | None:
     """Refuse, before anything is written, what the check of a configuration refuses.
 
     Files, images and budgets are left out, as the commands look at these first themselves. What is
@@ -84,6 +88,9 @@ def check_before_work(config: Config, experiment: Experiment, *, trains: bool = 
         config: the merged configuration.
         experiment: its typed form.
         trains: the command uses the `train` block.
+
+    Returns:
+        What the points of a supernet cost, as the check may have counted it; None for others.
 
     Raises:
         ConfigError: every fault found, one a line, each with file and line.
@@ -98,6 +105,7 @@ def check_before_work(config: Config, experiment: Experiment, *, trains: bool = 
     core_config.raise_faults(check.faults)
     for remark in check.oddities:
         _log.warning("%s", remark)
+    return check.built.costs if check.built is not None and check.built.is_supernet else None
 
 
 class _Check:
@@ -144,11 +152,15 @@ class _Check:
             self._odd("data.search", "no transforms, which data.val has: list them here, too")
 
     def training(self) -> None:
-        """Check schedule, training step and optimiser."""
-        self._schedule()
-        if self.experiment.train is not None:
-            name = self.experiment.train.best_metric
-            self._try("", partial(self._metric, "train.best_metric", name))
+        """Check schedule, evaluations, training step and optimiser."""
+        train = self.experiment.train
+        if train is not None:
+            if train.schedule is not None:
+                self._try("train.schedule", train.schedule)
+            for key, what in late_in_schedule(self.config, train):
+                self._odd(key, what)
+            self._try("", partial(self._metric, "train.best_metric", train.best_metric))
+        self._try("", partial(check_evaluations, self.experiment))
         if self.built is not None:
             step = self._step(self.built)
             self._try("train", partial(self._optimizer, self.built.model, step))
@@ -250,24 +262,6 @@ class _Check:
                     f"{self._at(key)}: no file {path!r}; make it first, or name another"
                 )
 
-    def _schedule(self) -> None:
-        """Tell of a run that ends before its schedule does what it is there for."""
-        train = self.experiment.train
-        if train is None:
-            return
-        if train.schedule is not None:
-            self._try("train.schedule", train.schedule)
-        warmup = self.config.get("train.schedule.warmup_steps") or 0
-        if train.max_steps is not None and warmup >= train.max_steps:
-            self._odd("train.schedule.warmup_steps", f"last for all {train.max_steps} steps")
-        unit = self.config.get("train.schedule.unit", "epoch")
-        length = train.max_epochs if unit == "epoch" else train.max_steps
-        late = [
-            m for m in self.config.get("train.schedule.milestones") or [] if length and m >= length
-        ]
-        if late:
-            self._odd("train.schedule.milestones", f"{late} are not before the end, {length}")
-
     def _metric(self, key: str, name: str | None) -> None:
         """Refuse a metric to choose by that the metric does not give."""
         if self.experiment.metric is None or name is None:
@@ -304,7 +298,7 @@ class _Check:
         self._try("search.retraining", partial(check_retraining, self.config, search))
         costs = None
         if built is not None and built.space is not None and built.is_supernet:
-            costs = self._try("search", partial(search_costs, self.experiment, built.space))
+            costs = self._try("search", partial(search_costs, self.experiment, built))
             candidates = Candidates(space=built.space, table=costs)
         if costs is not None:
             self._try("search.searcher", partial(search.build_searcher, candidates))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from razorlite.core.config import Partial
 from razorlite.core.errors import ConfigError
-from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable, Limit, tabulate
+from razorlite.cost import Constraint, CostModel, JoinedCost, LatencyTable, Limit
+from razorlite.recipes.building import Built
 from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.timing import timer_of
 from razorlite.search import SearchConfig
@@ -13,8 +14,8 @@ from razorlite.space import SearchSpace
 _COUNTED = ("macs", "params")
 
 
-def search_costs(experiment: Experiment, space: SearchSpace) -> CostModel:
-    """Return the costs of a space's points: MACs, parameters and the kinds of `search.costs`.
+def search_costs(experiment: Experiment, built: Built) -> CostModel:
+    """Return the costs of a supernet's points: MACs, parameters and the kinds of `search.costs`.
 
     Nothing is counted where a model of `search.costs` gives MACs or parameters itself.
 
@@ -22,9 +23,10 @@ def search_costs(experiment: Experiment, space: SearchSpace) -> CostModel:
         ConfigError: a block makes no cost model, two give one kind of cost, or the supernet cannot
             be counted.
     """
-    own = _own(experiment, space)
+    assert built.space is not None
+    own = _own(experiment, built.space)
     given = {name for model in own for name in model.names}
-    counted = [] if given.intersection(_COUNTED) else [tabulate(space, experiment.shape)]
+    counted = [] if given.intersection(_COUNTED) else [built.costs(experiment.shape)]
     return JoinedCost([*counted, *own])
 
 

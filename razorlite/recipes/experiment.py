@@ -1,7 +1,7 @@
 """What a configuration file may say: the dataclasses every command reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,138 +13,19 @@ from razorlite.core import config as core_config
 from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Factory, Overrides, Partial
 from razorlite.core.errors import ConfigError
-from razorlite.core.ranges import Count, Filled, Positive, Range, Seed, Size, Whole, checked
-from razorlite.data import IMAGENET_MEAN, IMAGENET_STD, Dataset, Preprocess, Transform
+from razorlite.core.ranges import Filled, Seed, Size, checked
 from razorlite.distill import DistillerConfig
 from razorlite.engine.config import TrainConfig
 from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import Metric
 from razorlite.prune.config import PruneConfig
+from razorlite.recipes.data_config import DataConfig
 from razorlite.recipes.paths import located
 from razorlite.recipes.rate_scaling import scaled_rate
 from razorlite.search.config import SearchConfig
 from razorlite.space import Mutator, Preparer
 
-AUTO, _BATCH = "auto", "data.train.batch_size"
 _REGISTERING = (evaluation, models)  # importing them fills the table of type names
-
-
-@checked
-@dataclass(frozen=True, kw_only=True)
-class LoaderConfig:
-    """Images of one split and how batches are made of them.
-
-    Attributes:
-        dataset: the images and what they show.
-        transforms: what is done with each, in order.
-        batch_size: images in a batch of one process; auto, for data.train, tries how many fit.
-        num_workers: processes that read ahead; 0 reads in the training process.
-    """
-
-    dataset: Factory[Dataset]
-    transforms: list[Transform] = field(default_factory=list)
-    batch_size: Count | Literal["auto"] = 8
-    num_workers: Whole = 0
-
-    def __post_init__(self) -> None:
-        if self.batch_size == AUTO and not isinstance(self, TrainLoaderConfig):
-            raise ConfigError("auto is for data.train alone; name a number", key="batch_size")
-
-    def images_of(self, dataset: Dataset) -> int:
-        """Return the images of a batch of a data set; all of them are the most that auto takes."""
-        return len(dataset) if self.batch_size == AUTO else self.images
-
-    @property
-    def images(self) -> int:
-        """The images in a batch of one process; ConfigError where only training settles it."""
-        if self.batch_size == AUTO:
-            told = "take the config.yaml of its run folder, or set data.train.batch_size=8"
-            raise ConfigError(f"is auto, which training settles: {told}", key=_BATCH)
-        return int(self.batch_size)
-
-
-@checked
-@dataclass(frozen=True, kw_only=True)
-class LastEpochs:
-    """Other transforms for the end of training.
-
-    Attributes:
-        epochs: how many epochs, of `train.max_epochs`.
-        transforms: what is done with each image in them, in the place of the others.
-    """
-
-    epochs: Count
-    transforms: list[Transform]
-
-
-@checked
-@dataclass(frozen=True, kw_only=True)
-class TrainLoaderConfig(LoaderConfig):
-    """The training images and how batches are made of them.
-
-    Attributes:
-        last_epochs: other transforms for the end of training, as RTMDet and YOLOX train without
-            Mosaic and MixUp at last.
-    """
-
-    last_epochs: LastEpochs | None = None
-
-
-@checked
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The splits, and what all of them share.
-
-    Attributes:
-        train: what weights are trained on.
-        val: what training is watched on, and the best checkpoint chosen by.
-        test: what metrics are reported on.
-        search: what a search scores on; by default images held out of `train`.
-        holdout: share of `train` that a supernet does not train on, where `search` is not given.
-        mean: of the red, green and blue channel on the scale 0 to 255 (blue, green, red: "bgr").
-        std: likewise.
-        channels: order of the colour channels that the model wants.
-        pad_multiple: sides of a batch are padded to multiples of it, in pixels.
-    """
-
-    train: TrainLoaderConfig | None = None
-    val: LoaderConfig | None = None
-    test: LoaderConfig | None = None
-    search: LoaderConfig | None = None
-    holdout: Annotated[float, Range(above=0, below=1)] = 0.2
-    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
-    std: list[Positive] = field(default_factory=lambda: list(IMAGENET_STD))
-    channels: Literal["rgb", "bgr"] = "rgb"
-    pad_multiple: Count = 32
-
-    def __post_init__(self) -> None:
-        _ = self.preprocess  # wrong numbers are refused when the block is read
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What is done with the pixels before the model sees them."""
-        return Preprocess(
-            mean=tuple(self.mean),
-            std=tuple(self.std),
-            channels=self.channels,
-            pad_multiple=self.pad_multiple,
-        )
-
-    @property
-    def search_is_bare(self) -> bool:
-        """Whether a search sees images as they are stored, though training is watched on others."""
-        watched, scored = self.val, self.search
-        return bool(watched and scored and watched.transforms and not scored.transforms)
-
-    def prepared_by(self, preprocess: Preprocess) -> "DataConfig":
-        """Return the same splits with pixels prepared in another way."""
-        return replace(
-            self,
-            mean=list(preprocess.mean),
-            std=list(preprocess.std),
-            channels=preprocess.channels,
-            pad_multiple=preprocess.pad_multiple,
-        )
 
 
 @checked
@@ -230,20 +111,16 @@ class Experiment:
         if self.distiller is not None and self.distiller.cache is not None:
             self._check_alike()
         last = self.data.train.last_epochs if self.data and self.data.train else None
-        if last is None or self.train is None:
-            return
-        if self.train.max_epochs is None:
-            raise ConfigError(
-                "counts back from train.max_epochs, which is not given; set it in the place of "
-                "train.max_steps, or data.train.last_epochs=null",
-                key="data.train.last_epochs",
-            )
-        if last.epochs >= self.train.max_epochs:
-            raise ConfigError(
-                f"wants less than train.max_epochs, got {last.epochs} of {self.train.max_epochs}; "
-                f"lower it, or set data.train.last_epochs=null",
-                key="data.train.last_epochs.epochs",
-            )
+        if last is not None:
+            for key, train in self.trainings.items():
+                last.check(train, key)
+
+    @property
+    def trainings(self) -> Mapping[str, TrainConfig]:
+        """The trainings that the configuration describes, by their keys."""
+        before = self.prune.before if self.prune is not None else None
+        found = {"train": self.train, "prune.before.train": before.train if before else None}
+        return {key: train for key, train in found.items() if train is not None}
 
     def _check_alike(self) -> None:
         """Refuse to keep a teacher's outputs for images that look different in each epoch.

@@ -34,7 +34,7 @@ from razorlite.recipes.pruning_scores import gathered, trial_of
 from razorlite.recipes.scored import weights_digest
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.timing import stopwatch_of
-from razorlite.recipes.training import build_runner, describe, draw
+from razorlite.recipes.training import build_runner, describe, draw, run_taught
 from razorlite.space import Subnet
 from razorlite.visual import plot_channels
 
@@ -279,7 +279,7 @@ class PruningJob:
         seed_everything(self.splits.experiment.seed + one.number - 1, rank())
         experiment = replace(self.splits.experiment, distiller=distiller)
         runner = build_runner(experiment, built, self.splits, one.folder, card)
-        metrics = runner.run(resume=self.resume)
+        metrics = run_taught(runner, built, self.splits, resume=self.resume)
         with runner.state.averaged():
             draw(built, self.splits, one.folder)
         return metrics

@@ -1,7 +1,7 @@
 """The command `lr-find`: which learning rate a training takes, by a range test on a copy."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,10 @@ def find_lr(
     merged, experiment = read_expanded(config, overrides, subnet)
     if experiment.train is None:
         raise ConfigError("has no `train` block, whose learning rate is looked for", key="train")
-    check_before_work(merged, experiment)
+    counted = check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
         _, experiment = settled(merged, experiment, device)
-        built = build(experiment)
+        built = replace(build(experiment), counted=counted)
         splits = begin(built, experiment, device, None).splits
         model, step, loader = training_parts(experiment, built, splits)
         assert experiment.train is not None

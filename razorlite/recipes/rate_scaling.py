@@ -21,11 +21,12 @@ def scaled_rate(config: Config) -> Config:
         config: one whose batch size is a number; any other is returned as it is.
     """
     for block in _BLOCKS:
-        config = _scaled(config, f"{block}.optimizer.lr", f"{block}.lr_batch_size", block)
+        config = _scaled(config, block)
     return config
 
 
-def _scaled(config: Config, rate_key: str, base_key: str, block: str) -> Config:
+def _scaled(config: Config, block: str) -> Config:
+    rate_key, base_key = f"{block}.optimizer.lr", f"{block}.lr_batch_size"
     base, size, rate = config.get(base_key), _batch_size(config), config.get(rate_key)
     if not all(_is_positive(value) for value in (base, size, rate)):
         return config

@@ -97,7 +97,7 @@ def search(
     ):
         check_run_folder(folder, "search", resume=resume)
         built, space = _supernet(experiment)
-        table = search_costs(experiment, space)
+        table = search_costs(experiment, built)
         Constraint.parse(settings.constraints, table)  # an impossible one fails before any work
         splits = _splits(built, checkpoint, experiment, device)
         with (

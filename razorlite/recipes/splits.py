@@ -27,7 +27,8 @@ from razorlite.evaluation.metric import Metric, need_value
 from razorlite.models.heads.class_head import class_counts
 from razorlite.recipes.card import ModelCard
 from razorlite.recipes.classes import compare, compare_metric, output_names, same_names
-from razorlite.recipes.experiment import DataConfig, Experiment, LoaderConfig
+from razorlite.recipes.data_config import DataConfig, LoaderConfig
+from razorlite.recipes.experiment import Experiment
 from razorlite.structures import Inputs
 
 _log = logging.getLogger("razorlite")

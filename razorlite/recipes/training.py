@@ -15,6 +15,7 @@ from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import FactoredCost
+from razorlite.data import dataset_digest
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
@@ -98,12 +99,12 @@ def _train(
 ) -> dict[str, float]:
     """Train; `few` is how many batches of each split are taken."""
     merged, experiment = read_expanded(config, overrides, subnet)
-    check_before_work(merged, experiment)
+    counted = check_before_work(merged, experiment)
     with session(experiment.device, experiment.seed) as device:
         folder = run_folder(merged, experiment, work_dir)
         check_run_folder(folder, "train", resume=resume)
         merged, experiment = settled(merged, experiment, device, folder if resume else None)
-        built = build(experiment)
+        built = replace(build(experiment), counted=counted)
         last = folder / "checkpoints" / "last.pt"
         start = begin(built, experiment, device, last if resume and last.exists() else None)
         splits = start.splits
@@ -113,9 +114,7 @@ def _train(
         with claimed(folder, "train", resume=resume):
             runner = build_runner(experiment, built, splits, folder, card)
             runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))
-            lesson = _lesson(experiment, built, splits, runner.state.step)
-            metrics = runner.run(resume=resume)
-            lesson.end(folder, metrics)
+            metrics = run_taught(runner, built, splits, resume=resume)
             on_main(
                 lambda: write_target(built, runner.state.step, experiment.shape, folder, metrics)
             )
@@ -124,12 +123,25 @@ def _train(
     return metrics
 
 
-def _lesson(experiment: Experiment, built: Built, splits: Splits, step: Step) -> Lesson:
-    """Return what is told of a run's teachers, who are scored on val where that is asked for."""
-    asked = experiment.distiller is not None and experiment.distiller.score_teacher
-    lesson = Lesson(step, _evaluate(built, splits) if asked and not built.is_supernet else None)
+def run_taught(runner: Runner, built: Built, splits: Splits, *, resume: bool) -> dict[str, float]:
+    """Run a training, and tell of its teachers, who are scored on val where that is asked for.
+
+    Args:
+        runner: of the training, which may have no teacher.
+        built: what is trained.
+        splits: its images.
+        resume: go on with what is in the runner's folder.
+
+    Returns:
+        The metrics of the last evaluation.
+    """
+    settings = splits.experiment.distiller
+    asked = settings is not None and settings.score_teacher and not built.is_supernet
+    lesson = Lesson(runner.state.step, _evaluate(built, splits) if asked else None)
     lesson.begin()
-    return lesson
+    metrics = runner.run(resume=resume)
+    lesson.end(runner.state.folder, metrics)
+    return metrics
 
 
 def describe(
@@ -182,8 +194,15 @@ def build_runner(
         config=experiment.train,
         folder=folder,
         evaluate=_evaluate(built, splits, step),
-        meta=card.to_meta(),
+        meta=replace(card, data=_digests(splits)).to_meta(),
     )
+
+
+def _digests(splits: Splits) -> dict[str, str]:
+    """Return what tells the images and annotations of a training from others, by split."""
+    train = None if splits.experiment.without_data else splits.train
+    used = {"data.train": train, "data.val": splits.val}
+    return {name: dataset_digest(part) for name, part in used.items() if part is not None}
 
 
 def draw(built: Built, splits: Splits, folder: Path) -> None:

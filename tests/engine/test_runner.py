@@ -156,19 +156,24 @@ class TestLoop:
         ("settings", "line"),
         [
             (
-                {"max_epochs": 2, "eval_every": 1},
+                {"max_epochs": 2, "eval_every": 1, "evaluate": distance},
                 "training 10 steps in 2 epochs, evaluating every 1 epochs and at the end, saving "
                 "every 1 epochs (an epoch is 5 batches)",
             ),
             (
-                {"max_steps": 7, "eval_every": 3, "save_every": 2},
+                {"max_steps": 7, "eval_every": 3, "save_every": 2, "evaluate": distance},
                 "training 7 steps, evaluating every 3 steps and at the end, saving every 2 steps "
                 "(an epoch is 5 batches)",
             ),
             (
-                {"max_steps": 1},
+                {"max_steps": 1, "evaluate": distance},
                 "training 1 steps, evaluating at the end, saving after every epoch (an epoch is "
                 "5 batches)",
+            ),
+            (
+                {"max_steps": 1},
+                "training 1 steps, evaluating nothing, saving after every epoch (an epoch is 5 "
+                "batches)",
             ),
         ],
     )
@@ -477,6 +482,16 @@ class TestResume:
             make_runner(tmp_path, **settings).run(resume=True)
         assert "\n" not in str(caught.value)
         assert runner_files(tmp_path) == before
+
+    def test_other_data_are_refused(self, tmp_path):
+        def resumed(**data):
+            make_runner(tmp_path, meta={"data": data}).run(resume=True)
+
+        make_runner(tmp_path, meta={"data": {"data.train": "a", "data.val": "b"}}).run()
+        resumed(**{"data.train": "a", "data.val": "b"})
+        resumed(**{"data.train": "a"})  # is evaluated no longer
+        with pytest.raises(CheckpointError, match=r"other images or annotations of data\.train; "):
+            resumed(**{"data.train": "c", "data.val": "b"})
 
     def test_weights_alone_are_refused(self, tmp_path):
         make_runner(tmp_path, evaluate=distance).run()

@@ -20,6 +20,7 @@ CARD = ModelCard(
         transforms=({"type": "Resize", "size": [64, 96]},),
     ),
     subnet=Subnet(choices={"stage1": "k3"}, channels={"conv": (0, 2)}, fingerprint="abc"),
+    data={"data.train": "0f"},
     config="model: {type: FCOS}\n",
 )
 

@@ -54,11 +54,11 @@ class Nothing:
 
 def configured(*costs, **constraints):
     _, experiment = read(detector({"search": {"costs": [*costs], "constraints": constraints}}))
-    return experiment, build(experiment).space
+    return experiment, build(experiment)
 
 
-def check(experiment, space):
-    check_constraints(experiment.search, search_costs(experiment, space))
+def check(experiment, built):
+    check_constraints(experiment.search, search_costs(experiment, built))
 
 
 def block(kind, **changes):
@@ -66,8 +66,8 @@ def block(kind, **changes):
 
 
 def test_a_model_of_ones_own_stands_beside_the_counted_costs():
-    experiment, space = configured(block(Chosen, factor=2.0), chosen=[2, 6])
-    costs = search_costs(experiment, space)
+    experiment, built = configured(block(Chosen, factor=2.0), chosen=[2, 6])
+    costs, space = search_costs(experiment, built), built.space
     assert costs.names == ("macs", "params", "chosen")
     points = space.random_indices(np.random.default_rng(0), 50)
     counted = tabulate(space, (64, 64)).many(points)
@@ -87,8 +87,8 @@ def test_a_model_of_ones_own_stands_beside_the_counted_costs():
 
 
 def test_a_model_of_ones_own_may_take_the_place_of_the_counted_costs():
-    experiment, space = configured(block(Macs), macs=3)
-    assert search_costs(experiment, space).names == ("macs",)
+    experiment, built = configured(block(Macs), macs=3)
+    assert search_costs(experiment, built).names == ("macs",)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_a_model_of_ones_own_may_take_the_place_of_the_counted_costs():
     ],
 )
 def test_what_does_not_fit_is_refused(costs, constraints, kind, message):
-    experiment, space = configured(*costs, **constraints)
+    experiment, built = configured(*costs, **constraints)
     with pytest.raises(kind, match=message):
-        check_constraints(experiment.search, search_costs(experiment, space))
+        check(experiment, built)
 
 
 def test_latency_that_is_not_measured_yet_is_read_and_not_measured(tmp_path):

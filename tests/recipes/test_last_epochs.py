@@ -40,6 +40,14 @@ def test_wrong_blocks_are_told_in_one_line(train, last, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_training_before_pruning_is_named():
+    tree = config()
+    train = {**TRAIN, "max_epochs": None, "max_steps": 9}
+    tree["prune"] = {"budget": "50%", "before": {"train": train, "step": {"type": "SparseStep"}}}
+    with pytest.raises(ConfigError, match=r"from prune\.before\.train\.max_epochs, which is not"):
+        read(tree)
+
+
 def test_only_training_has_last_epochs():
     tree = config()
     tree["data"]["val"]["last_epochs"] = LAST

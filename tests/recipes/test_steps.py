@@ -1,18 +1,20 @@
 """The `step` block: what it means, what it takes, what makes no sense."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from razorlite.core.errors import ConfigError
+from razorlite.cost import FactoredCost
 from razorlite.distill import DistilledStep
 from razorlite.distill.spans import Weighting
 from razorlite.engine.steps import PlainStep
 from razorlite.recipes import building
 from razorlite.recipes.building import build
-from razorlite.recipes.checking import check_config
+from razorlite.recipes.checking import check_before_work, check_config
 from razorlite.recipes.dry_step import dry_step
 from razorlite.recipes.experiment import read
 from razorlite.recipes.steps import chain
@@ -81,6 +83,23 @@ def test_a_sandwich_gets_the_largest_and_the_smallest_path(monkeypatch):
     ends = table(step.space, (64, 64))
     assert step.paths[:2] == [ends.largest(), ends.smallest()]
     assert len(step.paths) == 3
+
+
+def test_paths_are_counted_once_for_the_check_and_the_training(monkeypatch):
+    counted = []
+
+    def table(space, shape):
+        counted.append(shape)
+        return FactoredCost(space, fixed={"macs": 1, "params": 1})
+
+    monkeypatch.setattr(building, "tabulate", table)
+    tree = supernet(step={"type": "SandwichStep"}, search={})
+    check_config(tree)
+    assert len(counted) == 1
+    merged, experiment = read(tree)
+    built = replace(build(experiment), counted=check_before_work(merged, experiment))
+    assert built.costs((64, 64)) is built.costs((64, 64))
+    assert len(counted) == 2
 
 
 def test_steps_of_ones_own_are_named_by_their_path_and_take_what_they_ask_for():

@@ -27,6 +27,7 @@ from tests.recipes.test_teaching import loader
 OWN = "tests.distill.own_terms"
 TRAIN = {"max_steps": 3, "log_every": 1, "save_every": 1}
 TRAIN |= {"optimizer": {"type": "AdamW", "lr": 1e-3}}
+WATCHED = {"train": shapes(4), "val": shapes(4)}
 PAIR = {"student": "neck", "loss": {"type": "AttentionTransfer"}}
 
 
@@ -214,11 +215,14 @@ def test_a_largest_path_without_others_is_refused(step):
     assert "{type: SandwichStep}" in message
 
 
-def test_what_pruning_left_learns_from_the_whole_model(teacher, tmp_path):
+def test_what_pruning_left_learns_from_the_whole_model(teacher, tmp_path, caplog):
     block = {"teacher": teacher, "pairs": [PAIR]}
-    prune = {"budget": {"macs": "80%"}, "round_to": 2}
-    config = write(student(distiller=block, prune=prune, train={**TRAIN, "max_steps": 1}), tmp_path)
-    recipes.prune(config, teacher["checkpoint"], tmp_path / "run")
+    more = {"prune": {"budget": {"macs": "80%"}, "round_to": 2}, "train": {**TRAIN, "max_steps": 1}}
+    config = write(student(distiller=block, data=WATCHED, **more), tmp_path)
+    with caplog.at_level("INFO"):
+        recipes.prune(config, teacher["checkpoint"], tmp_path / "run")
+    assert [text for text in caplog.messages if text.startswith("scored the teacher")]
+    assert [text for text in caplog.messages if "on val, its student" in text]
     found = [line for line in lines(tmp_path / "run") if line["kind"] == "train"]
     assert len(found) == 1
     assert all(line["distill_neck"] > 0 for line in found)

@@ -72,6 +72,8 @@ def converted(source: str | Path) -> Conversion:
     if "model" not in root:
         raise ConfigError(f"{source}: no model; expected a configuration of MMDetection")
     tree: Tree = {"model": detector(root.block("model")), **data(root), "train": training(root)}
+    if "val" not in tree.get("data", {}):
+        tree["train"].pop("eval_every", None)  # there is nothing to evaluate on
     tree = without({**tree, "load_from": root.take("load_from")})
     for name, node in read.tree.items():
         if name in _OTHERS:

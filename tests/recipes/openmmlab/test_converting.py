@@ -344,6 +344,12 @@ def test_several_annotation_files(tmp_path):
     assert all(one["masks"] for one in made["dataset"]["datasets"])
 
 
+def test_nothing_is_evaluated_without_images_for_it(tmp_path):
+    made = converted(retinanet(tmp_path, "val_dataloader = None\nval_evaluator = None\n")).tree
+    assert "val" not in made["data"]
+    assert "eval_every" not in made["train"]
+
+
 def test_biases_at_twice_the_rate(tmp_path):
     change = "optim_wrapper = dict(paramwise_cfg=dict(bias_lr_mult=2.0, bias_decay_mult=0.0))"
     options = converted(retinanet(tmp_path, change)).tree["train"]["param_options"]
