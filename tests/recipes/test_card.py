@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from razorlite import recipes
 from razorlite.core.errors import CheckpointError
 from razorlite.data import Preprocess
 from razorlite.engine.checkpoint import read_checkpoint
@@ -47,6 +48,7 @@ def test_files_without_a_card_tell_nothing(meta):
         {"preprocess": {"std": [0, 1, 1]}},
         {"preprocess": {"mean": ["a", "b", "c"]}},
         {"preprocess": {"transforms": [3]}},
+        {"data": 3},
         {"subnet": 3},
         {"subnet": {"channels": {"conv": 3}}},
     ],
@@ -63,5 +65,15 @@ def test_every_command_writes_one(pipeline, name):
     assert list(card.classes) == CLASSES
     assert card.preprocess == Preprocess(pad_multiple=32, transforms=())
     assert "bbox_head" in card.config
+    assert card.data.keys() == {"data.train", "data.val"}
     assert (card.subnet is None) == (name == "supernet")
     assert card.subnet is None or bool(card.subnet.channels) == (name == "prune")
+
+
+def test_a_run_goes_on_with_the_images_it_began_with(pipeline):
+    folder, other = pipeline.root / "subnet", ["data.train.dataset.seed=7"]
+    before = read_checkpoint(folder / "checkpoints/last.pt")["meta"]
+    recipes.train(pipeline.subnet, folder, resume=True)
+    with pytest.raises(CheckpointError, match=r"other images or annotations of data\.train; "):
+        recipes.train(pipeline.subnet, folder, other, resume=True)
+    assert read_checkpoint(folder / "checkpoints/last.pt")["meta"] == before
