@@ -45,6 +45,9 @@ class Timer(Protocol):
     def opened_layer(self, layer: nn.Module, inputs: Tensor) -> Callable[[], float]:
         """Return the same of a convolution, at (1, C, H, W) maps, or of a linear layer."""
 
+    def resized(self, shape: tuple[int, int]) -> "Timer":
+        """Return what times models with images of another height and width in pixels."""
+
     def in_turns(
         self, runs: Mapping[str, Callable[[], float]], rounds: int | None = None
     ) -> Mapping[str, Sequence[float]]:

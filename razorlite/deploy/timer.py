@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,6 +81,14 @@ class RuntimeTimer:
             return partial(self._time, _in_pytorch(layer, (inputs,)))
         write = partial(_write_layer, layer)
         return partial(self._time, self._from_file(inputs, write, layer=True))
+
+    def resized(self, shape: tuple[int, int]) -> "RuntimeTimer":
+        """Return what times models with images of another size.
+
+        Args:
+            shape: height and width in pixels.
+        """
+        return replace(self, example=shape)
 
     def in_turns(
         self, runs: Mapping[str, Callable[[], float]], rounds: int | None = None

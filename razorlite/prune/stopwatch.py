@@ -85,14 +85,34 @@ class Stopwatch:
         first = next(known, None)
         return self.beside(self.whole).whole_ms if first is None else float(first)
 
-    def beside(self, slim: nn.Module) -> Paired:
-        """Return how long a model takes, and the whole one in turns with it."""
-        record = self.record(slim)
-        return Paired(*(record[name] for name in ("ms", "whole_ms", "share")))
+    def beside(self, slim: nn.Module, *facts: Any) -> Paired:
+        """Return how long a model takes, and the whole one in turns with it; see `record`."""
+        return _paired(self.record(slim, *facts))
 
-    def record(self, slim: nn.Module) -> Mapping[str, Any]:
-        """Return the same with all that it depends on, as the file has it."""
-        return self._remembered([_form(slim), self._whole_form], lambda: self._measured(slim))
+    def record(self, slim: nn.Module, *facts: Any) -> Mapping[str, Any]:
+        """Return the same with all that it depends on, as the file has it.
+
+        Args:
+            slim: the model.
+            facts: plain values that tell it from others whose weights have the same shapes.
+        """
+        known = [_form(slim), self._whole_form, *facts]
+        return self._remembered(known, lambda: self._measured(self.timer.opened(slim)))
+
+    def resized(self, model: nn.Module, shape: tuple[int, int]) -> Paired:
+        """Return how long a model takes with images of another size than the whole one is given.
+
+        Args:
+            model: such as the whole one.
+            shape: height and width in pixels.
+        """
+        size = {"resized": list(shape)}
+        timer = self.timer.resized(shape)
+
+        def measured() -> dict[str, Any]:
+            return {**size, **self._measured(timer.opened(model))}
+
+        return _paired(self._remembered([size, _form(model), self._whole_form], measured))
 
     def rounding(self, example: Any) -> Rounding:
         """Return the multiples of channels that the whole model's layers compute well with.
@@ -150,12 +170,16 @@ class Stopwatch:
     def _whole_run(self) -> Callable[[], float]:
         return self.timer.opened(self.whole)
 
-    def _measured(self, slim: nn.Module) -> dict[str, Any]:
-        runs = {"whole": self._whole_run, "slim": self.timer.opened(slim)}
+    def _measured(self, slim: Callable[[], float]) -> dict[str, Any]:
+        runs = {"whole": self._whole_run, "slim": slim}
         times = self.timer.in_turns(runs)
         shares = [b / a for a, b in zip(times["whole"], times["slim"], strict=True)]
         pair = Paired(median(times["slim"]), median(times["whole"]), median(shares))
         return {**asdict(pair), "rounds": len(shares)}
+
+
+def _paired(record: Mapping[str, Any]) -> Paired:
+    return Paired(*(record[name] for name in ("ms", "whole_ms", "share")))
 
 
 def _form(model: nn.Module) -> list[Any]:

@@ -21,7 +21,7 @@ from razorlite.recipes.demo_rows import Contestant, Measured, conclusions, measu
 from razorlite.recipes.demo_steps import DemoSteps, demo_folder
 from razorlite.recipes.experiment import read
 from razorlite.recipes.pruning import prune
-from razorlite.recipes.scaled_by_hand import narrower
+from razorlite.recipes.scaled_by_hand import WithinMacs, narrower
 from razorlite.recipes.searching import search
 from razorlite.recipes.side_by_side import side_by_side
 from razorlite.recipes.training import train
@@ -231,7 +231,8 @@ def _controls(folder: Path, seed: int) -> None:
     built.space.decode(candidates.random(1)[0]).save(folder / _file("random"))
     with built.space.kept_path():
         whole = built.space.export(largest).cpu()
-    scaled = narrower(whole, largest, experiment.shape, searched.cost["macs"])
+    most = WithinMacs(float(searched.cost["macs"]))
+    scaled = narrower(whole, largest, experiment.shape, most)
     scaled.subnet.save(folder / _file("by hand"))
 
 

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from razorlite.recipes.retraining import Trained
-from razorlite.recipes.retraining_plan import Kind
+from razorlite.recipes.retraining_plan import Contender, Kind
 from razorlite.search import RankCorrelation
 from razorlite.visual import plot_pareto, plot_ranking
 from razorlite.visual.report import Table
@@ -57,6 +57,13 @@ def _subject(one: Trained) -> str:
     chosen = one.contender.kind == "chosen"
     name = "The chosen subnet" if chosen else one.contender.name.capitalize()
     return f"{name}, itself the same everywhere," if one.contender.even else name
+
+
+def _shown_cost(contender: Contender, name: str) -> float | None:
+    """Return a cost as pictures show it, a measured time before a predicted one."""
+    if name == "latency_ms" and contender.time is not None:
+        return contender.time.ms
+    return None if name not in contender.cost else float(contender.cost[name])
 
 
 @dataclass(frozen=True)
@@ -116,17 +123,25 @@ class Retrained:
 
     @property
     def over_hand(self) -> tuple[str, Difference] | None:
-        """The best one scaled by hand or evenly that costs no more, and the difference to it."""
+        """The best one scaled by hand or evenly that costs no more, and the difference to it.
+
+        Costs are times where they were measured, else MACs.
+        """
         return self._over_hand(self.trained[0])
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the chosen subnet and what is scaled by hand were timed."""
+        return self.trained[0].contender.time is not None
+
     def _over_hand(self, one: Trained) -> tuple[str, Difference] | None:
-        own = one.contender.cost.get("macs", math.inf)
+        own = self._spent(one.contender)
         rivals = [
             rival
             for rival in self.trained
             if rival.contender.kind in ("even", "by hand")
             and rival.values
-            and rival.contender.cost.get("macs", 0) <= own
+            and self._spent(rival.contender) <= own
         ]
         if not rivals or not one.values:
             return None
@@ -137,10 +152,16 @@ class Retrained:
         value = self.sign * (mean(one.values) - mean(best.values))
         return best.contender.name, Difference(value, error)
 
+    def _spent(self, contender: Contender) -> float:
+        """Return what one costs: milliseconds, or MACs where there are none."""
+        if self.is_timed:
+            return math.inf if contender.time is None else contender.time.share
+        return float(contender.cost.get("macs", math.inf))
+
     @property
     def findings(self) -> list[str]:
         """What is seen, in plain words."""
-        found = [self._ranking()]
+        found, cost = [self._ranking()], "in no more time" if self.is_timed else "at no more MACs"
         random = self.over_random
         if random is not None:
             found.append(
@@ -153,8 +174,8 @@ class Retrained:
             if hand is not None:
                 name, difference = hand
                 found.append(
-                    f"{_subject(one)} {difference.verdict} the best of what is scaled by hand at "
-                    f"no more MACs ({name}), trained as long: {difference} {self.metric}."
+                    f"{_subject(one)} {difference.verdict} the best of what is scaled by hand "
+                    f"{cost} ({name}), trained as long: {difference} {self.metric}."
                 )
         found += [f"Not scaled by hand {why}." for why in self.left_out]
         return found
@@ -186,7 +207,8 @@ class Retrained:
 
     def table(self) -> Table:
         """Return a line for each contender."""
-        heads = ["Trained", "M MACs", "M params", "supernet's score", self.metric, "seeds", "steps"]
+        costs = ["M MACs", "M params", *(["measured ms (of the largest)"] if self.is_timed else [])]
+        heads = ["Trained", *costs, "supernet's score", self.metric, "seeds", "steps"]
         lines = [self._line(one) for one in self.trained]
         return f"The same, {self.how}, on data.val", heads, lines
 
@@ -194,9 +216,15 @@ class Retrained:
         contender, values = one.contender, one.values
         noise = f" ±{(max(values) - min(values)) / 2:.4f}" if len(values) > 1 else ""
         costs = [contender.cost.get(name) for name in ("macs", "params")]
+        ms = (
+            "–"
+            if contender.time is None
+            else f"{contender.time.ms:.1f} ({contender.time.share:.0%})"
+        )
         return [
             f"{contender.name}, even" if contender.even else contender.name,
             *("–" if cost is None else f"{cost / 1e6:.2f}" for cost in costs),
+            *([ms] if self.is_timed else []),
             "–" if contender.score is None else f"{self.sign * contender.score:.4f}",
             f"{mean(values):.4f}{noise}" if values else "not trained",
             str(len(values)),
@@ -220,6 +248,7 @@ class Retrained:
                     "name": one.contender.name,
                     "kind": one.contender.kind,
                     "cost": dict(one.contender.cost),
+                    "time": None if one.contender.time is None else asdict(one.contender.time),
                     "supernet_score": one.contender.score,
                     "values": list(one.values),
                 }
@@ -228,7 +257,7 @@ class Retrained:
         }
 
     def draw(self, folder: Path) -> list[tuple[str, Path]]:
-        """Draw scores against each other and against MACs; return captions and files."""
+        """Draw scores against each other and against costs; return captions and files."""
         kinds = {
             kind: [one for one in self.trained if one.contender.kind == kind] for kind in _WHAT
         }
@@ -237,11 +266,12 @@ class Retrained:
             for kind, ones in kinds.items()
             if any(one.contender.score is not None for one in ones)
         }
+        cost = "latency_ms" if self.is_timed else "macs"
         points = {
             _WHAT[kind]: [
-                (float(one.contender.cost["macs"]), mean(one.values))
+                (spent, mean(one.values))
                 for one in ones
-                if one.values and "macs" in one.contender.cost
+                if one.values and (spent := _shown_cost(one.contender, cost)) is not None
             ]
             for kind, ones in kinds.items()
         }
@@ -255,8 +285,9 @@ class Retrained:
             [],
             folder / "retrained.png",
             others={name: pairs for name, pairs in points.items() if pairs},
+            cost=cost,
             metric=self.metric,
-            title=f"{self.metric} and MACs, {self.how}",
+            title=f"{self.metric} and {'time' if self.is_timed else 'MACs'}, {self.how}",
         )
         return [
             ("The supernet's scores and what training gives", made),

@@ -9,12 +9,19 @@ import numpy as np
 from razorlite.core.config import Config
 from razorlite.core.errors import BudgetError
 from razorlite.cost import Constraint, FactoredCost, Limit
+from razorlite.prune import Paired, Stopwatch
 from razorlite.recipes.by_hand import scored_points
 from razorlite.recipes.costing import models_of
 from razorlite.recipes.fronts import front_cost, front_trials, point_of, spread
-from razorlite.recipes.scaled_by_hand import Scaled, scaled_by_hand
+from razorlite.recipes.scaled_by_hand import (
+    Allowance,
+    Scaled,
+    WithinMacs,
+    WithinTime,
+    scaled_by_hand,
+)
 from razorlite.search import Candidates, RetrainingConfig, Study, SupernetScore, Trial, Workers
-from razorlite.space import ChoiceSpace, Subnet
+from razorlite.space import ChoiceSpace, SearchSpace, Subnet
 
 Kind = Literal["chosen", "front", "random", "across", "even", "by hand"]
 _NEAR = (0.05, 0.1, 0.2)  # shares that random subnets may cost less than the chosen one
@@ -35,6 +42,7 @@ class Contender:
         overrides: what the configuration needs besides.
         weights: to inherit, where they are not those of the subnet's path.
         even: whether the search found what one would have chosen by hand.
+        time: of one image, beside the largest subnet; None where it was not measured.
     """
 
     name: str
@@ -46,6 +54,7 @@ class Contender:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
     even: bool = False
+    time: Paired | None = None
 
 
 def contenders(
@@ -183,17 +192,42 @@ def budgets(study: Study, count: int) -> list[Trial]:
     return [best, *spread(cheaper, count - 1)]
 
 
+def timed(some: Sequence[Contender], space: SearchSpace, stopwatch: Stopwatch) -> list[Contender]:
+    """Return contenders, with times of those that a detector scaled by hand is compared with.
+
+    Args:
+        some: as `contenders` returns them.
+        space: of the supernet.
+        stopwatch: measures beside the largest subnet.
+    """
+
+    def time(one: Contender) -> Paired:
+        return stopwatch.beside(space.export(one.subnet), dict(one.subnet.choices))
+
+    with space.kept_path():
+        return [
+            replace(one, time=time(one)) if one.kind in ("chosen", "front", "even") else one
+            for one in some
+        ]
+
+
 def by_hand(
-    study: Study, score: SupernetScore, config: Config, shape: tuple[int, int], count: int
+    study: Study,
+    score: SupernetScore,
+    config: Config,
+    shape: tuple[int, int],
+    rivals: Sequence[Contender],
+    stopwatch: Stopwatch | None = None,
 ) -> tuple[list[Contender], list[str]]:
-    """Return the largest path scaled by hand at budgets of the front, and what is left out, why.
+    """Return the largest path scaled by hand as cheap as some subnets, and what is left out, why.
 
     Args:
         study: the search.
         score: of its candidates.
         config: that subnets are trained with.
         shape: height and width in pixels that costs are stated for.
-        count: of budgets.
+        rivals: the subnets; where these were timed, it takes no more time, else no more MACs.
+        stopwatch: that they were timed by.
     """
     largest = _largest(study)
     if largest is None:
@@ -202,16 +236,28 @@ def by_hand(
         whole = score.space.export(largest).cpu()
     found: dict[str, Scaled] = {}
     reasons: list[str] = []
-    for trial in budgets(study, count):
-        ways, why = scaled_by_hand(whole, largest, config, shape, float(trial.cost["macs"]))
+    for one in rivals:
+        ways, why = scaled_by_hand(whole, largest, config, shape, _allowance(one, stopwatch))
         found |= {one.name: one for one in ways}
         reasons += why
     return [_scaled(one) for one in found.values()], reasons
 
 
+def _allowance(one: Contender, stopwatch: Stopwatch | None) -> Allowance:
+    if stopwatch is None or one.time is None:
+        return WithinMacs(float(one.cost["macs"]))
+    return WithinTime(one.time.share, stopwatch)
+
+
 def _scaled(one: Scaled) -> Contender:
     return Contender(
-        one.name, "by hand", one.subnet, one.cost, overrides=one.overrides, weights=one.weights
+        one.name,
+        "by hand",
+        one.subnet,
+        one.cost,
+        overrides=one.overrides,
+        weights=one.weights,
+        time=one.time,
     )
 
 

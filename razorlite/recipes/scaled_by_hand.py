@@ -1,19 +1,104 @@
 """The same detector scaled by hand: narrower everywhere, or at a lower resolution."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from razorlite.core.config import Config
 from razorlite.core.errors import BudgetError, RazorliteError
 from razorlite.cost import Limit, count
-from razorlite.prune import Channels, L1Importance
+from razorlite.prune import Budget, Channels, L1Importance, Paired, Pruner, Stopwatch
 from razorlite.space import Subnet
 
 _STEP = 32  # pixels that heights and widths are multiples of
 _PARTS = ("train", "val", "test", "search")
+
+
+class Allowance(Protocol):
+    """What a detector scaled by hand may cost."""
+
+    def widths(self, channels: Channels) -> Subnet:
+        """Return the widest model with the same share of each group's channels.
+
+        Raises:
+            BudgetError: widths alone cannot meet it.
+        """
+
+    def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
+        """Return whether the whole model is cheap enough at a height and width in pixels."""
+
+    def time_of(self, slim: nn.Module) -> Paired | None:
+        """Return how long a narrower model takes; None where nothing is measured."""
+
+    def time_at(self, whole: nn.Module, size: tuple[int, int]) -> Paired | None:
+        """Return how long the whole model takes at a height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class WithinMacs:
+    """No more multiply-accumulates than so many; any number of channels may stay.
+
+    Attributes:
+        macs: the most allowed.
+    """
+
+    macs: float
+
+    def __str__(self) -> str:
+        return f"{self.macs:.0f} MACs"
+
+    def widths(self, channels: Channels) -> Subnet:
+        """Return the widest model."""
+        scores = L1Importance()(channels.model, channels.graph.prunable)
+        return channels.plan(scores, [Limit("macs", high=self.macs)], allocation="uniform")
+
+    def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
+        """Return whether a size is cheap enough."""
+        return count(whole, size).macs <= self.macs
+
+    def time_of(self, slim: nn.Module) -> None:
+        """Return nothing."""
+
+    def time_at(self, whole: nn.Module, size: tuple[int, int]) -> None:
+        """Return nothing."""
+
+
+@dataclass(frozen=True)
+class WithinTime:
+    """No more than a share of the whole model's time, measured in turns with it.
+
+    Numbers of channels are multiples of eight, which compute well.
+
+    Attributes:
+        share: the most allowed.
+        stopwatch: of the whole model.
+    """
+
+    share: float
+    stopwatch: Stopwatch
+
+    def __str__(self) -> str:
+        return f"{self.share:.1%} of the largest subnet's time"
+
+    def widths(self, channels: Channels) -> Subnet:
+        """Return the widest model."""
+        budget = Budget(latency_ms=f"{100 * self.share}%")
+        return Pruner(budget=budget, allocation="uniform", stopwatch=self.stopwatch).plan(channels)
+
+    def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
+        """Return whether a size is cheap enough."""
+        return self.time_at(whole, size).share <= self.share
+
+    def time_of(self, slim: nn.Module) -> Paired:
+        """Return what was measured."""
+        return self.stopwatch.beside(slim)
+
+    def time_at(self, whole: nn.Module, size: tuple[int, int]) -> Paired:
+        """Return what was measured."""
+        return self.stopwatch.resized(whole, size)
 
 
 @dataclass(frozen=True)
@@ -26,16 +111,18 @@ class Scaled:
         cost: MACs and parameters, counted.
         overrides: what the configuration needs besides.
         weights: of the whole model, as much of it as is left; empty where all of it is.
+        time: of one image, beside the whole model; None where it was not measured.
     """
 
     name: str
     subnet: Subnet
-    cost: Mapping[str, int]
+    cost: Mapping[str, int | float]
     overrides: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
+    time: Paired | None = None
 
 
-def narrower(whole: nn.Module, largest: Subnet, shape: tuple[int, int], macs: float) -> Scaled:
+def narrower(whole: nn.Module, largest: Subnet, shape: tuple[int, int], most: Allowance) -> Scaled:
     """Return a model with the same share of each group's channels, within a budget.
 
     Channels of the largest absolute weights are kept, so that inherited weights count.
@@ -44,15 +131,14 @@ def narrower(whole: nn.Module, largest: Subnet, shape: tuple[int, int], macs: fl
         whole: the largest path, exported.
         largest: its choices.
         shape: height and width in pixels.
-        macs: the most allowed.
+        most: what it may cost.
 
     Raises:
         BudgetError: widths alone cannot meet the budget.
         ExportError: the model cannot be traced.
     """
     channels = Channels(whole, shape)
-    scores = L1Importance()(whole, channels.graph.prunable)
-    plan = channels.plan(scores, [Limit("macs", high=macs)], allocation="uniform")
+    plan = most.widths(channels)
     slim = channels.cut(plan)
     share = sum(map(len, plan.channels.values())) / channels.graph.size
     return Scaled(
@@ -60,11 +146,12 @@ def narrower(whole: nn.Module, largest: Subnet, shape: tuple[int, int], macs: fl
         subnet=replace(plan, choices=largest.choices, fingerprint=largest.fingerprint),
         cost=channels.cost_of(slim),
         weights={name: tensor.cpu() for name, tensor in slim.state_dict().items()},
+        time=most.time_of(slim),
     )
 
 
 def coarser(
-    whole: nn.Module, largest: Subnet, config: Config, shape: tuple[int, int], macs: float
+    whole: nn.Module, largest: Subnet, config: Config, shape: tuple[int, int], most: Allowance
 ) -> Scaled:
     """Return the whole model at the highest resolution that a budget allows.
 
@@ -73,18 +160,24 @@ def coarser(
         largest: its choices.
         config: whose transforms are scaled.
         shape: height and width in pixels that costs are stated for.
-        macs: the most allowed.
+        most: what it may cost.
 
     Raises:
         BudgetError: no resolution meets the budget.
     """
-    for size in _smaller(shape):
-        counted = count(whole, size)
-        if counted.macs <= macs:
-            cost = {"macs": counted.macs, "params": counted.params}
-            overrides = at_resolution(config, shape, size)
-            return Scaled(f"by hand: {size[0]} x {size[1]} pixels", largest, cost, overrides)
-    raise BudgetError(f"no resolution below {shape[0]} x {shape[1]} meets {macs:.0f} MACs")
+    sizes = list(_smaller(shape))
+    first = bisect_left(sizes, True, key=lambda size: most.allows(whole, size))
+    if first == len(sizes):
+        raise BudgetError(f"no resolution below {shape[0]} x {shape[1]} meets {most}")
+    size = sizes[first]
+    counted = count(whole, size)
+    return Scaled(
+        name=f"by hand: {size[0]} x {size[1]} pixels",
+        subnet=largest,
+        cost={"macs": counted.macs, "params": counted.params},
+        overrides=at_resolution(config, shape, size),
+        time=most.time_at(whole, size),
+    )
 
 
 def _smaller(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -141,15 +234,15 @@ def _scaled(tree: Any, factors: Mapping[str, tuple[float, ...]], key: str = "") 
 
 
 def scaled_by_hand(
-    whole: nn.Module, largest: Subnet, config: Config, shape: tuple[int, int], macs: float
+    whole: nn.Module, largest: Subnet, config: Config, shape: tuple[int, int], most: Allowance
 ) -> tuple[list[Scaled], list[str]]:
     """Return the largest path scaled by hand in each way, and why a way is left out.
 
     Arguments: as for `coarser`.
     """
     ways: dict[str, Callable[[], Scaled]] = {
-        "narrower": lambda: narrower(whole, largest, shape, macs),
-        "at a lower resolution": lambda: coarser(whole, largest, config, shape, macs),
+        "narrower": lambda: narrower(whole, largest, shape, most),
+        "at a lower resolution": lambda: coarser(whole, largest, config, shape, most),
     }
     found, left_out = [], []
     for name, way in ways.items():

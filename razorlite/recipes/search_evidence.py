@@ -9,11 +9,12 @@ from typing import Any
 from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError
 from razorlite.engine.run_folder import on_main
+from razorlite.prune import Stopwatch
 from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.pictures import or_warn
 from razorlite.recipes.retrained import Retrained
 from razorlite.recipes.retraining import retraining_of
-from razorlite.recipes.retraining_plan import by_hand, contenders
+from razorlite.recipes.retraining_plan import by_hand, contenders, timed
 from razorlite.recipes.search_report import Controls, SearchReport, score_controls
 from razorlite.search import SearchConfig, Study, SupernetScore, Workers
 from razorlite.space import Subnet
@@ -35,6 +36,7 @@ class FinishedSearch:
         experiment: its typed form.
         checkpoint: of the supernet.
         describe: subnet to what a checkpoint says of it.
+        stopwatch: times models beside the largest subnet; None where MACs count.
     """
 
     study: Study
@@ -46,6 +48,7 @@ class FinishedSearch:
     experiment: Experiment
     checkpoint: str | Path
     describe: Callable[[Subnet], dict[str, Any]]
+    stopwatch: Stopwatch | None = None
 
     def report(self) -> None:
         """Score the controls, write the report, and once more when some subnets are trained.
@@ -85,8 +88,16 @@ class FinishedSearch:
             _log.warning("no subnet is trained for the report: %s", error)
             return None
         found = contenders(study, self.score, self.workers, settings, controls.even)
+        if self.stopwatch is not None:
+            found = timed(found, self.score.space, self.stopwatch)
+        rivals = [one for one in found if one.kind in ("chosen", "front")]
         scaled, left_out = by_hand(
-            study, self.score, trainings.config, self.experiment.shape, settings.by_hand
+            study,
+            self.score,
+            trainings.config,
+            self.experiment.shape,
+            rivals if settings.by_hand else [],
+            self.stopwatch,
         )
         trained = trainings.run([*found, *scaled])
         steps = trainings.before + trainings.steps

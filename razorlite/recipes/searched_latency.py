@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from razorlite.core.errors import BudgetError
 from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.cost import Constraint, CorrectedCost, CostModel, JoinedCost, LatencyTable
-from razorlite.engine.run_folder import told_by_main
+from razorlite.engine.run_folder import on_main, told_by_main
 from razorlite.prune import Stopwatch
 from razorlite.recipes.costing import models_of
 from razorlite.search import Feasible, Study, Trial
@@ -112,7 +113,7 @@ class LatencyRounds:
         self, space: SearchSpace, costs: CostModel, folder: Path, rounds: int, again: Again
     ) -> None:
         self.space, self.costs, self.rounds, self.again = space, costs, rounds, again
-        self._journal = Journal(folder / "latency.jsonl")
+        self.folder, self._journal = folder, Journal(folder / "latency.jsonl")
         tables = [m for m in models_of(costs) if isinstance(m, LatencyTable) and m.timer]
         self.table = tables[0] if tables else None
 
@@ -135,6 +136,31 @@ class LatencyRounds:
         best.warn()
         predicted = {"predicted_ms": best.trial.cost[self._name], "predicted_share": best.predicted}
         return best.study, {**best.record, **predicted, "searches": len(timed)}
+
+    def stopwatch(self, study: Study) -> Stopwatch | None:
+        """Return what times models beside the largest subnet; times.jsonl has what it measures.
+
+        All ranks call it.
+
+        Args:
+            study: of the search.
+
+        Returns:
+            None where milliseconds are neither limited nor an objective.
+        """
+        named = {*(limit.name for limit in study.constraint.limits), *study.objectives.names}
+        if self.table is None or self._name not in named:
+            return None
+        journal = Journal(self.folder / "times.jsonl")
+        self._stopwatch.remember(journal)
+        on_main(lambda: self._stopwatch.write_to(journal))
+        return self._stopwatch
+
+    @cached_property
+    def _stopwatch(self) -> Stopwatch:
+        assert self.table is not None
+        assert self.table.timer is not None
+        return Stopwatch(self.space.export(self._largest), self.table.timer)
 
     def _next(self, timed: Sequence[Timed]) -> Study | None:
         """Search on with corrected predictions; None where that is not needed, or not possible."""
@@ -196,11 +222,9 @@ class LatencyRounds:
 
     def _measured(self, trial: Trial, number: int) -> dict[str, Any]:
         """Time a subnet in turns with the largest one, as they are shipped."""
-        assert self.table is not None
-        assert self.table.timer is not None
-        watch = Stopwatch(self.space.export(self._largest), self.table.timer)
-        record = dict(watch.record(self.space.export(trial.subnet)))
-        self._journal.append({"search": number, "choices": dict(trial.subnet.choices), **record})
+        choices = dict(trial.subnet.choices)
+        record = dict(self._stopwatch.record(self.space.export(trial.subnet), choices))
+        self._journal.append({"search": number, "choices": choices, **record})
         return record
 
     @property

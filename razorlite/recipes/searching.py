@@ -130,7 +130,16 @@ def search(
             end = SearchEnd(folder, chosen, named, score, describe)
             on_main(lambda: end.write(study))
             found = FinishedSearch(
-                study, score, settings, folder, pool, merged, experiment, checkpoint, describe
+                study,
+                score,
+                settings,
+                folder,
+                pool,
+                merged,
+                experiment,
+                checkpoint,
+                describe,
+                rounds.stopwatch(study),
             )
             if settings.trust:
                 found.report()

@@ -9,32 +9,9 @@ from razorlite.core.journal import Journal
 from razorlite.cost import LatencyConfig, count
 from razorlite.deploy import RuntimeTimer
 from razorlite.prune import Budget, Channels, Pruner, Stopwatch
+from tests.prune.counted import Counted
 
 SHAPE = (8, 8)
-
-
-class Counted:
-    """A timer by arithmetic: 2 ms in any case, and a microsecond for 100 MACs.
-
-    Layers by themselves may compute as if padded to 16 output channels.
-    """
-
-    def __init__(self, padded=False):
-        self.padded = padded
-        self.conditions = {"runtime": "arithmetic", "threads": 1, "batch": 1}
-        self.calls = 0
-
-    def opened(self, model):
-        return lambda: 2 + count(model, SHAPE).macs / 1e5
-
-    def opened_layer(self, layer, inputs):
-        width = layer.out_channels
-        macs = count(layer, (inputs,)).macs
-        return lambda: macs / 1e5 * (-(-width // 16) * 16 / width) ** self.padded
-
-    def in_turns(self, runs, rounds=None):
-        self.calls += 1
-        return {name: [run()] * 3 for name, run in runs.items()}
 
 
 def chain():
@@ -56,7 +33,7 @@ def planned(budget, timer, journal=None, **settings):
 
 @pytest.mark.parametrize("budget", ["70%", "4.5ms"])
 def test_time_is_at_most_what_is_allowed_and_near_it(budget):
-    channels, subnet = planned({"latency_ms": budget}, Counted())
+    channels, subnet = planned({"latency_ms": budget}, Counted(SHAPE))
     whole = 2 + count(chain(), SHAPE).macs / 1e5
     most = 0.7 * whole if budget == "70%" else 4.5
     found = 2 + count(channels.slim(subnet), SHAPE).macs / 1e5
@@ -67,21 +44,21 @@ def test_time_is_at_most_what_is_allowed_and_near_it(budget):
 
 
 def test_other_limits_hold_as_well():
-    _, subnet = planned({"latency_ms": "90%", "params": "30%"}, Counted())
+    _, subnet = planned({"latency_ms": "90%", "params": "30%"}, Counted(SHAPE))
     assert subnet.cost["params"] <= 0.3 * sum(p.numel() for p in chain().parameters())
 
 
 def test_what_no_slim_model_can_do_is_refused():
     with pytest.raises(BudgetError, match=r"latency_ms <= 1 cannot be met.*lower min_keep"):
-        planned({"latency_ms": "1ms"}, Counted())
+        planned({"latency_ms": "1ms"}, Counted(SHAPE))
     with pytest.raises(BudgetError, match=r"params .* cannot be met"):
-        planned({"latency_ms": "50%", "params": "1%"}, Counted())
+        planned({"latency_ms": "50%", "params": "1%"}, Counted(SHAPE))
     with pytest.raises(BudgetError, match="the nearest below its upper end"):
-        planned({"latency_ms": ["49.999%", "50%"]}, Counted())
+        planned({"latency_ms": ["49.999%", "50%"]}, Counted(SHAPE))
 
 
 def test_nothing_is_timed_twice_and_a_resumed_search_finds_the_same(tmp_path):
-    timer, again, journal = Counted(), Counted(), Journal(tmp_path / "latency.jsonl")
+    timer, again, journal = Counted(SHAPE), Counted(SHAPE), Journal(tmp_path / "latency.jsonl")
     _, first = planned({"latency_ms": "60%"}, timer, journal)
     assert timer.calls == len(journal.read()) > 1
     _, second = planned({"latency_ms": "60%"}, again, journal)
@@ -91,9 +68,9 @@ def test_nothing_is_timed_twice_and_a_resumed_search_finds_the_same(tmp_path):
 
 def test_half_a_journal_is_completed(tmp_path):
     whole, part = Journal(tmp_path / "whole.jsonl"), Journal(tmp_path / "part.jsonl")
-    _, first = planned({"latency_ms": "60%"}, Counted(), whole)
+    _, first = planned({"latency_ms": "60%"}, Counted(SHAPE), whole)
     part.append(whole.read()[0])
-    _, second = planned({"latency_ms": "60%"}, Counted(), part)
+    _, second = planned({"latency_ms": "60%"}, Counted(SHAPE), part)
     assert first == second
     assert [r["candidate"] for r in part] == [r["candidate"] for r in whole]
 

@@ -7,6 +7,7 @@ import torch.distributed as dist
 
 from razorlite.core.errors import DataError, TrainingError
 from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.prune import Paired
 from razorlite.recipes.experiment import read
 from razorlite.recipes.retrained import Retrained
 from razorlite.recipes.retraining import Retraining, Trained, _time_left, retraining_of
@@ -18,9 +19,10 @@ from tests.recipes.runs import detector
 from tests.search.contract import score, small_space, small_table
 
 
-def trained(kind, values, supernet=None, macs=2e6, name=""):
-    cost = {"macs": macs, "params": 1e5}
-    return Trained(Contender(name or kind, kind, Subnet(), cost, supernet), tuple(values))
+def trained(kind, values, supernet=None, macs=2e6, name="", time=None):
+    cost = {"macs": macs, "params": 1e5, "latency_ms": 9.0}
+    one = Contender(name or kind, kind, Subnet(), cost, supernet, time=time)
+    return Trained(one, tuple(values))
 
 
 def whole(*more, sign=1):
@@ -79,6 +81,22 @@ def test_each_of_the_front_is_compared_with_what_is_as_cheap():
         line.startswith("Front 3 does not beat the best of") and "(narrower)" in line
         for line in found
     )
+
+
+def test_where_times_were_measured_what_takes_no_more_is_compared():
+    slow, quick = Paired(6.0, 10.0, 0.6), Paired(4.9, 10.0, 0.49)
+    wide = trained("by hand", [0.45], macs=3e6, name="wide", time=quick)
+    narrow = trained("by hand", [0.9], macs=1e6, name="narrow", time=slow)
+    chosen = trained("chosen", [0.50, 0.52, 0.54], 0.3, time=Paired(5.0, 10.0, 0.5))
+    others = [wide, narrow, trained("random", [0.4], 0.1)]
+    found = Retrained([chosen, *others], "AP", "trained for 9 steps", 20)
+    assert found.over_hand[0] == "wide"
+    assert "what is scaled by hand in no more time (wide)" in " ".join(found.findings)
+    _, heads, lines = found.table()
+    assert [line[heads.index("measured ms (of the largest)")] for line in lines] == [
+        "5.0 (50%)", "4.9 (49%)", "6.0 (60%)", "–",
+    ]  # fmt: skip
+    assert found.to_dict()["trained"][0]["time"]["share"] == 0.5
 
 
 def test_table_pictures_and_values_have_every_contender(tmp_path):
