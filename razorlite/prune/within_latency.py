@@ -23,12 +23,12 @@ class Tried:
     """A slim model that was timed.
 
     Attributes:
-        layers: its share of what the whole model costs of the kind that is planned by.
+        spent: its share of what the whole model costs, of the kind that is planned by.
         share: its share of the whole model's time.
         subnet: what it keeps.
     """
 
-    layers: float
+    spent: float
     share: float
     subnet: Subnet | None = None
 
@@ -36,17 +36,18 @@ class Tried:
 class LatencyFit:
     """Finds the slim model that takes the time allowed, measured end to end.
 
-    Subnets are planned by what their layers take, each timed by itself. The time rises with that,
-    nearly as a straight line: each try is where the line between the nearest two tries meets the
-    limit, or in their middle where that leads nowhere.
+    Subnets are planned by what their layers take, each timed by itself, or by another cost. The
+    time rises with that, nearly as a straight line: each try is where the line between the nearest
+    two tries meets the limit, or in their middle where that leads nowhere.
 
     Args:
         plan: returns the subnet within limits on macs, params and the kind of cost.
         cut: returns the slim model of a subnet.
         limits: on macs and params.
         latency: on latency_ms.
-        whole: costs of the model that is pruned, of all its layers, too.
+        whole: costs of the model that is pruned.
         stopwatch: measures beside the whole model.
+        by: kind of the cost that subnets are planned by.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class LatencyFit:
         latency: Limit,
         whole: Mapping[str, int],
         stopwatch: Stopwatch,
+        by: str = LAYER_TIME,
     ) -> None:
+        self.by = by
         self.plan, self.cut, self.limits, self.stopwatch = plan, cut, list(limits), stopwatch
         self.whole, self.latency = whole, latency
         self.most = latency.high / stopwatch.whole_ms
@@ -74,28 +77,28 @@ class LatencyFit:
         """
         for number in range(_MOST):
             tried = self._try(self._next(number))
-            if (tried and self._is_near(tried)) or self.high.layers - self.low.layers < _NEAR:
+            if (tried and self._is_near(tried)) or self.high.spent - self.low.spent < _NEAR:
                 break
         return self._best()
 
     def _next(self, number: int) -> float:
         """Return the share of the layers' time to try."""
         low, high = self.low, self.high
-        middle = (low.layers + high.layers) / 2
+        middle = (low.spent + high.spent) / 2
         rise = high.share - low.share
         if rise <= 0 or number % 4 == 3:
             return middle
         aim = self.most * (1 - _BELOW / 2)
-        at = low.layers + (high.layers - low.layers) * (aim - low.share) / rise
-        edge = 0.05 * (high.layers - low.layers)
-        return min(max(at, low.layers + edge), high.layers - edge)
+        at = low.spent + (high.spent - low.spent) * (aim - low.share) / rise
+        edge = 0.05 * (high.spent - low.spent)
+        return min(max(at, low.spent + edge), high.spent - edge)
 
-    def _try(self, layers: float) -> Tried | None:
+    def _try(self, spent: float) -> Tried | None:
         """Time a slim model and move an end to it; None where there is no such small one."""
         try:
-            subnet = self.plan(self._limits(layers))
+            subnet = self.plan(self._limits(spent))
         except BudgetError as error:
-            self.refused, self.low = error, Tried(layers, self.low.share)
+            self.refused, self.low = error, Tried(spent, self.low.share)
             return None
         share = self.stopwatch.beside(self.cut(subnet)).share
         _log.info(
@@ -104,18 +107,18 @@ class LatencyFit:
             100 * share,
             100 * self.most,
         )
-        own = subnet.cost[LAYER_TIME] / self.whole[LAYER_TIME]
-        own = min(max(own, self.low.layers), layers)
+        own = subnet.cost[self.by] / self.whole[self.by]
+        own = min(max(own, self.low.spent), spent)
         tried = Tried(own, share, subnet)
         if share <= self.most:
             self.fits.append(tried)
-            self.low = Tried(layers, share, subnet)
+            self.low = Tried(spent, share, subnet)
         else:
             self.high = tried
         return tried
 
     def _limits(self, share: float) -> list[Limit]:
-        return [*self.limits, Limit(LAYER_TIME, high=share * self.whole[LAYER_TIME])]
+        return [*self.limits, Limit(self.by, high=share * self.whole[self.by])]
 
     def _is_near(self, tried: Tried) -> bool:
         return self.most * (1 - _BELOW) <= tried.share <= self.most
@@ -129,7 +132,7 @@ class LatencyFit:
                 f"{self.high.share * self.stopwatch.whole_ms:.1f} ms ({self.high.share:.0%} of the "
                 f"whole one's time); lower min_keep or round_to, ignore less, or raise the budget"
             )
-        best = max(self.fits, key=lambda tried: (tried.share, tried.layers))
+        best = max(self.fits, key=lambda tried: (tried.share, tried.spent))
         assert best.subnet is not None
         self._check_lower_end(best)
         record = dict(self.stopwatch.record(self.cut(best.subnet)))

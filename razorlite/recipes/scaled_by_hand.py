@@ -1,7 +1,7 @@
 """The same detector scaled by hand: narrower everywhere, or at a lower resolution."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,7 +10,8 @@ from torch import nn
 from razorlite.core.config import Config
 from razorlite.core.errors import BudgetError, RazorliteError
 from razorlite.cost import Limit, count
-from razorlite.prune import Budget, Channels, L1Importance, Paired, Pruner, Stopwatch
+from razorlite.prune import Channels, L1Importance, Paired, Stopwatch
+from razorlite.prune.within_latency import LatencyFit
 from razorlite.space import Subnet
 
 _STEP = 32  # pixels that heights and widths are multiples of
@@ -52,8 +53,7 @@ class WithinMacs:
 
     def widths(self, channels: Channels) -> Subnet:
         """Return the widest model."""
-        scores = L1Importance()(channels.model, channels.graph.prunable)
-        return channels.plan(scores, [Limit("macs", high=self.macs)], allocation="uniform")
+        return _uniform(channels, [Limit("macs", high=self.macs)])
 
     def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
         """Return whether a size is cheap enough."""
@@ -85,8 +85,16 @@ class WithinTime:
 
     def widths(self, channels: Channels) -> Subnet:
         """Return the widest model."""
-        budget = Budget(latency_ms=f"{100 * self.share}%")
-        return Pruner(budget=budget, allocation="uniform", stopwatch=self.stopwatch).plan(channels)
+        most = self.share * self.stopwatch.whole_ms
+        return LatencyFit(
+            lambda limits: _uniform(channels, limits, round_to=8),
+            channels.cut,
+            limits=[],
+            latency=Limit("latency_ms", high=most),
+            whole=channels.cost.whole,
+            stopwatch=self.stopwatch,
+            by="macs",
+        ).run()
 
     def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
         """Return whether a size is cheap enough."""
@@ -99,6 +107,12 @@ class WithinTime:
     def time_at(self, whole: nn.Module, size: tuple[int, int]) -> Paired:
         """Return what was measured."""
         return self.stopwatch.resized(whole, size)
+
+
+def _uniform(channels: Channels, limits: Sequence[Limit], round_to: int = 1) -> Subnet:
+    """Return what keeps the same share of each group's channels, those of the largest weights."""
+    scores = L1Importance()(channels.model, channels.graph.prunable)
+    return channels.plan(scores, limits, round_to=round_to, allocation="uniform")
 
 
 @dataclass(frozen=True)
