@@ -1,6 +1,8 @@
 """Signals as a request to stop: after the current step, or at once."""
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ from typing import Any
 
 from razorlite.core.errors import RazorliteError
 from razorlite.core.ranks import several
+
+_MOMENT = 0.05  # seconds
 
 
 class Interrupted(RazorliteError):
@@ -62,24 +66,54 @@ def stopped_at_once(message: Callable[[], str]) -> Iterator[None]:
     Raises:
         Interrupted: there was a signal, or a KeyboardInterrupt.
     """
-    before: dict[signal.Signals, Any] = {}
+    with _AtOnce():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(message()) from None
 
-    def stop(number: int, _: FrameType | None) -> None:
-        for other in before:
+
+class _AtOnce:
+    """Raises a KeyboardInterrupt at the first signal.
+
+    Python drops what is raised within a finaliser or the callback of a weak reference: there it is
+    raised again, a moment later.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        self._hook = sys.unraisablehook
+        self._again: threading.Timer | None = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in _stopping():
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._stop)
+        if self._before:
+            sys.unraisablehook = self._dropped
+
+    def __exit__(self, *_: object) -> None:
+        if self._before:
+            sys.unraisablehook = self._hook
+        if self._again is not None:
+            self._again.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        for other in self._before:
             signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread():
-        for number in _stopping():
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(message()) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _dropped(self, what: Any) -> None:
+        if what.exc_type is not KeyboardInterrupt:
+            self._hook(what)
+            return
+        first = next(iter(self._before))
+        signal.signal(first, self._stop)
+        self._again = threading.Timer(_MOMENT, _thread.interrupt_main, [first])
+        self._again.start()
 
 
 def _stopping() -> list[signal.Signals]:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import time
 
 import pytest
 
@@ -103,6 +105,19 @@ def test_stopped_at_once_and_only_once(name):
         work()
     assert done == [1, 3]
     assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_a_signal_within_a_finaliser_is_not_lost():
+    class Slow:
+        def __del__(self):
+            send("SIGTERM")  # what its handler raises here Python drops
+
+    hook = sys.unraisablehook
+    with pytest.raises(Interrupted, match="stopped"), stopped_at_once(lambda: "stopped"):
+        Slow()
+        for _ in range(1000):
+            time.sleep(0.01)
+    assert sys.unraisablehook is hook
 
 
 def test_ignored_signals_stay_ignored_also_where_work_would_stop():
