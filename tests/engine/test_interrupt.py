@@ -112,11 +112,15 @@ def test_a_signal_within_a_finaliser_is_not_lost():
         def __del__(self):
             send("SIGTERM")  # what its handler raises here Python drops
 
+    def work():
+        with stopped_at_once(lambda: "stopped"):
+            Slow()
+            for _ in range(1000):
+                time.sleep(0.01)
+
     hook = sys.unraisablehook
-    with pytest.raises(Interrupted, match="stopped"), stopped_at_once(lambda: "stopped"):
-        Slow()
-        for _ in range(1000):
-            time.sleep(0.01)
+    with pytest.raises(Interrupted, match="stopped"):
+        work()
     assert sys.unraisablehook is hook
 
 
