@@ -20,6 +20,7 @@ from razorlite.core import shipped
 from razorlite.core.errors import BudgetError, ConfigError, DataError, RazorliteError
 from razorlite.core.streams import is_quiet
 from razorlite.engine import starting
+from razorlite.engine.interrupt import StoppedAtEnd
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ["train", "test", "search", "prune", "cost", "demo", "config"]
@@ -288,6 +289,11 @@ class TestErrors:
         assert self.failing(recipes, KeyboardInterrupt()) == 130
         message = "interrupted; to go on, run the same command again with --resume\n"
         assert capsys.readouterr().err == message
+
+    def test_asked_to_stop_when_all_is_done(self, recipes, caplog):
+        caplog.set_level("INFO")
+        assert self.failing(recipes, StoppedAtEnd("step 5 was the last", {"AP": 0.5})) == 0
+        assert caplog.messages[-1].endswith("the training is done")
 
     def test_bug_is_not_hidden(self, recipes):
         with pytest.raises(ZeroDivisionError):

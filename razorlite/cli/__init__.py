@@ -16,6 +16,8 @@ from razorlite.core.streams import logged_to_streams, quiet, safe_streams
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 after a user's error, 130 when interrupted.
 
+    1 tells that it is done, but for what it names: errors in data, images that cannot be read.
+
     Args:
         argv: the words after `razorlite`; those of this process by default. With the environment
             variable RAZORLITE_TRACEBACK set, errors are raised instead of printed.

@@ -22,6 +22,7 @@ _SOURCE = (
     "file or a data.yaml"
 )
 _FORMATS = ("coco", "voc", "yolo")
+_TOOLS = ("labelme", "cvat", "darknet", "masks")
 
 
 def add_data(commands: Any) -> None:
@@ -111,6 +112,8 @@ def _add_convert(actions: Any) -> None:
     )
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
     parser.add_argument("--to", required=True, choices=_FORMATS, help="the new format")
+    about = "which annotations are taken, where a folder has several kinds"
+    parser.add_argument("--from", dest="source_format", choices=(*_FORMATS, *_TOOLS), help=about)
     _add_output(parser)
 
 
@@ -156,7 +159,9 @@ def _add_anchors(actions: Any) -> None:
         "  razorlite data anchors mine.yaml --out mine_anchors.yaml",
     )
     parser.add_argument("config", metavar="CONFIG", help=CONFIG)
-    parser.add_argument("--out", metavar="F", help="a configuration to write, over CONFIG")
+    parser.add_argument(
+        "--out", metavar="F", help="a configuration to write, over CONFIG and --set"
+    )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another one differs (0)")
     add_json(parser)
     add_set(parser)
@@ -217,7 +222,14 @@ def _run_stats(args: argparse.Namespace) -> None:
 def _run_convert(args: argparse.Namespace) -> None:
     from razorlite.recipes.datasets import convert_data
 
-    written = convert_data(args.source, args.out, to=args.to, link=args.link, masks=args.masks)
+    written = convert_data(
+        args.source,
+        args.out,
+        to=args.to,
+        source_format=args.source_format,
+        link=args.link,
+        masks=args.masks,
+    )
     _show_written(args, written)
 
 

@@ -13,7 +13,7 @@ from razorlite.cli.command import (
     print_json,
     share,
 )
-from razorlite.core.errors import RazorliteError
+from razorlite.core.errors import DataError, RazorliteError
 
 if TYPE_CHECKING:
     from razorlite.recipes.predicting import Heat
@@ -29,7 +29,8 @@ def add_predict(commands: Any) -> None:
         "Each SOURCE is an image, a folder, a pattern in quotes, a video file or the number of a\n"
         "camera. MODEL is a run folder, a checkpoint or an exported file; of a checkpoint that\n"
         "does not carry its configuration (a downloaded one), name both: --model CONFIG\n"
-        "CHECKPOINT. One that cannot be read does not stop the others.",
+        "CHECKPOINT. An image that cannot be read does not stop the others; the exit code is 1\n"
+        "then, and 2 where none can be read.",
         "  razorlite predict photos/ --model runs/fcos --out found\n"
         "  razorlite predict photo.jpg --model fcos.onnx --json\n"
         "  razorlite predict 0 --limit 100 --model runs/fcos --out seen\n"
@@ -131,3 +132,12 @@ def _run(args: argparse.Namespace) -> None:
         print_json({"images": [one.to_dict(args.score) for one in found]})
     else:
         print(*lines(found, args.score), sep="\n")
+    unread = sum(bool(one.fault) for one in found)
+    if unread:
+        raise UnreadImages(f"{unread} of {len(found)} images could not be read; see above")
+
+
+class UnreadImages(DataError):
+    """Some images could not be read; they are named, and the others are done."""
+
+    exit_code = 1

@@ -1,22 +1,30 @@
 """What each command runs; what is heavy is imported when it does."""
 
 import argparse
+import logging
 
 from razorlite.cli.command import model_words, print_json
 from razorlite.core.errors import RazorliteError
 
+_log = logging.getLogger("razorlite")
+
 
 def run_train(args: argparse.Namespace) -> None:
     from razorlite import recipes
+    from razorlite.engine.interrupt import StoppedAtEnd
 
-    metrics = recipes.train(
-        args.config,
-        work_dir=args.work_dir,
-        overrides=args.overrides,
-        resume=args.resume,
-        subnet=args.subnet,
-        fast_dev_run=args.fast_dev_run,
-    )
+    try:
+        metrics = recipes.train(
+            args.config,
+            work_dir=args.work_dir,
+            overrides=args.overrides,
+            resume=args.resume,
+            subnet=args.subnet,
+            fast_dev_run=args.fast_dev_run,
+        )
+    except StoppedAtEnd as stop:
+        metrics = stop.metrics
+        _log.info("asked to stop in the last evaluation: the training is done")
     if args.json:
         print_json({"metrics": metrics})
 

@@ -21,6 +21,15 @@ def resolve(path: str | Path) -> Path:
     return path.absolute()
 
 
+def shortest(path: str | Path) -> str:
+    """Return a path as `resolve` leads back to it: relative if it is in one of its folders."""
+    path = resolve(path)
+    for start in filter(None, [os.environ.get(DATA_VARIABLE), os.getcwd()]):
+        if path.is_relative_to(start) and resolve(path.relative_to(start)) == path:
+            return path.relative_to(start).as_posix()
+    return str(path)
+
+
 def true_paths(paths: Iterable[Path]) -> list[str]:
     """Return absolute paths with links followed, so that one file has one path."""
     folders: dict[Path, str] = {}

@@ -19,6 +19,7 @@ from razorlite.data.images import IMAGE_SUFFIXES, Decoding
 from razorlite.data.json_files import read_json
 
 Tree = dict[str, Any]
+TOOLS = ("labelme", "cvat", "darknet", "masks")
 _BACKGROUND = 0
 _ONE_CLASS = "object"
 _XML_BYTES = 1 << 28  # of the largest xml file that is read; it is of all images
@@ -59,7 +60,7 @@ class Imported:
         self.tree["annotations"].append(entry)
 
 
-def import_annotations(source: str | Path) -> Imported | None:
+def import_annotations(source: str | Path, tools: Sequence[str] = TOOLS) -> Imported | None:
     """Return the annotations of a tool's folder or file; None where they are of none known here.
 
     Args:
@@ -67,12 +68,14 @@ def import_annotations(source: str | Path) -> Imported | None:
             with Darknet's obj.names and text files, or with `images` and `masks`, PNGs whose
             values are the numbers of objects, 0 for none, in folders named like classes or in none;
             or one of these xml files.
+        tools: that are looked for, in this order.
 
     Raises:
         DataError: a file is malformed, or an image is missing.
     """
     path = resolve(source)
-    found = (look(path) for look in (_labelme, _cvat, _darknet, _masks))
+    looks = {"labelme": _labelme, "cvat": _cvat, "darknet": _darknet, "masks": _masks}
+    found = (looks[tool](path) for tool in tools)
     return next((one for one in found if one is not None), None)
 
 
@@ -268,9 +271,14 @@ def _add_darknet(
         found.add(names[line.class_id], bbox=[*corner, *sides.tolist()])
 
 
+def has_masks(folder: Path) -> bool:
+    """Return whether a folder has one of images and one of masks."""
+    return (folder / "images").is_dir() and (folder / "masks").is_dir()
+
+
 def _masks(folder: Path) -> Imported | None:
     images, masks = folder / "images", folder / "masks"
-    if not (images.is_dir() and masks.is_dir()):
+    if not has_masks(folder):
         return None
     found = Imported("mask PNGs")
     by_stem: dict[str, list[Path]] = defaultdict(list)

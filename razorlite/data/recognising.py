@@ -76,11 +76,12 @@ class Layout:
 
 
 @each_json_once()
-def recognise(source: str | Path) -> Layout:
+def recognise(source: str | Path, format: str | None = None) -> Layout:
     """Tell in which format a folder is annotated.
 
     Args:
         source: a folder; or a COCO json file or a data.yaml.
+        format: the only one that is looked for: "coco", "voc" or "yolo".
 
     Raises:
         DataError: it does not exist, or is in none of the formats; says what was looked for.
@@ -88,15 +89,17 @@ def recognise(source: str | Path) -> Layout:
     path = resolve(source)
     if not path.exists():
         raise DataError(f"no data set {path}: there is no such file or folder")
-    looks = iter({"yolo": _yolo, "coco": _coco, "voc": _voc}.items())
+    looks = iter([(name, look) for name, look in _LOOKS.items() if format in (None, name)])
     for _, look in looks:
         layout = look(path)
         if layout is not None:  # those before it were not there
             others = tuple(name for name, other in looks if _is_there(other, path))
             return replace(layout, others=others)
-    layout = _folders(path)
+    layout = _folders(path) if format is None else None
     if layout is not None:
         return layout
+    if format is not None:
+        raise DataError(f"{path} holds no annotations in the format {format}")
     if path.is_file():
         raise DataError(
             f"{path} is in no known format; expected a data.yaml (YOLO), a json file with images, "
@@ -104,9 +107,15 @@ def recognise(source: str | Path) -> Layout:
         )
     raise DataError(
         f"{path} is in no known format; looked for a data.yaml (YOLO), a json file with images, "
-        f"annotations and categories (COCO), xml files (VOC), and folders of images named like "
-        f"classes"
+        f"annotations and categories (COCO), xml files (VOC), and a folder of images for each class"
     )
+
+
+@each_json_once()
+def formats_in(source: str | Path) -> list[str]:
+    """Return in which formats a folder or a file has annotations of boxes."""
+    path = resolve(source)
+    return [name for name, look in _LOOKS.items() if path.exists() and _is_there(look, path)]
 
 
 def _is_there(look: Callable[[Path], Layout | None], path: Path) -> bool:
@@ -336,3 +345,6 @@ def _split_in(name: str) -> str:
     """Return train, val or test if it is a word of a name, else ""."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((_SPLITS[word] for word in words if word in _SPLITS), "")
+
+
+_LOOKS = {"yolo": _yolo, "coco": _coco, "voc": _voc}

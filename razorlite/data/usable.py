@@ -1,12 +1,21 @@
 """Whether a split has what training and evaluation need."""
 
 import logging
+import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
+
+from torch import Tensor
 
 from razorlite.core.distributed import is_main
-from razorlite.core.errors import DataError
+from razorlite.core.errors import ConfigError, DataError
+from razorlite.data._items import seeded
 from razorlite.data.dataset import Dataset
 from razorlite.data.faults import counted
+from razorlite.data.joining import records_of
+from razorlite.data.transforms.scaled_back import apply_watched, moved_by
+from razorlite.structures import Target
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +38,27 @@ def need_objects(dataset: Dataset, name: str) -> None:
         f"{name}: none of its {len(dataset)} images has an object to learn from or to evaluate on "
         f"({reasons}{first}); mend the annotations, or name other ones or other classes"
     )
+
+
+def need_in_place(dataset: Dataset, transforms: Sequence[Callable[..., Any]], name: str) -> None:
+    """Refuse to evaluate detection on images that are cut or moved; tried on the largest image.
+
+    Args:
+        dataset: of detection, or of anything else, which passes.
+        transforms: what images go through.
+        name: of the split, such as "data.val".
+
+    Raises:
+        ConfigError: as described; names the transform.
+    """
+    records = records_of(dataset) or []
+    largest = max(range(len(records)), key=lambda i: math.prod(records[i].size), default=0)
+    with suppress(OSError), seeded(0):  # what cannot be read is told where it is wanted
+        image, target = dataset[largest]
+        if isinstance(image, Tensor) and isinstance(target, Target):
+            culprit = apply_watched(transforms, image)[2]
+            if culprit:
+                raise ConfigError(moved_by(f"{culprit} of {name}"), key="transforms")
 
 
 def tell_copies(dataset: Dataset, name: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from razorlite.core.errors import ExportError
 from razorlite.core.files import make_folder
+from razorlite.core.progress import progress
 from razorlite.deploy.compare import Agreement, agreement
 from razorlite.deploy.graph import Deployed
 from razorlite.deploy.runtimes import needed, open_file
@@ -22,7 +23,9 @@ from razorlite.deploy.runtimes import needed, open_file
 Format = Literal["onnx", "torchscript"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".torchscript"}
 OPSET = 18
+_NAMES: dict[Format, str] = {"onnx": "ONNX", "torchscript": "TorchScript"}
 _DRAWS, _ROUNDING = 3, 1e-6  # of pixels, relatively
+_log = logging.getLogger("razorlite")
 _EXPORTERS = ("torch.onnx", "onnx_ir", "onnxscript")  # whose loggers speak during an export
 
 
@@ -90,7 +93,9 @@ def export(
     draft = path.with_name(f".{path.name}.{os.getpid()}{SUFFIXES[format]}")
     model = model.eval()
     try:
+        _log.info("writing the model as %s", _NAMES[format])
         write_file(model, draft, images[0], format=format, meta=meta)
+        _log.info("comparing the file with PyTorch on %d images", sum(map(len, images)))
         with torch.no_grad(), _quiet():
             result = _check(model, draft, images)
         os.replace(draft, path)
@@ -127,7 +132,7 @@ def write_file(
 def _check(model: Deployed, path: Path, images: Sequence[Tensor]) -> Agreement:
     run = open_file(path)
     total = Agreement()
-    for batch in images:
+    for batch in progress(images, "batches", len(images)):
         shape = " x ".join(map(str, batch.shape))
         own = cache(partial(_nearly, model, batch))
         total += agreement(model(batch), run(batch), f"images {shape}", own)

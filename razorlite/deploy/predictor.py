@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from razorlite.core.compute import Compute
 from razorlite.core.errors import ConfigError, DataError
 from razorlite.data import Decoding, Normalise, Preprocess, Transform, collate
-from razorlite.data.transforms import apply_all
+from razorlite.data.transforms.scaled_back import apply_watched, moved_by
 from razorlite.deploy.heat import HeatMap, HeatMethod, heat_map
 from razorlite.deploy.prediction import Prediction
 from razorlite.deploy.runtimes import FileModel
@@ -79,6 +79,7 @@ class Predictor:
         An image that cannot be read gives a prediction with its fault, and the others go on.
 
         Raises:
+            ConfigError: transforms cut or move an image in which a detector is to find something.
             DataError: there is nothing to predict on.
         """
         todo = pictures(source, self.decoding)
@@ -115,7 +116,8 @@ class Predictor:
             module, method, detection: see `razorlite.deploy.heat_map`.
 
         Raises:
-            ConfigError: the model is an exported file, has no such module, or it gives no maps.
+            ConfigError: the model is an exported file, has no such module, or it gives no maps; or
+                transforms cut or move the image.
             DataError: the image cannot be read, or there are fewer detections than that.
             ExportError: the detector has no scores that can be differentiated.
         """
@@ -124,6 +126,7 @@ class Predictor:
         ready = self._transformed(next(pictures(source, self.decoding)))
         if isinstance(ready, Prediction):
             raise DataError(f"{ready.name}: {ready.fault}")
+        ready.need_in_place()
         batch = self._batch([ready], View())
         return heat_map(self.model, batch, module, method=method, detection=detection)
 
@@ -163,11 +166,9 @@ class Predictor:
         if picture.image is None:
             return blank
         size = (picture.image.shape[-2], picture.image.shape[-1])
-        none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-        target = Target(*none, size=size, original_size=size)
         kept = None if picture.on_disk else picture.image
         try:
-            seen = apply_all(self.transforms, picture.image, target)
+            seen = apply_watched(self.transforms, picture.image)
         except OSError as error:  # of an image so long and narrow that it would become huge
             return replace(blank, fault=str(error))
         return _Ready(replace(blank, size=size, image=kept), *seen)
@@ -180,14 +181,26 @@ class _Ready:
     Attributes:
         blank: its prediction, to be filled.
         image, target: transformed.
+        moved: the transform after which boxes cannot be scaled back; "" if there is none.
     """
 
     blank: Prediction
     image: Tensor
     target: Target
+    moved: str = ""
+
+    def need_in_place(self) -> None:
+        """Refuse an image in which places are not those of the original.
+
+        Raises:
+            ConfigError: as described.
+        """
+        if self.moved:
+            raise ConfigError(f"{self.blank.name}: {moved_by(self.moved)}")
 
     def prediction(self, outputs: Sequence[Any]) -> Prediction:
         """Return what several views of the image found."""
         if isinstance(outputs[0], Detections):
+            self.need_in_place()
             return replace(self.blank, detections=merged(outputs).to("cpu"))
         return replace(self.blank, probabilities=torch.stack(list(outputs)).mean(0).cpu())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from razorlite.core.errors import ExportError
 from razorlite.core.files import write_bytes_atomic
+from razorlite.core.progress import progress
 from razorlite.deploy.network import Network, layer_of
 from razorlite.deploy.runtimes import needed, session
 
@@ -130,11 +131,11 @@ def _ranges(
     """Return least and greatest values over all images."""
     run = _runner(model, names)
     limits = np.zeros((2, len(names)), dtype=np.float32)  # zero is exact: padding is made of it
-    for images in batches:
-        for one in images.split(1):
-            values = run(one)
-            limits[0] = np.minimum(limits[0], [value.min() for value in values])
-            limits[1] = np.maximum(limits[1], [value.max() for value in values])
+    singles = [one for images in batches for one in images.split(1)]
+    for one in progress(singles, "images", len(singles)):
+        values = run(one)
+        limits[0] = np.minimum(limits[0], [value.min() for value in values])
+        limits[1] = np.maximum(limits[1], [value.max() for value in values])
     found = {name: (float(a), float(b)) for name, a, b in zip(names, *limits, strict=True)}
     broken = [name for name, ends in found.items() if not np.isfinite(ends).all()]
     if broken:

@@ -128,6 +128,15 @@ class TrainConfig:
         """Return whether an evaluation is due after some steps, besides the one at the end."""
         return self.eval_every is not None and self._ends(self.eval_every, step, batches)
 
+    def evaluations_left(self, step: int, batches: int) -> int:
+        """Return how many evaluations come after some steps, that at the end included."""
+        total = self.total_steps(batches)
+        last = step < total and not self.evaluates_after(total, batches)
+        if self.eval_every is None:
+            return int(last)
+        places = [s if self.max_steps else self.epochs(s, batches) for s in (step, total)]
+        return places[1] // self.eval_every - places[0] // self.eval_every + last
+
     def saves_after(self, step: int, batches: int) -> bool:
         """Return whether last.pt is due after some steps, besides the one at the end."""
         every = self.save_every or self.eval_every

@@ -4,7 +4,7 @@ import _thread
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -19,6 +19,20 @@ class Interrupted(RazorliteError):
     """A run was asked to stop; it has saved its state, and the message says how to go on."""
 
     exit_code = 130
+
+
+class StoppedAtEnd(Interrupted):
+    """A run was asked to stop when its last step was done, and has done what comes with that.
+
+    Whoever has more to do stops; a command for which this was all has succeeded.
+
+    Attributes:
+        metrics: of the last evaluation.
+    """
+
+    def __init__(self, message: str, metrics: Mapping[str, float] | None = None) -> None:
+        super().__init__(message)
+        self.metrics = dict(metrics or {})
 
 
 class StopSignals:

@@ -95,14 +95,21 @@ def _columns(width: int) -> list[ProgressColumn]:
 
 
 def eta(run: RunState) -> str:
-    """Return the training time left as h:mm:ss, by the mean pace of this process."""
+    """Return the time left as h:mm:ss, by the mean pace of this process.
+
+    Evaluations count from the first one on, as before nobody knows how long they take.
+    """
     done = run.step_number - run.first_step
     if done <= 0:
         return "?"
     left = (run.seconds - run.first_seconds) / done * (run.total_steps - run.step_number)
-    if run.max_seconds is not None:
-        left = min(left, run.max_seconds - run.seconds)
-    minutes, seconds = divmod(max(0, math.ceil(left)), 60)
+    share = 1.0
+    if run.max_seconds is not None and left > 0:
+        share = min(share, max(0.0, run.max_seconds - run.seconds) / left)
+    if run.evaluations:
+        coming = run.config.evaluations_left(run.step_number, run.batches)
+        left += coming * run.evaluation_seconds / run.evaluations
+    minutes, seconds = divmod(math.ceil(left * share), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 

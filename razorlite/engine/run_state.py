@@ -36,6 +36,8 @@ class RunState:
         seconds: training time so far, over all sittings; without evaluation.
         first_step: `step_number` at the start of this sitting.
         first_seconds: `seconds` at the start of this sitting.
+        evaluations: of this sitting.
+        evaluation_seconds: that they took.
         lr: learning rate of the last step, of the first parameter group.
         best: score of best.pt.
         stale: evaluations since the one that best.pt is of.
@@ -59,6 +61,8 @@ class RunState:
     seconds: float = 0.0
     first_step: int = 0
     first_seconds: float = 0.0
+    evaluations: int = 0
+    evaluation_seconds: float = 0.0
     lr: float = 0.0
     best: float | None = None
     stale: int = 0

@@ -17,7 +17,7 @@ from razorlite.engine.config import TrainConfig
 from razorlite.engine.ema import Ema
 from razorlite.engine.exchange import broadcast_tensors
 from razorlite.engine.hooks import Hook
-from razorlite.engine.interrupt import Interrupted, StopSignals
+from razorlite.engine.interrupt import Interrupted, StoppedAtEnd, StopSignals
 from razorlite.engine.logging_hook import LoggingHook
 from razorlite.engine.metrics_log import MetricsLog, memory_mb
 from razorlite.engine.optim import parameters_of_step
@@ -103,6 +103,7 @@ class Runner:
             CheckpointError: last.pt cannot be gone on from.
             TrainingError: a loss is not finite.
             Interrupted: SIGINT or SIGTERM; the state is saved.
+            StoppedAtEnd: likewise, after the last step: the run is complete.
             RunFolderError: the run folder cannot be written.
         """
         run = self.state
@@ -245,6 +246,10 @@ class Runner:
             metrics = self._evaluate(run.model)
         run.metrics = {name: float(value) for name, value in metrics.items()}
         seconds = time.perf_counter() - start
+        run.evaluations, run.evaluation_seconds = (
+            run.evaluations + 1,
+            run.evaluation_seconds + seconds,
+        )
         self._call("line", {**self._position("eval"), **run.metrics, "eval_seconds": seconds})
         score = self._score()
         run.stale += 1
@@ -278,7 +283,11 @@ class Runner:
         run = self.state
         asked = torch.tensor(float(bool(signals.received)), device=run.device)
         if all_reduce_max(asked):
-            raise Interrupted(f"asked to stop, but step {run.step_number} was the last: it is done")
+            raise StoppedAtEnd(
+                f"asked to stop, and step {run.step_number} was the last; to go on with what comes "
+                f"after the training, {self.resume_hint}",
+                run.metrics,
+            )
 
     def _save_unsettled(self) -> None:
         """Save a state from which a resumed run does what is due after the last step."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError, DataError, RunFolderError
 from razorlite.core.files import write_text_atomic
@@ -15,7 +16,8 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.joining import records_of
 from razorlite.models.tasks.anchors import AnchorGenerator
 from razorlite.recipes.building import build_model, untrained
-from razorlite.recipes.experiment import ConfigLike, Experiment, read
+from razorlite.recipes.experiment import ConfigLike, Experiment, load_config, read
+from razorlite.recipes.paths import located, portable
 
 _CLEARLY = 0.05  # of the boxes, and of the mean of their best IoUs
 _HEADS = ("bbox_head", "rpn_head")
@@ -90,7 +92,8 @@ def fit_config_anchors(
     Args:
         config: a YAML file, the name of a shipped configuration, or a dict.
         overrides: "a.b=value" each, as after --set.
-        out: a configuration to write, over `config`; it must not exist.
+        out: a configuration to write, over a file, or in full where there are overrides; it must
+            not exist.
         seed: of all that is drawn.
 
     Raises:
@@ -105,9 +108,17 @@ def fit_config_anchors(
     if fitted is None:
         raise ConfigError(f"{experiment.model.type} has no anchors to fit", key="model")
     if out is not None:
-        base = str(loaded.path.resolve()) if loaded.path else "config"
-        write_text_atomic(out, fitted.text(base))
+        write_text_atomic(out, _text(config, overrides, fitted, Path(out).parent))
     return fitted
+
+
+def _text(config: ConfigLike, overrides: Any, fitted: FittedAnchors, folder: Path) -> str:
+    """Return a configuration with the fitted anchors, as a file of a folder."""
+    merged = load_config(config, overrides)
+    if isinstance(config, str | Path) and merged.path is not None and not overrides:
+        return fitted.text(str(merged.path.resolve()))
+    whole = core_config.load(portable(located(merged), folder), fitted.tree())
+    return fitted.comment() + whole.dump()
 
 
 def better_anchors(config: ConfigLike) -> FittedAnchors | None:

@@ -2,7 +2,9 @@
 
 import math
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from razorlite.core.errors import DataError, RunFolderError
 from razorlite.core.files import write_text_atomic
 from razorlite.data.dataset import Dataset
 from razorlite.data.examining import count_objects, open_all
+from razorlite.data.files import shortest
 from razorlite.data.joining import records_of
 from razorlite.data.json_files import each_json_once
 from razorlite.data.recognising import ALL, Layout, recognise
@@ -27,6 +30,10 @@ from razorlite.recipes.checking import check_config
 MODEL = "fcos/fcos_shufflenetv2_bccd"
 _LONGEST = (320, 416, 512, 640)  # pixels of the longer side that images are resized to
 _SMALL_OBJECTS, _SMALL_SIDE = 0.1, 16  # so many of the objects may be smaller, in pixels
+_HOW = (
+    f"scaled down, to {_LONGEST[0]} to {_LONGEST[-1]} pixels on the longer side, as far as nine "
+    f"tenths of the objects keep {_SMALL_SIDE} pixels a side"
+)
 _BATCH = 8
 _STEP = 32  # pixels; the coarsest stride of the detectors
 _STEPS = 3000  # of training, about: what a small set takes from scratch
@@ -66,20 +73,35 @@ def init(
     path = Path(out)
     if path.exists():
         raise RunFolderError(f"{path} is there already; name another file or remove it")
-    layout = recognise(source)
+    layout = _shortened(recognise(source))
     blocks, datasets = _splits(layout, source)
     base = core_config.load(model, imports=False)
     if Path(model).is_file():  # a base is looked for from where the file lies
         model = os.path.relpath(model, path.parent)
     classes = datasets["train"].classes
-    text = partial(_text, source, model, blocks, datasets, size or _size(datasets["train"]), base)
+    usual = next(iter(count_objects(datasets["train"]).sizes), (480, 640))
+    chosen = size or _size(datasets["train"], usual)
+    resized = f"images are resized to {_by(chosen)} (height x width)"
+    if size is None:
+        resized += f"; {_by(usual)} is the commonest size, {_HOW}"
+    text = partial(_text, source, model, blocks, datasets, chosen, resized, base)
     write_text_atomic(path, text())
     anchors = better_anchors(path)
     if anchors is not None:
         write_text_atomic(path, text(anchors))
     fitted = [] if anchors is None else [anchors.comment().lstrip("# ").rstrip()]
     told = [f"{len(classes)} classes: {', '.join(classes)}", *filter(None, [layout.left_out])]
+    told.append(f"{resized}; --size, and `size` in the file, change it")
     return [*told, *fitted, *check_config(path)]
+
+
+def _shortened(layout: Layout) -> Layout:
+    """Return a layout whose paths are relative where data sets are looked for."""
+    blocks = {
+        split: {key: shortest(v) if Path(str(v)).is_absolute() else v for key, v in block.items()}
+        for split, block in layout.splits.items()
+    }
+    return replace(layout, splits=blocks)
 
 
 def _splits(
@@ -138,12 +160,12 @@ def _divided(
     return blocks, {split: opened[part] for split, part in _HELD_OUT.items()}
 
 
-def _size(train: Dataset) -> tuple[int, int]:
+def _size(train: Dataset, usual: tuple[int, int]) -> tuple[int, int]:
     """Return (height, width) that images are resized to, multiples of 32.
 
-    The commonest size, scaled down as far as nine tenths of the objects keep 16 pixels a side.
+    The usual size, scaled down as far as nine tenths of the objects keep 16 pixels a side.
     """
-    height, width = next(iter(count_objects(train).sizes), (480, 640))
+    height, width = usual
     records = records_of(train) or []
     areas = [((r.boxes[:, 2:] - r.boxes[:, :2]) / r.size[::-1]).prod(axis=1) for r in records]
     shares = np.sqrt(np.concatenate([np.zeros(0), *areas]))
@@ -152,6 +174,10 @@ def _size(train: Dataset) -> tuple[int, int]:
     side = (height * width) ** 0.5
     scale = next((s for s in scales if s * small * side >= _SMALL_SIDE), scales[-1])
     return _rounded(height * scale), _rounded(width * scale)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 def _rounded(side: float) -> int:
@@ -164,6 +190,7 @@ def _text(
     blocks: Mapping[str, dict[str, Any]],
     datasets: Mapping[str, Dataset],
     size: tuple[int, int],
+    resized: str,
     base: Config,
     anchors: FittedAnchors | None = None,
 ) -> str:
@@ -178,6 +205,7 @@ def _text(
         "# Model and training come from _base_; razorlite config show THIS_FILE shows all of it.",
         yaml.safe_dump({"_base_": model}, allow_unicode=True, width=math.inf).rstrip(),
         *_model_lines(_with_classes(base, classes), anchors),
+        *_comment(f"{resized[0].upper()}{resized[1:]}; `size` of every Resize changes it."),
         f"shape: {list(size)}  # height and width that costs are stated for",
         "data:",
     ]
@@ -233,6 +261,10 @@ def _picked(tree: Any, classes: int) -> Any:
         return None
     found = {k: classes if k == "num_classes" else _picked(v, classes) for k, v in tree.items()}
     return {key: value for key, value in found.items() if value is not None} or None
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, 96)]
 
 
 def _indented(tree: dict[str, Any]) -> Iterator[str]:

@@ -206,11 +206,10 @@ class _Check:
             known = any("best_metric" in fault for fault in self.faults)
             splits.metric(dataset, part, None if known else best, "train.best_metric")
         if part != "train":
+            splits.eval_loader(dataset, part)
             return
         if len(dataset) < size:
-            self._odd(
-                "data.train.batch_size", f"is {size}, but there are only {len(dataset)} images"
-            )
+            self._odd("data.train.batch_size", f"is {size}, but there are {len(dataset)} images")
         alone = min(size, len(dataset)) == 1 and self.experiment.train is not None
         if not alone or self.built is None:
             return

@@ -17,10 +17,10 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
 from razorlite.data.examining import Counts, Finding, count_objects, examine
 from razorlite.data.files import resolve
-from razorlite.data.importing import import_annotations
+from razorlite.data.importing import TOOLS, Imported, has_masks, import_annotations
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.json_files import each_json_once
-from razorlite.data.recognising import ALL, recognise
+from razorlite.data.recognising import ALL, formats_in, recognise
 from razorlite.data.writing import Format, Written, write
 
 _log = logging.getLogger("razorlite")
@@ -89,6 +89,7 @@ def convert_data(
     out: str | Path,
     *,
     to: Format,
+    source_format: str | None = None,
     link: bool = False,
     masks: bool = False,
 ) -> Written:
@@ -99,6 +100,9 @@ def convert_data(
             of mask PNGs leave, see `razorlite.data.importing.import_annotations`.
         out: a folder that does not exist or is empty.
         to: "coco", "voc" or "yolo".
+        source_format: in which the source is read: "coco", "voc", "yolo", or a tool's, "labelme",
+            "cvat", "darknet" or "masks"; by default the one that is there, of several a tool's
+            before the others and mask PNGs at last.
         link: make symbolic links to the image files instead of copies.
         masks: take masks with the boxes; objects without one are left out.
 
@@ -107,9 +111,9 @@ def convert_data(
         RunFolderError: the folder cannot be written.
     """
     _check_outside(source, out)
-    imported = import_annotations(source)
+    imported = _imported(source, source_format)
     if imported is None:
-        return _written(_open(source, masks), out, to, link)
+        return _written(_open(source, masks, source_format), out, to, link)
     root = resolve(source)
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{root.stem}.json"
@@ -184,9 +188,34 @@ def _written(splits: Mapping[str, Dataset], out: str | Path, to: Format, link: b
     return written
 
 
-def _open(source: str | Path, masks: bool = False) -> dict[str, Dataset]:
+def _imported(source: str | Path, kind: str | None) -> Imported | None:
+    """Return a tool's annotations that are to be converted; None where those of a data set are.
+
+    What is there beside them, too, is logged.
+
+    Raises:
+        DataError: there is nothing of the tool that is asked for.
+    """
+    if kind is not None:
+        found = import_annotations(source, [kind]) if kind in TOOLS else None
+        if found is None and kind in TOOLS:
+            raise DataError(f"{source} holds no annotations of the kind {kind}")
+        return found
+    found, formats = import_annotations(source, TOOLS[:-1]), formats_in(source)
+    if found is None and not formats:
+        return import_annotations(source, TOOLS[-1:])
+    others = [*(formats if found else ()), *(TOOLS[-1:] if has_masks(resolve(source)) else ())]
+    if others:
+        _log.warning(
+            "%s: what is there of %s is taken, and %s, too, is not looked at: choose by --from",
+            source, found.tool if found else formats[0], " and ".join(others),
+        )  # fmt: skip
+    return found
+
+
+def _open(source: str | Path, masks: bool = False, format: str | None = None) -> dict[str, Dataset]:
     """Open every split; what is dropped is logged."""
-    layout = recognise(source)
+    layout = recognise(source, format)
     if layout.others:
         _log.warning("%s: %s", source, layout.left_out)
     if masks and layout.format not in ("coco", "yolo"):

@@ -74,7 +74,13 @@ def export(
     if (int8 or half) and chosen != "onnx":
         form = "int8" if int8 else "half"
         raise ConfigError(f"{form} is a form of ONNX files, got format {chosen}")
+    _log.info("reading %s", checkpoint or model)
     loaded = Inferencer(model, checkpoint, subnet=subnet, device="cpu")
+    if int8 and images is not None and loaded.path.suffix in SUFFIXES.values():
+        raise ConfigError(
+            f"images are what a file in float is compared with PyTorch on, and {loaded.path} is "
+            f"one already; leave them out: int8 is calibrated on data.train"
+        )
     if int8:
         path = Path(out) if out is not None else loaded.path.with_suffix(".int8.onnx")
         return _in_8_bits(loaded, path, images, calibration, max_drop)
@@ -104,6 +110,7 @@ def _in_float(
             CLASSES_NAME: "\n".join(" ".join(name.split()) for name in loaded.classes),
         },
     )
+    _log.info("timing PyTorch and the file")
     result = replace(result, milliseconds=_milliseconds(deployed, path, loaded.experiment.shape))
     if not result.agreement.found:
         _log.warning(

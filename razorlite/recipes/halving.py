@@ -1,5 +1,6 @@
 """From an exported file to one that computes in 16 bits: compared, timed, and kept."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from razorlite.deploy import open_file
 from razorlite.deploy.half import halve
 from razorlite.deploy.sensitivity import TOLERANCE, apart
 from razorlite.deploy.timing import processor_milliseconds
+
+_log = logging.getLogger("razorlite")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def write_half(exact: Path, out: Path, images: Sequence[Tensor], shape: tuple[in
     """
     draft = out.with_name(f".{out.name}.{os.getpid()}.onnx")
     try:
+        _log.info(
+            "writing the file in 16 bits, and comparing it on %d images", sum(map(len, images))
+        )
         halve(exact, draft)
         both = [open_file(path, 1) for path in (exact, draft)]
         distance = sum(apart(both[0](x), both[1](x)) for x in images) / len(images)
@@ -72,6 +78,7 @@ def write_half(exact: Path, out: Path, images: Sequence[Tensor], shape: tuple[in
                 f"in 16 bits what is found is {distance:.1%} apart from the file in float, more "
                 f"than {TOLERANCE:.0%}; no file is kept: ship the one in float"
             )
+        _log.info("timing both files")
         slow, fast = processor_milliseconds(both, shape)
         sizes = exact.stat().st_size, draft.stat().st_size
         os.replace(draft, out)

@@ -104,6 +104,7 @@ class Quantising:
             )
         self._max_drop, self._learned = max_drop, _learned(loaded.path)
         self._splits = _splits(loaded)
+        _log.info("reading %d training images", calibration)
         self._images = _training_images(self._splits, calibration, loaded.path)
 
     def write(self, exact: Path, out: Path) -> Quantised:
@@ -116,7 +117,9 @@ class Quantising:
         Raises:
             ExportError: it cannot be quantised, or loses too much; there is no new file then.
         """
+        _log.info("calibrating on %d training images", len(self._images))
         calibrated = calibrate(exact, self._images, self._learned)
+        _log.info("comparing both files on %d of them", len(self._images[:_TRIED]))
         choice = choose(calibrated, open_file(exact), self._images[:_TRIED])
         draft = out.with_name(f".{out.name}.{os.getpid()}.onnx")
         try:
@@ -133,7 +136,10 @@ class Quantising:
         data, experiment = self._splits.data, self._splits.experiment
         split = next((name for name in ("val", "test") if getattr(data, name)), "")
         measured = experiment.metric is not None and bool(split)
+        if measured:
+            _log.info("measuring what is lost on data.%s", split)
         name, accuracy = self._accuracy(split, exact, draft) if measured else ("", None)
+        _log.info("timing both files")
         slow, fast = processor_milliseconds(
             [open_file(path, 1) for path in (exact, draft)], experiment.shape
         )

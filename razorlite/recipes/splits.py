@@ -21,7 +21,7 @@ from razorlite.data import (
     relabelled,
     split_holdout,
 )
-from razorlite.data.usable import need_objects, tell_copies
+from razorlite.data.usable import need_in_place, need_objects, tell_copies
 from razorlite.evaluation import evaluate
 from razorlite.evaluation.metric import Metric, need_value
 from razorlite.models.heads.class_head import class_counts
@@ -188,7 +188,7 @@ class Splits:
         return train.max_epochs - last.epochs, last.transforms
 
     def eval_loader(self, dataset: Dataset, part: str, *, alone: bool = False) -> Loader:
-        """Return batches in order.
+        """Return batches in order; a detector's images may be resized and padded alone.
 
         Args:
             dataset: what to load.
@@ -196,8 +196,10 @@ class Splits:
             alone: give this process all images, whatever the number of processes; batches are made
                 once and kept.
         """
+        config = self._config(part)
+        need_in_place(dataset, config.transforms, f"data.{self.part(part)}")
         own = {"rank": 0, "world_size": 1, "keep_batches": True} if alone else {}
-        return self._loader(dataset, self._config(part), training=False, **own)
+        return self._loader(dataset, config, training=False, **own)
 
     def calibration(self, batches: int, size: int | None = None) -> list[Inputs]:
         """Return inputs of some fixed training batches, as the search's images look; none of 0.

@@ -16,6 +16,7 @@ from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import FactoredCost
 from razorlite.data import dataset_digest
+from razorlite.engine.interrupt import StoppedAtEnd
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
 from razorlite.engine.runner import Runner
@@ -78,6 +79,7 @@ def train(
         RunFolderError: the run folder holds another run, or cannot be written.
         TrainingError: a loss is not finite.
         Interrupted: a signal asked the run to end (see `StopSignals`); the state is saved.
+        StoppedAtEnd: likewise, after the last step: all is written.
     """
     if not fast_dev_run:
         return _train(config, work_dir, overrides, resume, subnet)
@@ -114,12 +116,18 @@ def _train(
         with claimed(folder, "train", resume=resume):
             runner = build_runner(experiment, built, splits, folder, card)
             runner.hooks.insert(0, ConfigFile(folder, portable(merged, folder).dump()))
-            metrics = run_taught(runner, built, splits, resume=resume)
+            asked: StoppedAtEnd | None = None
+            try:
+                metrics = run_taught(runner, built, splits, resume=resume)
+            except StoppedAtEnd as stop:
+                asked, metrics = stop, stop.metrics
             on_main(
                 lambda: write_target(built, runner.state.step, experiment.shape, folder, metrics)
             )
             with runner.state.averaged():
                 draw(built, splits, folder)
+    if asked is not None:
+        raise asked
     return metrics
 
 
@@ -134,12 +142,19 @@ def run_taught(runner: Runner, built: Built, splits: Splits, *, resume: bool) ->
 
     Returns:
         The metrics of the last evaluation.
+
+    Raises:
+        Interrupted: as `Runner.run`.
     """
     settings = splits.experiment.distiller
     asked = settings is not None and settings.score_teacher and not built.is_supernet
     lesson = Lesson(runner.state.step, _evaluate(built, splits) if asked else None)
     lesson.begin()
-    metrics = runner.run(resume=resume)
+    try:
+        metrics = runner.run(resume=resume)
+    except StoppedAtEnd as stop:
+        lesson.end(runner.state.folder, stop.metrics)
+        raise
     lesson.end(runner.state.folder, metrics)
     return metrics
 

@@ -17,7 +17,14 @@ from razorlite import recipes
 from razorlite.cli import main
 from razorlite.core import config as core_config
 from razorlite.core.errors import CheckpointError, ConfigError, DataError, ExportError
-from razorlite.data import Preprocess, Resize
+from razorlite.data import (
+    CenterCrop,
+    Pad,
+    Preprocess,
+    RandomFlip,
+    Resize,
+    TorchvisionTransform,
+)
 from razorlite.deploy import Deployed, Predictor, agreement, export, open_file, pictures, read_meta
 from razorlite.deploy.export import _quiet
 from razorlite.deploy.runtimes import META_NAME
@@ -177,6 +184,29 @@ def test_a_named_configuration_says_how_images_are_resized(alone, tmp_path):
     assert inferencer.preprocess.transforms == ({"type": "Resize", "size": [96, 160]},)
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        CenterCrop(size=(60, 96)),
+        RandomFlip(horizontal=1.0),
+        Resize(size=(32, 48), keep_ratio=False),
+        TorchvisionTransform(name="Pad", arguments={"padding": 4}),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_places_that_cannot_be_scaled_back_are_refused(run, photos, last):
+    """A classifier may see the middle alone; what is padded at the end alone stays in place."""
+    inferencer = load(run, device="cpu")
+    fine = [Resize(size=(64, 96)), Pad(multiple=64)]
+    inferencer.transforms = fine
+    assert inferencer(photos / "a.jpg")[0].detections is not None
+    inferencer.transforms = [*fine, last]
+    with pytest.raises(ConfigError, match=rf"a\.jpg: {type(last).__name__} cuts, mirrors or moves"):
+        inferencer(photos / "a.jpg")
+    inferencer.model.predict = lambda batch: torch.full((len(batch), 2), 0.5)
+    assert inferencer(photos / "a.jpg")[0].probabilities is not None
+
+
 def test_batches_of_mixed_sizes_change_nothing(run, photos):
     inferencer = load(run, device="cpu")
     inferencer.transforms = []
@@ -247,8 +277,10 @@ def test_a_folder_without_images(tmp_path):
 def test_predict_writes_pictures_and_records(run, photos, tmp_path, capsys):
     sources = [str(photos / "a.jpg"), str(photos / "[bgn]*")]
     words = ["predict", *sources, "--model", str(run), "--out", str(tmp_path / "out"), "--json"]
-    assert main([*words, "--score", "0.02"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+    assert main([*words, "--score", "0.02"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.endswith("1 of 4 images could not be read; see above\n")
+    shown = json.loads(printed.out)
     records = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert shown["images"] == records
     assert records[0]["detections"][0].keys() == {"class", "label", "score", "box"}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from razorlite.engine.interrupt import Interrupted, StopSignals, stopped_at_once
+from razorlite.engine.interrupt import Interrupted, StoppedAtEnd, StopSignals, stopped_at_once
 from tests.engine.toys import make_runner
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
@@ -81,8 +81,11 @@ def test_a_stop_in_the_last_evaluation_is_told_to_the_caller(tmp_path):
         send("SIGTERM")
         return {"score": 1.0}
 
-    with pytest.raises(Interrupted, match="step 10 was the last: it is done"):
+    with pytest.raises(
+        StoppedAtEnd, match="step 10 was the last; to go on with what comes"
+    ) as stop:
         make_runner(tmp_path, evaluate=evaluate).run()
+    assert stop.value.metrics == {"score": 1.0}
     assert make_runner(tmp_path, evaluate=lambda model: {}).run(resume=True) == {"score": 1.0}
 
 

@@ -99,6 +99,10 @@ class TestProgress:
             seconds=12.0,
             first_seconds=0.0,
             max_seconds=None,
+            evaluations=0,
+            evaluation_seconds=0.0,
+            batches=16,
+            config=SimpleNamespace(evaluations_left=lambda step, batches: 3),
         )
 
     def test_plain_lines_where_there_is_no_terminal(self, run, capsys):
@@ -141,6 +145,9 @@ class TestProgress:
 
     def test_eta_by_hand(self, run):
         assert eta(run) == "0:03:00"  # 300 steps of 0.6 s
+        run.evaluations, run.evaluation_seconds = 2, 20.0
+        assert eta(run) == "0:03:30"  # and three evaluations of 10 s
+        run.evaluations = 0
         run.first_step, run.first_seconds = 10, 11.0
         assert eta(run) == "0:00:30"  # 300 steps of 0.1 s
         run.max_seconds = 15.0

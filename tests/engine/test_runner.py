@@ -132,9 +132,13 @@ class TestLoop:
         ],
     )
     def test_evaluates_at_intervals_and_at_the_end(self, tmp_path, settings, steps):
-        make_runner(tmp_path, evaluate=distance, **settings).run()
+        runner = make_runner(tmp_path, evaluate=distance, **settings)
+        runner.run()
         found = [line["step"] for line in lines(tmp_path) if line["kind"] == "eval"]
         assert found == steps
+        assert runner.state.evaluations == len(steps)
+        left = [runner.state.config.evaluations_left(step, 5) for step in range(steps[-1] + 1)]
+        assert left == [sum(one > step for one in steps) for step in range(steps[-1] + 1)]
 
     @pytest.mark.parametrize(
         ("settings", "steps"),

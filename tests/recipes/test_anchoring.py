@@ -46,6 +46,17 @@ def test_the_written_configuration_has_the_fitted_anchors(config, tmp_path, caps
     assert again.before.to_dict() == found["after"]
 
 
+def test_the_written_configuration_keeps_overrides(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["data", "anchors", config.name, "--out", "fitted.yaml", "--set", "shape=[120, 160]"]
+    assert cli.main(words) == 0
+    whole = recipes.load_config(config, ["shape=[120, 160]"]).tree
+    fitted = recipes.load_config("fitted.yaml").tree
+    assert fitted["shape"] == [120, 160]
+    assert len(fitted["model"]["bbox_head"].pop("anchor_generator")["scales"]) == 3
+    assert fitted == whole
+
+
 def test_a_detector_without_anchors():
     with pytest.raises(ConfigError, match="FCOS has no anchors to fit"):
         fit_config_anchors("fcos/fcos_shufflenetv2_bccd")

@@ -31,6 +31,9 @@ def test_a_folder_without_splits_is_divided(source, tmp_path, capsys):
     assert main(["init", str(source), "--out", str(out)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "2 classes: cat, dog",
+        "images are resized to 256 x 320 (height x width); 300 x 400 is the commonest size, scaled "
+        "down, to 320 to 640 pixels on the longer side, as far as nine tenths of the objects keep "
+        "16 pixels a side; --size, and `size` in the file, change it",
         f"wrote {out}; next: razorlite train {out} --work-dir runs/detector",
     ]
     merged = load(out)
@@ -42,6 +45,7 @@ def test_a_folder_without_splits_is_divided(source, tmp_path, capsys):
     assert f"val {held_out} images, test {held_out} images" in out.read_text()
     # nine tenths of the objects keep 16 pixels at 240 x 320, the smallest size
     assert merged.get("shape") == [256, 320]
+    assert "# Images are resized to 256 x 320 (height x width); 300 x 400 is" in out.read_text()
     assert check_config(out) == []
 
 
@@ -103,7 +107,13 @@ def test_a_model_of_ones_own_and_a_file_in_another_folder(source, tmp_path, monk
     (tmp_path / "my base: 1.yaml").write_text("_base_: fcos/fcos_shufflenetv2_bccd\n")
     monkeypatch.chdir(tmp_path)
     init(source, "made/here/mine.yaml", model="my base: 1.yaml")
-    assert load("made/here/mine.yaml").get("model.bbox_head.num_classes") == 2
+    merged = load("made/here/mine.yaml")
+    assert merged.get("model.bbox_head.num_classes") == 2
+    assert merged.get("data.train.dataset.root") == "voc"  # in the current folder
+    monkeypatch.setenv("RAZORLITE_DATA", str(tmp_path / "made"))
+    (tmp_path / "made" / "voc").mkdir()  # another one, which the name would lead to
+    init(source, "made/other.yaml")
+    assert load("made/other.yaml").get("data.train.dataset.root") == str(source)
 
 
 @pytest.mark.parametrize("names", [["cat"], ["dog", "cat"], ["cat", "cow"]])

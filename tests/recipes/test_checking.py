@@ -116,6 +116,10 @@ ANCHORS = "{anchor_generator: {ratios: [1.0], scales: [4.0], strides: %s}}"
             "'APP' is not among the metrics",
         ),
         ("data.train.dataset={type: ShapesDataset, classes: [blob]}", "no shape 'blob'"),
+        (
+            "data.val.transforms=[{type: CenterCrop, size: [48, 48]}]",
+            "--set data.val.transforms: CenterCrop of data.val cuts, mirrors or moves images",
+        ),
         ("model.backbone.frozen_stages=7", "frozen_stages must be a number of stages"),
         ("model.backbone.strides=[8]", "need 4 numbers"),
     ],

@@ -1,8 +1,10 @@
 """`razorlite data …` as a user runs it."""
 
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 from razorlite.cli import main
 from razorlite.data import json_files
@@ -43,6 +45,32 @@ def test_annotations_in_two_formats_are_told(source, tmp_path, capsys):
     [line] = capsys.readouterr().out.splitlines()
     assert "note" in line
     assert "these are in the format coco; what is there in voc, too, is not looked at" in line
+
+
+def test_convert_takes_what_is_chosen_of_several_kinds(source, tmp_path, capsys, caplog):
+    """Images and xml files, and PNGs of masks that number other objects."""
+    shutil.copytree(source / "JPEGImages", source / "images")
+    (source / "masks").mkdir()
+    for image in (source / "images").iterdir():
+        with Image.open(image) as picture:
+            Image.new("L", picture.size, 1).save(source / "masks" / f"{image.stem}.png")
+
+    def converted(*words):
+        out = tmp_path / "-".join(["out", *words])
+        command = ["data", "convert", str(source), "--to", "coco", "--out", str(out), *words]
+        assert main(command) == 0
+        return capsys.readouterr().out
+
+    assert "train: 10 images, 20 objects" in converted()
+    assert "what is there of voc is taken, and masks, too, is not looked at" in caplog.text
+    caplog.clear()
+    assert "train: 10 images, 20 objects" in converted("--from", "voc")
+    assert "--from" not in caplog.text
+    assert "all: " in converted("--from", "masks")
+    words = ["data", "convert", str(source), "--to", "coco", "--out", str(tmp_path / "none")]
+    for kind, message in (("yolo", "in the format yolo"), ("cvat", "of the kind cvat")):
+        assert main([*words, "--from", kind]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_stats(source, capsys):

@@ -14,7 +14,7 @@ from razorlite.cli import main
 from razorlite.core.errors import ConfigError, ExportError
 from razorlite.deploy import open_file, read_meta
 from razorlite.deploy.quantise import INT8_NAME
-from razorlite.recipes import build_model, load
+from razorlite.recipes import Inferencer, build_model, exporting, load
 from razorlite.recipes.quantising import Quantised
 from razorlite.recipes.splits import Splits
 from tests.deploy.test_deploy import CONFIG
@@ -89,6 +89,12 @@ def test_refusals(words, tmp_path, monkeypatch):
         recipes.export(*words, int8=True, calibration=0)
     with pytest.raises(ConfigError, match="max_drop at least 0 points, got 8 and nan"):
         recipes.export(*words, int8=True, calibration=8, max_drop=float("nan"))
+    exported = Inferencer.__new__(Inferencer)
+    exported.path = tmp_path / "float.onnx"
+    with monkeypatch.context() as patched:
+        patched.setattr(exporting, "Inferencer", lambda *_, **__: exported)
+        with pytest.raises(ConfigError, match=r"float\.onnx is one already; leave them out"):
+            recipes.export(exported.path, int8=True, images=tmp_path)
     bare = tmp_path / "bare.yaml"
     bare.write_text(TRAINED.replace(TRAIN, ""))
     with pytest.raises(ConfigError, match=r"calibrated on training images, and the configuration"):

@@ -41,7 +41,7 @@ def facts(tree):
 
 
 TREE = detector({"search": {"recalibrate_batches": 2}})
-CROP = [{"type": "CenterCrop", "size": [48, 48]}]
+SMALL = [{"type": "Resize", "size": [48, 48]}]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ CROP = [{"type": "CenterCrop", "size": [48, 48]}]
         ("data.std", [1.0, 2.0, 3.0], {"data.std"}),
         ("data.channels", "bgr", {"data.channels"}),
         ("data.pad_multiple", 8, {"data.pad_multiple"}),
-        ("data.val.transforms", CROP, {"data.search.transforms"}),
+        ("data.val.transforms", SMALL, {"data.search.transforms"}),
         ("data.val.batch_size", 1, {"data.search.batch_size"}),
         ("data.search", split(4, 9), {"data.search.images", "data.search.count"}),
         ("search.recalibrate_batches", 3, {"recalibrate.batches"}),
