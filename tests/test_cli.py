@@ -44,6 +44,7 @@ def recipes(monkeypatch):
     fake = SimpleNamespace(calls=calls)
     for name in ["train", "test", "search", "prune", "cost", "demo", "check_config"]:
         setattr(fake, name, recipe(name, results.get(name)))
+    monkeypatch.setattr(shipped, "find", Path)  # c.yaml is not there
     monkeypatch.setitem(sys.modules, "razorlite.recipes", fake)
     monkeypatch.setitem(vars(razorlite), "recipes", fake)
     return fake
@@ -86,6 +87,18 @@ class TestHelp:
     def test_heavy_packages_stay_out(self):
         script = "import razorlite.cli, sys; print({'torch', 'numpy', 'rich'} & set(sys.modules))"
         assert run("-c", script).stdout.strip() == "set()"
+
+    @pytest.mark.parametrize(
+        "words",
+        ["train no.yaml --processes 2", "test no.yaml no.pt", "data check no", "init no"],
+    )
+    def test_a_path_to_nowhere_is_told_before_they_are_loaded(self, words):
+        script = f"""import sys; from razorlite.cli import main
+assert main({words.split()}) == 2
+print({{'torch', 'numpy', 'rich'}} & set(sys.modules))"""
+        done = run("-c", script)
+        assert done.stdout.strip() == "set()", done.stderr
+        assert done.stderr.startswith("error: no ")
 
     def test_version(self):
         assert run("-m", "razorlite", "--version").stdout == f"razorlite {razorlite.__version__}\n"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from razorlite.cli.command import json_alone
 from razorlite.cli.parser import build_parser
-from razorlite.core import ranks
+from razorlite.core import ranks, shipped
 from razorlite.core.errors import RazorliteError
 from razorlite.core.streams import logged_to_streams, quiet, safe_streams
 
@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     args = build_parser().parse_args(_one_value_each(words))
     try:
+        if config := getattr(args, "config", None):
+            shipped.find(config)  # a wrong name is told at once, before anything heavy is imported
         if ranks.several():
             ranks.end_with_launcher()
         elif (processes := _processes(args)) > 1:

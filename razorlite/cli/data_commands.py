@@ -13,6 +13,7 @@ from razorlite.cli.command import (
     seed,
 )
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 
 if TYPE_CHECKING:
     from razorlite.data.writing import Written
@@ -59,6 +60,7 @@ def add_init(commands: Any) -> None:
 
 
 def _run_init(args: argparse.Namespace) -> None:
+    _need(args.source)
     from razorlite import recipes
 
     model = {"model": args.model} if args.model else {}
@@ -189,6 +191,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_check(args: argparse.Namespace) -> None:
+    _need(args.source)
     from razorlite.recipes.datasets import check_data
 
     findings = check_data(args.source)
@@ -202,6 +205,12 @@ def _run_check(args: argparse.Namespace) -> None:
         raise FoundErrors(f"{errors} of the {len(findings)} findings are errors")
 
 
+def _need(source: str) -> None:
+    """Refuse a path that leads nowhere before anything heavy is imported."""
+    if not resolve(source).exists():
+        raise DataError(f"no data set {resolve(source)}: there is no such file or folder")
+
+
 class FoundErrors(DataError):
     """A data set has errors; they are printed."""
 
@@ -209,6 +218,7 @@ class FoundErrors(DataError):
 
 
 def _run_stats(args: argparse.Namespace) -> None:
+    _need(args.source)
     from razorlite.recipes.datasets import data_stats, show_stats
 
     counts = data_stats(args.source)
@@ -220,6 +230,7 @@ def _run_stats(args: argparse.Namespace) -> None:
 
 
 def _run_convert(args: argparse.Namespace) -> None:
+    _need(args.source)
     from razorlite.recipes.datasets import convert_data
 
     written = convert_data(
@@ -234,6 +245,7 @@ def _run_convert(args: argparse.Namespace) -> None:
 
 
 def _run_split(args: argparse.Namespace) -> None:
+    _need(args.source)
     from razorlite.recipes.datasets import split_data
 
     written = split_data(

@@ -1,4 +1,4 @@
-"""Writing files so that a failure leaves the old one, and says in one line what to do."""
+"""Finding files, and writing them so that a failure leaves the old one and says what to do."""
 
 import csv
 import errno
@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from razorlite.core.errors import RunFolderError
 
+DATA_VARIABLE = "RAZORLITE_DATA"
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
@@ -23,6 +24,15 @@ _REASONS = {
     errno.EISDIR: "a folder of that name is in the way; remove it or choose another name",
     errno.ENOENT: "the folder does not exist; create it first",
 }
+
+
+def resolve(path: str | Path) -> Path:
+    """Return an absolute path; relative ones are looked up in $RAZORLITE_DATA, then here."""
+    path = Path(path).expanduser()
+    base = os.environ.get(DATA_VARIABLE)
+    if base and not path.is_absolute() and (Path(base) / path).exists():
+        return (Path(base) / path).absolute()
+    return path.absolute()
 
 
 @contextmanager

@@ -7,18 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import DATA_VARIABLE, resolve
 
-DATA_VARIABLE = "RAZORLITE_DATA"
 _NO_DATA = ("thumbs.db", "desktop.ini", "__macosx")  # what file browsers and archivers leave
-
-
-def resolve(path: str | Path) -> Path:
-    """Return an absolute path; relative ones are looked up in $RAZORLITE_DATA, then here."""
-    path = Path(path).expanduser()
-    base = os.environ.get(DATA_VARIABLE)
-    if base and not path.is_absolute() and (Path(base) / path).exists():
-        return (Path(base) / path).absolute()
-    return path.absolute()
 
 
 def shortest(path: str | Path) -> str:

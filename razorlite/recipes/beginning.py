@@ -16,6 +16,7 @@ from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import DataError, RunFolderError
 from razorlite.core.files import write_text_atomic
+from razorlite.core.streams import quiet
 from razorlite.data.dataset import Dataset
 from razorlite.data.examining import count_objects, open_all
 from razorlite.data.files import shortest
@@ -92,7 +93,8 @@ def init(
     fitted = [] if anchors is None else [anchors.comment().lstrip("# ").rstrip()]
     told = [f"{len(classes)} classes: {', '.join(classes)}", *filter(None, [layout.left_out])]
     told.append(f"{resized}; --size, and `size` in the file, change it")
-    return [*told, *fitted, *check_config(path)]
+    with quiet():  # how far pruning would reach is told by the command that prunes
+        return [*told, *fitted, *check_config(path)]
 
 
 def _shortened(layout: Layout) -> Layout:

@@ -31,7 +31,7 @@ from razorlite.recipes.experiment import ConfigLike, Experiment, load_config
 from razorlite.recipes.folders import run_folder
 from razorlite.recipes.paths import portable
 from razorlite.recipes.pictures import or_warn, sample_detections, training_pictures
-from razorlite.recipes.short_runs import shortened
+from razorlite.recipes.short_runs import shortened, taught_at_once
 from razorlite.recipes.splits import Splits
 from razorlite.recipes.starting import begin
 from razorlite.recipes.steps import Known
@@ -86,7 +86,8 @@ def train(
     if resume or work_dir is not None:
         raise ConfigError("fast_dev_run keeps nothing; leave out the run folder and resume")
     whole = load_config(config, overrides)
-    short = core_config.load(whole, {**shortened(whole, _FEW), "train.log_every": 1})
+    changed = {**shortened(whole, _FEW), **taught_at_once(whole), "train.log_every": 1}
+    short = core_config.load(whole, changed)
     with TemporaryDirectory() as folder:
         return _train(short, Path(folder) / "run", (), False, subnet, _FEW)
 
