@@ -196,10 +196,9 @@ class Splits:
             alone: give this process all images, whatever the number of processes; batches are made
                 once and kept.
         """
-        config = self._config(part)
-        need_in_place(dataset, config.transforms, f"data.{self.part(part)}")
+        need_in_place(dataset, self._config(part).transforms, f"data.{self.part(part)}")
         own = {"rank": 0, "world_size": 1, "keep_batches": True} if alone else {}
-        return self._loader(dataset, config, training=False, **own)
+        return self._loader(dataset, self._config(part), training=False, **own)
 
     def calibration(self, batches: int, size: int | None = None) -> list[Inputs]:
         """Return inputs of some fixed training batches, as the search's images look; none of 0.

@@ -12,7 +12,7 @@ from razorlite.recipes.experiment import read
 from razorlite.recipes.retrained import Retrained
 from razorlite.recipes.retraining import Retraining, Trained, _time_left, retraining_of
 from razorlite.recipes.retraining_plan import Contender, across, budgets, contenders
-from razorlite.recipes.short_runs import shortened
+from razorlite.recipes.short_runs import shortened, taught_at_once
 from razorlite.search import Candidates, RandomSearcher, RetrainingConfig, Study
 from razorlite.space import Subnet
 from tests.recipes.runs import detector
@@ -163,6 +163,15 @@ def test_a_shorter_training_ends_its_warmup_early():
     assert (changed["train.max_steps"], changed["train.max_epochs"]) == (20, None)
     assert changed["train.schedule.warmup_steps"] == 5
     assert changed["train.save_every"] == 4
+    assert "train.schedule.milestones" not in changed
+    steps = {"train.schedule.unit": "step", "train.schedule.milestones": [10, 30]}
+    assert shortened(steps, 20)["train.schedule.milestones"] == [10]
+
+
+def test_what_is_tried_out_is_taught_from_the_first_step():
+    assert taught_at_once({}) == {}
+    spans = taught_at_once({"distiller": {"start_step": "50%", "warmup_steps": 9}})
+    assert spans["distiller.start_step"] == spans["distiller.warmup_steps"] == 0
 
 
 def test_what_failed_is_told_again_and_what_can_be_mended_is_tried_again(
