@@ -10,11 +10,12 @@ from torch import Tensor
 from projects.detr3d.frames import CAMERAS, Box, KeyFrame, read_frames
 from projects.detr3d.records import Objects
 from projects.detr3d.scoring import CLASSES
+from razorlite.core.files import resolve
 from razorlite.core.registry import register
 from razorlite.data import Dataset, Decoding, Fault
 from razorlite.data.dataset import ClassNames, Kept
 from razorlite.data.faults import FaultReport
-from razorlite.data.files import need_file, need_folder, resolve
+from razorlite.data.files import need_file, need_folder
 
 
 @register()

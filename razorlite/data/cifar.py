@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.core.ranges import Count
 from razorlite.core.registry import register
 from razorlite.data.classification import LabelledImages
 from razorlite.data.dataset import ClassNames
 from razorlite.data.faults import FaultReport, first_line
-from razorlite.data.files import is_hidden, near, need_file, need_folder, resolve
+from razorlite.data.files import is_hidden, near, need_file, need_folder
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
 
 _MEMBER_BYTES = 1 << 26  # of the largest image file that is read from an archive

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from razorlite.core.distributed import is_main
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.core.registry import register
 from razorlite.data.dataset import ClassNames, Dataset, Kept
 from razorlite.data.faults import Fault, FaultReport, first_line
-from razorlite.data.files import files_under, is_hidden, need_folder, relative, resolve
+from razorlite.data.files import files_under, is_hidden, need_folder, relative
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding, tell_orientations
 from razorlite.structures import Label
 

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.core.registry import register
 from razorlite.data._coco_entries import Reader, read_categories
 from razorlite.data._values import shown
 from razorlite.data.faults import FaultReport
-from razorlite.data.files import need_file, need_folder, resolve
+from razorlite.data.files import need_file, need_folder
 from razorlite.data.images import Decoding
 from razorlite.data.json_files import read_json
 from razorlite.data.records import RecordDataset, finish

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.data._voc_xml import parse_xml
 from razorlite.data._yolo_files import Line, read_labels
-from razorlite.data.files import files_under, relative, resolve
+from razorlite.data.files import files_under, relative
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
 from razorlite.data.json_files import read_json
 

@@ -9,23 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.core.registry import lookup
 from razorlite.data._voc_xml import read_xml
 from razorlite.data._yolo_files import read_data_file
 from razorlite.data.dataset import Dataset
-from razorlite.data.files import files_under, is_hidden, near, resolve
+from razorlite.data.files import files_under, is_hidden, near
 from razorlite.data.images import IMAGE_SUFFIXES
 from razorlite.data.json_files import each_json_once, read_json
 
 ALL = "all"  # the split of a folder that is not divided
 _DEEPEST = 3  # folders below the one that is named
-_SPLITS = {
-    "trainval": "train",
-    "train": "train",
-    "valid": "val",
-    "val": "val",
-    "test": "test",
-}
+_SPLITS = {"trainval": "train", "train": "train", "valid": "val", "val": "val", "test": "test"}
 _ORDER = {"train": 0, "val": 1, "test": 2}
 _LOOKED_FOR = 20  # images of a COCO file, by which their folder is told
 _ANNOTATIONS = "annotations"

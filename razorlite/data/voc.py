@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from xml.etree import ElementTree
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.core.ranges import Range, Seed, checked
 from razorlite.core.registry import register, suggestion
 from razorlite.data._voc_files import (
@@ -27,7 +28,7 @@ from razorlite.data._voc_xml import (
 )
 from razorlite.data.dataset import ClassNames
 from razorlite.data.faults import FaultReport, first_line
-from razorlite.data.files import holds_any, need_file, need_folder, relative, resolve
+from razorlite.data.files import holds_any, need_file, need_folder, relative
 from razorlite.data.images import IMAGE_SUFFIXES, Decoding
 from razorlite.data.records import Objects, Record, RecordDataset, finish
 from razorlite.data.splitting import split_names

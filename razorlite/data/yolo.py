@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.core.registry import register, suggestion
 from razorlite.data._segments import WITHOUT
 from razorlite.data._yolo_files import (
@@ -20,7 +21,7 @@ from razorlite.data._yolo_files import (
 )
 from razorlite.data.dataset import ClassNames
 from razorlite.data.faults import FaultReport, first_line
-from razorlite.data.files import need_file, need_folder, resolve
+from razorlite.data.files import need_file, need_folder
 from razorlite.data.images import Decoding
 from razorlite.data.records import Objects, Record, RecordDataset, check_image, finish
 

@@ -12,8 +12,8 @@ from torch import nn
 from razorlite.core import config as core_config
 from razorlite.core.config import Config
 from razorlite.core.errors import ConfigError, RazorliteError, SubnetError
+from razorlite.core.files import resolve
 from razorlite.data import Dataset
-from razorlite.data.files import resolve
 from razorlite.engine.optim import build_optimizer, check_step, parameters_of_step
 from razorlite.engine.steps import Step
 from razorlite.evaluation.metric import need_value

@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from razorlite.core.errors import DataError
+from razorlite.core.files import resolve
 from razorlite.core.streams import safe_console
 from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
 from razorlite.data.examining import Counts, Finding, count_objects, examine
-from razorlite.data.files import resolve
 from razorlite.data.importing import TOOLS, Imported, has_masks, import_annotations
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.json_files import each_json_once

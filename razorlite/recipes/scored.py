@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from razorlite.core.config import Config
+from razorlite.core.files import resolve
 from razorlite.data import dataset_digest
 from razorlite.data.faults import UNREADABLE
-from razorlite.data.files import resolve
 from razorlite.recipes.experiment import Experiment
 from razorlite.recipes.splits import Splits
 from razorlite.search import SearchConfig
