@@ -1,5 +1,6 @@
 """A whole pipeline on a handful of tiny images, run once."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,20 @@ from tests.recipes.runs import detector, write
 TRAIN = {"max_steps": 3, "log_every": 1, "optimizer": {"type": "AdamW", "lr": 1e-3}}
 
 
+PLOTS = (
+    "pictures.plot_search",
+    "pictures.plot_pareto",
+    "search_report.plot_choices",
+    "search_report.plot_parts",
+)
+
+
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings inside tests leave no pictures: those of `pipeline` do, and other processes."""
+    """Trainings and searches inside tests leave no pictures: those of `pipeline` do."""
     monkeypatch.setattr(training, "draw", lambda *_: None)
+    for name in PLOTS:
+        monkeypatch.setattr(f"razorlite.recipes.{name}", lambda *_, **__: Path("nowhere"))
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +48,11 @@ def pipeline(tmp_path_factory) -> SimpleNamespace:
     pairs = [{"student": "neck", "loss": {"type": "ChannelWiseDivergence"}}]
     distilled = {**config, **chosen, "distiller": {"teacher": teacher, "pairs": pairs}}
     distill = write(distilled, root, "distill.yaml")
-    recipes.train(distill, root / "distill")
-    slim = {**config, **chosen, "prune": {"budget": {"macs": "80%"}, "round_to": 2}}
-    prune = write(slim, root, "prune.yaml")
-    recipes.prune(prune, trained, root / "prune")
+    with pytest.MonkeyPatch.context() as patch:  # detections are drawn once, by the subnet
+        patch.setattr(training, "sample_detections", lambda *_: None)
+        recipes.train(distill, root / "distill")
+        slim = {**config, **chosen, "prune": {"budget": {"macs": "80%"}, "round_to": 2}}
+        prune = write(slim, root, "prune.yaml")
+        recipes.prune(prune, trained, root / "prune")
     configs = {"supernet": supernet, "subnet": subnet, "distill": distill, "prune": prune}
     return SimpleNamespace(root=root, weights=weights, trained=trained, tree=config, **configs)

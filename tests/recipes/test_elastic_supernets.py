@@ -46,7 +46,7 @@ def config() -> dict:
     ]
     searcher = {"type": "RandomSearcher", "max_trials": 3}
     search = {"searcher": searcher, "constraints": {"macs": "80%"}, "recalibrate_batches": 1}
-    search["retraining"] = None
+    search |= {"retraining": None, "trust": 0}
     return {**tree, "search": search}
 
 

@@ -104,7 +104,7 @@ def test_several_objectives_leave_their_front(pipeline, tmp_path, monkeypatch, c
     calls = iter(range(100))
     monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": next(calls) / 9})
     more = ["search.metric={AP: max, macs: min}", "search.searcher={type: RandomSearcher}"]
-    more += ["search.max_trials=6"]
+    more += ["search.max_trials=6", "search.trust=0"]
     folder = tmp_path / "run"
     with caplog.at_level("INFO", logger="razorlite"):
         subnet = searching.search(pipeline.supernet, pipeline.weights, folder, more)
@@ -137,7 +137,7 @@ def test_the_cost_that_is_limited_is_told_and_drawn(pipeline, tmp_path, monkeypa
         "razorlite.recipes.pictures.plot_pareto", lambda points, *_, **more: drawn.append(more)
     )
     monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": 0.5})
-    limits = ["search.constraints={params: 99%}"]
+    limits = ["search.constraints={params: 99%}", "search.trust=0"]
     with caplog.at_level("INFO", logger="razorlite"):
         subnet = searching.search(pipeline.supernet, pipeline.weights, tmp_path / "run", limits)
     assert drawn[0]["cost"] == "params"
@@ -152,7 +152,7 @@ def test_latency_is_measured_once_and_searched_by(pipeline, tmp_path, monkeypatc
     monkeypatch.setattr(SupernetScore, "__call__", lambda self, subnet: {"AP": 0.5})
     table, folder = tmp_path / "latency.json", tmp_path / "run"
     block = f"{{type: LatencyTable, file: {table}, rounds: 1}}"
-    settings = [f"search.costs=[{block}]", "search.constraints={latency_ms: 10s}"]
+    settings = [f"search.costs=[{block}]", "search.constraints={latency_ms: 10s}", "search.trust=0"]
     with caplog.at_level("INFO", logger="razorlite"):
         subnet = searching.search(pipeline.supernet, pipeline.weights, folder, settings)
     assert list(subnet.cost) == ["macs", "params", "latency_ms"]
