@@ -27,7 +27,9 @@ from razorlite.structures import Batch
 from tests.engine.toys import Toy, ToyLoader, assert_same, make_runner, sgd, weights
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.engine.test_processes", "torch._dynamo"])
+_SERVER.set_forkserver_preload(
+    ["tests.engine.test_processes", "razorlite.recipes.side_by_side", "torch._dynamo"]
+)
 
 
 def both(work, folder, *arguments):

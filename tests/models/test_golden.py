@@ -116,7 +116,9 @@ def _one_weight_a_percent_off(model: Any) -> None:
     model.backbone.layer3[3].conv2.weight.mul_(1.01)
 
 
-@pytest.mark.parametrize("name", ONE_STAGE)
+@pytest.mark.parametrize(
+    "name", ["retinanet_r50", pytest.param("fcos_r50", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -169,6 +171,7 @@ def test_shipped_configurations_give_the_golden_values(name):
     assert max(_errors_of_config(name).values()) < golden.MAP_TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "override"),
     [
@@ -209,13 +212,14 @@ def _mask_convolution_without_activation(model: Any) -> None:
     model.roi_head.mask_head.convs[2].activate = None
 
 
+COARSE = (_swapped_layers, _regions_from_the_next_level, _mask_convolution_without_activation)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
-        _swapped_layers,
-        _regions_from_the_next_level,
+        *(pytest.param(spoil, marks=pytest.mark.slow) for spoil in COARSE),
         _deltas_on_another_scale,
-        _mask_convolution_without_activation,
     ],
 )
 @torch.no_grad()

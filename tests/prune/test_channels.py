@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from razorlite.core.errors import BudgetError, SubnetError
 from razorlite.cost import Limit, count
 from razorlite.prune import Budget, Channels, L1Importance, Pruner, RandomImportance, apply, mask
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
-from tests.prune.known import channels_of
+from tests.prune.known import channels_of, slow
 from tests.prune.odd_modules import PRUNED
 from tests.prune.test_slim import MODELS, assert_same, outputs, random_subnet
-from tests.trace.zoo import Net, conv, network, stirred
+from tests.trace.zoo import Net, conv, stirred
 
 SHAPE = (64, 64)
 
@@ -52,7 +53,7 @@ def test_all_jobs_read_the_model_once(monkeypatch):
         "razorlite.prune.channels.channel_graph",
         lambda *args, **kwargs: reads.append(args) or channel_graph(*args, **kwargs),
     )
-    model = network("fcos_resnet18")
+    model = stirred(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10).eval())
     channels = Channels(model, SHAPE)
     pruner = Pruner(budget=Budget(macs="60%"))
     plan = pruner.plan(channels, goal=pruner.goal(channels))
@@ -86,7 +87,9 @@ def test_groups_of_one_unit_cannot_shrink_further():
     assert known.slim(Subnet(channels={"b": (0, 2)})).b.weight.shape[:2] == (2, 1)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "fcos_shufflenet", "rtmdet"])
+@pytest.mark.parametrize(
+    "name", [slow("resnet18"), "mobilenet_v2", slow("fcos_shufflenet"), "rtmdet"]
+)
 def test_masks_in_place_compute_what_the_slim_model_does(name):
     channels = channels_of(name)
     whole, state = outputs(channels.model), channels.model.state_dict()

@@ -23,8 +23,8 @@ from razorlite.prune import (
 )
 from razorlite.space.subnet import Subnet
 from razorlite.trace import channel_graph
-from tests.prune.known import channels_of
-from tests.trace.zoo import Net, conv, network, stirred
+from tests.prune.known import channels_of, slow
+from tests.trace.zoo import Net, conv, stirred
 
 SHAPE = (64, 64)
 
@@ -46,12 +46,12 @@ def plan(model, shape=SHAPE, **kwargs):
         ("mobilenet_v2", {"params": "75%"}, "uniform", 8),
         ("fcos_resnet18", {"macs": "40%"}, "uniform", 16),  # its group norms hold 2 channels
         ("fcos_shufflenet", {"macs": "70%"}, "global", 8),
-        ("retinanet_resnet18", {"params": "50%"}, "global", 4),
-        ("spos_mobilenet", {"macs": "75%"}, "global", 1),
+        slow("retinanet_resnet18", {"params": "50%"}, "global", 4),
+        slow("spos_mobilenet", {"macs": "75%"}, "global", 1),
         ("rtmdet", {"macs": "60%"}, "global", 8),
-        ("rtmdet", {"params": "35%"}, "uniform", 8),
+        slow("rtmdet", {"params": "35%"}, "uniform", 8),
         ("faster_rcnn", {"macs": "70%"}, "global", 8),
-        ("faster_rcnn", {"params": "50%"}, "uniform", 16),
+        slow("faster_rcnn", {"params": "50%"}, "uniform", 16),
     ],
 )
 def test_budget_is_met_cost_is_exact_and_channels_are_rounded(name, budget, allocation, round_to):
@@ -162,9 +162,10 @@ def test_least_important_channels_go():
 
 
 def test_ignored_modules_keep_their_channels():
-    model = network("fcos_resnet18")
-    subnet = plan(model, budget=Budget(macs="70%"), ignore=["neck.*", "backbone.layer1*"])
-    slim = apply(model, subnet, shape=SHAPE)
+    channels = channels_of("fcos_resnet18")
+    model = channels.model
+    subnet = plan(channels, budget=Budget(macs="70%"), ignore=["neck.*", "backbone.layer1*"])
+    slim = channels.slim(subnet)
     for name, layer in slim.named_modules():
         if name.startswith(("neck", "backbone.layer1")) and isinstance(layer, nn.Conv2d):
             assert layer.out_channels == model.get_submodule(name).out_channels

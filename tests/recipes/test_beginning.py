@@ -50,7 +50,11 @@ def test_a_folder_without_splits_is_divided(source, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "model", ["retinanet/retinanet_r18_fpn_1x_coco", "faster_rcnn/faster_rcnn_r50_fpn_1x_coco"]
+    "model",
+    [
+        "retinanet/retinanet_r18_fpn_1x_coco",
+        pytest.param("faster_rcnn/faster_rcnn_r50_fpn_1x_coco", marks=pytest.mark.slow),
+    ],
 )
 def test_other_models_get_the_classes(source, tmp_path, model):
     out = tmp_path / "mine.yaml"
