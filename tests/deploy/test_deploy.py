@@ -379,9 +379,13 @@ def test_a_file_may_not_run_code(run, tmp_path):
             load(tmp_path / "evil.pt")
 
 
-def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path):
+def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     path = tmp_path / "model.torchscript"
     assert main(["export", str(run), "--out", str(path)]) == 0
+    steps = ["reading", "writing the model as", "comparing the file with PyTorch on 7", "timing"]
+    told = [message for message in caplog.messages if message.startswith(tuple(steps))]
+    assert [message.split()[0] for message in told] == [step.split()[0] for step in steps]
     assert json.loads(read_meta(path)[META_NAME])["classes"] == ["cat", "dog"]
     _same_predictions(load(path), load(run, device="cpu"), photos)
     with pytest.raises(ConfigError, match="is an exported file already"):
