@@ -1,8 +1,10 @@
 """What every detector must do, shown on small ones."""
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -221,7 +223,15 @@ BUILDERS = [*ONE_STAGE, *TWO_STAGE, small_detr, detr_on_vit]
 
 @pytest.fixture(params=BUILDERS, ids=lambda build: build.__name__.strip("_"))
 def build(request: pytest.FixtureRequest) -> Callable[[], Detector]:
-    return request.param
+    return lambda: copy.deepcopy(_built_once(request.param))
+
+
+@cache
+def _built_once(build: Callable[[], Detector]) -> Detector:
+    """Return a detector with the same weights whichever test is the first."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
 
 
 def _target(*boxes: tuple[float, ...], crowd: bool = False, size=SIZE) -> Target:

@@ -1,5 +1,7 @@
 """What a training starts from."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -25,6 +27,20 @@ def trained(folder, *overrides, **more):
     return read_checkpoint(path)["model"], path
 
 
+@pytest.fixture(scope="module")
+def first(module_path):
+    """The folder of a short training, which stays as it is."""
+    trained(module_path / "first")
+    return module_path / "first"
+
+
+@pytest.fixture
+def run(first, tmp_path):
+    """A copy of it, with its checkpoint's path."""
+    shutil.copytree(first, tmp_path / "run")
+    return tmp_path / "run", tmp_path / "run/checkpoints/last.pt"
+
+
 def initial():
     torch.manual_seed(0)
     return recipes.build_model(plain(model=FROZEN)).state_dict()
@@ -38,9 +54,9 @@ class TestFrozenParts:
         assert "model.backbone has frozen_stages: 1, norm_eval: true" in notes[0]
         assert not torch.equal(weights[MEAN], torch.zeros_like(weights[MEAN]))
 
-    def test_weights_that_were_loaded_stay_frozen(self, tmp_path, caplog):
-        first, path = trained(tmp_path / "first")
-        caplog.clear()
+    def test_weights_that_were_loaded_stay_frozen(self, run, tmp_path, caplog):
+        _, path = run
+        first = read_checkpoint(path)["model"]
         second, _ = trained(tmp_path / "second", f"load_from={path}")
         assert not [m for m in caplog.messages if "no weights" in m]
         for name in (STEM, MEAN):
@@ -101,31 +117,31 @@ def test_broken_pretrained_weights_are_refused(tmp_path):
         ResNet(depth=18, pretrained=str(tmp_path / "r18.pt"))
 
 
-def test_resuming_from_broken_weights_names_the_tensor(tmp_path):
-    _, path = trained(tmp_path / "run")
+def test_resuming_from_broken_weights_names_the_tensor(run):
+    folder, path = run
     content = read_checkpoint(path)
     content["model"][MEAN][0] = float("nan")
     save_checkpoint(path, content)
     with pytest.raises(CheckpointError, match=rf"model.{MEAN} is not finite"):
-        recipes.train(plain(model=FROZEN), tmp_path / "run", resume=True)
+        recipes.train(plain(model=FROZEN), folder, resume=True)
 
 
 @pytest.mark.parametrize("name", ["nothing", "backbone.conv1"])
-def test_resuming_with_unfrozen_modules_that_are_not_there(tmp_path, name):
-    _, path = trained(tmp_path / "run")
+def test_resuming_with_unfrozen_modules_that_are_not_there(run, name):
+    folder, path = run
     content = read_checkpoint(path)
     content["meta"]["unfrozen"] = [name]
     save_checkpoint(path, content)
     with pytest.raises(CheckpointError, match=rf"lets \['{name}'\] learn"):
-        recipes.train(plain(model=FROZEN), tmp_path / "run", resume=True)
+        recipes.train(plain(model=FROZEN), folder, resume=True)
 
 
 def test_channels_of_a_plain_detector_are_sorted_and_those_of_a_supernet_stay(
-    tmp_path, monkeypatch
+    run, tmp_path, monkeypatch
 ):
     sorted_of = []
     monkeypatch.setattr(ChannelWidths, "loaded", lambda self, model: sorted_of.append(model))
-    _, path = trained(tmp_path / "plain")
+    _, path = run
     widths = {"type": "ChannelWidths", "shares": [0.5], "sort_channels": True}
     for name in ("supernet", "longer"):
         _, path = trained(tmp_path / name, f"load_from={path}", mutator=widths)

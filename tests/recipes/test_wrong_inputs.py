@@ -218,14 +218,15 @@ class TestBudgets:
 
     def test_unknown_metric(self, pipeline, tmp_path, capsys):
         words = ["search", pipeline.supernet, pipeline.weights, "--work-dir", tmp_path / "run"]
-        assert "AP" in complaint(capsys, *words, "--set", "search.metric=APP")
+        words += ["--set", "search.trust=0"]
+        assert "AP" in complaint(capsys, *words, "search.metric=APP")
         assert cli.main([str(word) for word in words]) == 0  # the corrected command
 
-    @pytest.mark.parametrize("name", ["ap", "AP/round", "mAP"])
-    def test_unknown_metric_to_choose_by(self, pipeline, tmp_path, capsys, name):
+    def test_unknown_metric_to_choose_by(self, pipeline, tmp_path, capsys):
         words = ["train", pipeline.supernet, "--work-dir", tmp_path / "run"]
-        message = complaint(capsys, *words, "--set", f"train.best_metric={name}")
-        assert "train.best_metric" in message
+        for name in ("ap", "AP/round", "mAP"):
+            message = complaint(capsys, *words, "--set", f"train.best_metric={name}")
+            assert "train.best_metric" in message
         assert not (tmp_path / "run/metrics.jsonl").exists()
         assert cli.main([str(word) for word in words]) == 0  # the corrected command
 
