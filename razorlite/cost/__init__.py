@@ -19,7 +19,7 @@ from razorlite.cost.pairs import PairCost, Sides
 from razorlite.cost.profile import ThopProfile, thop_profile
 from razorlite.cost.table import CostTable
 from razorlite.cost.tabulate import tabulate
-from razorlite.cost.timed import LatencyConfig, Timer
+from razorlite.cost.timed import LatencyConfig, Opened, Timer
 
 __all__ = [
     "BitOperations",
@@ -34,6 +34,7 @@ __all__ = [
     "LatencyConfig",
     "LatencyTable",
     "Limit",
+    "Opened",
     "PairCost",
     "Part",
     "PointCost",

@@ -32,6 +32,16 @@ class LatencyConfig:
     rounds: Count = 20
 
 
+class Opened(Protocol):
+    """A model that is ready to be timed."""
+
+    def __call__(self) -> float:
+        """Run it once, and return the milliseconds of one image."""
+
+    def resized(self, shape: tuple[int, int]) -> "Opened":
+        """Return the same model, given images of another height and width in pixels."""
+
+
 class Timer(Protocol):
     """What times models in turns, such as `razorlite.deploy.RuntimeTimer`."""
 
@@ -39,14 +49,11 @@ class Timer(Protocol):
     def conditions(self) -> Mapping[str, Any]:
         """What the times depend on beside the models and the machine: plain values."""
 
-    def opened(self, model: nn.Module) -> Callable[[], float]:
+    def opened(self, model: nn.Module) -> Opened:
         """Return what runs a model once, as it is now, and tells the milliseconds of an image."""
 
     def opened_layer(self, layer: nn.Module, inputs: Tensor) -> Callable[[], float]:
         """Return the same of a convolution, at (1, C, H, W) maps, or of a linear layer."""
-
-    def resized(self, shape: tuple[int, int]) -> "Timer":
-        """Return what times models with images of another height and width in pixels."""
 
     def in_turns(
         self, runs: Mapping[str, Callable[[], float]], rounds: int | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from razorlite.core.compute import Compute, with_layout
 from razorlite.core.errors import ConfigError
@@ -25,7 +26,7 @@ from razorlite.structures import inputs_of, is_shape, map_tensors
 
 _FORMATS: Any = {"onnxruntime": "onnx", "onnx-int8": "onnx", "torchscript": "torchscript"}
 _MOST, _LEAST, _WARMUP = 60_000, 5, 2  # milliseconds of all rounds; rounds at least; before them
-Run = Callable[[], object]
+Run = Callable[..., object]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class RuntimeTimer:
         dtype = "int8" if own.runtime == "onnx-int8" else "float32"
         return {**known, **size, "device": "cpu", "dtype": dtype}
 
-    def opened(self, model: nn.Module) -> Callable[[], float]:
+    def opened(self, model: nn.Module) -> "OpenedModel":
         """Return what runs a model once, as it is now, and tells the milliseconds of an image.
 
         Raises:
@@ -63,7 +64,10 @@ class RuntimeTimer:
         model = copy.deepcopy(model).cpu().eval()
         inputs = self._inputs(model)
         shipped = model if self.form is None else self.form(model).eval()
-        return partial(self._time, self._run(shipped, inputs))
+        if self.settings.runtime == "pytorch":
+            return OpenedModel(self, *_in_pytorch(shipped, inputs))
+        images = self.check_images(inputs)
+        return OpenedModel(self, self._from_file(images, partial(_write_model, shipped)), (images,))
 
     def opened_layer(self, layer: nn.Module, inputs: Tensor) -> Callable[[], float]:
         """Return what runs a convolution or a linear layer once, and tells the milliseconds.
@@ -78,17 +82,9 @@ class RuntimeTimer:
         layer = copy.deepcopy(layer).cpu().eval()
         inputs = torch.cat([inputs] * self.settings.batch)
         if self.settings.runtime == "pytorch":
-            return partial(self._time, _in_pytorch(layer, (inputs,)))
+            return OpenedModel(self, *_in_pytorch(layer, (inputs,)))
         write = partial(_write_layer, layer)
-        return partial(self._time, self._from_file(inputs, write, layer=True))
-
-    def resized(self, shape: tuple[int, int]) -> "RuntimeTimer":
-        """Return what times models with images of another size.
-
-        Args:
-            shape: height and width in pixels.
-        """
-        return replace(self, example=shape)
+        return OpenedModel(self, self._from_file(inputs, write, layer=True), (inputs,))
 
     def in_turns(
         self, runs: Mapping[str, Callable[[], float]], rounds: int | None = None
@@ -100,18 +96,6 @@ class RuntimeTimer:
             most = max(_LEAST, int(_MOST / max(once, 1e-3)))
             return take_turns(runs, rounds=min(rounds or self.settings.rounds, most), warmup=0)
 
-    @torch.no_grad()
-    def _time(self, run: Run) -> float:
-        clock = time.process_time if self.settings.threads == 1 else time.perf_counter
-        start = clock()
-        run()
-        return 1000 * (clock() - start) / self.settings.batch
-
-    def _run(self, shipped: nn.Module, inputs: tuple[Any, ...]) -> Run:
-        if self.settings.runtime == "pytorch":
-            return _in_pytorch(shipped, inputs)
-        return self._from_file(self._images(inputs), partial(_write_model, shipped))
-
     def _from_file(
         self, images: Tensor, write: Callable[[Path, Tensor, Any], None], layer: bool = False
     ) -> Run:
@@ -121,19 +105,24 @@ class RuntimeTimer:
             write(path, images, chosen)
             if self.settings.runtime == "onnx-int8":  # what it finds is of no matter to its time
                 calibrate(path, [images], whole=layer).write(path)
-            return partial(open_file(path, self.settings.threads), images)
+            return open_file(path, self.settings.threads)
 
     def _inputs(self, model: nn.Module) -> tuple[Any, ...]:
         inputs = inputs_of(model, self.example)
         if self.form is None and self.settings.batch == 1:
             return inputs
-        images = self._images(inputs)
+        images = self.check_images(inputs)
         noise = torch.rand(
             (self.settings.batch, *images.shape[1:]), generator=torch.Generator().manual_seed(0)
         )
         return (255 * noise if self.form is not None else noise,)
 
-    def _images(self, inputs: tuple[Any, ...]) -> Tensor:
+    def check_images(self, inputs: tuple[Any, ...]) -> Tensor:
+        """Return the only input, (N, C, H, W), of a model that takes images.
+
+        Raises:
+            ConfigError: it takes something else.
+        """
         if len(inputs) == 1 and isinstance(inputs[0], Tensor):
             return inputs[0].cpu()
         own = self.settings
@@ -141,6 +130,42 @@ class RuntimeTimer:
             f"latency in {own.runtime} in batches of {own.batch} wants a model of one tensor of "
             f"images; set runtime: pytorch and batch: 1"
         )
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model in its runtime.
+
+    Attributes:
+        timer: that opened it.
+        run: the model as a function.
+        inputs: what it is given.
+    """
+
+    timer: RuntimeTimer
+    run: Run
+    inputs: tuple[Any, ...]
+
+    @torch.no_grad()
+    def __call__(self) -> float:
+        """Run the model once, and return the milliseconds of one image."""
+        settings = self.timer.settings
+        clock = time.process_time if settings.threads == 1 else time.perf_counter
+        start = clock()
+        self.run(*self.inputs)
+        return 1000 * (clock() - start) / settings.batch
+
+    def resized(self, shape: tuple[int, int]) -> "OpenedModel":
+        """Return the same model, given images of another size.
+
+        Args:
+            shape: height and width in pixels.
+
+        Raises:
+            ConfigError: it takes no tensor of images.
+        """
+        images = interpolate(self.timer.check_images(self.inputs), size=tuple(shape))
+        return replace(self, inputs=(images,))
 
 
 def _write_model(model: nn.Module, path: Path, images: Tensor, chosen: Format) -> None:
@@ -154,11 +179,9 @@ def _write_layer(layer: nn.Module, path: Path, inputs: Tensor, chosen: Format) -
         write_file(layer, path, inputs, format=chosen)
 
 
-def _in_pytorch(model: nn.Module, inputs: tuple[Any, ...]) -> Run:
+def _in_pytorch(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Run, tuple[Any, ...]]:
     compute = Compute(torch.device("cpu"))
-    return partial(
-        compute.place(model), *map_tensors(lambda x: with_layout(x, compute.layout), inputs)
-    )
+    return compute.place(model), map_tensors(lambda x: with_layout(x, compute.layout), inputs)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 
 from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
-from razorlite.cost import Timer
+from razorlite.cost import Opened, Timer
 from razorlite.engine.run_folder import told_by_main
 from razorlite.prune.layer_times import Timed, Times, layer_times, quickest
 from razorlite.prune.rounding import Rounding, measured_rounding
@@ -106,13 +106,14 @@ class Stopwatch:
             model: such as the whole one.
             shape: height and width in pixels.
         """
-        size = {"resized": list(shape)}
-        timer = self.timer.resized(shape)
+        form, size = _form(model), {"resized": list(shape)}
 
         def measured() -> dict[str, Any]:
-            return {**size, **self._measured(timer.opened(model))}
+            known = form == self._whole_form  # writing it again would take longer than timing it
+            run = self._whole_run if known else self.timer.opened(model)
+            return {**size, **self._measured(run.resized(shape))}
 
-        return _paired(self._remembered([size, _form(model), self._whole_form], measured))
+        return _paired(self._remembered([size, form, self._whole_form], measured))
 
     def rounding(self, example: Any) -> Rounding:
         """Return the multiples of channels that the whole model's layers compute well with.
@@ -167,11 +168,11 @@ class Stopwatch:
         return record
 
     @cached_property
-    def _whole_run(self) -> Callable[[], float]:
+    def _whole_run(self) -> Opened:
         return self.timer.opened(self.whole)
 
     def _measured(self, slim: Callable[[], float]) -> dict[str, Any]:
-        runs = {"whole": self._whole_run, "slim": slim}
+        runs: dict[str, Callable[[], float]] = {"whole": self._whole_run, "slim": slim}
         times = self.timer.in_turns(runs)
         shares = [b / a for a, b in zip(times["whole"], times["slim"], strict=True)]
         pair = Paired(median(times["slim"]), median(times["whole"]), median(shares))

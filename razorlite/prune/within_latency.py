@@ -37,8 +37,8 @@ class LatencyFit:
     """Finds the slim model that takes the time allowed, measured end to end.
 
     Subnets are planned by what their layers take, each timed by itself, or by another cost. The
-    time rises with that, nearly as a straight line: each try is where the line between the nearest
-    two tries meets the limit, or in their middle where that leads nowhere.
+    time rises with that, nearly as a straight line: each try is where the line through the nearest
+    two that were timed meets the limit, or in the middle of what is left where that leads nowhere.
 
     Args:
         plan: returns the subnet within limits on macs, params and the kind of cost.
@@ -66,6 +66,7 @@ class LatencyFit:
         self.whole, self.latency = whole, latency
         self.most = latency.high / stopwatch.whole_ms
         self.low, self.high = Tried(0.0, 0.0), Tried(1.0, 1.0)
+        self.above: Tried | None = None  # that was the high end before
         self.fits: list[Tried] = []
         self.refused: BudgetError | None = None
 
@@ -85,11 +86,12 @@ class LatencyFit:
         """Return the share of the layers' time to try."""
         low, high = self.low, self.high
         middle = (low.spent + high.spent) / 2
-        rise = high.share - low.share
+        near, far = (low, high) if self.fits or self.above is None else (high, self.above)
+        rise = far.share - near.share
         if rise <= 0 or number % 4 == 3:
             return middle
         aim = self.most * (1 - _BELOW / 2)
-        at = low.spent + (high.spent - low.spent) * (aim - low.share) / rise
+        at = near.spent + (far.spent - near.spent) * (aim - near.share) / rise
         edge = 0.05 * (high.spent - low.spent)
         return min(max(at, low.spent + edge), high.spent - edge)
 
@@ -114,7 +116,7 @@ class LatencyFit:
             self.fits.append(tried)
             self.low = Tried(spent, share, subnet)
         else:
-            self.high = tried
+            self.above, self.high = self.high, tried
         return tried
 
     def _limits(self, share: float) -> list[Limit]:

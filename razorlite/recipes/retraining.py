@@ -21,7 +21,7 @@ from razorlite.core.ranks import apart
 from razorlite.core.streams import printed_to_stderr
 from razorlite.engine.checkpoint import read_checkpoint, save_checkpoint
 from razorlite.engine.run_folder import told_by_main
-from razorlite.recipes.experiment import Experiment
+from razorlite.recipes.digests import data_digests
 from razorlite.recipes.retraining_config import retraining_config
 from razorlite.recipes.retraining_plan import Contender
 from razorlite.recipes.scored import without_folders
@@ -62,6 +62,7 @@ class Retraining:
         folder: gets a run folder for each training, and a JSON file with what came of it.
         seconds: of a step, as the supernet was trained; None where that is not known.
         weights: short name of the supernet's weights.
+        data: digests of the images and annotations, by split.
         describe: subnet to what a checkpoint says of it.
     """
 
@@ -74,6 +75,7 @@ class Retraining:
     folder: Path
     seconds: float | None
     weights: str
+    data: Mapping[str, str]
     describe: Callable[[Any], dict[str, Any]] = field(compare=False)
 
     @property
@@ -186,7 +188,7 @@ class Retraining:
     def _key(self, one: Contender, seed: int) -> str:
         """Return a short name for all that decides a training's result."""
         parts = [one.subnet.choices, one.subnet.channels, one.overrides, seed, self.steps]
-        parts += [self.fresh, self.weights, without_folders(dict(self.config.tree))]
+        parts += [self.data, self.fresh, self.weights, without_folders(dict(self.config.tree))]
         text = json.dumps([dict(p) if isinstance(p, Mapping) else p for p in parts], default=str)
         return f"{one.kind.replace(' ', '_')}-{sha256(text.encode()).hexdigest()[:12]}"
 
@@ -241,12 +243,14 @@ def retraining_of(
     Raises:
         ConfigError: the configuration of the trainings is wrong, or has nothing to train with or
             to evaluate on.
+        DataError: a data set cannot be read.
     """
     with apart():  # each is one process's own, whatever their number
         config, experiment = retraining_config(merged, settings)
-        steps = settings.steps or _steps(experiment, settings)
-    if experiment.train is None or experiment.data is None or experiment.data.val is None:
-        raise ConfigError("subnets are trained with `train` and evaluated on `data.val`; add both")
+        if experiment.train is None or experiment.data is None or experiment.data.val is None:
+            raise ConfigError("subnets are trained with `train` and `data.val`; add both")
+        splits = Splits(replace(experiment, subnet="one"), torch.device("cpu"))  # holds out none
+        steps, data = settings.steps or _steps(splits, settings), data_digests(splits)
     step, seconds = _pace(checkpoint)
     fresh = settings.start == "fresh"
     return Retraining(
@@ -259,6 +263,7 @@ def retraining_of(
         folder=folder / "retraining",
         seconds=seconds,
         weights=weights,
+        data=data,
         describe=describe,
     )
 
@@ -274,13 +279,12 @@ def _time_left(seconds: float, done: int, total: int) -> str:
     return f"; about {seconds / done * max(1, total - done) / 60:.0f} min are left"
 
 
-def _steps(experiment: Experiment, settings: RetrainingConfig) -> int:
+def _steps(splits: Splits, settings: RetrainingConfig) -> int:
     """Return a configuration's own steps, or a tenth of them if it is the search's."""
-    assert experiment.train is not None
-    steps = experiment.train.max_steps
+    assert splits.experiment.train is not None
+    steps = splits.experiment.train.max_steps
     if steps is None:
-        splits = Splits(replace(experiment, subnet="one"), torch.device("cpu"))  # holds out none
-        steps = experiment.train.total_steps(len(splits.train_loader()))
+        steps = splits.experiment.train.total_steps(len(splits.train_loader()))
     return steps if settings.config is not None else max(1, steps // _BRIEF)
 
 

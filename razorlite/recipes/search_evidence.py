@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core.config import Config
-from razorlite.core.errors import ConfigError
+from razorlite.core.errors import ConfigError, DataError
 from razorlite.engine.run_folder import on_main
 from razorlite.prune import Stopwatch
 from razorlite.recipes.experiment import Experiment
@@ -84,7 +84,7 @@ class FinishedSearch:
                 weights=str(study.settings.get("weights")),
                 describe=self.describe,
             )
-        except ConfigError as error:
+        except (ConfigError, DataError) as error:
             _log.warning("no subnet is trained for the report: %s", error)
             return None
         found = contenders(study, self.score, self.workers, settings, controls.even)

@@ -15,7 +15,6 @@ from razorlite.core.compute import Compute
 from razorlite.core.config import Config, Overrides
 from razorlite.core.errors import ConfigError
 from razorlite.cost import FactoredCost
-from razorlite.data import dataset_digest
 from razorlite.engine.interrupt import StoppedAtEnd
 from razorlite.engine.launch import session
 from razorlite.engine.run_folder import ConfigFile, check_run_folder, claimed, on_main
@@ -26,6 +25,7 @@ from razorlite.recipes.batch_size import settled
 from razorlite.recipes.building import Built, build
 from razorlite.recipes.card import ModelCard, preprocess_of
 from razorlite.recipes.checking import check_before_work
+from razorlite.recipes.digests import data_digests
 from razorlite.recipes.expanding import read_expanded
 from razorlite.recipes.experiment import ConfigLike, Experiment, load_config
 from razorlite.recipes.folders import run_folder
@@ -210,15 +210,8 @@ def build_runner(
         config=experiment.train,
         folder=folder,
         evaluate=_evaluate(built, splits, step),
-        meta=replace(card, data=_digests(splits)).to_meta(),
+        meta=replace(card, data=data_digests(splits)).to_meta(),
     )
-
-
-def _digests(splits: Splits) -> dict[str, str]:
-    """Return what tells the images and annotations of a training from others, by split."""
-    train = None if splits.experiment.without_data else splits.train
-    used = {"data.train": train, "data.val": splits.val}
-    return {name: dataset_digest(part) for name, part in used.items() if part is not None}
 
 
 def draw(built: Built, splits: Splits, folder: Path) -> None:

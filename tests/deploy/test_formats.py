@@ -81,8 +81,6 @@ ROI_HEADS = {
 WITH_MASKS = ("rtmdet_ins", "mask", "torchvision_maskrcnn")
 OTHERS = ("detr", "pruned", "searched", *(f"torchvision_{kind}" for kind in KINDS))
 NAMES = [*HEADS, *ROI_HEADS, *OTHERS]
-IN_ONNX = ("detr", "pruned", "searched", "torchvision_retinanet", "torchvision_fasterrcnn")
-ONNX = [*HEADS, *ROI_HEADS, *IN_ONNX]
 PARTS = {"retina", "fcos", "atss", "rtmdet", "faster"}  # of pruned, searched, gfl, rtmdet_ins, mask
 SLOWER = {"rtmdet_ins", "mask", *OTHERS} - {"detr", "searched"}
 BACKGROUND = {"fc_cls": (-1, 1.0), "cls_score": (0, 3.0)}  # to background's row, and its logit
@@ -233,7 +231,7 @@ def test_torchscript(name, tmp_path):
     _exported(name, tmp_path / "model.torchscript", "torchscript")
 
 
-@pytest.mark.parametrize("name", marked(ONNX, PARTS))
+@pytest.mark.parametrize("name", marked(NAMES, PARTS))
 def test_onnx_of_every_head(name, tmp_path):
     needs_onnx()
     path, out = tmp_path / "model.onnx", tmp_path / "int8.onnx"

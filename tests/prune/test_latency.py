@@ -43,6 +43,12 @@ def test_time_is_at_most_what_is_allowed_and_near_it(budget):
     assert subnet.origin["latency"]["runtime"] == "arithmetic"
 
 
+def test_a_part_that_stays_is_learnt_from_the_first_slim_model():
+    timer = Counted(SHAPE)
+    planned({"latency_ms": "50%"}, timer)
+    assert timer.calls <= 5
+
+
 def test_other_limits_hold_as_well():
     _, subnet = planned({"latency_ms": "90%", "params": "30%"}, Counted(SHAPE))
     assert subnet.cost["params"] <= 0.3 * sum(p.numel() for p in chain().parameters())
@@ -89,6 +95,9 @@ def test_models_are_timed_in_turns_and_stay_as_they_are(runtime):
     times = timer.in_turns({"a": timer.opened(model), "b": timer.opened(chain())})
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
     assert min(times["a"] + times["b"]) > 0
+    small = timer.opened(model).resized((4, 6))
+    assert [tuple(x.shape) for x in small.inputs] == [(2, 3, 4, 6)]
+    assert small() > 0
     assert model.training
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
 

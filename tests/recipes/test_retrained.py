@@ -1,6 +1,7 @@
 """What trainings say: the chosen subnet against random ones and what is scaled by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch.distributed as dist
@@ -194,6 +195,9 @@ def test_what_failed_is_told_again_and_what_can_be_mended_is_tried_again(
     some = [
         Contender(name, "random", Subnet(choices={"a": name}), {}, None) for name in ("one", "two")
     ]
+    changed = replace(job, data={**job.data, "data.val": "other"})
+    assert changed._key(some[0], 0) != job._key(some[0], 0)  # no result of other images
+    assert set(job.data) == {"data.train", "data.val"}
     told = ["one, seed 0: cannot be read", "two, seed 0: is not finite"]
     for expected in (["one", "two"], ["one"]):
         assert [one.values for one in job.run(some)] == [(), ()]
