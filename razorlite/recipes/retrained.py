@@ -14,6 +14,7 @@ from razorlite.search import RankCorrelation
 from razorlite.visual import plot_pareto, plot_ranking
 from razorlite.visual.report import Table
 
+_TIME = "share of the largest's time"
 _ERRORS = 2.0  # standard errors that tell a difference from noise
 _WHAT: dict[Kind, str] = {
     "chosen": "chosen by the search",
@@ -57,13 +58,6 @@ def _subject(one: Trained) -> str:
     chosen = one.contender.kind == "chosen"
     name = "The chosen subnet" if chosen else one.contender.name.capitalize()
     return f"{name}, itself the same everywhere," if one.contender.even else name
-
-
-def _shown_cost(contender: Contender, name: str) -> float | None:
-    """Return a cost as pictures show it, a measured time before a predicted one."""
-    if name == "latency_ms" and contender.time is not None:
-        return contender.time.ms
-    return None if name not in contender.cost else float(contender.cost[name])
 
 
 @dataclass(frozen=True)
@@ -153,7 +147,7 @@ class Retrained:
         return best.contender.name, Difference(value, error)
 
     def _spent(self, contender: Contender) -> float:
-        """Return what one costs: milliseconds, or MACs where there are none."""
+        """Return what one costs: its measured share of the largest's time, or MACs."""
         if self.is_timed:
             return math.inf if contender.time is None else contender.time.share
         return float(contender.cost.get("macs", math.inf))
@@ -207,7 +201,7 @@ class Retrained:
 
     def table(self) -> Table:
         """Return a line for each contender."""
-        costs = ["M MACs", "M params", *(["measured ms (of the largest)"] if self.is_timed else [])]
+        costs = ["M MACs", "M params", *([_TIME] if self.is_timed else [])]
         heads = ["Trained", *costs, "supernet's score", self.metric, "seeds", "steps"]
         lines = [self._line(one) for one in self.trained]
         return f"The same, {self.how}, on data.val", heads, lines
@@ -216,15 +210,11 @@ class Retrained:
         contender, values = one.contender, one.values
         noise = f" ±{(max(values) - min(values)) / 2:.4f}" if len(values) > 1 else ""
         costs = [contender.cost.get(name) for name in ("macs", "params")]
-        ms = (
-            "–"
-            if contender.time is None
-            else f"{contender.time.ms:.1f} ({contender.time.share:.0%})"
-        )
+        time = "–" if contender.time is None else f"{contender.time.share:.1%}"
         return [
             f"{contender.name}, even" if contender.even else contender.name,
             *("–" if cost is None else f"{cost / 1e6:.2f}" for cost in costs),
-            *([ms] if self.is_timed else []),
+            *([time] if self.is_timed else []),
             "–" if contender.score is None else f"{self.sign * contender.score:.4f}",
             f"{mean(values):.4f}{noise}" if values else "not trained",
             str(len(values)),
@@ -266,12 +256,11 @@ class Retrained:
             for kind, ones in kinds.items()
             if any(one.contender.score is not None for one in ones)
         }
-        cost = "latency_ms" if self.is_timed else "macs"
         points = {
             _WHAT[kind]: [
-                (spent, mean(one.values))
+                (self._spent(one.contender), mean(one.values))
                 for one in ones
-                if one.values and (spent := _shown_cost(one.contender, cost)) is not None
+                if one.values and math.isfinite(self._spent(one.contender))
             ]
             for kind, ones in kinds.items()
         }
@@ -285,7 +274,7 @@ class Retrained:
             [],
             folder / "retrained.png",
             others={name: pairs for name, pairs in points.items() if pairs},
-            cost=cost,
+            cost=_TIME if self.is_timed else "macs",
             metric=self.metric,
             title=f"{self.metric} and {'time' if self.is_timed else 'MACs'}, {self.how}",
         )
