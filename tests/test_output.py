@@ -11,7 +11,7 @@ from razorlite.core.streams import logged_to_streams, printed_to_stderr, results
 from tests.test_cli import commands
 
 PLAIN = {"config show", "config cat", "config types"}  # print YAML, and text for people
-RESULT = SimpleNamespace(to_dict=lambda *_: {"found": 1}, severity="note")
+RESULT = SimpleNamespace(to_dict=lambda *_: {"found": 1}, severity="note", fault="")
 NEEDED = {  # words of each command that prints JSON: its recipe, its arguments, what it finds
     "train": ("train", "c.yaml", {"AP": 0.5}),
     "test": ("test", "c.yaml k.pt", {"AP": 0.5}),
@@ -44,8 +44,11 @@ def test_every_command_that_a_script_would_read_has_json():
 
 
 @pytest.mark.parametrize("words", NEEDED)
-def test_json_is_alone_on_standard_output(words, monkeypatch, capsys):
+def test_json_is_alone_on_standard_output(words, tmp_path, monkeypatch, capsys):
     recipe, more, found = NEEDED[words]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").touch()
+    (tmp_path / "photos").mkdir()
 
     def command(*args, **kwargs):
         print("a table")

@@ -37,7 +37,13 @@ def detector_space():
     return shuffle_mutator().prepare(SmallDetector())
 
 
-@pytest.mark.parametrize("make", [shuffle_space, mobile_space, detector_space])
+@pytest.mark.parametrize(
+    "make",
+    [
+        shuffle_space,
+        *(pytest.param(make, marks=pytest.mark.slow) for make in (mobile_space, detector_space)),
+    ],
+)
 def test_table_equals_a_count_of_the_exported_model(make):
     space = make()
     table = CostTable.build(space, (96, 160))

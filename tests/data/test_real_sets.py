@@ -139,6 +139,7 @@ def test_holding_out_is_deterministic_and_disjoint(test_data):
     assert not set(train.subset(kept).keys) & set(train.subset(held).keys)
 
 
+@pytest.mark.slow
 def test_cifar_is_read_from_its_archive(test_data):
     archive = str(test_data / "cifar10_jpeg" / "cifar10_jpeg_full.tar.gz")
     test = CifarTarDataset(archive=archive, split="test", per_class=20)

@@ -49,12 +49,9 @@ def test_a_folder_without_splits_is_divided(source, tmp_path, capsys):
     assert check_config(out) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "model",
-    [
-        "retinanet/retinanet_r18_fpn_1x_coco",
-        pytest.param("faster_rcnn/faster_rcnn_r50_fpn_1x_coco", marks=pytest.mark.slow),
-    ],
+    "model", ["retinanet/retinanet_r18_fpn_1x_coco", "faster_rcnn/faster_rcnn_r50_fpn_1x_coco"]
 )
 def test_other_models_get_the_classes(source, tmp_path, model):
     out = tmp_path / "mine.yaml"

@@ -148,6 +148,7 @@ def test_channels_of_a_plain_detector_are_sorted_and_those_of_a_supernet_stay(
         assert len(sorted_of) == 1
 
 
+@pytest.mark.slow
 def test_channels_of_a_pretrained_backbone_are_sorted(tmp_path, monkeypatch):
     sorted_of = []
     monkeypatch.setattr(ChannelWidths, "loaded", lambda self, model: sorted_of.append(model))
