@@ -11,6 +11,7 @@ from razorlite import cli, recipes
 from razorlite.core.errors import RunFolderError
 from razorlite.core.journal import Journal
 from razorlite.cost import count
+from razorlite.deploy import RuntimeTimer
 from razorlite.engine.checkpoint import load_weights, read_checkpoint
 from razorlite.prune import Stopwatch
 from razorlite.recipes.card import read_card
@@ -134,6 +135,7 @@ def test_interrupted_measuring_is_not_done_again(whole, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return {"ms": timed[-1], "whole_ms": timed[0], "share": timed[-1] / timed[0], "rounds": 1}
 
+    monkeypatch.setattr(RuntimeTimer, "opened", lambda timer, model: model)
     monkeypatch.setattr(Stopwatch, "_measured", measured)
     monkeypatch.setattr("razorlite.prune.stopwatch.quickest", lambda new, _: dict.fromkeys(new, 1))
     settings = {"prune.budget": {"latency_ms": "60%"}, "prune.rounds": 1, "train": None}
