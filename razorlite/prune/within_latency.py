@@ -15,7 +15,7 @@ from razorlite.space.subnet import Subnet
 _log = logging.getLogger("razorlite")
 _BELOW = 0.04  # how far below the limit is near enough, as a share of it
 _MOST = 10  # measurements
-_NEAR = 1e-3  # shares of the layers' time that are about the same
+_NEAR = 1e-3  # shares of the cost that is planned by that are about the same
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class LatencyFit:
         return self._best()
 
     def _next(self, number: int) -> float:
-        """Return the share of the layers' time to try."""
+        """Return the share to try, of the cost that is planned by."""
         low, high = self.low, self.high
         middle = (low.spent + high.spent) / 2
         near, far = (low, high) if self.fits or self.above is None else (high, self.above)
