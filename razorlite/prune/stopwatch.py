@@ -64,11 +64,12 @@ class Stopwatch:
     def remember(self, journal: Journal) -> None:
         """Take over what a file holds, which a resumed run must find again; nothing is written.
 
+        The main process reads it: all must know the same when they measure together.
+
         Raises:
             RunFolderError: the file is damaged.
         """
-        with explain_damage(journal.path):
-            self._known |= {str(record["candidate"]): _whole(record) for record in journal}
+        self._known |= told_by_main(lambda: _records(journal))
 
     def write_to(self, journal: Journal) -> None:
         """Append to a file what was measured before and what will be."""
@@ -195,6 +196,11 @@ def paired_text(record: Mapping[str, Any]) -> str:
         f"in turns in {record['runtime']}, {record['threads']} thread(s), batch "
         f"{record['batch']}, {shape})"
     )
+
+
+def _records(journal: Journal) -> dict[str, dict[str, Any]]:
+    with explain_damage(journal.path):
+        return {str(record["candidate"]): _whole(record) for record in journal}
 
 
 def _whole(record: dict[str, Any]) -> dict[str, Any]:

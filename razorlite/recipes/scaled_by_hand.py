@@ -19,7 +19,15 @@ _PARTS = ("train", "val", "test", "search")
 
 
 class Allowance(Protocol):
-    """What a detector scaled by hand may cost."""
+    """What a detector scaled by hand may cost.
+
+    Attributes:
+        stopwatch: times it beside the whole model; None where nothing is measured.
+    """
+
+    @property
+    def stopwatch(self) -> Stopwatch | None:
+        """See above."""
 
     def widths(self, channels: Channels) -> Subnet:
         """Return the widest model with the same share of each group's channels.
@@ -31,12 +39,6 @@ class Allowance(Protocol):
     def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
         """Return whether the whole model is cheap enough at a height and width in pixels."""
 
-    def time_of(self, slim: nn.Module) -> Paired | None:
-        """Return how long a narrower model takes; None where nothing is measured."""
-
-    def time_at(self, whole: nn.Module, size: tuple[int, int]) -> Paired | None:
-        """Return how long the whole model takes at a height and width in pixels."""
-
 
 @dataclass(frozen=True)
 class WithinMacs:
@@ -44,9 +46,11 @@ class WithinMacs:
 
     Attributes:
         macs: the most allowed.
+        stopwatch: there is none.
     """
 
     macs: float
+    stopwatch: None = None
 
     def __str__(self) -> str:
         return f"{self.macs:.0f} MACs"
@@ -58,12 +62,6 @@ class WithinMacs:
     def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
         """Return whether a size is cheap enough."""
         return count(whole, size).macs <= self.macs
-
-    def time_of(self, slim: nn.Module) -> None:
-        """Return nothing."""
-
-    def time_at(self, whole: nn.Module, size: tuple[int, int]) -> None:
-        """Return nothing."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +96,7 @@ class WithinTime:
 
     def allows(self, whole: nn.Module, size: tuple[int, int]) -> bool:
         """Return whether a size is cheap enough."""
-        return self.time_at(whole, size).share <= self.share
-
-    def time_of(self, slim: nn.Module) -> Paired:
-        """Return what was measured."""
-        return self.stopwatch.beside(slim)
-
-    def time_at(self, whole: nn.Module, size: tuple[int, int]) -> Paired:
-        """Return what was measured."""
-        return self.stopwatch.resized(whole, size)
+        return self.stopwatch.resized(whole, size).share <= self.share
 
 
 def _uniform(channels: Channels, limits: Sequence[Limit], round_to: int = 1) -> Subnet:
@@ -160,7 +150,7 @@ def narrower(whole: nn.Module, largest: Subnet, shape: tuple[int, int], most: Al
         subnet=replace(plan, choices=largest.choices, fingerprint=largest.fingerprint),
         cost=channels.cost_of(slim),
         weights={name: tensor.cpu() for name, tensor in slim.state_dict().items()},
-        time=most.time_of(slim),
+        time=most.stopwatch.beside(slim) if most.stopwatch else None,
     )
 
 
@@ -190,7 +180,7 @@ def coarser(
         subnet=largest,
         cost={"macs": counted.macs, "params": counted.params},
         overrides=at_resolution(config, shape, size),
-        time=most.time_at(whole, size),
+        time=most.stopwatch.resized(whole, size) if most.stopwatch else None,
     )
 
 

