@@ -13,6 +13,7 @@ from PIL import Image
 
 from razorlite.core.errors import DataError
 from razorlite.core.files import resolve
+from razorlite.data._tool_shapes import box_of_points, cvat_mask, run_lengths, turned_corners
 from razorlite.data._voc_xml import parse_xml
 from razorlite.data._yolo_files import Line, read_labels
 from razorlite.data.files import files_under, relative
@@ -111,7 +112,7 @@ def _grouped(shapes: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
 
 def _add_labelme(found: Imported, label: str, shapes: Sequence[Any]) -> None:
     kinds = {shape.get("shape_type", "polygon") for shape in shapes}
-    points = [np.array(shape["points"], dtype=float) for shape in shapes]
+    points = [_labelme_points(shape) for shape in shapes]
     if kinds == {"polygon"}:
         found.add(label, segmentation=[own.flatten().tolist() for own in points])
     elif kinds == {"circle"} and len(shapes) == 1:
@@ -119,16 +120,17 @@ def _add_labelme(found: Imported, label: str, shapes: Sequence[Any]) -> None:
         radius = float(np.hypot(*(edge - (x, y))))
         found.add(label, bbox=[x - radius, y - radius, 2 * radius, 2 * radius])
     elif kinds <= {"rectangle", "mask", "polygon"}:
-        found.add(label, bbox=_box_around(np.concatenate(points)))
+        found.add(label, bbox=box_of_points(np.concatenate(points)))
         if kinds != {"rectangle"}:
             found.lost["outlines of masks"] += 1
     else:
         found.lost[f"shapes without an area ({', '.join(sorted(kinds))})"] += len(shapes)
 
 
-def _box_around(points: np.ndarray) -> list[float]:
-    low, high = points.min(axis=0), points.max(axis=0)
-    return [*low.tolist(), *(high - low).tolist()]
+def _labelme_points(shape: dict[str, Any]) -> np.ndarray:
+    """Return (N, 2) points; a mask's second one is its last pixel, whose far corner is meant."""
+    points = np.array(shape["points"], dtype=float)
+    return points + np.array([[0.0], [1.0]]) if shape.get("shape_type") == "mask" else points
 
 
 def _cvat(source: Path) -> Imported | None:
@@ -200,40 +202,16 @@ def _add_cvat(found: Imported, shape: ElementTree.Element, size: tuple[int, int]
     if shape.tag == "box":
         x1, y1, x2, y2 = (float(shape.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
         corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-        found.add(label, bbox=_box_around(_turned(corners, float(shape.get("rotation", 0)))))
+        found.add(
+            label, bbox=box_of_points(turned_corners(corners, float(shape.get("rotation", 0))))
+        )
     elif shape.tag == "polygon":
         pairs = [pair.split(",") for pair in shape.attrib["points"].split(";")]
         found.add(label, segmentation=[[float(v) for pair in pairs for v in pair]])
     elif shape.tag == "mask":
-        found.add(label, segmentation=_run_lengths(_cvat_mask(shape, size)))
+        found.add(label, segmentation=run_lengths(cvat_mask(shape, size)))
     elif shape.tag != "tag":
         found.lost[f"shapes of the kind {shape.tag}"] += 1
-
-
-def _turned(corners: np.ndarray, degrees: float) -> np.ndarray:
-    """Return corners turned clockwise around their centre, as CVAT turns boxes."""
-    angle, centre = np.deg2rad(degrees), corners.mean(axis=0)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    turned: np.ndarray = (corners - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre
-    return turned
-
-
-def _cvat_mask(shape: ElementTree.Element, size: tuple[int, int]) -> np.ndarray:
-    """Return (height, width) bool from run lengths, row by row, that begin with background."""
-    left, top, width, height = (int(shape.attrib[n]) for n in ("left", "top", "width", "height"))
-    runs = [int(run) for run in shape.attrib["rle"].split(",")]
-    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    mask = np.zeros(size, dtype=bool)
-    mask[top : top + height, left : left + width] = inside
-    return mask
-
-
-def _run_lengths(mask: np.ndarray) -> Tree:
-    """Return COCO's uncompressed run lengths of (H, W) bool: columns, beginning with 0."""
-    flat = mask.flatten(order="F")
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff([0, *edges, flat.size]).tolist()
-    return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
 
 
 def _darknet(folder: Path) -> Imported | None:
@@ -289,9 +267,10 @@ def _masks(folder: Path) -> Imported | None:
     pictures = sorted(f for f in files_under(images) if f.suffix.lower() in IMAGE_SUFFIXES)
     _check_stems(pictures, by_stem)
     for image in pictures:
-        size = _size(image)
+        files = sorted(by_stem.pop(image.stem, ()))
+        size = _size(image, files)
         found.image(relative(image, folder), size)
-        for file in sorted(by_stem.pop(image.stem, ())):
+        for file in files:
             label = _ONE_CLASS if file.parent == masks else file.parent.name
             _add_masks(found, file, label, size)
     if by_stem:
@@ -310,8 +289,7 @@ def _check_stems(images: Sequence[Path], masks: Container[str]) -> None:
 
 
 def _add_masks(found: Imported, file: Path, label: str, size: tuple[int, int]) -> None:
-    with Image.open(file) as picture:
-        values = np.asarray(picture)
+    values = _mask_values(file)
     if values.shape != size:
         raise DataError(
             f"{file} is {values.shape}, its image {size}; expected one number a pixel and the same "
@@ -319,14 +297,23 @@ def _add_masks(found: Imported, file: Path, label: str, size: tuple[int, int]) -
         )
     for value in np.unique(values):
         if value != _BACKGROUND:
-            found.add(label, segmentation=_run_lengths(values == value))
+            found.add(label, segmentation=run_lengths(values == value))
 
 
-def _size(image: Path) -> tuple[int, int]:
+def _size(image: Path, masks: Sequence[Path] = ()) -> tuple[int, int]:
+    """Return the (height, width) of an image: upright, as tools show it, unless its masks lie."""
     try:
-        return Decoding().header(image).size
+        header = Decoding().header(image)
     except OSError as error:
         raise DataError(f"{image}: {error}") from error
+    lie = any(_mask_values(mask).shape == header.size for mask in masks[:1])
+    return header.size if lie else header.upright_size
+
+
+def _mask_values(file: Path) -> np.ndarray:
+    """Return the numbers in a PNG of masks, (H, W) or of several channels."""
+    with _malformed(file), Image.open(file) as picture:
+        return np.asarray(picture)
 
 
 def _beside(file: Path, name: str) -> Path:

@@ -17,13 +17,12 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.files import files_under, is_hidden, near
 from razorlite.data.images import IMAGE_SUFFIXES
 from razorlite.data.json_files import each_json_once, read_json
+from razorlite.data.split_names import ALL, ORDER, SPLITS, names_of_splits, split_in, split_of
 
-ALL = "all"  # the split of a folder that is not divided
 _DEEPEST = 3  # folders below the one that is named
-_SPLITS = {"trainval": "train", "train": "train", "valid": "val", "val": "val", "test": "test"}
-_ORDER = {"train": 0, "val": 1, "test": 2}
 _LOOKED_FOR = 20  # images of a COCO file, by which their folder is told
 _ANNOTATIONS = "annotations"
+_NAMES = re.compile(r"^['\"]?names['\"]?\s*:", re.MULTILINE)  # a key of a YOLO set's data.yaml
 _NO_BOXES = re.compile(r"caption|keypoint|panoptic|stuff|image_info", re.IGNORECASE)
 
 
@@ -136,7 +135,7 @@ def _is_data_file(file: Path, named: bool) -> bool:
     """Tell whether a file is a YOLO set's data.yaml; one that the user names is taken as one."""
     if file.suffix.lower() not in (".yaml", ".yml"):
         return False
-    return named or file.stem == "data" or "names" in file.read_text(errors="replace")
+    return named or file.stem == "data" or bool(_NAMES.search(file.read_text(errors="replace")))
 
 
 def _coco(path: Path) -> Layout | None:
@@ -147,7 +146,7 @@ def _coco(path: Path) -> Layout | None:
         if folder is not None:
             block = {"type": "CocoDataset", "annotation": str(file), "images": str(folder)}
             blocks[file] = {**block, **_real_classes(file)}
-    names = _split_names(list(blocks))
+    names = names_of_splits(list(blocks))
     return Layout("coco", {name: blocks[file] for file, name in names.items()}) if blocks else None
 
 
@@ -185,8 +184,8 @@ def _dicts(entries: Any) -> list[dict[str, Any]]:
 def _is_of(annotation: Path, folder: Path, root: Path) -> bool:
     """Return whether a part of a folder's path is called like a COCO file, or its split."""
     parts = folder.relative_to(root).parts
-    split = _split_of(annotation)
-    return annotation.stem in parts or (bool(split) and split in map(_split_in, parts))
+    split = split_of(annotation)
+    return annotation.stem in parts or (bool(split) and split in map(split_in, parts))
 
 
 def _real_classes(annotation: Path) -> dict[str, list[str]]:
@@ -245,23 +244,23 @@ def _voc_splits(path: Path, roots: set[Path]) -> dict[str, dict[str, str]]:
 
 def _listed_splits(root: Path) -> dict[str, dict[str, str]]:
     """Return split name -> its list."""
-    names = _split_names(_split_lists(root))
+    names = names_of_splits(_split_lists(root))
     return {name: {"split": file.relative_to(root).as_posix()} for file, name in names.items()}
 
 
 def _split_folders(folders: set[Path]) -> dict[str, dict[str, str]]:
     """Return split name -> its folder of images and their files, as Roboflow exports them."""
-    splits = {_SPLITS.get(folder.name.lower(), ""): folder for folder in folders}
+    splits = {SPLITS.get(folder.name.lower(), ""): folder for folder in folders}
     if len(splits) < len(folders) or "" in splits:
         return {}
-    return {name: {"root": str(splits[name])} for name in sorted(splits, key=_ORDER.__getitem__)}
+    return {name: {"root": str(splits[name])} for name in sorted(splits, key=ORDER.__getitem__)}
 
 
 def _split_lists(root: Path) -> list[Path]:
     """Return a VOC set's split files: those of the usual names, else whatever is there."""
     lists = sorted(root.glob("ImageSets/Main/*.txt"))
-    usual = [file for file in lists if file.stem in _SPLITS]
-    usual = usual or [file for file in root.glob("*.txt") if file.stem in _SPLITS]
+    usual = [file for file in lists if file.stem in SPLITS]
+    usual = usual or [file for file in root.glob("*.txt") if file.stem in SPLITS]
     if {"train", "trainval"} <= {file.stem for file in usual}:
         return [file for file in usual if file.stem != "trainval"]
     return usual or lists
@@ -279,13 +278,24 @@ def _folders(path: Path) -> Layout | None:
     """Recognise root/CLASS/… and root/SPLIT/CLASS/…."""
     if path.is_file():
         return None
-    below = _subfolders(path)
-    splits = {_SPLITS[one.name.lower()]: one for one in below if one.name.lower() in _SPLITS}
-    roots = splits or {ALL: path}
+    roots = _class_splits(path) or {ALL: path}
     if not all(map(_has_classes, roots.values())):
         return None
     block = {"type": "ImageFolderDataset"}
     return Layout("folders", {name: {**block, "root": str(one)} for name, one in roots.items()})
+
+
+def _class_splits(path: Path) -> dict[str, Path]:
+    """Return split name -> its folder: those called like splits, and others that hold classes."""
+    known = {one: SPLITS.get(one.name.lower(), "") for one in _subfolders(path)}
+    taken = Counter(known.values())
+    if set(taken) <= {""}:
+        return {}
+    return {
+        split if taken[split] == 1 and split else folder.name: folder
+        for folder, split in known.items()
+        if split or _has_classes(folder)
+    }
 
 
 def _has_classes(folder: Path) -> bool:
@@ -310,36 +320,6 @@ def _files(folder: Path, suffix: str) -> Iterator[Path]:
     for file in files_under(folder):
         if file.suffix.lower() == suffix and len(file.relative_to(folder).parts) <= _DEEPEST:
             yield file
-
-
-def _split_names(files: list[Path]) -> dict[Path, str]:
-    """Return a name for each file: that of the split that its path tells, else its own."""
-    splits = {file: _split_of(file) for file in files}
-    taken = Counter(splits.values())
-    names = {file: name if taken[name] == 1 else "" for file, name in splits.items()}
-    order = sorted(files, key=lambda file: (_ORDER.get(names[file], len(_ORDER)), str(file)))
-    own = {files[0]: ALL} if len(files) == 1 else _own_names(files)
-    return {file: names[file] or own[file] for file in order}
-
-
-def _own_names(files: list[Path]) -> dict[Path, str]:
-    """Return the files' names without suffix, with their folders in front where some are equal."""
-    if len({file.stem for file in files}) == len(files):
-        return {file: file.stem for file in files}
-    folder = os.path.commonpath([file.parent for file in files])
-    return {file: "_".join(file.relative_to(folder).with_suffix("").parts) for file in files}
-
-
-def _split_of(file: Path) -> str:
-    """Return train, val or test from a file's or its folder's name; "" where neither tells."""
-    folder = file.parent.name.lower().rstrip("0123456789")
-    return _split_in(file.stem) or _SPLITS.get(folder, "")
-
-
-def _split_in(name: str) -> str:
-    """Return train, val or test if it is a word of a name, else ""."""
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((_SPLITS[word] for word in words if word in _SPLITS), "")
 
 
 _LOOKS = {"yolo": _yolo, "coco": _coco, "voc": _voc}

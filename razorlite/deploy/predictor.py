@@ -79,9 +79,15 @@ class Predictor:
         An image that cannot be read gives a prediction with its fault, and the others go on.
 
         Raises:
-            ConfigError: transforms cut or move an image in which a detector is to find something.
+            ConfigError: `batch_size` is below 1, or transforms cut or move an image in which a
+                detector is to find something.
             DataError: there is nothing to predict on.
         """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size wants a number of at least 1, got {batch_size}")
+        return self._stream(source, batch_size)
+
+    def _stream(self, source: Any, batch_size: int) -> Iterator[Prediction]:
         todo = pictures(source, self.decoding)
         while some := list(islice(todo, batch_size)):
             ready = [self._transformed(picture) for picture in some]

@@ -19,6 +19,7 @@ from razorlite.data.images import IMAGE_SUFFIXES
 from razorlite.deploy.video import VIDEO_SUFFIXES, frames, is_video
 
 _PATTERN = set("*?[")
+_EXPECTED = "expected uint8 RGB, (H, W, 3) or (H, W) as an array and (3, H, W) as a tensor"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]
     if isinstance(source, str | Path):
         for path in _files(source):
             yield from _frames(path) if is_video(path) else [_read(path, decoding)]
-    elif isinstance(source, int):
-        yield from _frames(source)
+    elif isinstance(source, int | np.integer) and not isinstance(source, bool):
+        yield from _frames(int(source))
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield _in_memory("0", source, decoding)
-    elif isinstance(source, Iterable):
+    elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | memoryview):
         for number, item in enumerate(source):
             single = isinstance(item, Image.Image | np.ndarray | Tensor)
             name = str(number)
@@ -100,6 +101,8 @@ def count(source: Any) -> int | None:
 
 
 def _files(source: str | Path) -> list[Path]:
+    if not str(source):
+        raise DataError("the name of a source is empty; the current folder is called .")
     path = Path(source).expanduser()
     if path.is_dir():
         known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
@@ -145,12 +148,11 @@ def _in_memory(name: str, item: Any, decoding: Decoding) -> Picture:
         except OSError as error:
             return Picture(name, None, str(error))
     if isinstance(item, np.ndarray):
+        if item.dtype != np.uint8:
+            raise DataError(f"image {name} is an array of {item.dtype}; {_EXPECTED}")
         grey = item.ndim == 2
-        item = torch.tensor(np.stack([item] * 3, -1) if grey else item)
+        item = torch.from_numpy(np.stack([item] * 3, -1) if grey else item.copy())
         item = item.permute(2, 0, 1) if item.ndim == 3 else item
     if item.ndim != 3 or item.shape[0] != 3 or item.dtype != torch.uint8 or 0 in item.shape:
-        raise DataError(
-            f"image {name} is {item.dtype} {tuple(item.shape)}; expected uint8 RGB, (H, W, 3) or "
-            f"(H, W) as an array and (3, H, W) as a tensor"
-        )
+        raise DataError(f"image {name} is {item.dtype} {tuple(item.shape)}; {_EXPECTED}")
     return Picture(name, item)

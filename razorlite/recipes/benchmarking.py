@@ -187,9 +187,10 @@ def _sizes(result: Benchmark, names: Mapping[str, str]) -> str:
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:
-    """Return names without the folder that all of them are in."""
+    """Return names without the folder that all of them are in, if they are written alike."""
     folders = {os.path.dirname(name) for name in names}
-    common = os.path.commonpath(folders) if all(folders) else ""
+    alike = all(folders) and len(set(map(os.path.isabs, folders))) == 1
+    common = os.path.commonpath(folders) if alike else ""
     return {name: os.path.relpath(name, common) if common else name for name in names}
 
 

@@ -77,12 +77,15 @@ def predict(
 
     Raises:
         CheckpointError: the model cannot be read or does not say enough.
-        ConfigError: heat maps are asked for and there is no `out`, or no such module.
+        ConfigError: heat maps are asked for and there is no `out`, or no such module; or a number
+            is below 1.
         DataError: there is no image, none could be read, or pictures would take their place.
         RunFolderError: the folder cannot be written.
     """
     if heat is not None and out is None:
         raise ConfigError("heat maps are pictures; say by --out where to write them")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit wants a number of at least 1, got {limit}")
     total = count(source)  # a wrong path is reported before a model is loaded
     if out is not None:
         _check_apart(source, Path(out))

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from razorlite.cli import main
 from razorlite.core.errors import DataError
@@ -45,14 +45,20 @@ def test_labelme(folder):
         shape("polygon", [[0, 0], [4, 0], [4, 4]], "dog", 1),
         shape("polygon", [[8, 0], [9, 0], [9, 4]], "dog", 1),
         shape("line", [[0, 0], [4, 4]]),
+        shape("mask", [[1, 2], [3, 5]]),  # first and last pixel
     ]
     tree = {"shapes": shapes, "imagePath": "C:\\photos\\a.png", "imageHeight": 20, "imageWidth": 40}
     (folder / "a.json").write_text(json.dumps(tree))
     found = import_annotations(folder)
-    assert boxes(found) == [("cat", [1, 2, 8, 6]), ("cat", [5, 5, 10, 10]), ("dog", None)]
+    assert boxes(found) == [
+        ("cat", [1, 2, 8, 6]),
+        ("cat", [5, 5, 10, 10]),
+        ("dog", None),
+        ("cat", [1, 2, 3, 4]),
+    ]
     parts = [[0, 0, 4, 0, 4, 4], [8, 0, 9, 0, 9, 4]]
     assert found.tree["annotations"][2]["segmentation"] == parts
-    assert found.lost == {"shapes without an area (line)": 1}
+    assert found.lost == {"shapes without an area (line)": 1, "outlines of masks": 1}
 
 
 def test_labelme_to_coco_by_command(folder, module_path, capsys):
@@ -150,6 +156,40 @@ def test_masks(folder):
     Image.new("L", (4, 4)).save(folder / "masks" / "a.png")
     with pytest.raises(DataError, match=r"is \(4, 4\), its image \(20, 40\)"):
         import_annotations(folder)
+
+
+@pytest.fixture
+def turned(folder):
+    """A folder with one image that is stored with 40 x 20 pixels and seen with 20 x 40."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 20)).save(folder / "a.jpg", exif=exif)
+    (folder / "a.png").unlink()
+    return folder
+
+
+def sizes(found):
+    return [(one["height"], one["width"]) for one in found.tree["images"]]
+
+
+def test_shares_are_of_the_image_as_it_is_seen(turned):
+    (turned / "obj.names").write_text("cat\n")
+    (turned / "a.txt").write_text("0 0.5 0.5 0.5 0.25\n")
+    found = import_annotations(turned)
+    assert (sizes(found), boxes(found)) == ([(40, 20)], [("cat", [5, 15, 10, 10])])
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40)])
+def test_masks_of_the_image_as_it_is_seen_or_stored(turned, size):
+    for name in ("images", "masks"):
+        (turned / name).mkdir()
+    (turned / "a.jpg").rename(turned / "images" / "a.jpg")
+    mask = turned / "masks" / "a.png"
+    Image.new("L", size, 1).save(mask)
+    assert sizes(import_annotations(turned)) == [size[::-1]]
+    mask.write_bytes(mask.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"masks.a\.png"):
+        import_annotations(turned)
 
 
 def test_masks_that_belong_to_no_image_or_to_two(folder):

@@ -60,14 +60,22 @@ def test_voc_with_split_files_of_other_names(tmp_path, names):
     assert [len(layout.open(name)) for name in names] == [1] * len(names)
 
 
-@pytest.mark.parametrize("splits", [("",), ("train", "val")])
-def test_class_folders(tmp_path, splits):
+@pytest.mark.parametrize(
+    ("splits", "names"),
+    [
+        ([""], ["all"]),
+        (["train", "val"], ["train", "val"]),
+        (["Training", "validation", "Testing"], ["train", "val", "test"]),
+        (["train", "val", "valid", "extra"], ["train", "val", "valid", "extra"]),
+    ],
+)
+def test_class_folders(tmp_path, splits, names):
     for split in splits:
         for name in ("cat", "dog"):
             save_image(tmp_path / split / name / "1.jpg")
     layout = recognise(tmp_path)
     assert layout.format == "folders"
-    assert list(layout.splits) == (["all"] if splits == ("",) else ["train", "val"])
+    assert sorted(layout.splits) == sorted(names)
     assert layout.open(next(iter(layout.splits))).classes == ("cat", "dog")
 
 
@@ -95,6 +103,12 @@ def test_yolo_without_names(tmp_path):
     for source in (tmp_path, tmp_path / "data.yaml"):
         with pytest.raises(DataError, match=r"data\.yaml: names is None; expected class names"):
             recognise(source)
+
+
+def test_another_yaml_file_is_no_yolo_set(tmp_path):
+    (tmp_path / "environment.yaml").write_text("name: mine\nchannel_names: [a]\n")
+    save_image(tmp_path / "cat" / "1.jpg")
+    assert recognise(tmp_path).format == "folders"
 
 
 @pytest.mark.parametrize("places", ["images/{}", "{}/images"])

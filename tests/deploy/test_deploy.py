@@ -215,12 +215,20 @@ def test_batches_of_mixed_sizes_change_nothing(run, photos):
         assert (mine.name, mine.fault) == (theirs.name, theirs.fault)
 
 
+def test_numbers_of_images_are_at_least_one(run, photos):
+    with pytest.raises(ConfigError, match="batch_size wants a number of at least 1, got 0"):
+        load(run, device="cpu")(photos, batch_size=0)
+    with pytest.raises(ConfigError, match="limit wants a number of at least 1, got 0"):
+        recipes.predict(photos, run, limit=0)
+
+
 def test_images_in_memory(run):
     inferencer = load(run, device="cpu")
     array = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     as_tensor = torch.from_numpy(array).permute(2, 0, 1)
-    results = inferencer([array, Image.fromarray(array), as_tensor])
-    assert [one.name for one in results] == ["0", "1", "2"]
+    mirrored = np.ascontiguousarray(array[..., ::-1])[..., ::-1]  # as of OpenCV's order
+    results = inferencer([array, Image.fromarray(array), as_tensor, mirrored])
+    assert [one.name for one in results] == ["0", "1", "2", "3"]
     for other in results[1:]:
         assert_close(other.detections.boxes, results[0].detections.boxes)
 
@@ -261,7 +269,11 @@ def test_an_image_that_cannot_be_resized_does_not_stop_the_others(run, photos):
         ("*.nothing", "no image in pattern"),
         (np.zeros((4, 4, 4), dtype=np.uint8), "expected uint8 RGB"),
         (torch.zeros(3, 4, 4), "expected uint8 RGB"),
+        (np.array(["a"]), "expected uint8 RGB"),
         (7.5, "cannot predict on a float"),
+        (True, "cannot predict on a bool"),
+        (b"GIF89a", "cannot predict on a bytes"),
+        ("", "the name of a source is empty"),
     ],
 )
 def test_sources_that_are_none(source, message):

@@ -118,6 +118,12 @@ def test_sizes_are_said_once_or_of_each(files, light, capsys):
     assert benchmarking._sizes(both, {"runs/a": "a", "runs/b": "b"}) == "32 x 64 (a), 16 x 64 (b)"
 
 
+def test_names_lose_the_folder_of_all():
+    assert benchmarking._short(["runs/a", "runs/b"]) == {"runs/a": "a", "runs/b": "b"}
+    mixed = ["runs/a", "/runs/b"]
+    assert benchmarking._short(mixed) == {name: name for name in mixed}
+
+
 def shown(result, capsys):
     benchmarking.show(result)
     return capsys.readouterr().out
