@@ -228,7 +228,12 @@ class TestArguments:
             ("trian c.yaml", "invalid choice: 'trian'"),
             ("train", "required: CONFIG"),
             ("test c.yaml", "required: CHECKPOINT"),
-            ("train c.yaml --wrok-dir d", "unrecognized arguments: --wrok-dir"),
+            (
+                "train c.yaml --wrok-dir d",
+                "unrecognized arguments: --wrok-dir d; did you mean '--work-dir'?; "
+                "see: razorlite train --help",
+            ),
+            ("config list --jsn", "did you mean '--json'?; see: razorlite config list --help"),
             ("cost c.yaml --shape 240", "expected 2 arguments"),
             ("cost c.yaml --shape 240 wide", "wants a size in pixels, got 'wide'"),
             ("cost c.yaml --shape 0 1", "wants a size in pixels, got '0'"),

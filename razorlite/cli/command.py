@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TextIO
 
 from razorlite.core import ranks
 from razorlite.core.errors import RazorliteError
+from razorlite.core.registry import suggestion
 from razorlite.core.streams import printed_to_stderr
 
 SCHEMA_VERSION = 1
@@ -17,6 +18,14 @@ SCHEMA_VERSION = 1
 
 class Parser(argparse.ArgumentParser):
     """Complains in one line."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words of this command, and complain about those that it does not know."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            hint = suggestion(unknown[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, and exit with 2."""

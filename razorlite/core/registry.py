@@ -87,5 +87,6 @@ def suggestions(word: str, known: Any) -> str:
 
 def suggestion(word: str, known: Any) -> str:
     """Return "; did you mean 'x'?" for the nearest of `known`, or an empty string."""
-    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    folded = {str(k).casefold(): str(k) for k in known}
+    near = difflib.get_close_matches(str(word).casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""

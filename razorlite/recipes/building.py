@@ -171,7 +171,7 @@ def load_into(
         ignore=how.ignore,
         ema=how.ema,
         adapt=_completed(built, adapt),
-        advice=advice,
+        advice=_subnet_advice(built, content, path) or advice,
         content=content,
     )
     if not of_supernet(built, path, how, content):
@@ -182,6 +182,13 @@ def load_into(
     return load(
         names=space.model.state_dict(), convert=lambda state: space.chosen_weights(state, subnet)
     )
+
+
+def _subnet_advice(built: Built, content: Mapping[str, Any], path: str | Path) -> str:
+    """Return what to do where the weights are of a subnet, and the model is whole."""
+    if built.subnet is not None or ModelCard.from_meta(content.get("meta"), path).subnet is None:
+        return ""
+    return "it is of a subnet: name the file of it by --subnet, or `subnet` in the configuration"
 
 
 def _completed(built: Built, adapt: Adapt | None) -> Adapt | None:

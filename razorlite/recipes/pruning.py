@@ -11,7 +11,7 @@ from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.core.ranks import several
 from razorlite.core.streams import results
 from razorlite.engine.launch import session
-from razorlite.engine.run_folder import claimed
+from razorlite.engine.run_folder import check_run_folder, claimed
 from razorlite.prune import PruneConfig
 from razorlite.recipes.building import build_plain, channels_of, load_trained
 from razorlite.recipes.checking import check_before_work
@@ -58,13 +58,14 @@ def prune(
     merged, experiment = read_expanded(config, overrides)
     settings = _settings(experiment)
     check_before_work(merged, experiment)
+    folder = run_folder(merged, experiment, work_dir, "pruned")
     with session(experiment.device, experiment.seed) as device:
+        check_run_folder(folder, "prune", resume=resume)
         built = build_plain(experiment)
         source = load_trained(built, checkpoint, experiment)
         splits = Splits(experiment, device, source.classes)
         if experiment.train is not None or settings.sees_images:
             splits.match(built.model)
-        folder = run_folder(merged, experiment, work_dir, "pruned")
         job = PruningJob(
             config=read(config, overrides)[0],
             settings=settings,

@@ -8,7 +8,7 @@ from typing import Any
 from razorlite.evaluation import interval
 from razorlite.recipes.fronts import front_cost, front_trials, point_of
 from razorlite.recipes.search_end import TrialLog
-from razorlite.recipes.trust import Scored
+from razorlite.recipes.trust import Scored, compared
 from razorlite.search import (
     Candidates,
     ExhaustiveSearcher,
@@ -129,13 +129,7 @@ class Gain:
         }
 
     def __str__(self) -> str:
-        low, high = self.interval
-        gain = f"{self.value:+.4f} {self.name}, 95 % of draws {low:+.4f} to {high:+.4f}"
-        verdict = "is no better than"
-        if low > 0:
-            verdict = "is better than"
-        elif high < 0:
-            verdict = "is worse than"
+        verdict, gain = compared(self.name, self.best, self.control)
         return (
             f"The best of the search {verdict} the best of {self.count} random candidates, as far "
             f"as the images tell: {gain}; {self.beaten} of the {self.front} points of its front "

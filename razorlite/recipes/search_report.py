@@ -15,7 +15,9 @@ from razorlite.recipes.retrained import Retrained
 from razorlite.recipes.trust import (
     Scored,
     best_trials,
+    best_within,
     drawn,
+    even_finding,
     finding,
     measured,
     scored_on_draws,
@@ -78,6 +80,7 @@ class SearchReport:
         controls: what it is compared with.
         best: its best trials on draws of the images; may be none.
         gain: over the random control; None without one.
+        even: the best even subnet that costs no more than the best trial; None without one.
         parts: what the front's points cost, part by part.
         retrained: what trainings have given; None before them.
     """
@@ -86,6 +89,7 @@ class SearchReport:
     controls: Controls
     best: Sequence[Scored]
     gain: Gain | None = None
+    even: Scored | None = None
     parts: Sequence[PartCosts] = field(default_factory=list)
     retrained: Retrained | None = None
 
@@ -114,15 +118,18 @@ class SearchReport:
         other = drawn(study, score, control.best) if best and control is not None else None
         if control is not None and other is not None:
             gain = gain_of(study, control, best[0], other)
+        rival = best_within(study, controls.even, best[0].trial) if best else None
+        even = None if rival is None else drawn(study, score, rival)
         with score.space.kept_path():
             parts = part_costs(spread(front_trials(study), _SHOWN), score.space, shape)
-        return cls(study, controls, best, gain, parts)
+        return cls(study, controls, best, gain, even, parts)
 
     @property
     def findings(self) -> list[str]:
         """What is seen, in plain words."""
         found = [finding(self.study, self.best)] if self.best else []
         found += [str(self.gain)] if self.gain is not None else []
+        found += [even_finding(self.study, self.best[0], self.even)] if self.even else []
         if self.study.elastic is not None:
             found.append(str(ElasticResult.of(self.study.trials, self.study.elastic)))
         return [*found, *(self.retrained.findings if self.retrained is not None else [])]

@@ -111,6 +111,39 @@ def finding(study: Study, found: Sequence[Scored]) -> str:
     return f"{noise}: take the cheapest, trial {cheapest.number} ({cost_text(cost, spent)})."
 
 
+def compared(name: str, one: Scored, other: Scored) -> tuple[str, str]:
+    """Return whether one "is better than" another, as far as the images tell, and by how much.
+
+    Args:
+        name: of the first objective.
+        one: what is compared.
+        other: what with, on the same draws.
+    """
+    low, high = interval(one.draws - other.draws)
+    verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "is no better than"
+    gain = one.trial.values[0] - other.trial.values[0]
+    return verdict, f"{gain:+.4f} {name}, 95 % of draws {low:+.4f} to {high:+.4f}"
+
+
+def best_within(study: Study, trials: Sequence[Trial], best: Trial) -> Trial | None:
+    """Return the best of some trials that cost no more than another; None where all cost more."""
+    cost = front_cost(study)
+    if cost is None:
+        return None
+    budget = point_of(study, best, cost)[0]
+    cheap = [trial for trial in trials if point_of(study, trial, cost)[0] <= budget]
+    return max(cheap, key=lambda trial: trial.values[0], default=None)
+
+
+def even_finding(study: Study, first: Scored, even: Scored) -> str:
+    """Return in plain words whether the best trial beats an even subnet that costs no more."""
+    verdict, gain = compared(study.objectives.first, first, even)
+    return (
+        f"Trial {first.trial.number} {verdict} the best of what is the same everywhere and costs "
+        f"no more, even {even.trial.number}, as far as the images tell: {gain}."
+    )
+
+
 def measured(study: Study, one: Scored) -> tuple[float, list[float]]:
     """Return a trial's first objective and its interval, as they are measured."""
     sign = 1 if study.objectives.directions[study.objectives.first] == "max" else -1

@@ -194,6 +194,7 @@ class TestValues:
             ("flag", "yes", "flag: wants true or false, got 'yes'"),
             ("tag", {"weight": 1}, "tag: needs 'name'"),
             ("tag", {"name": "x", "wieght": 1}, "tag.wieght: unknown key; did you mean 'weight'?"),
+            ("tag", {"name": "x", "Weight": 1}, "tag.Weight: unknown key; did you mean 'weight'?"),
             ("tags", [{"name": "x"}, {}], "tags.1: needs 'name'"),
             ("tag", "x", "tag: wants a block or null, got 'x'"),
             (

@@ -8,13 +8,16 @@ import torch
 import yaml
 
 from razorlite import cli, recipes
-from razorlite.core.errors import RunFolderError
+from razorlite.core.errors import CheckpointError, RunFolderError
 from razorlite.core.journal import Journal
 from razorlite.cost import count
 from razorlite.deploy import RuntimeTimer
 from razorlite.engine.checkpoint import load_weights, read_checkpoint
 from razorlite.prune import Stopwatch
+from razorlite.recipes import pruning
+from razorlite.recipes.building import build, load_trained
 from razorlite.recipes.card import read_card
+from razorlite.recipes.experiment import read
 from razorlite.space import Subnet
 from razorlite.trace import channel_graph
 from tests.engine.toys import assert_same
@@ -120,8 +123,17 @@ def test_pruning_of_something_else_is_not_gone_on_with(whole):
     words, folder = whole
     with pytest.raises(RunFolderError, match="go on with the same command"):
         recipes.prune(*words[1:], folder, {"prune.round_to": 4}, resume=True)
-    with pytest.raises(RunFolderError, match="already holds a run"):
-        recipes.prune(*words[1:], folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "build_plain", None)  # before anything is built
+        with pytest.raises(RunFolderError, match="already holds a run"):
+            recipes.prune(*words[1:], folder)
+
+
+def test_weights_alone_tell_that_they_are_of_a_subnet(whole):
+    words, folder = whole
+    experiment = read(words[1])[1]
+    with pytest.raises(CheckpointError, match="it is of a subnet: name the file of it by --subnet"):
+        load_trained(build(experiment), folder / "checkpoints/last.pt", experiment)
 
 
 @pytest.mark.slow

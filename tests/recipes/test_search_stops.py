@@ -16,7 +16,7 @@ from razorlite.recipes import searching, training
 from razorlite.recipes.building import build, load_trained
 from razorlite.recipes.experiment import read
 from razorlite.recipes.splits import Splits
-from razorlite.recipes.trust import Scored, finding
+from razorlite.recipes.trust import Scored, best_within, even_finding, finding
 from razorlite.search import Objectives, SupernetScore
 from razorlite.space import Subnet
 from tests.recipes.runs import last
@@ -215,6 +215,7 @@ def test_the_report_of_a_search_has_intervals_and_says_what_they_mean(pipeline):
     folder = pipeline.root / "search"
     report = json.loads((folder / "report.json").read_text())
     assert "noise" in report["findings"][0]
+    assert any("the same everywhere and costs no more" in text for text in report["findings"])
     drawn = [row for row in report["rows"] if not row["name"].startswith("even ")]
     assert [row["name"] for row in drawn][-1] == "random control"
     assert len(drawn) < len(report["rows"])
@@ -292,3 +293,9 @@ def test_the_finding_takes_the_cheapest_that_noise_does_not_tell_from_the_best()
     assert text.startswith("The best 2 differ by less than the noise over images (AP 0.5000")
     assert "take the cheapest, trial 8 (20.0 M MACs)" in text
     assert "Trial 3 is better than the next by more than the noise" in finding(study, [best, far])
+    assert best_within(study, [far.trial, near.trial, scored(1, 0.9, [], 40_000_000).trial],
+                       best.trial) == near.trial  # fmt: skip
+    assert best_within(study, [best.trial], far.trial) is None
+    assert even_finding(study, near, best).startswith("Trial 8 is no better than the best of what ")
+    assert "Trial 5 is worse than" in even_finding(study, far, best)
+    assert "even 5, as far as the images tell: +0.3000 AP" in even_finding(study, best, far)
