@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("razorlite")
 results = logging.getLogger("razorlite.results")  # what a command was called for
+_WIDE = 10_000  # columns
 _GONE = (errno.EPIPE, errno.EBADF, errno.EIO)  # the reader or the terminal: no fault of the run's
 
 
@@ -186,6 +187,8 @@ def is_quiet() -> bool:
 def safe_console(name: str = "stdout", **options: Any) -> "Console":
     """Return a console whose printing cannot fail.
 
+    Results in a file or a pipe, where no width is known, are neither broken nor cut.
+
     Args:
         name: of the stream of `sys` that it prints on.
         options: of rich's console.
@@ -193,4 +196,7 @@ def safe_console(name: str = "stdout", **options: Any) -> "Console":
     from rich.console import Console
 
     out: Any = getattr(sys, name)
-    return Console(file=out if isinstance(out, SafeStream) else SafeStream(out), **options)  # type: ignore[arg-type]
+    safe = out if isinstance(out, SafeStream) else SafeStream(out)
+    if name == "stdout" and not safe.isatty():
+        options.setdefault("width", _WIDE)
+    return Console(file=safe, **options)  # type: ignore[arg-type]

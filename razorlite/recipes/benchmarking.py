@@ -152,7 +152,7 @@ def show(result: Benchmark) -> None:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold")
     for column in ("threads", "ms", "quartiles", "images/s", "MiB", *metrics):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         quartiles = f"{row['latency_lower_ms']:.1f}-{row['latency_upper_ms']:.1f}"
         numbers = [f"{row['latency_ms']:.1f}", quartiles, f"{row['images_per_second']:.1f}"]

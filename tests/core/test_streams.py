@@ -96,6 +96,11 @@ def test_commands_end_well(words, name, closed_pipe, monkeypatch):
     closed_pipe.close()
 
 
+def test_results_in_a_pipe_are_whole_lines(capsys):
+    safe_console().print("129.4-148.3 " * 50)
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def test_consoles_and_logs_print_safely(closed_pipe, full_disk, monkeypatch):
     logger = logging.getLogger("razorlite")
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
