@@ -242,9 +242,17 @@ def _metric(root: Block) -> Tree:
     kinds = block.take("metric", "bbox")
     kinds = kinds if isinstance(kinds, list) else [kinds]
     if block.type == "VOCMetric" or "mAP" in kinds:
-        points = "11" if block.take("eval_mode", "area") == "11points" else "all"
+        points = "11" if block.take("eval_mode", _usual_mode(root)) == "11points" else "all"
         return without({"type": "VocMetric", "points": points, "pixel_offset": 1.0}, points="all")
     return without({"type": "CocoMetric", "kind": "both" if "segm" in kinds else None})
+
+
+def _usual_mode(root: Block) -> str:
+    """Return how theirs counts precision where it is not said: 2.x goes by the images' folder."""
+    if "evaluation" not in root:
+        return "11points"
+    folders = str(root.block("data").block("val").take("img_prefix", ""))
+    return "11points" if "VOC2007" in folders else "area"
 
 
 def _shape(found: Pipeline) -> list[int] | None:

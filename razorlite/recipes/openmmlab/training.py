@@ -136,7 +136,7 @@ def _part(block: Block, kind: str, tree: Tree) -> Tree | None:
         return without({"type": "Poly", "power": block.take("power", 1.0), "min_factor": least})
     if kind != "CosineAnnealingLR" or (end and total and end != total):
         return None
-    if begin and total and by_epoch:
+    if begin and total:
         return {"type": "FlatCosine", "flat": round(begin / total, _ROUND), "min_factor": least}
     return without({"type": "Cosine", "min_factor": least}, min_factor=0.0)
 

@@ -293,6 +293,30 @@ def test_voc(tmp_path):
     assert "min_size: images are trained on whatever their size; left out" in made.remarks[0]
 
 
+OLD_VOC = "evaluation = dict(interval=1, metric='mAP')\ndata = dict(val=dict(img_prefix='{}'))\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ("val_evaluator = dict(_delete_=True, type='VOCMetric', metric='mAP')", "11"),
+        ("val_evaluator = dict(_delete_=True, type='VOCMetric', eval_mode='area')", None),
+        (OLD_VOC.format("data/VOC2007/"), "11"),
+        (OLD_VOC.format("data/VOC2012/"), None),
+    ],
+)
+def test_precision_of_voc_is_counted_as_theirs_does_by_default(tmp_path, text, points):
+    assert converted(retinanet(tmp_path, text)).tree["metric"].get("points") == points
+
+
+def test_a_cosine_that_begins_at_a_step(tmp_path):
+    scheduler = "dict(type='CosineAnnealingLR', begin=300, end=400, T_max=100, by_epoch=False)"
+    loop = "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=400)"
+    made = converted(retinanet(tmp_path, f"param_scheduler = [{scheduler}]\n{loop}"))
+    expected = {"type": "FlatCosine", "flat": 0.75, "min_factor": 0.0}
+    assert made.tree["train"]["schedule"] == expected
+
+
 SCHEDULES = [
     (
         "dict(type='CosineAnnealingLR', eta_min=0.002, begin=0, end=12, T_max=12, by_epoch=True)",
