@@ -37,9 +37,20 @@ def top_candidates(
     rows = entries_of(logits, maps.shape[1], anchor, cell)
     rows = torch.where(best[..., None] > least, rows, -torch.inf).flatten(1)
     values, order = _best(rows, least, limit, trim)
-    scores = torch.where(values > least, values.float().sigmoid(), 0.0)
+    scores = torch.where(values > least, exact_sigmoid(values.float()), 0.0)
     index = order // classes
     return scores, order % classes, anchor.gather(1, index), cell.gather(1, index)
+
+
+def exact_sigmoid(logits: Tensor) -> Tensor:
+    """Return the sigmoid of logits of any shape, positive and in their order in every runtime.
+
+    ONNX Runtime's own is off by 1e-7, and so puts what scores less than that in another order, or
+    makes it 0: proposals of a trained network, most of which score far less. Below -80 all are
+    alike.
+    """
+    small = (-logits.abs()).clamp(min=-80.0).exp()
+    return torch.where(logits < 0, small, 1.0) / (1 + small)
 
 
 def entries_of(maps: Tensor, per_cell: int, anchor: Tensor, cell: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Single layers in ONNX Runtime compute what they compute in PyTorch."""
+"""Single layers and operations in ONNX Runtime compute what they compute in PyTorch."""
 
 import pytest
 import torch
@@ -9,6 +9,8 @@ from razorlite.cost import LatencyConfig
 from razorlite.deploy import RuntimeTimer
 from razorlite.deploy.layer_file import write_layer
 from razorlite.deploy.runtimes import open_file
+from razorlite.ops.nms import top_candidates
+from tests.deploy.test_formats import needs_onnx
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,24 @@ def test_the_file_gives_what_the_layer_gives(layer, shape, tmp_path):
     write_layer(layer, tmp_path / "layer.onnx", inputs, opset=18)
     [found] = open_file(tmp_path / "layer.onnx", 1)(inputs)
     assert_close(found, layer(inputs).detach(), atol=1e-5, rtol=1e-5)
+
+
+class Best(nn.Module):
+    """The best entries of a map of one anchor."""
+
+    def forward(self, logits):
+        return top_candidates(logits, 1, 0.0, 60)
+
+
+def test_small_scores_keep_their_order(tmp_path):
+    needs_onnx()
+    logits = torch.linspace(-60, 5, 64)[torch.randperm(64)].view(1, 1, 8, 8)
+    program = torch.onnx.export(Best(), (logits,), dynamo=True, verbose=False)
+    program.save(tmp_path / "best.onnx")
+    scores, *_, cells = open_file(tmp_path / "best.onnx", 1)(logits)
+    expected = logits.flatten().sort(descending=True)
+    assert cells.tolist() == [expected.indices[:60].tolist()]
+    assert_close(scores, expected.values[None, :60].sigmoid(), rtol=1e-4, atol=0.0)
 
 
 @pytest.mark.parametrize("runtime", ["pytorch", "torchscript", "onnxruntime"])

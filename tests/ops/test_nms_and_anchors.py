@@ -3,7 +3,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from razorlite.ops.anchors import base_anchors, grid_anchors, grid_points
-from razorlite.ops.nms import entries_of, soft_suppress, suppress, top_candidates
+from razorlite.ops.nms import entries_of, exact_sigmoid, soft_suppress, suppress, top_candidates
 
 
 def test_base_anchors_keep_their_area_and_go_through_scales_first():
@@ -22,6 +22,16 @@ def test_points_go_row_by_row():
 def test_anchors_of_a_cell_lie_together():
     anchors = grid_anchors(tensor([[-1.0, -1, 1, 1], [-2, -2, 2, 2]]), (1, 2), 8)
     assert anchors.tolist() == [[-1, -1, 1, 1], [-2, -2, 2, 2], [7, -1, 9, 1], [6, -2, 10, 2]]
+
+
+def test_small_chances_keep_their_order_and_their_digits():
+    logits = torch.linspace(-75, 10, 500)
+    chances = exact_sigmoid(logits)
+    assert (chances.diff() > 0).all()
+    assert_close(chances, logits.double().sigmoid().float(), rtol=1e-5, atol=0.0)
+    extreme = exact_sigmoid(tensor([-torch.inf, -1e9, 1e9, torch.inf]))
+    assert (extreme[:2] > 0).all()
+    assert extreme[2:].tolist() == [1, 1]
 
 
 def test_candidates_are_those_above_the_threshold_best_first():
