@@ -40,6 +40,8 @@ SPLITS = ("train", "val", "test")
 COLUMNS = ("model", "", "PyTorch", "float file", "INT8 file", "points", "parts in float")
 TIMES = ("ms, float", "ms, INT8")
 FOUND = "int8.json"
+LAST = "checkpoints/last.pt"
+BESIDE_BACKBONES = ["neck.*", "bbox_head.*", "*.fpn.*", "head.*"]
 WIDTH, CLASSES = 64, 3
 CORNERS = 24  # of the polygons that stand for ellipses
 
@@ -83,7 +85,12 @@ QUERIES = {
     **{
         f"{part}.{name}": value
         for part in ("encoder", "decoder")
-        for name, value in {"num_layers": 2, "embed_dims": 128, "feedforward_channels": 256}.items()
+        for name, value in {
+            "num_layers": 2,
+            "embed_dims": 128,
+            "feedforward_channels": 256,
+            "dropout": 0.0,
+        }.items()
     },
     "bbox_head.num_classes": CLASSES,
     "bbox_head.embed_dims": 128,
@@ -102,6 +109,10 @@ class Kind:
         lr: learning rate of AdamW.
         size: height and width of the images in pixels.
         masks: whether it finds masks.
+        known: number of training images that it learns by heart and is measured on; without it
+            all are learned from, and what it is measured on is new to it.
+        start: the kind whose trained backbone it starts from, which is trained first.
+        training: changes to the schedule.
     """
 
     title: str
@@ -111,6 +122,9 @@ class Kind:
     lr: float = 1e-3
     size: tuple[int, int] = (144, 192)
     masks: bool = False
+    known: int | None = None
+    start: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
 
     def config(self, work: Path) -> dict[str, Any]:
         """Return the whole configuration."""
@@ -119,11 +133,13 @@ class Kind:
         resize = {"type": "Resize", "size": list(self.size)}
         flip = {"type": "RandomFlip", "horizontal": 0.5, "vertical": 0.5}
         for split in SPLITS:
-            transforms = [resize, flip] if split == "train" else [resize]
-            changes[f"data.{split}.transforms"] = transforms
+            varied = split == "train" and not self.known
+            changes[f"data.{split}.transforms"] = [resize, flip] if varied else [resize]
             changes[f"data.{split}.num_workers"] = 0
             if self.masks:
                 changes[f"data.{split}.dataset"] = ellipses(work, split)
+            if self.known:
+                changes[f"data.{split}.dataset"] = first_images(work, self.known)
         changes |= {
             "metric.kind": "both" if self.masks else "bbox",
             "data.train.batch_size": 4,
@@ -133,6 +149,13 @@ class Kind:
             "train.optimizer.lr": self.lr,
             "train.ema.decay": 0.99,  # of a schedule this short
         }
+        changes |= {f"train.{name}": value for name, value in self.training.items()}
+        if self.start:
+            changes["load_from"] = {
+                "checkpoint": str(work / self.start / LAST),
+                "strict": False,
+                "ignore": BESIDE_BACKBONES,
+            }
         tree = {**recipes.load_config(BASE).tree, "model": self._model()}
         return recipes.load_config(tree, changes).tree
 
@@ -177,29 +200,57 @@ KINDS = {
         "retinanet/retinanet_r18_fpn_1x_coco",
         {**ONE_STAGE, "bbox_head.anchor_generator": ANCHORS},
     ),
-    "detr": Kind("DETR, ResNet-18", "detr/detr_r50_150e_coco", QUERIES, epochs=150, lr=5e-4),
+    "detr": Kind(
+        "DETR, ResNet-18",
+        "detr/detr_r50_150e_coco",
+        QUERIES,
+        epochs=500,
+        known=4,
+        start="retinanet",
+        training={"clip_grad_norm": 1.0},
+    ),
     "torchvision_retinanet": Kind(
         "torchvision's retinanet_resnet50_fpn", torchvision("retinanet_resnet50_fpn")
     ),
     "torchvision_faster_rcnn": Kind(
-        "torchvision's fasterrcnn_resnet50_fpn", torchvision("fasterrcnn_resnet50_fpn")
+        "torchvision's fasterrcnn_resnet50_fpn",
+        torchvision("fasterrcnn_resnet50_fpn"),
+        start="torchvision_retinanet",
     ),
 }
 
 
 def ellipses(work: Path, split: str) -> dict[str, Any]:
     """Return a data set of the cells whose masks are the ellipses in their boxes."""
-    folder = work / "ellipses"
-    if not folder.is_dir():
-        recipes.convert_data(CELLS, folder, to="coco", link=True)
-    path = folder / f"annotations/{split}.json"
-    tree = json.loads(path.read_text())
+    tree = cells(work, split)
     for one in tree["annotations"]:
         one["segmentation"] = [ellipse(*one["bbox"])]
+    return {**written(tree, work, split, "ellipses"), "masks": True}
+
+
+def first_images(work: Path, number: int) -> dict[str, Any]:
+    """Return a data set of the first training images of the cells."""
+    tree = cells(work, "train")
+    tree["images"] = tree["images"][:number]
+    chosen = {image["id"] for image in tree["images"]}
+    tree["annotations"] = [one for one in tree["annotations"] if one["image_id"] in chosen]
+    return written(tree, work, "train", f"first_{number}")
+
+
+def cells(work: Path, split: str) -> dict[str, Any]:
+    """Return the annotations of the cells as COCO has them."""
+    folder = work / "cells"
+    if not folder.is_dir():
+        recipes.convert_data(CELLS, folder, to="coco", link=True)
+    return dict(json.loads((folder / f"annotations/{split}.json").read_text()))
+
+
+def written(tree: dict[str, Any], work: Path, split: str, name: str) -> dict[str, Any]:
+    """Write annotations of a split's images; return their data set."""
+    path = work / f"cells/annotations/{split}_{name}.json"
     path.write_text(json.dumps(tree))
-    images = str(folder / f"images/{split}")
-    own = {"type": "CocoDataset", "annotation": str(path), "images": images}
-    return {**own, "masks": True, "cache": True}
+    images = str(work / f"cells/images/{split}")
+    return {"type": "CocoDataset", "annotation": str(path), "images": images, "cache": True}
 
 
 def ellipse(left: float, top: float, width: float, height: float) -> list[float]:
@@ -215,10 +266,12 @@ def train(name: str, args: argparse.Namespace) -> Path:
     folder: Path = args.work_dir / name
     if (folder / FOUND).is_file():
         return folder
+    if (start := KINDS[name].start) and not (args.work_dir / start / LAST).is_file():
+        train(start, args)
     limits = {"train.max_seconds": args.seconds} if args.seconds else {}
     if args.epochs:
         limits |= {"train.max_epochs": args.epochs, "train.eval_every": args.epochs}
-    last = folder / "checkpoints/last.pt"
+    last = folder / LAST
     recipes.train(KINDS[name].config(args.work_dir), folder, limits, resume=last.is_file())
     return folder
 
