@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -243,6 +244,24 @@ def test_onnx_of_every_head(name, tmp_path):
         assert (exact[1] - close[1]).abs().mean() < 0.02
     if name != "detr":
         _finds_nothing(out, name in WITH_MASKS)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOWER)) for n in NAMES]
+)
+def test_padded_images_show_what_predict_finds(name):
+    settings = replace(SETTINGS, pad_multiple=32)  # more than the strides of the maps
+    deployed, images = Deployed(_built(name), settings), _images()[2]
+    padded = deployed._normalised(images)
+    assert padded.shape > images.shape
+    size = (images.shape[2], images.shape[3])
+    found = deployed.model.predict(Batch(padded, sizes=(size,) * len(images)))
+    boxes, scores, labels = (x[0, : len(found[0])] for x in deployed(images)[:3])
+    assert len(found[0])
+    assert_close(scores, found[0].scores)
+    assert_close(boxes, found[0].boxes, atol=1e-3, rtol=1e-4)
+    assert torch.equal(labels, found[0].labels)
 
 
 def test_nothing_found_is_nothing_in_the_file(tmp_path):

@@ -191,7 +191,7 @@ def test_padding_does_not_change_what_is_seen():
 
 
 def test_cells_inside_by_hand():
-    inside = inside_cells((2, 4), (64, 128), [(64, 128), (32, 65)])
+    inside = inside_cells((2, 4), (64, 128), tensor([[64, 128], [32, 65]]))
     assert inside[0].all()
     assert inside[1].int().tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
 

@@ -95,8 +95,8 @@ class DETR(Resizable, Detector):
         return self.bbox_head.predict(self._raw(batch.images, [f.size for f in frames]), frames)
 
     def decode(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (N, Q, 4) boxes, (N, Q) scores and labels; images without padding fill `sizes`."""
-        return self.bbox_head.decode(self(images), sizes)
+        """Return (N, Q, 4) boxes, (N, Q) scores and labels; padding beyond `sizes` is not seen."""
+        return self.bbox_head.decode(self._within(images, sizes), sizes)
 
     @property
     def num_queries(self) -> int:
@@ -132,24 +132,25 @@ class DETR(Resizable, Detector):
         if all(size == whole for size in sizes):
             raw: tuple[Tensor, Tensor] = self(images)
             return raw
+        return self._within(images, torch.tensor(sizes, device=images.device))
+
+    def _within(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         x = self.features(images)[-1]
-        inside = inside_cells((x.shape[-2], x.shape[-1]), whole, sizes).to(x.device)
+        inside = inside_cells((x.shape[-2], x.shape[-1]), _size(images), sizes)
         return self.transform(x, inside, ~inside.flatten(1))
 
 
-def inside_cells(cells: Size, whole: Size, sizes: Sequence[Size]) -> Tensor:
+def inside_cells(cells: Size, whole: Size, sizes: Tensor) -> Tensor:
     """Return (N, H, W) bool: which cells of padded maps begin inside their image.
 
     Args:
         cells: (H, W) of the map.
         whole: (height, width) of the batch's images in pixels.
-        sizes: per image (height, width) without padding.
+        sizes: (N, 2) height and width without padding.
     """
-    down = torch.arange(cells[0]) * whole[0] // cells[0]
-    across = torch.arange(cells[1]) * whole[1] // cells[1]
-    rows = torch.stack([down < height for height, _ in sizes])
-    columns = torch.stack([across < width for _, width in sizes])
-    return rows[:, :, None] & columns[:, None]
+    down = torch.arange(cells[0], device=sizes.device) * whole[0] // cells[0]
+    across = torch.arange(cells[1], device=sizes.device) * whole[1] // cells[1]
+    return (down < sizes[:, :1])[:, :, None] & (across < sizes[:, 1:])[:, None]
 
 
 def _size(images: Tensor) -> Size:
