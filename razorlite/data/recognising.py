@@ -17,7 +17,7 @@ from razorlite.data.dataset import Dataset
 from razorlite.data.files import files_under, is_hidden, near
 from razorlite.data.images import IMAGE_SUFFIXES
 from razorlite.data.json_files import each_json_once, read_json
-from razorlite.data.split_names import ALL, ORDER, SPLITS, names_of_splits, split_in, split_of
+from razorlite.data.known_splits import ALL, ORDER, SPLITS, names_of_splits, split_in, split_of
 
 _DEEPEST = 3  # folders below the one that is named
 _LOOKED_FOR = 20  # images of a COCO file, by which their folder is told

@@ -22,9 +22,9 @@ from razorlite.data.examining import count_objects, open_all
 from razorlite.data.files import shortest
 from razorlite.data.joining import records_of
 from razorlite.data.json_files import each_json_once
+from razorlite.data.known_splits import ALL
 from razorlite.data.recognising import Layout, recognise
 from razorlite.data.relabelling import relabelled
-from razorlite.data.split_names import ALL
 from razorlite.data.voc import SplitPart
 from razorlite.recipes.anchoring import FittedAnchors, better_anchors
 from razorlite.recipes.checking import check_config

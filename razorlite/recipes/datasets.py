@@ -20,8 +20,8 @@ from razorlite.data.examining import Counts, Finding, count_objects, examine
 from razorlite.data.importing import TOOLS, Imported, has_masks, import_annotations
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.json_files import each_json_once
+from razorlite.data.known_splits import ALL
 from razorlite.data.recognising import formats_in, recognise
-from razorlite.data.split_names import ALL
 from razorlite.data.writing import Format, Written, write
 
 _log = logging.getLogger("razorlite")

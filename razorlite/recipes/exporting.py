@@ -21,7 +21,7 @@ from razorlite.deploy.export import SUFFIXES, Format
 from razorlite.deploy.runtimes import CLASSES_NAME, META_NAME, needed
 from razorlite.deploy.timing import processor_milliseconds
 from razorlite.recipes.halving import Halved, write_half
-from razorlite.recipes.loading import Inferencer, model_file
+from razorlite.recipes.loading import Inferencer
 from razorlite.recipes.quantising import Quantised, Quantising
 
 _UNSTABLE = "; %d more hang on rounding, in PyTorch alone as well"
@@ -74,8 +74,8 @@ def export(
     if (int8 or half) and chosen != "onnx":
         form = "int8" if int8 else "half"
         raise ConfigError(f"{form} is a form of ONNX files, got format {chosen}")
-    _log.info("reading %s", checkpoint or model_file(Path(model)))
     loaded = Inferencer(model, checkpoint, subnet=subnet, device="cpu")
+    _log.info("exporting %s", loaded.path)
     if int8 and images is not None and loaded.path.suffix in SUFFIXES.values():
         raise ConfigError(
             f"images are what a file in float is compared with PyTorch on, and {loaded.path} is "

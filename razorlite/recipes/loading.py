@@ -65,7 +65,7 @@ class Inferencer(Predictor):
         device: DeviceChoice = "auto",
         views: Sequence[View] = PLAIN,
     ) -> None:
-        self.path = model_file(Path(model)) if checkpoint is None else Path(checkpoint)
+        self.path = _file(Path(model)) if checkpoint is None else Path(checkpoint)
         exported = self.path.suffix in SUFFIXES
         if exported and subnet is not None:
             raise ConfigError(f"{self.path} is an exported file, which takes no subnet")
@@ -184,12 +184,7 @@ def _card_of(path: Path) -> ModelCard:
         ) from error
 
 
-def model_file(path: Path) -> Path:
-    """Return the file that a model is read from: of a run folder best.pt, else last.pt.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+def _file(path: Path) -> Path:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         raise CheckpointError(f"{path} is a configuration; name a checkpoint as well")
     if path.is_file():

@@ -395,10 +395,10 @@ def test_torchscript_gives_what_pytorch_gives(run, photos, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     path = tmp_path / "model.torchscript"
     assert main(["export", str(run), "--out", str(path)]) == 0
-    steps = ["reading", "writing the model as", "comparing the file with PyTorch on 7", "timing"]
+    steps = ["exporting", "writing the model as", "comparing the file with PyTorch on 7", "timing"]
     told = [message for message in caplog.messages if message.startswith(tuple(steps))]
     assert [message.split()[0] for message in told] == [step.split()[0] for step in steps]
-    assert told[0] == f"reading {run / 'checkpoints' / 'best.pt'}"
+    assert told[0] == f"exporting {run / 'checkpoints' / 'best.pt'}"
     assert json.loads(read_meta(path)[META_NAME])["classes"] == ["cat", "dog"]
     _same_predictions(load(path), load(run, device="cpu"), photos)
     with pytest.raises(ConfigError, match="is an exported file already"):
