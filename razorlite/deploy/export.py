@@ -18,6 +18,7 @@ from razorlite.core.files import make_folder
 from razorlite.core.progress import progress
 from razorlite.deploy.compare import Agreement, agreement
 from razorlite.deploy.graph import Deployed
+from razorlite.deploy.network import name_layers
 from razorlite.deploy.runtimes import needed, open_file
 
 Format = Literal["onnx", "torchscript"]
@@ -172,6 +173,7 @@ def _write_onnx(model: nn.Module, path: Path, example: Tensor, meta: Mapping[str
         raise ExportError(f"the model cannot be written as ONNX: {_reason(error)}") from error
     assert program is not None
     proto = program.model_proto
+    name_layers(proto, model)
     for name, value in meta.items():
         proto.metadata_props.add(key=name, value=value)
     onnx.save(proto, str(path))

@@ -1,11 +1,16 @@
 """Which nodes of an ONNX graph compute the network, and which make detections of its outputs."""
 
+import ast
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
+_LAYER = "razorlite.layer"  # in the metadata of a node
+_SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter tells modules, from the outermost on
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # What ONNX Runtime computes in 8 bits between layers with weights.
 _PASSING = {
@@ -120,11 +125,45 @@ def _is_matrix(shape: tuple[int, ...], columns: bool) -> bool:
     return len(shape) > 2 or (len(shape) == 2 and (columns or min(shape) > 1))
 
 
+def name_layers(model: Any, module: nn.Module) -> None:
+    """Leave nothing in the metadata of nodes but the layer that each computes.
+
+    Weights that the exporter transposes lose their names. What else it writes there has the paths
+    of source files on the machine that exports.
+
+    Args:
+        model: an `onnx.ModelProto` as PyTorch's exporter gives it; changed in place.
+        module: what was exported.
+    """
+    packed = {n for n, m in module.named_modules() if isinstance(m, nn.MultiheadAttention)}
+    for node in model.graph.node:
+        scopes = ["", *ast.literal_eval(_metadata(node).get(_SCOPES, "[]"))[:-1]]
+        del node.metadata_props[:]
+        layer = f"{scopes[-1]}.in_proj" if scopes[-1] in packed else scopes[-1]
+        node.metadata_props.add(key=_LAYER, value=layer.removeprefix("model."))
+
+
+def keep_layers(model: Any, original: Any) -> None:
+    """Copy what `name_layers` wrote to the nodes of the same names in an optimised model."""
+    layers = {node.name: _metadata(node).get(_LAYER) for node in original.graph.node}
+    for node in model.graph.node:
+        if layer := layers.get(node.name):
+            node.metadata_props.add(key=_LAYER, value=layer)
+
+
 def layer_of(node: Any) -> str:
-    """Return the layer of the model that a node computes, as the name of its weight tells."""
+    """Return the layer of the model that a node computes, as the name of its weight tells.
+
+    Where that has none, what `name_layers` wrote counts, else the name of the node.
+    """
     name = str(node.input[1]).rpartition("ConvBnFusion_W_")[2]
-    layer = name.removeprefix("model.").removesuffix(".weight")
-    return layer if "." in name else str(node.name)
+    if "." in name:
+        return name.removeprefix("model.").removesuffix(".weight")
+    return _metadata(node).get(_LAYER) or str(node.name)
+
+
+def _metadata(node: Any) -> dict[str, str]:
+    return {entry.key: entry.value for entry in node.metadata_props}
 
 
 def _module(node: Any) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 from razorlite.core.errors import ExportError
 from razorlite.core.files import write_bytes_atomic
 from razorlite.core.progress import progress
-from razorlite.deploy.network import Network, layer_of
+from razorlite.deploy.network import Network, keep_layers, layer_of
 from razorlite.deploy.runtimes import needed, session
 
 INT8_NAME = "razorlite.int8.json"
@@ -110,6 +110,7 @@ def folded(path: Path) -> Any:
         folded = Path(folder) / "folded.onnx"
         session(path, 1, folded=folded)
         model = onnx.load(str(folded))
+    keep_layers(model, onnx.load(str(path)))
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     return onnx.shape_inference.infer_shapes(model)

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,14 +29,10 @@ class Choice:
     Attributes:
         floats: parts of the network.
         distance: with these in float.
-        whole: with none of them in float.
-        alone: part to the distance with it alone in float, of those that were tried.
     """
 
     floats: tuple[str, ...]
     distance: float
-    whole: float
-    alone: dict[str, float]
 
 
 def apart(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
@@ -68,45 +65,71 @@ def _lost(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     return float(1 - (found.amax(1) * scores).sum() / scores.sum())
 
 
-def choose(
-    calibrated: Calibrated,
-    exact: Run,
-    batches: Sequence[Tensor],
-    *,
-    tolerance: float = TOLERANCE,
-    seconds: float = _SECONDS,
-) -> Choice:
-    """Choose parts that stay in float until outputs are close enough, the most sensitive first.
-
-    Each part is tried alone, then added in the order of what that gained while it still gains, up
-    to a quarter of the parts.
+class Sensitivity:
+    """How far 8 bits take what a file finds from what the exact one does, part by part.
 
     Args:
         calibrated: what is quantised.
         exact: the file in float.
         batches: (N, 3, H, W) pixels each.
-        tolerance: of `apart`, below which nothing more is kept in float.
-        seconds: that the trials may take; what has not been tried then is quantised.
+        seconds: that trials of single parts may take; what is not tried then is quantised.
     """
-    expected = [exact(images) for images in batches]
 
-    def distance(floats: Collection[str]) -> float:
-        return _mean(calibrated, floats, batches, expected)
+    def __init__(
+        self,
+        calibrated: Calibrated,
+        exact: Run,
+        batches: Sequence[Tensor],
+        seconds: float = _SECONDS,
+    ) -> None:
+        self._calibrated, self._batches, self._seconds = calibrated, batches, seconds
+        self._expected = [exact(images) for images in batches]
 
-    whole, end = distance(()), time.monotonic() + seconds
-    if whole <= tolerance:
-        return Choice((), whole, whole, {})
-    parts = list(calibrated.network.parts())
-    alone = {}
-    for part in progress(parts, "which parts stay in float", len(parts)):
-        if time.monotonic() < end:
-            alone[part] = distance([part])
-    if len(alone) < len(parts):
-        _log.info("tried %d of %d parts in %.0f seconds", len(alone), len(parts), seconds)
-    order = sorted((p for p in alone if alone[p] < whole), key=alone.__getitem__)
-    most = max(1, int(_MOST * len(parts)))
-    floats, best = _added(order[:most], distance, whole, tolerance)
-    return Choice(floats, best, whole, alone)
+    def distance(self, floats: Collection[str] = ()) -> float:
+        """Return how far outputs are from the exact ones, see `apart`, with parts in float."""
+        return _mean(self._calibrated, floats, self._batches, self._expected)
+
+    @cached_property
+    def whole(self) -> float:
+        """The distance with no part in float."""
+        return self.distance()
+
+    @cached_property
+    def order(self) -> list[str]:
+        """Parts that gain when they alone are in float, the most sensitive first.
+
+        They are a quarter of the parts at most.
+        """
+        parts = list(self._calibrated.network.parts())
+        end, alone = time.monotonic() + self._seconds, {}
+        for part in progress(parts, "which parts stay in float", len(parts)):
+            if time.monotonic() < end:
+                alone[part] = self.distance([part])
+        if len(alone) < len(parts):
+            _log.info("tried %d of %d parts in %.0f seconds", len(alone), len(parts), self._seconds)
+        gaining = sorted((p for p in alone if alone[p] < self.whole), key=alone.__getitem__)
+        return gaining[: max(1, int(_MOST * len(parts)))]
+
+    def choose(self, tolerance: float = TOLERANCE) -> Choice:
+        """Choose parts that stay in float until outputs are close enough, the most sensitive first.
+
+        Each part is tried alone, then added in the order of what that gained while it still gains.
+
+        Args:
+            tolerance: of `apart`, below which nothing more is kept in float.
+        """
+        if self.whole <= tolerance:
+            return Choice((), self.whole)
+        return _added(self.order, self.distance, self.whole, tolerance)
+
+    def more(self, choice: Choice) -> Iterator[Choice]:
+        """Yield choices of ever more parts in float: one more, two, four, and so on."""
+        others = [part for part in self.order if part not in choice.floats]
+        count = 1
+        while count < 2 * len(others):
+            floats = (*choice.floats, *others[:count])
+            yield Choice(floats, self.distance(floats))
+            count *= 2
 
 
 def _added(
@@ -114,8 +137,8 @@ def _added(
     distance: Callable[[Collection[str]], float],
     whole: float,
     tolerance: float,
-) -> tuple[tuple[str, ...], float]:
-    """Return the parts that helped, one after the other, and the distance with them."""
+) -> Choice:
+    """Return the parts that helped, one after the other."""
     floats: tuple[str, ...] = ()
     best = whole
     for part in order:
@@ -124,7 +147,7 @@ def _added(
         found = distance((*floats, part))
         if found < best:
             floats, best = (*floats, part), found
-    return floats, best
+    return Choice(floats, best)
 
 
 def _mean(

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from razorlite.core import config as core_config
 from razorlite.core.errors import CheckpointError, ConfigError, ExportError
 from razorlite.data.preprocess import PIXELS
-from razorlite.deploy import FileModel, calibrate, open_file
+from razorlite.deploy import FileModel, open_file
+from razorlite.deploy.quantise import Calibrated, calibrate
 from razorlite.deploy.rounded import ranges_in
-from razorlite.deploy.sensitivity import Choice, choose
+from razorlite.deploy.sensitivity import Choice, Sensitivity
 from razorlite.deploy.timing import processor_milliseconds
 from razorlite.engine.checkpoint_io import read_checkpoint
 from razorlite.recipes.building import untrained
@@ -29,7 +31,27 @@ _HEADLINES = ("AP", "mAP", "top1")
 
 
 @dataclass(frozen=True)
-class Quantised:
+class Loss:
+    """What 8 bits take from a file's metric.
+
+    Attributes:
+        metric: its name; empty if the configuration has none, or no images for it.
+        split: that it was measured on.
+        accuracy: the metric of the file in float and of the one in 8 bits.
+    """
+
+    metric: str = ""
+    split: str = ""
+    accuracy: tuple[float, float] | None = None
+
+    @property
+    def drop(self) -> float:
+        """What is lost, in points: hundredths of the metric."""
+        return 0.0 if self.accuracy is None else 100 * (self.accuracy[0] - self.accuracy[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised(Loss):
     """A file in 8 bits beside the one in float that it was made of.
 
     Attributes:
@@ -37,25 +59,15 @@ class Quantised:
         images: of the training set that activations were calibrated on.
         floats: parts of the network that stay in float beside its last layers.
         distance: of what both find in calibration images, see `razorlite.deploy.sensitivity.apart`.
-        metric: name of the metric; empty if the configuration has none, or no images for it.
-        split: that it was measured on.
-        accuracy: the metric of the file in float and of the one in 8 bits.
-        milliseconds: of the processor, for one image with one thread, of both likewise.
+        milliseconds: of the processor, for one image with one thread, of the file in float and of
+            the one in 8 bits.
     """
 
     path: Path
     images: int
     floats: tuple[str, ...]
     distance: float
-    metric: str
-    split: str
-    accuracy: tuple[float, float] | None
     milliseconds: tuple[float, float]
-
-    @property
-    def drop(self) -> float:
-        """What is lost, in points: hundredths of the metric."""
-        return 0.0 if self.accuracy is None else 100 * (self.accuracy[0] - self.accuracy[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -120,47 +132,50 @@ class Quantising:
         _log.info("calibrating on %d training images", len(self._images))
         calibrated = calibrate(exact, self._images, self._learned)
         _log.info("comparing both files on %d of them", len(self._images[:_TRIED]))
-        choice = choose(calibrated, open_file(exact), self._images[:_TRIED])
+        sensitivity = Sensitivity(calibrated, open_file(exact), self._images[:_TRIED])
         draft = out.with_name(f".{out.name}.{os.getpid()}.onnx")
         try:
-            calibrated.write(draft, choice.floats)
-            result = self._compared(exact, draft, choice)
-            if not result.drop <= self._max_drop:
-                raise ExportError(_too_much(result, self._max_drop))
+            choice, loss = self._accurate(calibrated, sensitivity, exact, draft)
+            _log.info("timing both files")
+            slow, fast = processor_milliseconds(
+                [open_file(path, 1) for path in (exact, draft)], self._splits.experiment.shape
+            )
             os.replace(draft, out)
         finally:
             draft.unlink(missing_ok=True)
-        return replace(result, path=out)
-
-    def _compared(self, exact: Path, draft: Path, choice: Choice) -> Quantised:
-        data, experiment = self._splits.data, self._splits.experiment
-        split = next((name for name in ("val", "test") if getattr(data, name)), "")
-        measured = experiment.metric is not None and bool(split)
-        if measured:
-            _log.info("measuring what is lost on data.%s", split)
-        name, accuracy = self._accuracy(split, exact, draft) if measured else ("", None)
-        _log.info("timing both files")
-        slow, fast = processor_milliseconds(
-            [open_file(path, 1) for path in (exact, draft)], experiment.shape
-        )
         return Quantised(
-            path=draft,
+            **vars(loss),
+            path=out,
             images=len(self._images),
             floats=choice.floats,
             distance=choice.distance,
-            metric=name,
-            split=f"data.{split}" if measured else "",
-            accuracy=accuracy,
             milliseconds=(slow, fast),
         )
 
-    def _accuracy(self, split: str, *files: Path) -> tuple[str, tuple[float, float]]:
-        """Return the metric's name, and its value of two files."""
-        dataset = getattr(self._splits, split)
-        models = (FileModel(path) for path in files)
-        first, second = (self._splits.evaluate(model, dataset, split) for model in models)
-        name = next((name for name in _HEADLINES if name in first), next(iter(first)))
-        return name, (first[name], second[name])
+    def _accurate(
+        self, calibrated: Calibrated, sensitivity: Sensitivity, exact: Path, draft: Path
+    ) -> tuple[Choice, Loss]:
+        """Write a draft that loses little enough, with ever more parts in float if need be."""
+        first = sensitivity.choose()
+        before = self._measured(exact, "in float")
+        for choice in chain([first], sensitivity.more(first)):
+            calibrated.write(draft, choice.floats)
+            after = self._measured(draft, f"in 8 bits, {len(choice.floats)} parts in float")
+            loss = Loss(*before[:2], (before[2], after[2])) if before and after else Loss()
+            if loss.drop <= self._max_drop:
+                return choice, loss
+        raise ExportError(_too_much(loss, choice, self._max_drop))
+
+    def _measured(self, file: Path, about: str) -> tuple[str, str, float] | None:
+        """Return the name of a file's metric, the split, and the value, if there is any."""
+        data, experiment = self._splits.data, self._splits.experiment
+        split = next((name for name in ("val", "test") if getattr(data, name)), None)
+        if split is None or experiment.metric is None:
+            return None
+        _log.info("measuring the file on data.%s, %s", split, about)
+        found = self._splits.evaluate(FileModel(file), getattr(self._splits, split), split)
+        name = next((name for name in _HEADLINES if name in found), next(iter(found)))
+        return name, f"data.{split}", found[name]
 
 
 def _learned(path: Path) -> dict[str, tuple[float, float]]:
@@ -176,13 +191,13 @@ def _learned(path: Path) -> dict[str, tuple[float, float]]:
     return {}
 
 
-def _too_much(result: Quantised, max_drop: float) -> str:
-    before, after = result.accuracy or (0.0, 0.0)
+def _too_much(loss: Loss, choice: Choice, max_drop: float) -> str:
+    before, after = loss.accuracy or (0.0, 0.0)
     return (
-        f"in 8 bits {result.metric} on {result.split} falls from {before:.4f} to {after:.4f}, by "
-        f"{result.drop:.2f} points, and {max_drop:g} may be lost; no file is kept: train some more "
-        f"with step.type=QuantisedStep (docs/quantisation.md), calibrate on more images, or raise "
-        f"max_drop"
+        f"in 8 bits, with {len(choice.floats)} parts in float, {loss.metric} on {loss.split} falls "
+        f"from {before:.4f} to {after:.4f}, by {loss.drop:.2f} points, and {max_drop:g} may be "
+        f"lost; no file is kept: train some more with step.type=QuantisedStep "
+        f"(docs/quantisation.md), calibrate on more images, or raise max_drop"
     )
 
 

@@ -1,6 +1,7 @@
 """Files in 8 bits: what is quantised, what is not, and that detections stay close."""
 
 import json
+from collections import Counter
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from razorlite.core.errors import CheckpointError, ExportError
 from razorlite.cost import LatencyConfig
 from razorlite.deploy import RuntimeTimer, calibrate, open_file, read_meta
 from razorlite.deploy.export import write_file
-from razorlite.deploy.network import Network
-from razorlite.deploy.quantise import INT8_NAME, _separate
+from razorlite.deploy.network import Network, layer_of
+from razorlite.deploy.quantise import INT8_NAME, _separate, folded
 from tests.deploy.test_formats import _images, needs_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -141,6 +142,40 @@ def test_a_small_network_in_8_bits(small, tmp_path):
     assert sorted(map(list, scales)) == [[8], [8]]  # one for each output channel
     with pytest.raises(ExportError, match="is quantised already"):
         calibrate(out, _images()[:1])
+
+
+class Attending(nn.Module):
+    """Layers whose weights the exporter transposes, one of them used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.hidden = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+        self.last = nn.Linear(8, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = images.flatten(2).transpose(1, 2).repeat(1, 1, 3)[..., :8]
+        found = found + self.attention(found.sigmoid(), found.relu(), found)[0]
+        return self.last(self.hidden(self.hidden(found).softmax(2)).softmax(2))
+
+
+@pytest.mark.slow
+def test_layers_are_named_where_weights_are_transposed(tmp_path):
+    needs_onnx()
+    path = tmp_path / "attending.onnx"
+    write_file(Attending().eval(), path, torch.rand(2, 3, 4, 6))
+    found = onnx.load(str(path))
+    assert {x.key for node in found.graph.node for x in node.metadata_props} == {"razorlite.layer"}
+    assert ".py" not in str(found)
+    network = Network(folded(path), whole=True)
+    named = Counter(layer_of(node) for node in network.weighted)
+    attention = {"attention.in_proj": 3, "attention.out_proj": 1}
+    assert named == {**attention, "hidden.0": 2, "last": 1}
+    assert {part: len(nodes) for part, nodes in network.parts().items()} == {
+        "attention": 4,
+        "hidden": 2,
+        "last": 1,
+    }
 
 
 @pytest.mark.slow

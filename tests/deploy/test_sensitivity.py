@@ -7,7 +7,7 @@ import torch
 from torch import tensor
 
 from razorlite.deploy import sensitivity
-from razorlite.deploy.sensitivity import apart, choose
+from razorlite.deploy.sensitivity import Sensitivity, apart
 
 BOXES = tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30]]])
 SCORES, LABELS = tensor([[0.8, 0.2]]), tensor([[0, 1]])
@@ -38,8 +38,8 @@ def test_probabilities():
     assert apart((tensor([[0.7, 0.3]]),), (tensor([[0.5, 0.5]]),)) == pytest.approx(0.2)
 
 
-def chosen(monkeypatch, gains, tolerance, seconds=60):
-    """Choose among parts, each of which takes something off a distance of 1."""
+def tried(monkeypatch, gains, seconds=60):
+    """Return the sensitivity of parts, each of which takes something off a distance of 1."""
     tries = []
 
     def distance(calibrated, floats, batches, expected):
@@ -50,30 +50,53 @@ def chosen(monkeypatch, gains, tolerance, seconds=60):
     parts = {name: [name] for name in gains}
     calibrated = SimpleNamespace(network=SimpleNamespace(parts=lambda: parts))
     images = [torch.zeros(1, 3, 8, 8)]
-    found = choose(calibrated, lambda x: (x,), images, tolerance=tolerance, seconds=seconds)
-    return found, tries
+    return Sensitivity(calibrated, lambda x: (x,), images, seconds=seconds), tries
 
 
 GAINS = {"a": 0.1, "b": 0.5, "c": 0.0, "d": -0.1, "e": 0.2, "f": 0.0, "g": 0.0, "h": 0.0}
 
 
 def test_the_most_sensitive_parts_stay_until_it_is_close_enough(monkeypatch):
-    found, tries = chosen(monkeypatch, GAINS, 0.6)
-    assert (found.floats, found.whole) == (("b",), 1)
-    assert found.distance == pytest.approx(0.5)
+    found, tries = tried(monkeypatch, GAINS)
+    choice = found.choose(0.6)
+    assert (choice.floats, found.whole) == (("b",), 1)
+    assert choice.distance == pytest.approx(0.5)
     assert tries == [(), *[(part,) for part in GAINS], ("b",)]
-    found, _ = chosen(monkeypatch, GAINS, 0.0)
-    assert found.floats == ("b", "e")  # a quarter of eight
-    assert found.distance == pytest.approx(0.3)
+    choice = found.choose(0.0)
+    assert choice.floats == ("b", "e")  # a quarter of eight
+    assert choice.distance == pytest.approx(0.3)
 
 
 def test_close_enough_at_once_tries_nothing(monkeypatch):
-    found, tries = chosen(monkeypatch, GAINS, 1.0)
-    assert (found.floats, tries) == ((), [()])
+    found, tries = tried(monkeypatch, GAINS)
+    assert (found.choose(1.0).floats, tries) == ((), [()])
 
 
 def test_without_time_nothing_is_tried(monkeypatch, caplog):
     caplog.set_level("INFO")
-    found, tries = chosen(monkeypatch, GAINS, 0.0, seconds=0)
-    assert (found.floats, tries) == ((), [()])
+    found, tries = tried(monkeypatch, GAINS, seconds=0)
+    choice = found.choose(0.0)
+    assert (choice.floats, tries, list(found.more(choice))) == ((), [()], [])
     assert "tried 0 of 8 parts" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("count", "counts"), [(4, [1]), (8, [1, 2]), (12, [1, 2, 3]), (24, [1, 2, 4, 6])]
+)
+def test_more_parts_double_up_to_a_quarter(monkeypatch, count, counts):
+    """Close enough at once, but not for a metric."""
+    gains = {f"p{i}": 0.01 * (i + 1) for i in range(count)}
+    found, _ = tried(monkeypatch, gains)
+    first = found.choose(1.0)
+    more = list(found.more(first))
+    order = list(reversed(gains))
+    assert [x.floats for x in more] == [tuple(order[:n]) for n in counts]
+    assert more[0].distance == pytest.approx(1 - 0.01 * count)
+
+
+def test_more_parts_beside_those_chosen(monkeypatch):
+    found, _ = tried(monkeypatch, {**GAINS, **{f"more{i}": 0.01 for i in range(8)}})
+    first = found.choose(0.6)
+    assert first.floats == ("b",)
+    more = [("b", "e"), ("b", "e", "a"), ("b", "e", "a", "more0")]  # one, two, and all three
+    assert [x.floats for x in found.more(first)] == more

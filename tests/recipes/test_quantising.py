@@ -41,6 +41,13 @@ def words(module_path) -> list[str]:
     return [str(module_path / "config.yaml"), str(module_path / "weights.pt")]
 
 
+def measuring(monkeypatch, *values: float) -> list[float]:
+    """Have files measure some AP, one after the other; return the values that are left."""
+    left = list(values)
+    monkeypatch.setattr(Splits, "evaluate", lambda *args: {"AP": left.pop(0)})
+    return left
+
+
 @pytest.mark.slow
 def test_a_file_in_8_bits(words, tmp_path, capsys, monkeypatch):
     needs_onnx()
@@ -57,19 +64,33 @@ def test_a_file_in_8_bits(words, tmp_path, capsys, monkeypatch):
         assert [x.shape for x in open_file(out)(images)] == [
             x.shape for x in open_file(exact)(images)
         ]
-    values = iter([{"AP": 0.5}, {"AP": 0.48}])
-    monkeypatch.setattr(Splits, "evaluate", lambda *args: next(values))
+    lossless = measuring(monkeypatch, 0.5, 0.48, 0.495)
+    command = ["export", str(exact), "--int8", "--out", str(tmp_path / "more.onnx")]
+    assert main([*command, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["accuracy"], len(shown["floats"]), lossless) == ([0.5, 0.495], 1, [])
+    assert json.loads(read_meta(tmp_path / "more.onnx")[INT8_NAME])["float"] == shown["floats"]
     before = out.read_bytes()
+    measuring(monkeypatch, 0.5, *[0.48] * 99)
     with pytest.raises(
         ExportError, match=r"falls from 0.5000 to 0.4800, by 2.00 points, and 1 may"
     ):
         recipes.export(exact, int8=True, out=out)
     assert out.read_bytes() == before
-    assert {p.name for p in tmp_path.iterdir()} == {"float.onnx", "int8.onnx"}
+    assert {p.name for p in tmp_path.iterdir()} == {"float.onnx", "int8.onnx", "more.onnx"}
 
 
 def test_what_is_told():
-    found = Quantised(Path("a.onnx"), 9, ("neck",), 0.02, "AP", "data.val", (0.5, 0.49), (4.0, 5.0))
+    found = Quantised(
+        path=Path("a.onnx"),
+        images=9,
+        floats=("neck",),
+        distance=0.02,
+        metric="AP",
+        split="data.val",
+        accuracy=(0.5, 0.49),
+        milliseconds=(4.0, 5.0),
+    )
     assert found.drop == pytest.approx(1)
     first, second, third, last = found.lines()
     assert "calibrated on 9 training images" in first
