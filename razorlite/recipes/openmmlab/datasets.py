@@ -44,7 +44,7 @@ def _split(loader: tuple[Block, Block], split: str, root: Block) -> tuple[Tree, 
     around, dataset = loader
     transforms: list[Block] = []
     tree = _dataset(dataset, transforms, training=split == "train")
-    found = pipeline(transforms)
+    found = pipeline(transforms, height_first="data" in root)  # which 2.x has
     if found.masks and tree is not None:
         _take_masks(tree)
     each = around.take("batch_size", around.take("samples_per_gpu", 1))
@@ -85,7 +85,7 @@ def _last_epochs(root: Block) -> Tree | None:
     for hook in root.blocks("custom_hooks"):
         if hook.type == "PipelineSwitchHook":
             total = root.block("train_cfg").take("max_epochs", 0)
-            found = pipeline(hook.blocks("switch_pipeline"))
+            found = pipeline(hook.blocks("switch_pipeline"), height_first=False)  # of 3.x
             epochs = total - hook.take("switch_epoch", total)
             return {"epochs": epochs, "transforms": found.transforms} if epochs > 0 else None
     return None

@@ -1,7 +1,12 @@
-"""Data pipelines: lists of transforms, of which loading and packing go without saying."""
+"""Data pipelines: lists of transforms, of which loading and packing go without saying.
+
+MMDetection 2.x writes the sizes of windows and of padding as (height, width), 3.x as (width,
+height); both write those of resizing as (width, height).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from razorlite.recipes.openmmlab.blocks import Block, Tree, without
@@ -28,21 +33,26 @@ class Pipeline:
     masks: bool = False
 
 
-def pipeline(blocks: Sequence[Block]) -> Pipeline:
-    """Convert a list of transforms, naming those that have no counterpart."""
+def pipeline(blocks: Sequence[Block], *, height_first: bool) -> Pipeline:
+    """Convert a list of transforms, naming those that have no counterpart.
+
+    Args:
+        blocks: the transforms.
+        height_first: windows and padding are (height, width), as in 2.x.
+    """
     result = Pipeline()
     waiting = list(blocks)
     while waiting:
         block = waiting.pop(0)
         follower = waiting[0] if waiting else None
         if follower is not None and _is_jitter(block, follower):
-            result.transforms.append(_scale_jitter(block, waiting.pop(0)))
+            result.transforms.append(_scale_jitter(block, waiting.pop(0), height_first))
         else:
-            _add(result, block)
+            _add(result, block, height_first)
     return result
 
 
-def _add(result: Pipeline, block: Block) -> None:
+def _add(result: Pipeline, block: Block, height_first: bool) -> None:
     kind = block.type
     if kind in _SILENT:
         return
@@ -57,16 +67,17 @@ def _add(result: Pipeline, block: Block) -> None:
         result.pad_multiple = block.take("size_divisor")
         block.ignore("pad_val")
     elif kind == "MultiScaleFlipAug":
-        _add_test(result, block)
-    elif kind in _TRANSFORMS:
-        result.transforms += [tree for tree in [_TRANSFORMS[kind](block)] if tree]
+        _add_test(result, block, height_first)
+    elif kind in _TRANSFORMS or kind in _ORDERED:
+        convert = _TRANSFORMS.get(kind) or partial(_ORDERED[kind], height_first=height_first)
+        result.transforms += [tree for tree in [convert(block)] if tree]
     else:
         block.remarks.add(block.node.source, block.path, f"{kind} has no counterpart; left out")
         return
     block.finish()
 
 
-def _add_test(result: Pipeline, block: Block) -> None:
+def _add_test(result: Pipeline, block: Block, height_first: bool) -> None:
     """Add what MMDetection 2.x does with images of tests; `Resize` gets the size from around it."""
     scale = block.take("img_scale")
     block.expect("flip", False)
@@ -75,20 +86,25 @@ def _add_test(result: Pipeline, block: Block) -> None:
         if inner.type == "Resize":
             result.transforms.append(resized(scale, inner.take("keep_ratio", True)))
         elif inner.type != "RandomFlip":
-            _add(result, inner)
+            _add(result, inner, height_first)
 
 
 def _is_jitter(block: Block, follower: Block) -> bool:
     """Return whether two transforms make what large-scale jitter is: any size, then a window."""
-    drawn = block.type in ("RandomResize", "Resize") and "ratio_range" in block
-    return drawn and follower.type == "RandomCrop" and "crop_type" not in follower
+    if block.type not in ("RandomResize", "Resize") or "ratio_range" not in block:
+        return False
+    keeps_ratio: bool = block.take("keep_ratio", block.type == "Resize")
+    return keeps_ratio and follower.type == "RandomCrop" and "crop_type" not in follower
 
 
-def _scale_jitter(resize: Block, crop: Block) -> Tree:
-    size, fit = _size(crop.take("crop_size")), _size(resize.take("scale", resize.take("img_scale")))
+def _scale_jitter(resize: Block, crop: Block, height_first: bool) -> Tree:
+    size = _size(crop.take("crop_size"), height_first=height_first)
+    fit = _size(resize.take("scale", resize.take("img_scale")))
+    if fit[0] != fit[1]:
+        text = f"images in portrait are made to fit {fit[1]} x {fit[0]} as well, not turned by 90"
+        resize.remarks.add(resize.node.source, resize.path, text)
     for name in ("resize_type", "multiscale_mode"):
         resize.ignore(name)
-    resize.expect("keep_ratio", True)
     tree = {"type": "ScaleJitter", "size": size, "fit": None if fit == size else fit}
     tree["scale"] = resize.take("ratio_range")
     tree["allow_empty"] = crop.take("allow_negative_crop", False)
@@ -134,8 +150,11 @@ def _random_resize(block: Block) -> Tree | None:
     """Return a resizing between two sizes."""
     scale = block.take("scale")
     block.ignore("resize_type")
-    keep = block.take("keep_ratio", True)
-    if isinstance(scale, list) and isinstance(scale[0], list) and keep:
+    keep = block.take("keep_ratio", False)
+    if not keep:
+        block.ignore("ratio_range")
+        return _unequal(block)
+    if isinstance(scale, list) and isinstance(scale[0], list):
         return _drawn(block, scale, between=True)
     block.lose("ratio_range", "random factors without a window behind them have no counterpart")
     return None
@@ -173,29 +192,34 @@ def _flip(block: Block) -> Tree | None:
     return tree if direction == "horizontal" else {**tree, "horizontal": 0.0, "vertical": chance}
 
 
-def _pad(block: Block) -> Tree:
+def _pad(block: Block, *, height_first: bool) -> Tree | None:
     value = block.take("pad_val", 0)
     value = value.get("img", 0) if isinstance(value, dict) else value
     grey = int(value[0] if isinstance(value, list) else value)
     block.expect("pad_to_square", False)
-    return without({"type": "Pad", "size": _size(block.take("size")), "value": grey}, value=0)
+    if "size" not in block:
+        return None
+    size = _size(block.take("size"), height_first=height_first)
+    return without({"type": "Pad", "size": size, "value": grey}, value=0)
 
 
-def _crop(block: Block) -> Tree | None:
+def _crop(block: Block, *, height_first: bool) -> Tree | None:
     kind, size = block.take("crop_type", "absolute"), block.take("crop_size")
     allow = block.take("allow_negative_crop", False)
     block.ignore("recompute_bbox", "bbox_clip_border")
     if kind == "absolute":
-        return {"type": "RandomCrop", "size": _size(size), "min_visible": 0.0, "allow_empty": allow}
+        window = _size(size, height_first=height_first)
+        return {"type": "RandomCrop", "size": window, "min_visible": 0.0, "allow_empty": allow}
     if kind == "absolute_range":
         return {"type": "RandomSizeCrop", "least": size[0], "greatest": size[1]}
     block.lose("crop_type", f"{kind} has no counterpart")
     return None
 
 
-def _alternatives(block: Block) -> Tree | None:
+def _alternatives(block: Block, *, height_first: bool) -> Tree | None:
     key = "transforms" if "transforms" in block else "policies"
-    choices = [pipeline(one).transforms for one in block.lists(key)]
+    found = [pipeline(one, height_first=height_first) for one in block.lists(key)]
+    choices = [one.transforms for one in found]
     tree = {"type": "RandomChoice", "choices": choices, "weights": block.take("prob")}
     return without(tree) if choices else None
 
@@ -248,9 +272,12 @@ def _colours(block: Block) -> Tree:
     return {"type": "TorchvisionTransform", "name": "RandomPhotometricDistort"}
 
 
-def _size(pair: Any) -> list[int]:
-    """Return height and width; theirs are width and height in 3.x."""
-    return [int(pair[1]), int(pair[0])] if isinstance(pair, list) else [int(pair)] * 2
+def _size(pair: Any, *, height_first: bool = False) -> list[int]:
+    """Return height and width of one number, or of a pair in either order."""
+    if not isinstance(pair, list):
+        return [int(pair)] * 2
+    first, second = int(pair[0]), int(pair[1])
+    return [first, second] if height_first else [second, first]
 
 
 _TRANSFORMS: dict[str, Callable[[Block], Tree | None]] = {
@@ -258,13 +285,15 @@ _TRANSFORMS: dict[str, Callable[[Block], Tree | None]] = {
     "RandomChoiceResize": _choice,
     "RandomResize": _random_resize,
     "RandomFlip": _flip,
-    "Pad": _pad,
-    "RandomCrop": _crop,
-    "RandomChoice": _alternatives,
-    "AutoAugment": _alternatives,
     "CachedMosaic": _mosaic,
     "CachedMixUp": _mixup,
     "YOLOXHSVRandomAug": _hsv,
     "MinIoURandomCrop": _iou_crop,
     "PhotoMetricDistortion": _colours,
+}
+_ORDERED: dict[str, Callable[..., Tree | None]] = {  # by `height_first`
+    "Pad": _pad,
+    "RandomCrop": _crop,
+    "RandomChoice": _alternatives,
+    "AutoAugment": _alternatives,
 }

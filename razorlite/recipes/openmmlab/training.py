@@ -127,6 +127,10 @@ def _part(block: Block, kind: str, tree: Tree) -> Tree | None:
     by_epoch = block.take("by_epoch", True)
     block.ignore("T_max", "convert_to_iter_based", "verbose")
     total = tree.get("max_epochs") if by_epoch else tree.get("max_steps")
+    if total is None and kind != "MultiStepLR" and (begin or end):
+        text = f"from {begin} to {end or 'the end'}, in {'epochs' if by_epoch else 'steps'}, which "
+        text += "the length of the run is not counted in: taken from its first step to its last"
+        block.remarks.add(block.node.source, block.path, f"{kind} {text}")
     rate = tree["optimizer"].get("lr", 1.0)
     least = block.take("eta_min", 0.0) / rate if rate else 0.0
     least = round(block.take("eta_min_ratio", least), _ROUND)

@@ -317,6 +317,14 @@ def test_a_cosine_that_begins_at_a_step(tmp_path):
     assert made.tree["train"]["schedule"] == expected
 
 
+@pytest.mark.parametrize("kind", ["CosineAnnealingLR", "PolyLR"])
+def test_a_schedule_in_other_units_than_the_run_is_told(tmp_path, kind):
+    scheduler = f"dict(type='{kind}', begin=300, end=400, by_epoch=False)"
+    made = converted(retinanet(tmp_path, f"param_scheduler = [{scheduler}]"))
+    assert made.tree["train"]["schedule"]["type"] in ("Cosine", "Poly")
+    assert f"{kind} from 300 to 400, in steps, which" in made.remarks[0]
+
+
 SCHEDULES = [
     (
         "dict(type='CosineAnnealingLR', eta_min=0.002, begin=0, end=12, T_max=12, by_epoch=True)",
