@@ -51,8 +51,8 @@ def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]
         decoding: how files are read.
 
     Raises:
-        DataError: there is no such file, the folder or pattern has no image, or it is none of
-            these; a single image that cannot be read comes as a `Picture` with its fault.
+        DataError: there is no such file, the folder, pattern or iterable has no image, or it is
+            none of these; a single image that cannot be read comes as a `Picture` with its fault.
     """
     decoding = decoding or Decoding()
     if isinstance(source, str | Path):
@@ -63,10 +63,13 @@ def pictures(source: Any, decoding: Decoding | None = None) -> Iterator[Picture]
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield _in_memory("0", source, decoding)
     elif isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | memoryview):
+        number = None
         for number, item in enumerate(source):
             single = isinstance(item, Image.Image | np.ndarray | Tensor)
             name = str(number)
             yield from [_in_memory(name, item, decoding)] if single else pictures(item, decoding)
+        if number is None:
+            raise _nothing(source)
     else:
         raise DataError(
             f"cannot predict on a {type(source).__name__}; expected a path, a folder, a pattern, a "
@@ -81,6 +84,8 @@ def files_of(source: Any) -> list[Path]:
         DataError: as `pictures`.
     """
     if isinstance(source, list | tuple):
+        if not source:
+            raise _nothing(source)
         return [file for item in source for file in files_of(item)]
     return _files(source) if isinstance(source, str | Path) else []
 
@@ -95,6 +100,8 @@ def count(source: Any) -> int | None:
         files = _files(source)
         return None if any(map(is_video, files)) else len(files)
     if isinstance(source, list | tuple):
+        if not source:
+            raise _nothing(source)
         counts = [count(item) for item in source]
         return None if None in counts else sum(c for c in counts if c is not None)
     return 1 if isinstance(source, Image.Image | np.ndarray | Tensor) else None
@@ -121,6 +128,10 @@ def _some(files: list[Path], where: str) -> list[Path]:
         known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise DataError(f"no image in {where}; known are {known}")
     return files
+
+
+def _nothing(source: Iterable[Any]) -> DataError:
+    return DataError(f"no image to look at: the {type(source).__name__} is empty")
 
 
 def _read(path: Path, decoding: Decoding) -> Picture:

@@ -25,7 +25,17 @@ from razorlite.data import (
     Resize,
     TorchvisionTransform,
 )
-from razorlite.deploy import Deployed, Predictor, agreement, export, open_file, pictures, read_meta
+from razorlite.deploy import (
+    Deployed,
+    Predictor,
+    agreement,
+    count,
+    export,
+    files_of,
+    open_file,
+    pictures,
+    read_meta,
+)
 from razorlite.deploy.export import _quiet
 from razorlite.deploy.runtimes import META_NAME
 from razorlite.engine.checkpoint_io import read_checkpoint, save_checkpoint
@@ -274,11 +284,20 @@ def test_an_image_that_cannot_be_resized_does_not_stop_the_others(run, photos):
         (True, "cannot predict on a bool"),
         (b"GIF89a", "cannot predict on a bytes"),
         ("", "the name of a source is empty"),
+        ([], "no image to look at: the list is empty"),
+        ([()], "no image to look at: the tuple is empty"),
+        (iter(()), "no image to look at"),
     ],
 )
 def test_sources_that_are_none(source, message):
     with pytest.raises(DataError, match=message.replace("(", r"\(")):
         list(pictures(source))
+
+
+def test_no_images_are_counted_nowhere():
+    for known in (count, files_of):
+        with pytest.raises(DataError, match="the list is empty"):
+            known([])
 
 
 def test_a_folder_without_images(tmp_path):
