@@ -125,11 +125,15 @@ def _add_split(actions: Any) -> None:
         "split",
         _run_split,
         "divide a data set into splits of balanced classes, and write them\n"
-        "Equal pictures stay together, and so do those that --group says.",
+        "Equal pictures stay together, and so do those that --group says. Of a data set that comes\n"
+        "in splits, --of names those to divide; the others are left out.",
         "  razorlite data split photos/ --out divided --fractions train=0.8 val=0.1 test=0.1\n"
-        "  razorlite data split photos/ --out divided --group '^(.*)_frame'",
+        "  razorlite data split photos/ --out divided --group '^(.*)_frame'\n"
+        "  razorlite data split photos/ --out divided --of train --fractions train=0.9 val=0.1",
     )
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    about = "splits of the source to divide, needed where it has several"
+    parser.add_argument("--of", nargs="+", default=[], metavar="SPLIT", help=about)
     parser.add_argument(
         "--fractions",
         nargs="+",
@@ -252,6 +256,7 @@ def _run_split(args: argparse.Namespace) -> None:
         args.source,
         args.out,
         dict(args.fractions),
+        of=args.of,
         group=args.group,
         seed=args.seed,
         to=args.to,

@@ -123,9 +123,10 @@ def _splits(
     if list(splits) == [ALL] and layout.format == "voc":
         return _divided({**splits[ALL], "classes": list(datasets[ALL].classes)}, source)
     if "train" not in splits or not {"val", "test"} & splits.keys():
+        of = f" --of {' '.join(splits)}" if len(splits) > 1 else ""
         raise DataError(
             f"{source} has the splits {', '.join(splits)}; expected train and val; divide it with "
-            f"razorlite data split {source} --out divided, then razorlite init divided"
+            f"razorlite data split {source} --out divided{of}, then razorlite init divided"
         )
     names = {"train": "train", "val": "val" if "val" in splits else "test"}
     names["test"] = "test" if "test" in splits else names["val"]

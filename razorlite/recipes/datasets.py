@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -132,6 +132,7 @@ def split_data(
     out: str | Path,
     fractions: Mapping[str, float],
     *,
+    of: Sequence[str] = (),
     group: str = "",
     seed: int = 0,
     to: Format | None = None,
@@ -141,9 +142,11 @@ def split_data(
     """Divide a data set into splits of balanced classes, and write them.
 
     Args:
-        source: as for `check_data`; splits that it has are joined, and divided anew.
+        source: as for `check_data`.
         out: a folder that does not exist or is empty.
         fractions: name of each split to its share; they add up to 1.
+        of: splits of the source that are joined and divided; the others are left out. They are
+            to be named where it has several, such as test images that nobody is to train on.
         group: a regular expression for what images that stay together share in their names.
         seed: another one divides differently.
         to: format; the source's by default.
@@ -151,14 +154,17 @@ def split_data(
         masks: take masks with the boxes; objects without one are left out.
 
     Raises:
-        DataError: as `convert_data`, or the data cannot be divided so.
+        DataError: as `convert_data`, the source has several splits or none of those in `of`, or
+            the data cannot be divided so.
         RunFolderError: the folder cannot be written.
     """
     layout = recognise(source)
     _check_outside(source, out)
     if layout.format == "folders":
         raise DataError(f"{source} holds class folders; expected a data set of boxes")
-    joined = ConcatDataset(datasets=list(_open(source, masks).values()))
+    chosen = _chosen(list(layout.splits), of, source)
+    opened = _open(source, masks)
+    joined = ConcatDataset(datasets=[opened[split] for split in chosen])
     dataset = joined.subset(list({key: i for i, key in enumerate(joined.keys)}.values()))
     if len(dataset) < len(joined):
         _log.warning(
@@ -168,6 +174,20 @@ def split_data(
     parts = divide(dataset, fractions, group=group, seed=seed)
     splits = {split: dataset.subset(items) for split, items in parts.items()}
     return _written(splits, out, to or layout.format, link)
+
+
+def _chosen(splits: Sequence[str], of: Sequence[str], source: str | Path) -> list[str]:
+    """Return the splits to divide: those that are asked for, or the only one."""
+    if unknown := [split for split in of if split not in splits]:
+        raise DataError(f"{source} has no split {unknown[0]!r}; it has {', '.join(splits)}")
+    if not of and len(splits) > 1:
+        raise DataError(
+            f"{source} comes in the splits {', '.join(splits)}, which dividing would mix; name "
+            f"those to divide: --of {' '.join(splits)} for all of them, --of {splits[0]} for one"
+        )
+    if left := [split for split in splits if of and split not in of]:
+        _log.info("dividing %s of %s, without %s", ", ".join(of), source, ", ".join(left))
+    return list(dict.fromkeys(of)) or list(splits)
 
 
 def _check_outside(source: str | Path, out: str | Path) -> None:

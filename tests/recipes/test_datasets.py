@@ -160,7 +160,8 @@ def test_splits_of_other_orders_of_classes_are_joined_by_name(tmp_path):
             ],
         }
         (tmp_path / "set" / split / "labels.json").write_text(json.dumps(tree))
-    split_data(tmp_path / "set", tmp_path / "out", {"a": 0.5, "b": 0.5})
+    halves, both = {"a": 0.5, "b": 0.5}, ("train", "val")
+    split_data(tmp_path / "set", tmp_path / "out", halves, of=both)
     counts = data_stats(tmp_path / "out")
     assert {name: own.objects for name, own in counts.items()} == {
         name: {"cat": 2, "dog": 0} for name in ("a", "b")
@@ -169,6 +170,19 @@ def test_splits_of_other_orders_of_classes_are_joined_by_name(tmp_path):
 
 def test_images_of_several_splits_are_told(source, tmp_path, caplog):
     voc(source, {"0": [CAT]}, split="ImageSets/Main/val.txt")
-    written = split_data(source, tmp_path / "out", {"a": 0.5, "b": 0.5})
+    written = split_data(source, tmp_path / "out", {"a": 0.5, "b": 0.5}, of=["train", "val"])
     assert sum(written.images.values()) == 10
     assert "1 images are in several splits; each is taken once" in caplog.text
+
+
+def test_splits_are_mixed_only_where_they_are_named(source, tmp_path, caplog, capsys):
+    voc(source, {"100": [CAT], "101": [CAT]}, split="ImageSets/Main/test.txt")
+    caplog.set_level("INFO")
+    words = ["data", "split", str(source), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "--of train test for all of them, --of train for one" in capsys.readouterr().err
+    assert main([*words, "--of", "val"]) == 2
+    assert "has no split 'val'; it has train, test" in capsys.readouterr().err
+    assert main([*words, "--of", "train"]) == 0
+    assert f"dividing train of {source}, without test" in caplog.text
+    assert sum(own.images for own in data_stats(tmp_path / "out").values()) == 10
