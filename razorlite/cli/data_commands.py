@@ -125,8 +125,8 @@ def _add_split(actions: Any) -> None:
         "split",
         _run_split,
         "divide a data set into splits of balanced classes, and write them\n"
-        "Equal pictures stay together, and so do those that --group says. Of a data set that comes\n"
-        "in splits, --of names those to divide; the others are left out.",
+        "Equal pictures stay together, and so do those that --group says. Of a data set that\n"
+        "comes in splits, --of names those to divide; the others are left out.",
         "  razorlite data split photos/ --out divided --fractions train=0.8 val=0.1 test=0.1\n"
         "  razorlite data split photos/ --out divided --group '^(.*)_frame'\n"
         "  razorlite data split photos/ --out divided --of train --fractions train=0.9 val=0.1",
