@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from razorlite.evaluation import interval
 from razorlite.recipes.fronts import front_cost, front_trials, point_of
 from razorlite.recipes.search_end import TrialLog
-from razorlite.recipes.trust import Scored, compared
+from razorlite.recipes.trust import Scored, compared, difference
 from razorlite.search import (
     Candidates,
     ExhaustiveSearcher,
@@ -106,24 +105,15 @@ class Gain:
     beaten: int
     front: int
 
-    @property
-    def value(self) -> float:
-        """The first objective's difference, more is better."""
-        return self.best.trial.values[0] - self.control.trial.values[0]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The ends of 95 % of the draws of the images, the same draws for both."""
-        return interval(self.best.draws - self.control.draws)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
+        gain, ends = difference(self.best, self.control)
         return {
             "evaluations": self.count,
             "control_trial": self.control.trial.number,
             "control_value": self.control.trial.values[0],
-            "gain": self.value,
-            "gain_interval": list(self.interval),
+            "gain": gain,
+            "gain_interval": list(ends),
             "front_points": self.front,
             "front_points_beaten": self.beaten,
         }

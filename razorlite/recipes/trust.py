@@ -111,6 +111,12 @@ def finding(study: Study, found: Sequence[Scored]) -> str:
     return f"{noise}: take the cheapest, trial {cheapest.number} ({cost_text(cost, spent)})."
 
 
+def difference(one: Scored, other: Scored) -> tuple[float, tuple[float, float]]:
+    """Return by how much one first objective is better, and the ends of 95 % of the draws."""
+    gain = one.trial.values[0] - other.trial.values[0]
+    return gain, interval(one.draws - other.draws)
+
+
 def compared(name: str, one: Scored, other: Scored) -> tuple[str, str]:
     """Return whether one "is better than" another, as far as the images tell, and by how much.
 
@@ -119,9 +125,8 @@ def compared(name: str, one: Scored, other: Scored) -> tuple[str, str]:
         one: what is compared.
         other: what with, on the same draws.
     """
-    low, high = interval(one.draws - other.draws)
+    gain, (low, high) = difference(one, other)
     verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "is no better than"
-    gain = one.trial.values[0] - other.trial.values[0]
     return verdict, f"{gain:+.4f} {name}, 95 % of draws {low:+.4f} to {high:+.4f}"
 
 

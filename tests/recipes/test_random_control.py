@@ -64,7 +64,7 @@ def test_the_gain_is_told_with_its_interval(tmp_path, draws, verdict):
     best = Scored(study.best, np.array(draws))
     other = Scored(control.best, np.zeros(2))
     gain = gain_of(study, control, best, other)
-    assert gain.value == study.best.score - control.best.score
+    assert gain.to_dict()["gain"] == study.best.score - control.best.score
     assert verdict in str(gain)
     assert gain.to_dict()["evaluations"] == 24
     assert 0 <= gain.beaten <= gain.front
