@@ -24,6 +24,7 @@ from razorlite.deploy.runtimes import needed, open_file
 Format = Literal["onnx", "torchscript"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".torchscript"}
 OPSET = 18
+_DEFORM_OPSET = 19  # the first that has DeformConv; to other operators it adds types and settings
 _NAMES: dict[Format, str] = {"onnx": "ONNX", "torchscript": "TorchScript"}
 _DRAWS, _ROUNDING = 3, 1e-6  # of pixels, relatively
 _log = logging.getLogger("razorlite")
@@ -174,6 +175,8 @@ def _write_onnx(model: nn.Module, path: Path, example: Tensor, meta: Mapping[str
     assert program is not None
     proto = program.model_proto
     name_layers(proto, model)
+    if any(node.op_type == "DeformConv" for node in proto.graph.node):
+        next(own for own in proto.opset_import if not own.domain).version = _DEFORM_OPSET
     for name, value in meta.items():
         proto.metadata_props.add(key=name, value=value)
     onnx.save(proto, str(path))

@@ -1,7 +1,7 @@
 """A single layer as an ONNX file, written without an exporter: in milliseconds, not seconds."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -10,11 +10,21 @@ from razorlite.deploy.runtimes import needed
 _IR_VERSION = 8  # the oldest that holds the opset, which every runtime of it reads
 
 
+def can_write(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
+    """Return whether a layer is a plain convolution, padded with zeros, or a plain linear layer.
+
+    Classes made of these, such as deformable convolutions, compute something else.
+    """
+    if type(layer) is nn.Conv2d:
+        return layer.padding_mode == "zeros"
+    return type(layer) is nn.Linear
+
+
 def write_layer(layer: nn.Conv2d | nn.Linear, path: Path, inputs: Tensor, *, opset: int) -> None:
     """Write a convolution or a linear layer, of batches of inputs of one size.
 
     Args:
-        layer: on the CPU.
+        layer: on the CPU, one that `can_write` is true of.
         path: where to.
         inputs: (N, C, H, W), or (..., C) of a linear layer.
         opset: of ONNX.

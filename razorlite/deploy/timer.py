@@ -19,7 +19,7 @@ from razorlite.core.errors import ConfigError
 from razorlite.cost import LatencyConfig
 from razorlite.cost.latency import take_turns
 from razorlite.deploy.export import OPSET, SUFFIXES, Format, write_file
-from razorlite.deploy.layer_file import write_layer
+from razorlite.deploy.layer_file import can_write, write_layer
 from razorlite.deploy.quantise import calibrate
 from razorlite.deploy.runtimes import open_file
 from razorlite.structures import inputs_of, is_shape, map_tensors
@@ -173,7 +173,7 @@ def _write_model(model: nn.Module, path: Path, images: Tensor, chosen: Format) -
 
 
 def _write_layer(layer: nn.Module, path: Path, inputs: Tensor, chosen: Format) -> None:
-    if chosen == "onnx" and isinstance(layer, nn.Conv2d | nn.Linear):
+    if chosen == "onnx" and can_write(layer):
         write_layer(layer, path, inputs, opset=OPSET)
     else:
         write_file(layer, path, inputs, format=chosen)

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from razorlite.core.errors import ConfigError, ExportError
 from razorlite.data import Preprocess
 from razorlite.deploy import Deployed, FileModel, calibrate, export, open_file
+from razorlite.models.deformable import DeformableConv2d
 from razorlite.models.detectors.single_stage import Detector, SingleStageDetector
 from razorlite.models.detectors.torchvision_detector import TorchvisionDetector
 from razorlite.models.detectors.two_stage import TwoStageDetector
@@ -80,10 +81,10 @@ ROI_HEADS = {
     ),
 }
 WITH_MASKS = ("rtmdet_ins", "mask", "torchvision_maskrcnn")
-OTHERS = ("detr", "pruned", "searched", *(f"torchvision_{kind}" for kind in KINDS))
+OTHERS = ("detr", "deformable", "pruned", "searched", *(f"torchvision_{kind}" for kind in KINDS))
 NAMES = [*HEADS, *ROI_HEADS, *OTHERS]
 PARTS = {"retina", "fcos", "atss", "rtmdet", "faster"}  # of pruned, searched, gfl, rtmdet_ins, mask
-SLOWER = {"rtmdet_ins", "mask", *OTHERS} - {"detr", "searched"}
+SLOWER = {"rtmdet_ins", "mask", *OTHERS} - {"detr", "deformable", "searched"}
 BACKGROUND = {"fc_cls": (-1, 1.0), "cls_score": (0, 3.0)}  # to background's row, and its logit
 ZEROED = re.compile(r"^backbone|convs|conv\.|fc")  # layers between the pixels and the scores
 SETTINGS = Preprocess(channels="bgr", pad_multiple=16)
@@ -143,6 +144,13 @@ def _searched() -> Detector:
     return plain.eval()
 
 
+def _deformable() -> Detector:
+    """An FCOS whose second convolution looks up to some cells away."""
+    second = DeformableConv2d(8, 8, 3, stride=2, padding=1, deform_groups=2)
+    nn.init.normal_(second.conv_offset.weight, std=0.2)
+    return _detector(HEADS["fcos"](), second)
+
+
 def _two_stage(name: str, proposals: int = 50) -> Detector:
     rpn = RPNHead(
         in_channels=8,
@@ -164,9 +172,16 @@ def _built(name: str) -> Detector:
     if name.startswith("torchvision_"):
         kind = name.partition("_")[2]
         return _silent(TorchvisionDetector.of(_louder(torchvision_model(kind))).eval())
-    others = {"detr": lambda: small_detr().eval(), "pruned": _pruned, "searched": _searched}
-    model = others[name]() if name in others else _detector(HEADS[name]())
+    model = MADE[name]() if name in MADE else _detector(HEADS[name]())
     return model if name == "detr" else _silent(model)
+
+
+MADE = {
+    "detr": lambda: small_detr().eval(),
+    "deformable": _deformable,
+    "pruned": _pruned,
+    "searched": _searched,
+}
 
 
 def _louder(model: nn.Module) -> nn.Module:

@@ -7,8 +7,9 @@ from torch.testing import assert_close
 
 from razorlite.cost import LatencyConfig
 from razorlite.deploy import RuntimeTimer
-from razorlite.deploy.layer_file import write_layer
+from razorlite.deploy.layer_file import can_write, write_layer
 from razorlite.deploy.runtimes import open_file
+from razorlite.models.deformable import DeformableConv2d
 from razorlite.ops.nms import top_candidates
 from tests.deploy.test_formats import needs_onnx
 
@@ -31,6 +32,12 @@ def test_the_file_gives_what_the_layer_gives(layer, shape, tmp_path):
     assert_close(found, layer(inputs).detach(), atol=1e-5, rtol=1e-5)
 
 
+def test_other_layers_are_not_written_as_plain_ones():
+    assert can_write(nn.Conv2d(3, 4, 3))
+    assert not can_write(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))
+    assert not can_write(DeformableConv2d(3, 4, 3))
+
+
 class Best(nn.Module):
     """The best entries of a map of one anchor."""
 
@@ -49,11 +56,12 @@ def test_small_scores_keep_their_order(tmp_path):
     assert_close(scores, expected.values[None, :60].sigmoid(), rtol=1e-4, atol=0.0)
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d, DeformableConv2d])
 @pytest.mark.parametrize("runtime", ["pytorch", "torchscript", "onnxruntime"])
-def test_layers_are_timed_in_every_runtime(runtime):
-    pytest.importorskip("onnxruntime")
+def test_layers_are_timed_in_every_runtime(runtime, layer):
+    needs_onnx()
     timer = RuntimeTimer((8, 8), LatencyConfig(runtime=runtime, batch=2))
-    run = timer.opened_layer(nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8))
+    run = timer.opened_layer(layer(3, 4, 3), torch.rand(1, 3, 8, 8))
     times = timer.in_turns({"layer": run}, rounds=3)
     assert len(times["layer"]) == 3
     assert min(times["layer"]) > 0
