@@ -46,7 +46,8 @@ def prune(
         resume: go on with the pruning in the run folder, exactly where it stopped.
 
     Returns:
-        What is kept, with its cost and scores; of an exported subnet, with its choices.
+        What is kept, with its cost and the scores of best.pt (of last.pt where there is none); of
+        an exported subnet, with its choices.
 
     Raises:
         BudgetError: the budget cannot be met; the message names the reachable range.

@@ -19,7 +19,7 @@ from razorlite.core.journal import Journal
 from razorlite.core.streams import results
 from razorlite.cost import Cost, count
 from razorlite.engine.checkpoint import load_weights
-from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.engine.checkpoint_io import read_checkpoint, save_checkpoint
 from razorlite.engine.random_state import seed_everything
 from razorlite.engine.run_folder import on_main, write_config
 from razorlite.prune import Channels, Goal, PruneConfig, Pruner, Stopwatch, Trial
@@ -156,6 +156,7 @@ class PruningJob:
             built.model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             load_weights(built.model, one.last)
             channels = self._whole.slim_channels(built.model, kept)
+        scores = _scores_of(self.rounds[-1], scores)
         origin = {**kept.origin, "checkpoint": checkpoint}
         kept = kept.with_results(scores=scores, origin=origin)
         on_main(lambda: kept.save(self.rounds[-1].subnet))
@@ -322,6 +323,13 @@ def _write(
     if counts:
         plot_channels(sizes, counts, one.folder / "pictures" / "channels.png")
     save_checkpoint(one.start, content)
+
+
+def _scores_of(one: Round, last: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of the weights that a run folder stands for: best.pt, else last.pt."""
+    best = one.last.with_name("best.pt")
+    known = read_checkpoint(best)["meta"] if best.is_file() else last
+    return {name: known[name] for name in last if name in known}
 
 
 def _change(before: Mapping[str, float], after: Mapping[str, float]) -> str:

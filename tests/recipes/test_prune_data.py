@@ -7,6 +7,7 @@ from razorlite import recipes
 from razorlite.core.errors import ConfigError, RunFolderError
 from razorlite.engine.checkpoint import read_checkpoint
 from razorlite.engine.checkpoint_io import save_checkpoint
+from razorlite.recipes import training
 from razorlite.recipes.checking import check_config
 from razorlite.space import Subnet
 from tests.engine.toys import assert_same
@@ -105,3 +106,13 @@ def test_images_of_more_classes_than_the_model_has_are_refused(tmp_path):
     save_checkpoint(tmp_path / "two.pt", {"model": weights, "meta": {}})
     with pytest.raises(ConfigError, match="tells 2 apart"):
         recipes.prune(config, tmp_path / "two.pt", tmp_path / "run")
+
+
+def test_scores_in_the_folder_are_those_of_its_best_weights(weights, tmp_path, monkeypatch):
+    scores = iter([0.3, 0.7, 0.5])
+    monkeypatch.setattr(training, "_evaluate", lambda *_: lambda _: {"AP": next(scores)})
+    train = {**TRAIN, "max_steps": 3, "eval_every": 1}
+    settings = {**tree(), "train": train, "data": {"train": split(8, 0), "val": split(2, 1)}}
+    found = recipes.prune(settings, weights, tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run/checkpoints/best.pt")["meta"]["AP"] == 0.7
+    assert found.scores == Subnet.load(tmp_path / "run/subnet.yaml").scores == {"AP": 0.7}
