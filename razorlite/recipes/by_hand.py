@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from razorlite.recipes.fronts import spread
+from razorlite.recipes.fronts import front_cost, spread
 from razorlite.search import (
     Candidates,
     FixedSearcher,
@@ -88,6 +88,22 @@ def even_within(study: Study, cost: str, budgets: Sequence[float]) -> np.ndarray
 def _kind(space: ChoiceSpace, point: np.ndarray) -> str:
     pairs = zip(space.dimensions, point.tolist(), strict=True)
     return " ".join(str(d.values[i]) for d, i in pairs if not d.numeric)
+
+
+def even_name(study: Study, trial: Trial) -> str:
+    """Return what an even point is called: "even: 62.0% of the largest's macs".
+
+    Where operations are chosen they are named: "even, conv3x3: 40.0% of ...".
+
+    Args:
+        study: the search, one of whose counted costs its front is drawn against.
+        trial: the scored point.
+    """
+    cost, table = str(front_cost(study)), study.feasible.table
+    assert table is not None
+    kind = " ".join(dict.fromkeys(_kind(study.space, study.space.encode(trial.subnet)).split()))
+    share = float(trial.cost[cost]) / float(table.bounds()[cost][1])
+    return f"even{', ' if kind else ''}{kind}: {share:.1%} of the largest's {cost}"
 
 
 def scored_points(

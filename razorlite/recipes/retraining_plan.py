@@ -10,7 +10,7 @@ from razorlite.core.config import Config
 from razorlite.core.errors import BudgetError
 from razorlite.cost import Constraint, FactoredCost, Limit
 from razorlite.prune import Paired, Stopwatch
-from razorlite.recipes.by_hand import scored_points
+from razorlite.recipes.by_hand import even_name, scored_points
 from razorlite.recipes.costing import models_of
 from razorlite.recipes.fronts import front_cost, front_trials, point_of, spread
 from razorlite.recipes.scaled_by_hand import (
@@ -177,7 +177,7 @@ def _best_even(study: Study, even: Sequence[Trial], count: int) -> list[Contende
         if fit:
             best = max(fit, key=lambda trial: (trial.values[0], -trial.number))
             found[best.number] = best
-    return [_contender(f"even {number}", "even", trial) for number, trial in found.items()]
+    return [_contender(even_name(study, trial), "even", trial) for trial in found.values()]
 
 
 def budgets(study: Study, count: int) -> list[Trial]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from razorlite.core.streams import results
-from razorlite.recipes.by_hand import even_within, scored_points
+from razorlite.recipes.by_hand import even_name, even_within, scored_points
 from razorlite.recipes.fronts import front_cost, front_trials, point_of, spread
 from razorlite.recipes.part_costs import PartCosts, part_costs
 from razorlite.recipes.pictures import search_pictures
@@ -129,7 +129,9 @@ class SearchReport:
         """What is seen, in plain words."""
         found = [finding(self.study, self.best)] if self.best else []
         found += [str(self.gain)] if self.gain is not None else []
-        found += [even_finding(self.study, self.best[0], self.even)] if self.even else []
+        if self.even:
+            name = even_name(self.study, self.even.trial)
+            found.append(even_finding(self.study, self.best[0], self.even, name))
         if self.study.elastic is not None:
             found.append(str(ElasticResult.of(self.study.trials, self.study.elastic)))
         return [*found, *(self.retrained.findings if self.retrained is not None else [])]
@@ -171,7 +173,7 @@ class SearchReport:
         if self.gain is not None:
             control = self.gain.control
             rows.append({**control_row(self.gain), **_measured(self.study, control)})
-        return rows + [_even_row(trial) for trial in self.controls.even]
+        return rows + [_even_row(self.study, trial) for trial in self.controls.even]
 
     def _pictures(self, folder: Path) -> list[tuple[str, Path]]:
         """Draw the pictures."""
@@ -216,11 +218,10 @@ def _measured(study: Study, one: Scored) -> dict[str, Any]:
     return {**_known_costs(one.trial), **one.trial.scores, **ends}
 
 
-def _even_row(trial: Trial) -> dict[str, Any]:
+def _even_row(study: Study, trial: Trial) -> dict[str, Any]:
     note = "an even subnet of the supernet: the same share of all choices"
-    return {
-        "name": f"even {trial.number}", "note": note, **_known_costs(trial), **trial.scores,
-    }  # fmt: skip
+    named = {"name": even_name(study, trial), "note": note}
+    return {**named, **_known_costs(trial), **trial.scores}
 
 
 def _known_costs(trial: Trial) -> dict[str, int | float]:

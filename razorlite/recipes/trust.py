@@ -140,12 +140,12 @@ def best_within(study: Study, trials: Sequence[Trial], best: Trial) -> Trial | N
     return max(cheap, key=lambda trial: trial.values[0], default=None)
 
 
-def even_finding(study: Study, first: Scored, even: Scored) -> str:
+def even_finding(study: Study, first: Scored, even: Scored, name: str) -> str:
     """Return in plain words whether the best trial beats an even subnet that costs no more."""
     verdict, gain = compared(study.objectives.first, first, even)
     return (
         f"Trial {first.trial.number} {verdict} the best of what is the same everywhere and costs "
-        f"no more, even {even.trial.number}, as far as the images tell: {gain}."
+        f"no more ({name}), as far as the images tell: {gain}."
     )
 
 

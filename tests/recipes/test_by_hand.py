@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from razorlite.recipes.by_hand import even_points, even_within, scored_points
+from razorlite.recipes.by_hand import even_name, even_points, even_within, scored_points
 from razorlite.search import Candidates, RandomSearcher, Study
 from razorlite.space import ChoiceSpace, Dimension
 from tests.search.contract import small_space, small_table
@@ -47,3 +47,8 @@ def test_the_costliest_even_point_of_each_operation_is_scored(study):
     trials = scored_points(study, lambda s: float(study.space.encode(s).sum()), None, points)
     assert [(t.cost["macs"], t.values) for t in trials] == [(31, (0.0,)), (52, (6.0,))]
     assert scored_points(study, lambda _: 0.0, None, points[:0]) == []
+    names = [even_name(study, trial) for trial in trials]  # the largest: all c
+    assert names == [
+        "even, a: 33.0% of the largest's macs",
+        "even, b: 55.3% of the largest's macs",
+    ]

@@ -61,9 +61,9 @@ def test_less_may_be_better():
 def test_the_best_by_hand_that_costs_no_more_is_compared():
     narrow = trained("by hand", [0.45], name="narrow")
     wide = trained("by hand", [0.9], macs=3e6)
-    even = trained("even", [0.47], 0.2, name="even 0")
+    even = trained("even", [0.47], 0.2, name="even: 60.0% of the largest's macs")
     name, difference = whole(narrow, wide, even).over_hand
-    assert name == "even 0"
+    assert name == "even: 60.0% of the largest's macs"
     assert difference.value == pytest.approx(0.05)
     assert difference.error == pytest.approx(0.02 * math.sqrt(1 / 3 + 1))
     assert difference.verdict == "beats"

@@ -216,9 +216,10 @@ def test_the_report_of_a_search_has_intervals_and_says_what_they_mean(pipeline):
     report = json.loads((folder / "report.json").read_text())
     assert "noise" in report["findings"][0]
     assert any("the same everywhere and costs no more" in text for text in report["findings"])
-    drawn = [row for row in report["rows"] if not row["name"].startswith("even ")]
+    drawn = [row for row in report["rows"] if not row["name"].startswith("even")]
     assert [row["name"] for row in drawn][-1] == "random control"
     assert len(drawn) < len(report["rows"])
+    assert all("% of the largest's macs" in row["name"] for row in report["rows"][len(drawn) :])
     for row in drawn:
         low, high = row["AP_interval"]
         assert low <= row["AP"] <= high
@@ -296,6 +297,8 @@ def test_the_finding_takes_the_cheapest_that_noise_does_not_tell_from_the_best()
     assert best_within(study, [far.trial, near.trial, scored(1, 0.9, [], 40_000_000).trial],
                        best.trial) == near.trial  # fmt: skip
     assert best_within(study, [best.trial], far.trial) is None
-    assert even_finding(study, near, best).startswith("Trial 8 is no better than the best of what ")
-    assert "Trial 5 is worse than" in even_finding(study, far, best)
-    assert "even 5, as far as the images tell: +0.3000 AP" in even_finding(study, best, far)
+    text = even_finding(study, near, best, "even: 9.0% of the largest's macs")
+    assert text.startswith("Trial 8 is no better than the best of what ")
+    assert "Trial 5 is worse than" in even_finding(study, far, best, "even")
+    text = even_finding(study, best, far, "even: 9.0% of the largest's macs")
+    assert "(even: 9.0% of the largest's macs), as far as the images tell: +0.3000 AP" in text
