@@ -12,7 +12,7 @@ takes about half an hour on two cores; with --steps 0 it only counts, in a minut
     python tools/benchmarks/model_table.py --latency --only rtmdet_tiny rtmdet_s
 
 prints the table of milliseconds in its place: each model exported as it is shipped, pixels in and
-detections out, in ONNX Runtime and in PyTorch, in turns, with one thread.
+detections out, in ONNX Runtime and in PyTorch, in turns, with one thread. A minute or two a model.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from razorlite.recipes.timing import timer_of  # noqa: E402
 from razorlite.structures import Target  # noqa: E402
 
 SIDE = 640
-TIMED = ("model", "at", "ONNX Runtime, ms", "PyTorch, ms", "reproduce by")
+TIMED = ("model", "at", "ONNX Runtime, ms", "PyTorch, ms")
 COLUMNS = ("model", "parameters, M", "GMACs", "at", "published AP", "loss, s", "step, s")
 
 
@@ -100,8 +100,7 @@ def timed_row(config: Path, rounds: int) -> list[str]:
     runs = {name: timer.opened(model) for name, timer in timers.items()}
     times = timers["onnxruntime"].in_turns(runs, rounds)
     height, width = experiment.shape
-    command = f"`python tools/benchmarks/model_table.py --latency --only {config.stem}`"
-    return [link(config), f"{height} x {width}", *map(spread, times.values()), command]
+    return [link(config), f"{height} x {width}", *map(spread, times.values())]
 
 
 def spread(values: list[float]) -> str:
@@ -118,7 +117,8 @@ def link(config: Path) -> str:
 def chosen(patterns: list[str]) -> list[Path]:
     """Return the published models, or those whose name begins with a pattern."""
     found = sorted((ROOT / "configs").glob("*/*_coco.yaml"))
-    return [c for c in found if not patterns or any(c.stem.startswith(p) for p in patterns)]
+    models = [c for c in found if not c.stem.endswith("_space_coco")]  # which are supernets
+    return [c for c in models if not patterns or any(c.stem.startswith(p) for p in patterns)]
 
 
 def main() -> None:
@@ -132,7 +132,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print("| " + " | ".join(TIMED if args.latency else COLUMNS) + " |")
-    print("|---|---|---:|---:|---|" if args.latency else "|---|---:|---:|---|---:|---:|---:|")
+    print("|---|---|---:|---:|" if args.latency else "|---|---:|---:|---|---:|---:|---:|")
     for config in chosen(args.only):
         cells = timed_row(config, args.rounds) if args.latency else row(config, args.steps)
         print("| " + " | ".join(cells) + " |", flush=True)
