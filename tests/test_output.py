@@ -21,6 +21,7 @@ NEEDED = {  # words of each command that prints JSON: its recipe, its arguments,
     "demo": ("demo", "", [{"model": "largest"}]),
     "export": ("export", "k.pt", RESULT),
     "predict": ("predict", "photos --model k.pt", [RESULT]),
+    "infer": ("predict", "photos --model k.pt", [RESULT]),  # the same by another name
     "benchmark": ("benchmarking.benchmark", "k.pt", RESULT),
     "lr-find": ("find_lr", "c.yaml", RESULT),
     "browse": ("browse", "c.yaml", "browse/index.html"),

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn, TextIO
@@ -152,12 +152,18 @@ def model_words(args: argparse.Namespace) -> list[str]:
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], about: str, examples: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    about: str,
+    examples: str,
+    aliases: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     """Add a command; `about` is its line in the list, `examples` end its own help."""
     first, _, rest = about.partition("\n")
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
+        aliases=aliases,
         help=first,
         description=f"{first[0].upper()}{first[1:]}.\n{rest}",
         epilog=f"example:\n{examples}",

@@ -36,6 +36,7 @@ def add_predict(commands: Any) -> None:
         "  razorlite predict 0 --limit 100 --model runs/fcos --out seen\n"
         "  razorlite predict photos/ --model runs/fcos --out seen --heatmap neck\n"
         "  razorlite predict a.jpg --model R --out seen --heatmap-method hirescam --heatmap neck",
+        aliases=["infer"],
     )
     about = "images, folders, patterns, videos, cameras"
     parser.add_argument("source", nargs="+", type=_source, metavar="SOURCE", help=about)
