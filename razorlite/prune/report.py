@@ -60,12 +60,13 @@ def _group(group: ChannelGroup) -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """Yield a report as lines of text: groups that can shrink, then what stays, then the reach."""
+    """Yield a report as lines of text: groups that can shrink, what stays and why, the reach."""
     for group in found["groups"]:
         if not group["fixed"]:
             sides = ", ".join(_member(m, group["size"]) for m in group["members"])
             yield f"{group['name']}: {group['size']} units; {sides}"
-    for name, why in found["left"].items():
+    fixed = {group["name"]: group["fixed"] for group in found["groups"] if group["fixed"]}
+    for name, why in {**found["left"], **fixed}.items():
         yield f"left alone: {name}: {why}"
     for name in found["unseen"]:
         yield f"not used by forward: {name or 'the model itself'}"

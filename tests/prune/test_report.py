@@ -46,9 +46,10 @@ def test_report_by_hand():
 
 
 def test_report_as_text():
-    first, second, last = lines(_channels().report())
+    first, second, third, last = lines(_channels().report())
     assert first == "a: 4 units; a out, b in"
     assert second.startswith("left alone: b: ")
+    assert third == "left alone: c: output of the model"
     assert last == (
         "1 of 3 groups can shrink; in reach are 73.3% of the parameters and 73.3% of the MACs"
     )
@@ -64,6 +65,8 @@ def test_command_shows_a_configuration(tmp_path, capsys):
         "shape: [8, 8]\n"
     )
     assert main(["prune", str(config), "--show"]) == 0
-    assert capsys.readouterr().out.startswith("0 of 1 groups can shrink")
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == "left alone: 0: output of the model"
+    assert last.startswith("0 of 1 groups can shrink")
     assert main(["prune", str(config)]) != 0
     assert "CONFIG alone goes with --show" in capsys.readouterr().err
