@@ -30,6 +30,7 @@ from razorlite.visual.quality import (
 )
 
 _log = logging.getLogger("razorlite")
+_COST = "AP50 lost (dAP)"  # 0 to 1, as all metrics are
 _MEANINGS = {
     "class": "right box, wrong class",
     "localisation": "right class, IoU from 0.1 to 0.5",
@@ -53,7 +54,8 @@ def analyze_predictions(
 
     Returns:
         The content of errors.json: for boxes `metrics`, `classes` (AP by size, best threshold, F1),
-        `errors` (TIDE's kinds, how many and their dAP), `confusion`, `calibration`, `worst`.
+        `errors` (TIDE's kinds, how many and their dAP: the AP50, from 0 to 1, that their absence
+        would gain), `confusion`, `calibration`, `worst`.
 
     Raises:
         DataError: a file cannot be read, or does not hold what it should.
@@ -99,13 +101,13 @@ def _plots(seen: Quality, folder: Path) -> Iterator[Figure]:
 
 
 def _box_plots(seen: Quality, folder: Path) -> Iterator[Figure]:
-    costs = {kind: seen.numbers["errors"][kind]["dAP"] * 100 for kind in KINDS}
+    costs = {kind: seen.numbers["errors"][kind]["dAP"] for kind in KINDS}
     texts = [
-        f"{cost:.1f} ({seen.numbers['errors'][kind]['count']:,})" for kind, cost in costs.items()
+        f"{cost:.3f} ({seen.numbers['errors'][kind]['count']:,})" for kind, cost in costs.items()
     ]
     yield (
-        "What each kind of error costs: points of AP50 that its absence would gain, and how many",
-        plot_bars(costs, texts, folder / "errors.png", title="Error types", label="points of AP50"),
+        "What each kind of error costs: the AP50 that its absence would gain, and how many",
+        plot_bars(costs, texts, folder / "errors.png", title="Error types", label=_COST),
     )
     common = sorted(seen.curves.items(), key=lambda item: -item[1].objects)
     filled = {name: one for name, one in common if one.objects and len(one.scores)}
@@ -189,7 +191,7 @@ def _findings(numbers: dict[str, Any]) -> Iterator[str]:
         for kind, one in costs[:3]:
             yield (
                 f"{kind} ({_MEANINGS[kind]}): {one['count']:,} errors, which cost "
-                f"{one['dAP'] * 100:.1f} points of AP50"
+                f"{one['dAP']:.3f} of AP50"
             )
     pair = _most_confused(numbers["confusion"])
     if pair:
@@ -231,7 +233,8 @@ def show_quality(numbers: dict[str, Any]) -> None:
     rows = numbers["classes"]
     _print([{name: row[name] for name in names if name in row} for row in rows])
     if "errors" in numbers:
-        _print([{"error": kind, **one} for kind, one in numbers["errors"].items()])
+        rows = [(kind, one["count"], one["dAP"]) for kind, one in numbers["errors"].items()]
+        _print([dict(zip(("error", "count", _COST), row, strict=True)) for row in rows])
     print(f"calibration error (ECE) {numbers['calibration']['ECE']:.4f}")
 
 

@@ -62,7 +62,7 @@ def test_numbers_by_hand(files, caplog):
     rows = list(csv.DictReader((out / "classes.csv").open()))
     assert [row["objects"] for row in rows] == ["1", "1"]
     page = (out / "index.html").read_text()
-    assert "missed (objects not found)" in page
+    assert "missed (objects not found): 1 errors, which cost 0.500 of AP50" in page
     assert "1. b.png: 1 errors" in page
     assert (out / "worst" / "01.png").is_file()
     (files / "b.png").write_bytes(b"none")
@@ -198,5 +198,7 @@ def test_what_test_writes_is_analyzed(pipeline, tmp_path, capsys):
     assert found["metrics"]["AP50"] == pytest.approx(metrics["AP50"], abs=1e-6)
     assert found["images"] == 4
     assert main(words[:-1]) == 0
-    assert "calibration error" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "AP50 lost (dAP)" in printed
+    assert "calibration error" in printed
     assert main(["analyze", *words[1:2] * 2]) == 2
