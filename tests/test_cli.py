@@ -15,6 +15,7 @@ import pytest
 
 import razorlite
 from razorlite import cli
+from razorlite.cli.command import SCHEMA_VERSION
 from razorlite.cli.parser import build_parser
 from razorlite.core import shipped
 from razorlite.core.errors import BudgetError, ConfigError, DataError, RazorliteError
@@ -199,9 +200,13 @@ class TestArguments:
 
     def test_json(self, recipes, capsys):
         cli.main(["cost", "c.yaml", "--json"])
-        assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "params": 3, "macs": 9}
+        assert json.loads(capsys.readouterr().out) == {
+            "schema_version": SCHEMA_VERSION,
+            "params": 3,
+            "macs": 9,
+        }
         cli.main(["test", "c.yaml", "k.pt", "--json"])
-        assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "AP": 0.5}
+        assert json.loads(capsys.readouterr().out) == {"schema_version": SCHEMA_VERSION, "AP": 0.5}
 
     @pytest.mark.parametrize("words", [["-q", "c.yaml"], ["c.yaml", "--quiet"]])
     def test_quiet(self, recipes, monkeypatch, words):

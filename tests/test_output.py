@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from razorlite import cli
+from razorlite.cli.command import SCHEMA_VERSION
 from razorlite.core.streams import logged_to_streams, printed_to_stderr, results
 from tests.test_cli import commands
 
@@ -60,7 +61,7 @@ def test_json_is_alone_on_standard_output(words, tmp_path, monkeypatch, capsys):
     assert cli.main([*words.split(), *more.split(), "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
-    assert json.loads(out)["schema_version"] == 1
+    assert json.loads(out)["schema_version"] == SCHEMA_VERSION
     assert "a table" in err
     assert "a result in words" in err
 

@@ -13,7 +13,7 @@ from razorlite.core.errors import RazorliteError
 from razorlite.core.registry import suggestion
 from razorlite.core.streams import printed_to_stderr
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,8 +1,9 @@
 """Whether two runtimes find the same in an image."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,11 +21,13 @@ class Agreement:
     """How far two runtimes are apart.
 
     Attributes:
-        found: how many detections or probabilities were compared.
+        found: how many of PyTorch's detections the other has, or images with like probabilities.
         box: greatest difference of a box's side in pixels.
         score: greatest difference of a score.
         mask: greatest share of pixels that only one of two masks has; None without masks.
-        unstable: detections without a partner that hang on rounding in PyTorch alone as well.
+        unstable: detections of either without a partner in the other that hang on rounding in
+            PyTorch alone as well.
+        what: `found` counts: "detections", or "images" of a classifier.
     """
 
     found: int = 0
@@ -32,6 +35,7 @@ class Agreement:
     score: float = 0.0
     mask: float | None = None
     unstable: int = 0
+    what: Literal["detections", "images"] = "detections"
 
     def __add__(self, other: "Agreement") -> "Agreement":
         known = [mask for mask in (self.mask, other.mask) if mask is not None]
@@ -41,6 +45,7 @@ class Agreement:
             max(self.score, other.score),
             max(known, default=None),
             self.unstable + other.unstable,
+            self.what if self.found else other.what,
         )
 
 
@@ -82,7 +87,8 @@ def agreement(
         mine, theirs = [x[image] for x in expected], [x[image] for x in got]
         spare = partial(_unstable, mine, image, own)
         total += _matched(mine, theirs, f"{where}, image {image}: the file lacks", spare)
-        total += _matched(theirs, mine, f"{where}, image {image}: only the file has", spare)
+        back = _matched(theirs, mine, f"{where}, image {image}: only the file has", spare)
+        total += replace(back, found=0)  # the same detections, seen from the other side
     return total
 
 
@@ -105,7 +111,7 @@ def _probabilities(expected: Tensor, got: Tensor, where: str) -> Agreement:
         raise ExportError(
             f"{where}: probabilities differ by {apart:.2g}, more than {SCORE_TOLERANCE:g}"
         )
-    return Agreement(len(expected), 0.0, apart)
+    return Agreement(len(expected), 0.0, apart, what="images")
 
 
 def _partners(some: Outputs, others: Outputs) -> tuple[Tensor, Tensor, Tensor]:

@@ -52,16 +52,20 @@ class Exported:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
+        names = ("pytorch", "file")
+        times = (
+            {} if self.milliseconds is None else dict(zip(names, self.milliseconds, strict=True))
+        )
         return {
             "path": str(self.path),
             "format": self.format,
             "bytes": self.path.stat().st_size,
             "images": [list(shape) for shape in self.images],
-            "compared": self.agreement.found,
+            "compared": {self.agreement.what: self.agreement.found},
             "box_difference": self.agreement.box,
             "score_difference": self.agreement.score,
             **({} if self.agreement.mask is None else {"mask_difference": self.agreement.mask}),
-            **({} if self.milliseconds is None else {"milliseconds": list(self.milliseconds)}),
+            **({"milliseconds": times} if times else {}),
         }
 
 

@@ -189,12 +189,14 @@ def describe(result: Exported) -> str:
     """Return a line on what was written and how it was checked."""
     own, size = result.agreement, result.path.stat().st_size / 2**20
     shapes = ", ".join("x".join(map(str, shape)) for shape in result.images)
-    apart = f"boxes within {own.box:.2g} pixels, scores within {own.score:.2g}"
+    boxes = f"boxes within {own.box:.2g} pixels, " if own.what == "detections" else ""
+    apart = f"{boxes}scores within {own.score:.2g}"
     if own.mask is not None:
         apart += f", masks in at most {own.mask:.2%} of their pixels"
+    found = f"{own.found} {own.what}" + (" on images" if own.what == "detections" else "")
     return (
-        f"wrote {result.path} ({result.format}, {size:.1f} MiB); {own.found} outputs on images of "
-        f"{shapes} agree with PyTorch: {apart}"
+        f"wrote {result.path} ({result.format}, {size:.1f} MiB); {found} of {shapes} agree with "
+        f"PyTorch: {apart}"
         + (_UNSTABLE % own.unstable if own.unstable else "")
         + ("" if result.milliseconds is None else _latency(*result.milliseconds))
     )

@@ -36,8 +36,15 @@ class Halved:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-        return {"format": "onnx", "precision": "float16", **plain, "path": str(self.path)}
+        names = ("float32", "float16")
+        return {
+            "format": "onnx",
+            "precision": "float16",
+            "path": str(self.path),
+            "distance": self.distance,
+            "sizes": dict(zip(names, self.sizes, strict=True)),
+            "milliseconds": dict(zip(names, self.milliseconds, strict=True)),
+        }
 
     def lines(self) -> list[str]:
         """Return what there is to tell, a line each."""

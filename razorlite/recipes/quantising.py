@@ -71,8 +71,9 @@ class Quantised(Loss):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        return {"format": "onnx", "precision": "int8", **plain, "path": str(self.path)}
+        pairs = {name: _named(getattr(self, name)) for name in ("accuracy", "milliseconds")}
+        plain = {**asdict(self), "path": str(self.path), "floats": list(self.floats), **pairs}
+        return {"format": "onnx", "precision": "int8", **plain}
 
     def lines(self) -> list[str]:
         """Return what there is to tell, a line each."""
@@ -94,6 +95,11 @@ class Quantised(Loss):
         if fast >= slow:
             found.append("INT8 is not faster here: ship the file in float")
         return found
+
+
+def _named(pair: tuple[float, float] | None) -> dict[str, float] | None:
+    """Return a number of the file in float and of the one in 8 bits by their names."""
+    return None if pair is None else dict(zip(("float", "int8"), pair, strict=True))
 
 
 class Quantising:

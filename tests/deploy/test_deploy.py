@@ -27,6 +27,7 @@ from razorlite.data import (
 )
 from razorlite.deploy import (
     Deployed,
+    Exported,
     Predictor,
     agreement,
     count,
@@ -42,6 +43,7 @@ from razorlite.engine.checkpoint_io import read_checkpoint, save_checkpoint
 from razorlite.models.tasks.postprocess import PostProcess
 from razorlite.recipes import Inferencer, build_model, load
 from razorlite.recipes.card import ModelCard
+from razorlite.recipes.exporting import describe
 from razorlite.structures import Batch, Target
 from tests.deploy.test_formats import needs_onnx
 
@@ -509,7 +511,7 @@ def test_detections_that_hang_on_rounding_are_no_fault_of_the_file():
     with pytest.raises(ExportError, match="the file lacks"):
         agreement(one, other, "x", lambda: [one, one])
     found = agreement(one, other, "x", lambda: [one, other])
-    assert (found.found, found.unstable) == (4, 2)
+    assert (found.found, found.unstable) == (2, 2)
     wrong = [other[0] + 5, *other[1:]]
     with pytest.raises(ExportError, match="the file lacks"):  # three of three; two would do
         agreement(one, wrong, "x", lambda: [one, other])
@@ -519,7 +521,7 @@ def test_differences_are_found_and_ties_are_not():
     boxes = tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 0, 0]]])
     scores, labels = tensor([[0.9, 0.5, 0.0]]), tensor([[1, 0, 0]])
     same = agreement([boxes, scores, labels], [boxes.flip(1), scores.flip(1), labels.flip(1)], "x")
-    assert (same.found, same.box, same.score) == (4, 0, 0)
+    assert (same.found, same.box, same.score) == (2, 0, 0)
     for changed in (
         [boxes + 0.2, scores, labels],
         [boxes, scores - 0.01, labels],
@@ -528,7 +530,7 @@ def test_differences_are_found_and_ties_are_not():
         with pytest.raises(ExportError, match="x, image 0"):
             agreement([boxes, scores, labels], changed, "x")
     one = [boxes[:, :1], scores[:, :1], labels[:, :1]]
-    assert agreement(one, one, "x").found == 2
+    assert agreement(one, one, "x").found == 1
     with pytest.raises(ExportError, match="x, image 0"):
         agreement(one, [one[0] + 5, *one[1:]], "x")
     none = [one[0], one[1] * 0, one[2]]
@@ -538,6 +540,20 @@ def test_differences_are_found_and_ties_are_not():
         assert agreement(*pair, "x", lambda: [one, none]).unstable == 1
     with pytest.raises(ExportError, match="probabilities differ"):
         agreement([tensor([[0.5, 0.5]])], [tensor([[0.6, 0.4]])], "x")
+
+
+def test_what_is_told_of_a_file_counts_each_detection_once(tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"")
+    one = [tensor([[[0.0, 0, 10, 10]]]), tensor([[0.9]]), tensor([[1]])]
+    result = Exported(path, "onnx", ((1, 3, 8, 8),), agreement(one, one, "x"), (2.0, 1.0))
+    assert "1 detections on images of 1x3x8x8 agree with PyTorch: boxes" in describe(result)
+    assert result.to_dict()["compared"] == {"detections": 1}
+    assert result.to_dict()["milliseconds"] == {"pytorch": 2.0, "file": 1.0}
+    both = agreement([tensor([[0.5, 0.5]] * 3)], [tensor([[0.5, 0.5]] * 3)], "x")
+    result = Exported(path, "onnx", ((3, 3, 8, 8),), both)
+    assert "3 images of 3x3x8x8 agree with PyTorch: scores within 0" in describe(result)
+    assert result.to_dict()["compared"] == {"images": 3}
 
 
 def test_a_classifier_gives_probabilities():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from razorlite.cli import main
+from razorlite.cli.command import SCHEMA_VERSION
 from razorlite.core import config as core_config
 from razorlite.core.errors import CheckpointError, ConfigError
 from razorlite.deploy.timing import Timings, measure
@@ -80,7 +81,7 @@ def test_a_run_and_its_file(files, light, tmp_path, capsys):
     for _ in range(2):
         assert main(["benchmark", *words, "--json", "--csv", str(table)]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == SCHEMA_VERSION
     assert [row["shape"] for row in found["rows"]] == [[64, 64]] * 2
     one, other = found["rows"]
     assert (one["runtime"], other["runtime"]) == ("pytorch", "torchscript")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from razorlite.cli import main
+from razorlite.cli.command import SCHEMA_VERSION
 from razorlite.data import json_files
 from razorlite.recipes.datasets import convert_data, data_stats, split_data
 from tests.data.helpers import save_image, voc
@@ -32,7 +33,7 @@ def test_check(source, capsys):
     assert output.err == "1 of the 2 findings are errors\n"
     assert main(["data", "check", str(source), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == SCHEMA_VERSION
     assert [one["severity"] for one in found["findings"]] == ["error", "warning"]
 
 

@@ -54,7 +54,9 @@ def test_what_is_told():
     assert first == ("wrote a.onnx (float16): 1.0 MiB for 2.0; what both files find is 2.0% apart")
     assert second == "one image, one thread: 4.0 ms in float32, 5.0 ms in float16"
     assert last == "FP16 is not faster here: it only halves the file"
-    assert found.to_dict()["precision"] == "float16"
+    plain = found.to_dict()
+    assert plain["precision"] == "float16"
+    assert list(plain["sizes"]) == list(plain["milliseconds"]) == ["float32", "float16"]
     assert len(Halved(Path("a.onnx"), 0.0, (2, 1), (5.0, 4.0)).lines()) == 2
 
 

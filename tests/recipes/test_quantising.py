@@ -98,8 +98,12 @@ def test_what_is_told():
     assert second == "AP on data.val: 0.5000 in float, 0.4900 in 8 bits (-1.00 points)"
     assert third == "one image, one thread: 4.0 ms in float, 5.0 ms in 8 bits"
     assert last == "INT8 is not faster here: ship the file in float"
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["milliseconds"] == {"float": 4.0, "int8": 5.0}
+    assert plain["accuracy"] == {"float": 0.5, "int8": 0.49}
     unmeasured = replace(found, metric="", split="", accuracy=None)
     assert "the loss was not measured" in unmeasured.lines()[1]
+    assert unmeasured.to_dict()["accuracy"] is None
 
 
 def test_refusals(words, tmp_path, monkeypatch):
