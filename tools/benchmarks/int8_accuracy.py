@@ -296,7 +296,8 @@ def measured(run: Path, folder: Path, max_drop: float) -> dict[str, Any]:
         config, models = run / "config.yaml", (run, exact, small)
         found = recipes.benchmark(models, threads=[1], rounds=3, batch=1, accuracy=config)
         parts = len(Network(folded(exact)).parts())
-        known.write_text(json.dumps({**result.to_dict(), "parts": parts, "rows": found.rows()}))
+        more = {"milliseconds": result.milliseconds, "parts": parts, "rows": found.rows()}
+        known.write_text(json.dumps({**result.to_dict(), **more}))
     return dict(json.loads(known.read_text()))
 
 
