@@ -2,26 +2,33 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
 from razorlite.core.errors import DataError
 from razorlite.core.files import resolve
+from razorlite.data._tool_files import (
+    image_beside,
+    image_called,
+    images_by_name,
+    malformed,
+    mask_values,
+    size_of,
+)
 from razorlite.data._tool_shapes import box_of_points, cvat_mask, run_lengths, turned_corners
 from razorlite.data._voc_xml import parse_xml
 from razorlite.data._yolo_files import Line, read_labels
 from razorlite.data.files import files_under, relative
-from razorlite.data.images import IMAGE_SUFFIXES, Decoding
+from razorlite.data.images import IMAGE_SUFFIXES
 from razorlite.data.json_files import read_json
 
 Tree = dict[str, Any]
 TOOLS = ("labelme", "cvat", "darknet", "masks")
+_DARKNET = "obj.names"
 _BACKGROUND = 0
 _ONE_CLASS = "object"
 _XML_BYTES = 1 << 28  # of the largest xml file that is read; it is of all images
@@ -81,20 +88,40 @@ def import_annotations(source: str | Path, tools: Sequence[str] = TOOLS) -> Impo
     return next((one for one in found if one is not None), None)
 
 
-def _labelme(folder: Path) -> Imported | None:
+def tools_in(source: str | Path) -> list[str]:
+    """Return those of `TOOLS` whose annotations a folder or file holds, not whether they are right.
+
+    Raises:
+        DataError: a json file is malformed.
+    """
+    path = resolve(source)
+    there = {
+        "labelme": bool(_labelme_files(path)),
+        "cvat": bool(_cvat_files(path)),
+        "darknet": (path / _DARKNET).is_file(),
+        "masks": _has_masks(path),
+    }
+    return [tool for tool in TOOLS if there[tool]]
+
+
+def _labelme_files(folder: Path) -> list[tuple[Path, Tree]]:
     files = (
         [f for f in files_under(folder) if f.suffix.lower() == ".json"] if folder.is_dir() else []
     )
     trees = ((file, read_json(file)) for file in sorted(files))
-    own = [(f, t) for f, t in trees if isinstance(t, dict) and {"shapes", "imagePath"} <= t.keys()]
+    return [(f, t) for f, t in trees if isinstance(t, dict) and {"shapes", "imagePath"} <= t.keys()]
+
+
+def _labelme(folder: Path) -> Imported | None:
+    own = _labelme_files(folder)
     if not own:
         return None
     found = Imported("labelme")
     for file, tree in own:
-        image = _beside(file, str(tree["imagePath"]))
-        with _malformed(file):
+        image = image_beside(file, str(tree["imagePath"]))
+        with malformed(file):
             size = int(tree.get("imageHeight") or 0), int(tree.get("imageWidth") or 0)
-            found.image(relative(image, folder), size if all(size) else _size(image))
+            found.image(relative(image, folder), size if all(size) else size_of(image))
             for label, shapes in _grouped(tree["shapes"]):
                 _add_labelme(found, label, shapes)
     return found
@@ -133,10 +160,14 @@ def _labelme_points(shape: dict[str, Any]) -> np.ndarray:
     return points + np.array([[0.0], [1.0]]) if shape.get("shape_type") == "mask" else points
 
 
-def _cvat(source: Path) -> Imported | None:
+def _cvat_files(source: Path) -> list[tuple[Path, ElementTree.Element]]:
     files = [source] if source.is_file() else sorted(source.glob("*.xml"))
     roots = [(file, _xml(file)) for file in files if file.suffix.lower() == ".xml"]
-    own = [(file, root) for file, root in roots if root is not None]
+    return [(file, root) for file, root in roots if root is not None]
+
+
+def _cvat(source: Path) -> Imported | None:
+    own = _cvat_files(source)
     if not own:
         return None
     found = Imported("CVAT")
@@ -144,9 +175,9 @@ def _cvat(source: Path) -> Imported | None:
         if root.find("track") is not None:
             raise DataError(f"{file} holds tracks of a video; export it as CVAT for images 1.1")
         folder = source if source.is_dir() else source.parent
-        known = _by_name(folder)
+        known = images_by_name(folder)
         for image in root.iter("image"):
-            with _malformed(file):
+            with malformed(file):
                 _add_cvat_image(found, image, known, folder)
     return found
 
@@ -163,38 +194,11 @@ def _xml(file: Path) -> ElementTree.Element | None:
 def _add_cvat_image(
     found: Imported, image: ElementTree.Element, known: dict[str, list[Path]], folder: Path
 ) -> None:
-    file = _called(image.get("name", ""), known, folder)
+    file = image_called(image.get("name", ""), known, folder)
     size = int(image.get("height", 0)), int(image.get("width", 0))
     found.image(relative(file, folder), size)
     for shape in image:
         _add_cvat(found, shape, size)
-
-
-def _by_name(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of a folder and those below it by their names."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for file in files_under(folder):
-        if file.suffix.lower() in IMAGE_SUFFIXES:
-            found[file.name].append(file)
-    return found
-
-
-def _called(path: str, known: dict[str, list[Path]], folder: Path) -> Path:
-    """Return the image whose path ends as the given one does, as far as one does.
-
-    Raises:
-        DataError: there is none of this name, or several are as near.
-    """
-    parts = PurePosixPath(path.replace("\\", "/")).parts or ("",)
-    same = known.get(parts[-1], [])
-    for start in range(len(parts)):
-        found = [file for file in same if file.parts[start - len(parts) :] == parts[start:]]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            named = " or ".join(relative(file, folder) for file in found)
-            raise DataError(f"the image {path} could be {named} of {folder}; rename all but one")
-    raise DataError(f"no image {parts[-1]} below {folder}; put the images beside the xml file")
 
 
 def _add_cvat(found: Imported, shape: ElementTree.Element, size: tuple[int, int]) -> None:
@@ -216,19 +220,19 @@ def _add_cvat(found: Imported, shape: ElementTree.Element, size: tuple[int, int]
 
 def _darknet(folder: Path) -> Imported | None:
     """Read CVAT's YOLO 1.1: obj.names beside a folder of images and text files."""
-    names_file = folder / "obj.names"
+    names_file = folder / _DARKNET
     if not names_file.is_file():
         return None
     found = Imported("Darknet")
-    with _malformed(names_file):
+    with malformed(names_file):
         names = [n.strip() for n in names_file.read_text(encoding="utf-8-sig").splitlines()]
     for name in filter(None, names):
         found.category(name)
     for image in sorted(f for f in files_under(folder) if f.suffix.lower() in IMAGE_SUFFIXES):
-        height, width = _size(image)
+        height, width = size_of(image)
         found.image(relative(image, folder), (height, width))
         labels = image.with_suffix(".txt")
-        with _malformed(labels):
+        with malformed(labels):
             for line in read_labels(labels) if labels.is_file() else ():
                 _add_darknet(found, line, names, (height, width))
     return found
@@ -250,14 +254,14 @@ def _add_darknet(
         found.add(names[line.class_id], bbox=[*corner, *sides.tolist()])
 
 
-def has_masks(folder: Path) -> bool:
+def _has_masks(folder: Path) -> bool:
     """Return whether a folder has one of images and one of masks."""
     return (folder / "images").is_dir() and (folder / "masks").is_dir()
 
 
 def _masks(folder: Path) -> Imported | None:
     images, masks = folder / "images", folder / "masks"
-    if not has_masks(folder):
+    if not _has_masks(folder):
         return None
     found = Imported("mask PNGs")
     by_stem: dict[str, list[Path]] = defaultdict(list)
@@ -268,7 +272,7 @@ def _masks(folder: Path) -> Imported | None:
     _check_stems(pictures, by_stem)
     for image in pictures:
         files = sorted(by_stem.pop(image.stem, ()))
-        size = _size(image, files)
+        size = size_of(image, files)
         found.image(relative(image, folder), size)
         for file in files:
             label = _ONE_CLASS if file.parent == masks else file.parent.name
@@ -289,7 +293,7 @@ def _check_stems(images: Sequence[Path], masks: Container[str]) -> None:
 
 
 def _add_masks(found: Imported, file: Path, label: str, size: tuple[int, int]) -> None:
-    values = _mask_values(file)
+    values = mask_values(file)
     if values.shape != size:
         raise DataError(
             f"{file} is {values.shape}, its image {size}; expected one number a pixel and the same "
@@ -298,39 +302,3 @@ def _add_masks(found: Imported, file: Path, label: str, size: tuple[int, int]) -
     for value in np.unique(values):
         if value != _BACKGROUND:
             found.add(label, segmentation=run_lengths(values == value))
-
-
-def _size(image: Path, masks: Sequence[Path] = ()) -> tuple[int, int]:
-    """Return the (height, width) of an image: upright, as tools show it, unless its masks lie."""
-    try:
-        header = Decoding().header(image)
-    except OSError as error:
-        raise DataError(f"{image}: {error}") from error
-    lie = any(_mask_values(mask).shape == header.size for mask in masks[:1])
-    return header.size if lie else header.upright_size
-
-
-def _mask_values(file: Path) -> np.ndarray:
-    """Return the numbers in a PNG of masks, (H, W) or of several channels."""
-    with _malformed(file), Image.open(file) as picture:
-        return np.asarray(picture)
-
-
-def _beside(file: Path, name: str) -> Path:
-    """Return the image that an annotation file names, however its writer's machine did."""
-    parts = name.replace("\\", "/")
-    for path in (file.parent / parts, file.parent / Path(parts).name):
-        if path.is_file():
-            return path
-    raise DataError(f"{file} names the image {name}, which is not there")
-
-
-@contextmanager
-def _malformed(file: Path) -> Iterator[None]:
-    """Name the file in which something is not as it should be."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: {error}") from error
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(f"{file}: {type(error).__name__}: {error}") from error

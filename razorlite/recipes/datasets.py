@@ -17,7 +17,7 @@ from razorlite.data.coco import CocoDataset
 from razorlite.data.dataset import Dataset
 from razorlite.data.dividing import divide
 from razorlite.data.examining import Counts, Finding, count_objects, examine
-from razorlite.data.importing import TOOLS, Imported, has_masks, import_annotations
+from razorlite.data.importing import TOOLS, Imported, import_annotations, tools_in
 from razorlite.data.joining import ConcatDataset
 from razorlite.data.json_files import each_json_once
 from razorlite.data.known_splits import ALL
@@ -222,16 +222,18 @@ def _imported(source: str | Path, kind: str | None) -> Imported | None:
         if found is None and kind in TOOLS:
             raise DataError(f"{source} holds no annotations of the kind {kind}")
         return found
-    found, formats = import_annotations(source, TOOLS[:-1]), formats_in(source)
-    if found is None and not formats:
-        return import_annotations(source, TOOLS[-1:])
-    others = [*(formats if found else ()), *(TOOLS[-1:] if has_masks(resolve(source)) else ())]
-    if others:
+    tools, masks = tools_in(source), TOOLS[-1]
+    kinds = [*(tool for tool in tools if tool != masks), *formats_in(source)]
+    kinds += [masks] if masks in tools else []
+    is_tools = bool(kinds) and kinds[0] in TOOLS
+    if others := [
+        kind for kind in kinds[1:] if is_tools or kind == masks
+    ]:  # `_open` tells the rest
         _log.warning(
             "%s: what is there of %s is taken, and %s, too, is not looked at: choose by --from",
-            source, found.tool if found else formats[0], " and ".join(others),
+            source, kinds[0], " and ".join(others),
         )  # fmt: skip
-    return found
+    return import_annotations(source, kinds[:1]) if is_tools else None
 
 
 def _open(source: str | Path, masks: bool = False, format: str | None = None) -> dict[str, Dataset]:

@@ -74,6 +74,24 @@ def test_convert_takes_what_is_chosen_of_several_kinds(source, tmp_path, capsys,
         assert message in capsys.readouterr().err
 
 
+def test_the_tools_that_convert_does_not_take_are_told(tmp_path, caplog):
+    source = tmp_path / "labelled"
+    source.mkdir()
+    for name in "ab":
+        save_image(source / f"{name}.png", seed=1)
+    box = {"label": "cat", "points": [[1, 2], [9, 8]], "shape_type": "rectangle"}
+    tree = {"shapes": [box], "imagePath": "a.png", "imageHeight": 40, "imageWidth": 60}
+    (source / "a.json").write_text(json.dumps(tree))
+    (source / "obj.names").write_text("cat\n")
+    (source / "b.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    words = ["data", "convert", str(source), "--to", "coco", "--out"]
+    assert main([*words, str(tmp_path / "usual")]) == 0
+    assert "what is there of labelme is taken, and darknet, too, is not looked at" in caplog.text
+    caplog.clear()
+    assert main([*words, str(tmp_path / "chosen"), "--from", "darknet"]) == 0
+    assert "is taken" not in caplog.text
+
+
 def test_stats(source, capsys):
     assert main(["data", "stats", str(source), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"]["train"]["objects"] == {
