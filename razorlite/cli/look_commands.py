@@ -48,6 +48,12 @@ def add_analyze(commands: Any) -> None:
     parser.add_argument("--out", default="analyze", metavar="D", help="folder (analyze)")
     about = "COCO json with the annotations, where the predictions do not hold them"
     parser.add_argument("--truth", metavar="F", help=about)
+    parser.add_argument(
+        "--max-detections",
+        type=count("number of detections"),
+        metavar="N",
+        help="of an image and class that count, the best (as in test, else 100)",
+    )
     add_json(parser)
 
 
@@ -68,13 +74,15 @@ def _run_analyze(args: argparse.Namespace) -> None:
 
     predictions = [source for source in args.source if is_predictions(source)]
     runs = [source for source in args.source if source not in predictions]
-    if len(predictions) > 1 or (args.truth and not predictions):
+    if len(predictions) > 1 or (not predictions and (args.truth or args.max_detections)):
         raise DataError(f"expected one file of predictions, got {len(predictions)}")
     found: dict[str, Any] = {}
     if runs:
         found["runs"] = recipes.analyze(runs, args.out)
     for source in predictions:
-        found["predictions"] = recipes.analyze_predictions(source, args.out, args.truth)
+        found["predictions"] = recipes.analyze_predictions(
+            source, args.out, args.truth, args.max_detections
+        )
     if args.json:
         print_json(found)
         return

@@ -7,13 +7,14 @@ from razorlite.evaluation.coco import CocoMetric
 from razorlite.evaluation.confusion import box_confusion
 from razorlite.evaluation.errors import KINDS, error_costs, find_errors
 from razorlite.evaluation.evaluate import eval_mode, evaluate
-from razorlite.evaluation.matches import Curve, Sample, curve, match_images
+from razorlite.evaluation.matches import MOST, Curve, Sample, curve, match_images
 from razorlite.evaluation.metric import Metric, Recorded
 from razorlite.evaluation.resampling import image_draws, interval
 from razorlite.evaluation.voc import VocMetric
 
 __all__ = [
     "KINDS",
+    "MOST",
     "Accuracy",
     "CocoMetric",
     "ConfusionMatrix",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from razorlite.evaluation.matches import ImageMatches, Sample, average_precision, match_images
+from razorlite.evaluation.matches import MOST, ImageMatches, Sample, average_precision, match_images
 from razorlite.ops.boxes import pairwise_iou
 
 KINDS = ("class", "localisation", "both", "duplicate", "background", "missed")
@@ -32,14 +32,17 @@ class ImageErrors:
     missed: NDArray[np.bool_]
 
 
-def find_errors(samples: Sequence[Sample], classes: int) -> list[ImageErrors]:
+def find_errors(
+    samples: Sequence[Sample], classes: int, max_detections: int = MOST
+) -> list[ImageErrors]:
     """Return the errors of each image at an IoU of 0.5 (section 3.2).
 
     Args:
         samples: targets and detections in pixels of the same images.
         classes: number of classes.
+        max_detections: how many of the best detections of an image and class count.
     """
-    matched = match_images(samples, classes, _FOREGROUND)
+    matched = match_images(samples, classes, _FOREGROUND, max_detections)
     return [_errors(sample, one) for sample, one in zip(samples, matched, strict=True)]
 
 

@@ -12,7 +12,7 @@ from razorlite.structures import Detections, Target
 
 Sample = tuple[Target, Detections]  # of one image
 Flags = NDArray[np.bool_]
-_LIMIT = 100  # detections of an image and class that count
+MOST = 100  # detections of an image and class that count, as COCO has it
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ImageMatches:
         scores: (D,).
         labels: (D,).
         truth: (D,) the object that each detection has found, -1 for none.
-        counted: (D,) whether it counts: among the 100 best of its class and excused by no crowd.
+        counted: (D,) whether it counts: among the best of its class and excused by no crowd.
         objects: (G,) labels of the objects.
         crowd: (G,) which of them only excuse detections.
     """
@@ -43,7 +43,10 @@ class ImageMatches:
 
 
 def match_images(
-    samples: Sequence[Sample], classes: int, iou_threshold: float = 0.5
+    samples: Sequence[Sample],
+    classes: int,
+    iou_threshold: float = 0.5,
+    max_detections: int = MOST,
 ) -> list[ImageMatches]:
     """Match the detections of each image with the objects of their class, as COCO does.
 
@@ -51,9 +54,10 @@ def match_images(
         samples: targets and detections in pixels of the same images.
         classes: number of classes.
         iou_threshold: least IoU of a detection that has found an object.
+        max_detections: how many of the best detections of an image and class count.
     """
     items = [(truth_entries(t, "bbox"), found_entries(d, "bbox")) for t, d in samples]
-    evaluator = matched(items, classes, "bbox", [_LIMIT], [iou_threshold])
+    evaluator = matched(items, classes, "bbox", [max_detections], [iou_threshold])
     found = [_nothing(target, detections) for target, detections in samples]
     areas = len(evaluator.params.areaRng)
     for number, record in enumerate(evaluator.evalImgs):

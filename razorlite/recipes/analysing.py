@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ _MEANINGS = {
 
 
 def analyze_predictions(
-    source: str | Path, out: str | Path, truth: str | Path | None = None
+    source: str | Path,
+    out: str | Path,
+    truth: str | Path | None = None,
+    max_detections: int | None = None,
 ) -> dict[str, Any]:
     """Say what is wrong with predictions: error types, curves, calibration, the worst images.
 
@@ -51,6 +55,8 @@ def analyze_predictions(
             results or a COCO json with scores.
         out: folder for errors.json, classes.csv, pictures and index.html.
         truth: a COCO json with the annotations.
+        max_detections: how many of the best detections of an image and class count; by default as
+            many as in `test`, 100 where that is not known.
 
     Returns:
         The content of errors.json: for boxes `metrics`, `classes` (AP by size, best threshold, F1),
@@ -62,6 +68,8 @@ def analyze_predictions(
         RunFolderError: a file cannot be written.
     """
     predictions = read_found(source, truth)
+    if max_detections is not None and isinstance(predictions, Boxes):
+        predictions = replace(predictions, max_detections=max_detections)
     seen = quality(predictions)
     folder = make_folder(out)
     text = json.dumps({"format": 1, **seen.numbers}, indent=1)

@@ -19,7 +19,7 @@ from razorlite.core.files import make_folder, write_text_atomic
 from razorlite.data import Dataset
 from razorlite.data.joining import records_of
 from razorlite.data.json_files import read_json
-from razorlite.evaluation import Sample, detection_entries
+from razorlite.evaluation import MOST, Sample, detection_entries
 from razorlite.recipes.classes import output_names
 from razorlite.structures import Detections, Target
 
@@ -36,11 +36,13 @@ class Boxes:
         classes: names of the labels.
         names: of the images, their paths where they have one.
         samples: targets and detections, in the same order.
+        max_detections: how many of the best detections of an image and class count.
     """
 
     classes: Sequence[str]
     names: Sequence[str]
     samples: Sequence[Sample]
+    max_detections: int = MOST
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,22 @@ class Probabilities:
 Found = Boxes | Probabilities
 
 
-def write_found(items: Sequence[tuple[Any, Any]], dataset: Dataset, out: str | Path) -> Path:
+def write_found(
+    items: Sequence[tuple[Any, Any]],
+    dataset: Dataset,
+    out: str | Path,
+    max_detections: int | None = None,
+) -> Path:
     """Write what a model found on a data set to OUT/detections.json.
 
-    Of a detector it is a COCO json with one more list, `detections`, in COCO's format of results;
-    of a classifier it has `classes`, `labels` and `probabilities`.
+    Of a detector it is a COCO json with one more list, `detections`, in COCO's format of results,
+    and `max_detections`; of a classifier it has `classes`, `labels` and `probabilities`.
 
     Args:
         items: annotation and prediction of each image.
         dataset: of these images.
         out: a folder.
+        max_detections: how many detections of an image and class counted; None if not known.
 
     Raises:
         DataError: they are neither boxes nor probabilities.
@@ -80,6 +88,7 @@ def write_found(items: Sequence[tuple[Any, Any]], dataset: Dataset, out: str | P
     """
     if all(isinstance(t, Target) and isinstance(p, Detections) for t, p in items):
         tree = _boxes_tree(items, dataset)
+        tree |= {} if max_detections is None else {"max_detections": max_detections}
     elif all(isinstance(p, torch.Tensor) and p.ndim == 1 for _, p in items):
         labels = [int(label) for label, _ in items]
         values = [[round(v, 6) for v in probabilities.tolist()] for _, probabilities in items]
@@ -248,7 +257,8 @@ def _boxes_of(known: Any, results: Sequence[Any]) -> Boxes:
         for key, image in images.items()
     ]
     names = [str(image["file_name"]) for image in images.values()]
-    return Boxes([one["name"] for one in categories], names, samples)
+    most = int(known.get("max_detections", MOST))
+    return Boxes([one["name"] for one in categories], names, samples, most)
 
 
 def _target(entries: Sequence[Any], labels: Mapping[Any, int], image: Any) -> Target:

@@ -104,7 +104,8 @@ def test(
             kept = Recorded(splits.metric(splits.test, "test"))
             metrics = splits.evaluate(model, splits.test, "test", metric=kept)
             if is_main():
-                write_found(kept.items, splits.test, out)
+                most = getattr(kept.metric, "max_detections", None)
+                write_found(kept.items, splits.test, out, most)
     whole = count(model.cpu(), experiment.shape)
     result = {**metrics, "macs": whole.macs, "params": whole.params}
     if not as_json and is_main():

@@ -62,11 +62,11 @@ def quality(found: Found) -> Quality:
 
 def _of_boxes(found: Boxes) -> Quality:
     count = len(found.classes)
-    images = find_errors(found.samples, count)
+    images = find_errors(found.samples, count, found.max_detections)
     matches = [one.matches for one in images]
     curves = {name: curve(matches, label) for label, name in enumerate(found.classes)}
     best = {name: one.best() for name, one in curves.items()}
-    metric = CocoMetric(classes=list(found.classes))
+    metric = CocoMetric(classes=list(found.classes), max_detections=found.max_detections)
     metric.update([d for _, d in found.samples], [t for t, _ in found.samples])
     metrics = metric.compute()
     thresholds = [best[name]["threshold"] for name in found.classes]
@@ -85,6 +85,7 @@ def _of_boxes(found: Boxes) -> Quality:
         "images": len(images),
         "objects": sum(one.objects for one in curves.values()),
         "detections": len(scores),
+        "max_detections": found.max_detections,
         "metrics": metrics,
         "classes": classes,
         "errors": {

@@ -70,6 +70,23 @@ def test_numbers_by_hand(files, caplog):
     assert f"1 of the worst images cannot be drawn; the first is {files / 'b.png'}: " in caplog.text
 
 
+def test_as_many_detections_count_as_in_test(files, capsys):
+    """The right one is the second of its class."""
+    dataset = CocoDataset(**coco(files / "set", [(1, 6, 4, 20, 10)]))
+    boxes = torch.tensor([[30.0, 0, 40, 9], [6, 4, 26, 14]])
+    found = Detections(boxes, torch.tensor([0.9, 0.8]), dataset[0][1].labels.repeat(2))
+    items = [(target, found) for _, target in dataset]
+    for most, missed in ((1, 1), (2, 0), (None, 0)):
+        write_found(items, dataset, files / "tested", most)
+        numbers = analyze_predictions(files / "tested", files / "out")
+        assert numbers["max_detections"] == (most or 100)
+        assert numbers["errors"]["missed"]["count"] == missed
+        assert (numbers["metrics"]["AP50"] > 0) == (not missed)
+    words = ["analyze", str(files / "tested"), "--out", str(files / "out"), "--json"]
+    assert main([*words, "--max-detections", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["predictions"]["errors"]["missed"]["count"] == 1
+
+
 def test_a_coco_json_with_scores_is_matched_by_names(files):
     """As `predict` writes it: other ids of images and categories."""
     tree = {
