@@ -205,10 +205,11 @@ KINDS = {
         "DETR, ResNet-18",
         "detr/detr_r50_150e_coco",
         QUERIES,
-        epochs=500,
-        known=4,
+        epochs=250,
+        lr=3e-4,
+        known=40,
         start="retinanet",
-        training={"clip_grad_norm": 1.0},
+        training={"clip_grad_norm": 0.1},
     ),
     "torchvision_retinanet": Kind(
         "torchvision's retinanet_resnet50_fpn", torchvision("retinanet_resnet50_fpn")
