@@ -135,7 +135,8 @@ def _part(block: Block, kind: str, tree: Tree) -> Tree | None:
     least = block.take("eta_min", 0.0) / rate if rate else 0.0
     least = round(block.take("eta_min_ratio", least), _ROUND)
     if kind == "MultiStepLR":
-        return _steps(block.take("milestones"), block.take("gamma", 0.1), by_epoch)
+        milestones = [begin + one for one in block.take("milestones")]  # they count from there
+        return _steps(milestones, block.take("gamma", 0.1), by_epoch)
     if kind == "PolyLR":
         return without({"type": "Poly", "power": block.take("power", 1.0), "min_factor": least})
     if kind != "CosineAnnealingLR" or (end and total and end != total):

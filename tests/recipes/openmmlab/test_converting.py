@@ -336,6 +336,10 @@ SCHEDULES = [
         {"type": "MultiStep", "milestones": [100, 200], "gamma": 0.5, "unit": "step"},
     ),
     (
+        "dict(type='MultiStepLR', begin=10, milestones=[100, 200], by_epoch=False)",
+        {"type": "MultiStep", "milestones": [110, 210], "unit": "step"},
+    ),
+    (
         "dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50)",
         {"type": "Constant", "warmup_steps": 50, "warmup_factor": 0.1},
     ),
