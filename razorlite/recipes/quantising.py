@@ -166,7 +166,7 @@ class Quantising:
         before = self._measured(exact, "in float")
         for choice in chain([first], sensitivity.more(first)):
             calibrated.write(draft, choice.floats)
-            after = self._measured(draft, f"in 8 bits, {len(choice.floats)} parts in float")
+            after = self._measured(draft, f"in 8 bits, parts in float: {len(choice.floats)}")
             loss = Loss(*before[:2], (before[2], after[2])) if before and after else Loss()
             if loss.drop <= self._max_drop:
                 return choice, loss
@@ -200,7 +200,7 @@ def _learned(path: Path) -> dict[str, tuple[float, float]]:
 def _too_much(loss: Loss, choice: Choice, max_drop: float) -> str:
     before, after = loss.accuracy or (0.0, 0.0)
     return (
-        f"in 8 bits, with {len(choice.floats)} parts in float, {loss.metric} on {loss.split} falls "
+        f"in 8 bits, parts in float: {len(choice.floats)}, {loss.metric} on {loss.split} falls "
         f"from {before:.4f} to {after:.4f}, by {loss.drop:.2f} points, and {max_drop:g} may be "
         f"lost; no file is kept: train some more with step.type=QuantisedStep "
         f"(docs/quantisation.md), calibrate on more images, or raise max_drop"

@@ -16,6 +16,7 @@ TITLES = {
     "cascade": "Cascade R-CNN",
     "mask": "Mask R-CNN",
     "detr": "DETR",
+    "deformable": "FCOS with a deformable convolution",
     "pruned": "pruned RetinaNet",
     "searched": "searched FCOS",
     "torchvision_retinanet": "torchvision's RetinaNet",
