@@ -42,15 +42,17 @@ class Difference:
     def verdict(self) -> str:
         """In words, by two standard errors."""
         if self.error is None:
-            return "cannot be compared with"
+            return "may or may not beat"
         if self.value > _ERRORS * self.error:
             return "beats"
         return "is beaten by" if self.value < -_ERRORS * self.error else "does not beat"
 
-    def __str__(self) -> str:
+    def told(self, metric: str) -> str:
+        """Return the numbers of a metric in words."""
+        gain = f"{self.value:+.4f} {metric}"
         if self.error is None:
-            return f"{self.value:+.4f}, standard error unknown"
-        return f"{self.value:+.4f}, {_ERRORS:g} standard errors are {_ERRORS * self.error:.4f}"
+            return f"{gain}, the noise between seeds is not known"
+        return f"{gain}, {_ERRORS:g} standard errors are {_ERRORS * self.error:.4f}"
 
 
 def _subject(one: Trained) -> str:
@@ -161,7 +163,7 @@ class Retrained:
             found.append(
                 f"The chosen subnet {random.verdict} the mean of {len(self._values('random'))} "
                 f"random subnets of about its cost by more than {_ERRORS:g} standard errors, all "
-                f"{self.how}: {random} {self.metric}."
+                f"{self.how}: {random.told(self.metric)}."
             )
         for one in self.trained:
             hand = self._over_hand(one) if one.contender.kind in ("chosen", "front") else None
@@ -169,7 +171,7 @@ class Retrained:
                 name, difference = hand
                 found.append(
                     f"{_subject(one)} {difference.verdict} the best of what is scaled by hand "
-                    f"{cost} ({name}), trained as long: {difference} {self.metric}."
+                    f"{cost} ({name}), trained as long: {difference.told(self.metric)}."
                 )
         found += [f"Not scaled by hand {why}." for why in self.left_out]
         return found

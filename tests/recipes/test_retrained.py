@@ -50,7 +50,8 @@ def test_what_does_not_beat_them_is_told():
     assert found.verdict == "does not beat"
     single = Retrained([trained("chosen", [0.5], 0.3), trained("random", [0.4], 0.2)], "AP", "", 1)
     assert single.over_random.error is None
-    assert "standard error unknown" in str(single.over_random)
+    assert "may or may not beat the mean" in single.findings[1]
+    assert single.findings[1].endswith("AP, the noise between seeds is not known.")
     assert whole(trained("random", [], 0.2)).over_random.value == pytest.approx(0.08)
 
 
