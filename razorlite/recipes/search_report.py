@@ -154,7 +154,7 @@ class SearchReport:
             notes=_NOTES,
             facts={
                 "evaluations": len(self.study.trials),
-                "searcher": type(self.study.searcher).__name__,
+                "searcher": self.study.searcher.name,
             },
             tables=[
                 *([self.retrained.table()] if self.retrained is not None else []),

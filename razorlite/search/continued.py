@@ -33,6 +33,11 @@ class ContinuedSearcher(Searcher):
         self._known = points
 
     @property
+    def name(self) -> str:
+        """What the base is called."""
+        return self.base.name
+
+    @property
     def tried(self) -> Feasible:
         """What is scored, by the base."""
         return self.base.tried

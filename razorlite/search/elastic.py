@@ -51,7 +51,7 @@ class ElasticConfig:
             least = next(n for n in range(size, 10**9) if _kept(n, self.keep) < n)
             raise ConfigError(
                 f"search.elastic.keep {self.keep:g} of the {size} candidates that "
-                f"{type(searcher).__name__} proposes at a time is all of them; let it propose "
+                f"{searcher.name} proposes at a time is all of them; let it propose "
                 f"{least} or more (batch_size, population_size), or leave out search.elastic"
             )
 

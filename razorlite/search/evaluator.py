@@ -51,7 +51,7 @@ class Evaluator:
             _log.warning(
                 "%d workers share the %d candidates that %s proposes at a time, so that %d idle; "
                 "let it propose more (batch_size, population_size), or take fewer workers",
-                self.size, proposed, type(searcher).__name__, self.size - proposed,
+                self.size, proposed, searcher.name, self.size - proposed,
             )  # fmt: skip
 
     def expected(self, number: int, point: np.ndarray) -> Trial:

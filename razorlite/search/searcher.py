@@ -61,6 +61,11 @@ class Searcher(ABC):
             )
 
     @property
+    def name(self) -> str:
+        """What it is called in texts: the type that a configuration names."""
+        return type(self).__name__
+
+    @property
     def tried(self) -> Feasible:
         """What is scored: points that meet the constraint, and others on the way to it."""
         return self.candidates.feasible

@@ -260,7 +260,7 @@ class Study:
             self.searcher.load_state_dict(batch.state or {})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunFolderError(
-                f"{journal.path}: {type(self.searcher).__name__} cannot take up its state of batch "
+                f"{journal.path}: {self.searcher.name} cannot take up its state of batch "
                 f"{batch.number} ({type(error).__name__}: {error}); was it written by another "
                 f"version? start in another work dir"
             ) from error

@@ -73,4 +73,5 @@ def test_known_points_are_none_of_a_searchers_own_trials(kind):
     base = kind(candidates=candidates(), max_trials=8)
     study = Study(searcher=continued(base, known), score=lambda subnet: score(SPACE, subnet))
     study.run()
+    assert study.searcher.name == kind.__name__
     assert len(study.trials) == len(POINTS) + 8
