@@ -226,7 +226,7 @@ def _voc_tree(record: Record, file_name: str, classes: tuple[str, ...]) -> Eleme
         ElementTree.SubElement(one, "difficult").text = str(int(record.crowd[i]))
         sides = ElementTree.SubElement(one, "bndbox")
         for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
-            ElementTree.SubElement(sides, tag).text = f"{value:.6g}"
+            ElementTree.SubElement(sides, tag).text = f"{round(value, 4):.10g}"
     return root
 
 

@@ -120,14 +120,18 @@ def _check_apart(source: Any, out: Path) -> None:
 def _draw(
     inferencer: Inferencer, prediction: Prediction, path: Path, threshold: float, heat: Heat | None
 ) -> None:
-    """Write an image with what is in it, and with where it was seen."""
-    if prediction.detections is not None:
-        inferencer.draw(prediction, path, threshold)
+    """Write an image with where it was seen (first, as it may be refused) and what is in it."""
     if heat is not None and heat.fits(prediction):
         made = inferencer.heat_map(
             prediction.pixels(), heat.module, method=heat.method, detection=heat.detection
         )
         inferencer.draw_heat(prediction, made, path.parent / "heat" / path.name)
+    elif heat is not None:
+        count = len(prediction.detections or ())
+        number = heat.detection + 1
+        _log.warning("%s: no heat map of detection %d, got %d", _called(prediction), number, count)
+    if prediction.detections is not None:
+        inferencer.draw(prediction, path, threshold)
 
 
 def _write(found: Sequence[Prediction], folder: Path, score_threshold: float) -> None:

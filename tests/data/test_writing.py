@@ -1,6 +1,7 @@
 """Data sets written in another format and read back."""
 
 import os
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_masks(tmp_path):
     assert written.lost[PARTS] == 1
     [one] = YoloDataset(root=str(tmp_path / "yolo"), masks=True)[0][1].masks
     assert torch.equal(one, source[0][1].masks[0])
+
+
+def test_yolo_becomes_voc_in_whole_pixels(tmp_path):
+    """A YOLO share of a width is a rounded number; programs that read VOC want whole pixels."""
+    corners = [359, 1, 483, 97]
+    boxes = [(1, *corners[:2], 124, 96)]
+    source = CocoDataset(**coco(tmp_path / "source", boxes, images=1, size=(480, 640)))
+    write({"train": source}, tmp_path / "yolo", format="yolo")
+    write({"train": recognise(tmp_path / "yolo").open("train")}, tmp_path / "voc", format="voc")
+    sides = ElementTree.parse(tmp_path / "voc" / "Annotations" / "1.xml").find("object/bndbox")
+    assert [side.text for side in sides] == [str(value) for value in corners]
 
 
 def test_one_image_of_two_splits_is_written_once(source, tmp_path):

@@ -137,7 +137,7 @@ def test_the_detection_explained_is_that_of_predict(name):
     assert made.values.min() >= 0
 
 
-def test_pictures_of_heat_maps(run, photos, tmp_path, capsys):  # noqa: F811
+def test_pictures_of_heat_maps(run, photos, tmp_path, capsys, caplog):  # noqa: F811
     out = tmp_path / "out"
     words = ["predict", str(photos / "a.jpg"), "--model", str(run), "--out", str(out)]
     own = ["--heatmap", "bbox_head.conv_cls", "--heatmap-method", "gradcam", "--detection", "2"]
@@ -148,7 +148,11 @@ def test_pictures_of_heat_maps(run, photos, tmp_path, capsys):  # noqa: F811
     capsys.readouterr()
     assert main([*words[:4], "--heatmap", "backbone"]) == 2
     assert "say by --out where" in capsys.readouterr().err
-    assert main([*words, "--heatmap", "bbox_head.conv_class"]) == 2
+    unknown = [*words[:-1], str(tmp_path / "new"), "--heatmap", "bbox_head.conv_class"]
+    assert main(unknown) == 2
     assert "did you mean 'bbox_head.conv_cls'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()  # no picture without the others
+    assert main([*words, *own[:-1], "5000"]) == 0
+    assert "a.jpg: no heat map of detection 5000, got " in caplog.text
     assert main([*words, "--detection", "2"]) == 2
     assert "go with --heatmap MODULE" in capsys.readouterr().err
