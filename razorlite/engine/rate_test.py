@@ -40,8 +40,14 @@ class RangeTest:
 
     @cached_property
     def smoothed(self) -> tuple[float, ...]:
-        """The losses smoothed on both sides, so that no step is shown too late."""
-        return tuple(_smooth(self.losses, at, self.width) for at in range(len(self.losses)))
+        """The losses smoothed on both sides, so that no step is shown too late.
+
+        A loss above all of the first `width` steps counts as the highest of these: how far it runs
+        away would otherwise hide that it fell just before.
+        """
+        highest = max(self.losses[: math.ceil(self.width) + 1], default=math.inf)
+        losses = [min(loss, highest) for loss in self.losses]
+        return tuple(_smooth(losses, at, self.width) for at in range(len(losses)))
 
     @property
     def lowest(self) -> float | None:

@@ -93,6 +93,14 @@ def test_smoothing_shifts_nothing():
     assert step.suggestion == pytest.approx(11, abs=1)  # where it falls, not later
 
 
+@pytest.mark.parametrize("last", [10.0, 1000.0])
+def test_how_far_a_loss_runs_away_moves_nothing(last):
+    falling = [2.0] * 10 + [2.0 - 0.2 * i for i in range(1, 6)]
+    found = RangeTest(tuple(growing(1e-6, 1.0, 17)), (*falling, last, last), width=1.5)
+    assert 9 <= found.rates.index(found.lowest) <= 14
+    assert found.rates[9] < found.suggestion < found.rates[14]
+
+
 def test_a_loss_that_only_rises_suggests_nothing():
     rising = RangeTest((1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
     assert rising.suggestion is None
