@@ -10,7 +10,6 @@ from typing import Any
 
 from razorlite.core import shipped
 from razorlite.core.errors import ConfigError
-from razorlite.core.registry import suggestion
 from razorlite.core.yaml_lines import DEEPEST, MOST_BYTES, Node, dump, from_tree, parse, plain
 
 Key = tuple[str, ...]
@@ -217,8 +216,7 @@ def _find_base(path: Path, base: str) -> Path:
     try:
         return shipped.find_shipped(base)
     except ConfigError:
-        hint = suggestion(beside.name, shipped.yaml_names(beside.parent))
-        raise ConfigError(f"no file {beside}{hint}") from None
+        raise ConfigError(f"no file {beside}{shipped.near_yaml(beside)}") from None
 
 
 def _read_text(path: Path) -> str:

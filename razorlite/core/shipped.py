@@ -61,9 +61,11 @@ def find_shipped(name: str | Path) -> Path:
     raise ConfigError(f"no config {str(name)!r}{_hint(path)} (shipped ones: razorlite config list)")
 
 
-def yaml_names(folder: Path) -> list[str]:
-    """Return the names of the YAML files in a folder; none if it does not exist."""
-    return sorted(path.name for path in folder.glob("*.y*ml"))
+def near_yaml(path: Path) -> str:
+    """Return "; did you mean 'x.yaml'?" for a YAML file near a missing one, or an empty string."""
+    names = sorted(other.name for other in path.parent.glob("*.y*ml"))
+    same = [name for name in names if Path(name).stem == path.name]
+    return suggestion(same[0] if same else path.name, names)
 
 
 def _means(path: Path, config: Path) -> bool:
@@ -74,5 +76,4 @@ def _means(path: Path, config: Path) -> bool:
 
 def _hint(path: Path) -> str:
     """Suggest a file beside the missing one, else a shipped configuration."""
-    near = suggestion(path.name, yaml_names(path.parent))
-    return near or suggestion(path.stem, [config.stem for config in configs()])
+    return near_yaml(path) or suggestion(path.stem, [config.stem for config in configs()])

@@ -217,6 +217,12 @@ class TestFaultyFiles:
         write("fcos.yaml", "a: 1\n")
         assert faults("fcso.yaml")[0].startswith("no config 'fcso.yaml'; did you mean 'fcos.yaml'?")
 
+    def test_a_missing_ending_is_suggested(self, write):
+        write("my.yaml", "a: 1\n")
+        write("x.yaml", "_base_: my\n")
+        assert faults("x.yaml") == ["x.yaml:1: _base_: no file my; did you mean 'my.yaml'?"]
+        assert faults("my")[0].startswith("no config 'my'; did you mean 'my.yaml'?")
+
     def test_merge_keys_and_anchors(self, write):
         text = "base: &b {x: 1, y: 1}\nother: {<<: *b, y: 2}\nlist: [*b, *b]\n"
         tree = load(write("x.yaml", text)).tree
