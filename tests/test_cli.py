@@ -313,6 +313,14 @@ class TestErrors:
         message = "interrupted; to go on, run the same command again with --resume\n"
         assert capsys.readouterr().err == message
 
+    def test_interrupt_while_flags_are_read(self, capsys, monkeypatch):
+        def interrupted():
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "build_parser", interrupted)
+        assert cli.main(["config", "list"]) == 130
+        assert capsys.readouterr().err == "interrupted\n"
+
     def test_asked_to_stop_when_all_is_done(self, recipes, caplog):
         caplog.set_level("INFO")
         assert self.failing(recipes, StoppedAtEnd("step 5 was the last", {"AP": 0.5})) == 0

@@ -28,8 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    args = build_parser().parse_args(_one_value_each(words))
+    args = argparse.Namespace()
     try:
+        args = build_parser().parse_args(_one_value_each(words))
         if config := getattr(args, "config", None):
             shipped.find(config)  # a wrong name is told at once, before anything heavy is imported
         if ranks.several():

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +67,8 @@ def write(
 
     COCO: `annotations/SPLIT.json` and `images/SPLIT/`. VOC: Annotations, JPEGImages and
     ImageSets/Main. YOLO: data.yaml, `images/SPLIT/` and `labels/SPLIT/`. Images keep their names
-    below the data set's folder, so that none takes another's place.
+    below the data set's folder, so that none takes another's place. Where an error or an
+    interruption ends it early, nothing is left.
 
     Args:
         datasets: name of each split to its data set; classes are matched by name, the first one's
@@ -80,16 +82,16 @@ def write(
             would have one name; or the format cannot say how an image lies.
         RunFolderError: the folder is in use or cannot be written.
     """
-    folder = _empty_folder(Path(out))
-    datasets = _with_one_list(datasets)
-    classes = tuple(next(iter(datasets.values())).classes)
-    written = Written(folder)
-    place = _Images(folder, link)
-    records = {split: list(_records(dataset)) for split, dataset in datasets.items()}
-    for split, found in records.items():
-        written.images[split] = len(found)
-        written.objects[split] = sum(len(record.boxes) for _, record in found)
-    _WRITERS[format](records, classes, place, written)
+    with _all_or_nothing(Path(out)) as folder:
+        datasets = _with_one_list(datasets)
+        classes = tuple(next(iter(datasets.values())).classes)
+        written = Written(folder)
+        place = _Images(folder, link)
+        records = {split: list(_records(dataset)) for split, dataset in datasets.items()}
+        for split, found in records.items():
+            written.images[split] = len(found)
+            written.objects[split] = sum(len(record.boxes) for _, record in found)
+        _WRITERS[format](records, classes, place, written)
     return written
 
 
@@ -120,10 +122,21 @@ def _with_one_list(datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
     }
 
 
-def _empty_folder(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """Give a new or an empty folder, which is empty or gone again if the block is not completed."""
+    was_there = folder.exists()
+    if was_there and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is there already; name a new or an empty folder")
-    return make_folder(folder)
+    make_folder(folder)
+    try:
+        yield folder
+    except BaseException:
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not was_there:
+            folder.rmdir()
+        raise
 
 
 @dataclass

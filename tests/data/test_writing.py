@@ -128,6 +128,23 @@ def test_images_of_one_name_in_a_split_are_refused(tmp_path):
         write({"train": source}, tmp_path / "out", format="yolo")
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_left_of_what_was_interrupted(source, tmp_path, monkeypatch, format, there):
+    def interrupted(path, text):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    monkeypatch.setattr("razorlite.data.writing.write_text_atomic", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write({"train": source}, out, format=format, link=True)
+    assert out.exists() == there
+    assert not there or not list(out.iterdir())
+    assert all(record.path.is_file() for record in source.records)
+
+
 def test_refusals(source, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
