@@ -21,6 +21,7 @@ from razorlite.core.journal import Journal
 from razorlite.core.streams import safe_console
 from razorlite.data import Dataset
 from razorlite.data.faults import first_line
+from razorlite.data.joining import records_of
 from razorlite.data.preprocess import PIXELS
 from razorlite.recipes.experiment import ConfigLike, Experiment, read
 from razorlite.recipes.splits import Splits
@@ -51,13 +52,14 @@ def browse(
 
     Raises:
         ConfigError: the configuration is wrong.
-        DataError: the images cannot be read, or are not annotated with boxes.
+        DataError: the images cannot be read, are not annotated with boxes, or lie in `out`.
         RunFolderError: a file cannot be written.
     """
     if images < 1:
         raise ConfigError(f"images wants a number of at least 1, got {images}")
     _, experiment = read(config, overrides)
     splits = _in_pixels(experiment)
+    _check_apart(splits.train, Path(out))
     some = _spread(splits.train, images)
     items = dict(_readable(some))
     if not all(isinstance(x, Tensor) and isinstance(one, Target) for x, one in items.values()):
@@ -86,6 +88,16 @@ def _in_pixels(experiment: Experiment) -> Splits:
         raise ConfigError("the configuration has no `data` block; there is nothing to look at")
     data = experiment.data.prepared_by(PIXELS)
     return Splits(replace(experiment, data=data), torch.device("cpu"))
+
+
+def _check_apart(dataset: Dataset, out: Path) -> None:
+    """Refuse the folder of training images: a picture could take the place of one."""
+    folders = {record.path.parent for record in records_of(dataset) or ()}
+    if out.resolve() in {folder.resolve() for folder in folders}:
+        raise DataError(
+            f"{out} holds training images, and pictures may take their place; name another folder "
+            f"by --out"
+        )
 
 
 def _spread(dataset: Dataset, images: int) -> Dataset:

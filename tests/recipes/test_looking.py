@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from razorlite.cli import main
-from razorlite.core.errors import ConfigError, RunFolderError
+from razorlite.core.errors import ConfigError, DataError, RunFolderError
 from razorlite.recipes import analyze, browse
 from razorlite.recipes.looking import summary
 from tests.data.helpers import coco
@@ -86,6 +86,14 @@ def odd(tmp_path):
 def test_browse_shows_images_without_objects(odd, tmp_path):
     page = browse(odd, tmp_path / "look", images=1)
     assert [file.name for file in page.parent.glob("*.png")] == ["000.png"]
+
+
+@pytest.mark.parametrize("out", ["images", "images/../images"])
+def test_browse_leaves_the_folder_of_the_images_alone(odd, tmp_path, out):
+    before = sorted((tmp_path / "images").iterdir())
+    with pytest.raises(DataError, match="holds training images"):
+        browse(odd, tmp_path / out)
+    assert sorted((tmp_path / "images").iterdir()) == before
 
 
 def test_an_image_that_cannot_be_read_does_not_stop_browse(odd, tmp_path, caplog):
