@@ -77,4 +77,7 @@ def call(
 
 
 def _located(place: Place, target: Any, reason: str) -> LocatedConfigError:
-    return LocatedConfigError(f"{place}: {title(target)}{' '.join(reason.split())[:500]}")
+    name = title(target)
+    names_itself = reason.startswith((name, f"{name.strip()}."))
+    text = f"{'' if names_itself else name}{' '.join(reason.split())[:500]}"
+    return LocatedConfigError(f"{place}: {text}")

@@ -178,7 +178,7 @@ def _format(format: Format | None, out: str | Path | None) -> Format:
     told = next((one for one, own in SUFFIXES.items() if own == Path(out).suffix), None)
     if told is None and format is None:
         known = " or ".join(SUFFIXES.values())
-        raise ConfigError(f"{out}: the name tells no format; end it in {known}, or give --format")
+        raise ConfigError(f"{out}: the name tells no format; end it in {known}")
     if told is None or format not in (None, told):
         ending = "no exported file" if told is None else f"a file of {told}"
         raise ConfigError(f"{out} ends like {ending}; expected {SUFFIXES[format or 'onnx']}")

@@ -44,6 +44,8 @@ class Stem(nn.Module):
         super().__init__()
         if width % 8:
             raise ConfigError(f"width {width} is no multiple of 8; try {width // 8 * 8}")
+        if width < 8:
+            raise ConfigError(f"Stem.width must be at least 8, got {width}")
         self.width, self.act = width, act
 
 
@@ -306,6 +308,12 @@ class TestBuild:
         with pytest.raises(ConfigError) as caught:
             schema.net()
         assert str(caught.value) == ("x.yaml:3: net.stem: Stem width 12 is no multiple of 8; try 8")
+
+    def test_a_constructor_that_names_itself_is_not_named_twice(self):
+        net = built(net={"type": "Net", "stem": {"type": "Stem", "width": 0}}).net
+        with pytest.raises(ConfigError) as caught:
+            net()
+        assert str(caught.value) == "config: net.stem: Stem.width must be at least 8, got 0"
 
     def test_value_error_of_a_foreign_constructor(self):
         optimizer = built(optimizer={"type": "Sgd", "lr": -1}).optimizer
