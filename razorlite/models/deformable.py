@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, fx, nn
 from torchvision.ops import deform_conv2d
 
@@ -65,6 +66,12 @@ class DeformableConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        if torch.is_autocast_enabled("cpu"):  # where the operator has no kernel in 16 bits
+            with torch.autocast("cpu", enabled=False):
+                return self._moved(x.float()).type_as(x)
+        return self._moved(x)
+
+    def _moved(self, x: Tensor) -> Tensor:
         offset, mask = self.conv_offset(x), None
         if self.modulated:
             taps = self.conv_offset.out_channels // 3

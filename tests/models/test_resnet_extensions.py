@@ -228,3 +228,14 @@ def test_pretrained_weights_may_lack_what_is_added(tmp_path):
 def test_wrong_arguments_name_what_is_wanted(make, words):
     with pytest.raises(ConfigError, match=words):
         make()
+
+
+def test_deformable_convolutions_compute_in_16_bits():
+    """The operator has no such kernel on processors; its input and output have 16 bits."""
+    layer, x = DeformableConv2d(4, 6, 3, padding=1), torch.rand(1, 4, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x.bfloat16())
+    assert out.dtype == torch.bfloat16
+    assert torch.allclose(out.float(), layer(x), atol=0.05)
+    out.float().sum().backward()
+    assert layer.conv_offset.weight.grad is not None
