@@ -52,10 +52,8 @@ class Exported:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        names = ("pytorch", "file")
-        times = (
-            {} if self.milliseconds is None else dict(zip(names, self.milliseconds, strict=True))
-        )
+        pair = self.milliseconds
+        times = {} if pair is None else {"milliseconds": {"pytorch": pair[0], "file": pair[1]}}
         return {
             "path": str(self.path),
             "format": self.format,
@@ -65,7 +63,7 @@ class Exported:
             "box_difference": self.agreement.box,
             "score_difference": self.agreement.score,
             **({} if self.agreement.mask is None else {"mask_difference": self.agreement.mask}),
-            **({"milliseconds": times} if times else {}),
+            **times,
         }
 
 

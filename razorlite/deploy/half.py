@@ -26,7 +26,7 @@ def halve(path: str | Path, out: str | Path) -> None:
         ExportError: a package is missing, or the file is quantised.
         RunFolderError: the file cannot be written.
     """
-    onnx, tool = needed("onnx"), needed("onnxruntime.transformers.float16")
+    tool = needed("onnxruntime.transformers.float16")
     model = folded(Path(path))
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise ExportError(f"{path} is quantised; name the file in float")
@@ -35,7 +35,7 @@ def halve(path: str | Path, out: str | Path) -> None:
     halved = tool.convert_float_to_float16(
         model, keep_io_types=True, disable_shape_infer=True, node_block_list=others
     )
-    meta = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    meta = {entry.key: entry.value for entry in model.metadata_props}
     del halved.metadata_props[:]
     for name, value in {**meta, HALF_NAME: "layers"}.items():
         halved.metadata_props.add(key=name, value=value)

@@ -92,7 +92,7 @@ def calibrate(
         raise ExportError(f"{path} is quantised already; name the file in float")
     if not network.parts():
         raise ExportError(f"{path} has no layer with weights but its last; nothing to quantise")
-    meta = {entry.key: entry.value for entry in needed("onnx").load(str(path)).metadata_props}
+    meta = {entry.key: entry.value for entry in model.metadata_props}
     found = _ranges(model, _tensors(network), batches)
     for node in network.weighted:
         if node.input[0] in found and layer_of(node) in (learned or {}):
@@ -103,14 +103,18 @@ def calibrate(
 def folded(path: Path) -> Any:
     """Return a model whose batch norms are multiplied into the convolutions before them.
 
-    A convolution that several levels share becomes one for each, as each has norms of its own.
+    A convolution that several levels share becomes one for each, as each has norms of its own. The
+    texts that the file holds stay.
     """
     onnx = needed("onnx")
     with TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"
         session(path, 1, folded=folded)
         model = onnx.load(str(folded))
-    keep_layers(model, onnx.load(str(path)))
+    original = onnx.load(str(path))
+    keep_layers(model, original)
+    del model.metadata_props[:]
+    model.metadata_props.extend(original.metadata_props)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     return onnx.shape_inference.infer_shapes(model)

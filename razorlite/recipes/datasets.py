@@ -226,9 +226,8 @@ def _imported(source: str | Path, kind: str | None) -> Imported | None:
     kinds = [*(tool for tool in tools if tool != masks), *formats_in(source)]
     kinds += [masks] if masks in tools else []
     is_tools = bool(kinds) and kinds[0] in TOOLS
-    if others := [
-        kind for kind in kinds[1:] if is_tools or kind == masks
-    ]:  # `_open` tells the rest
+    others = kinds[1:] if is_tools else [k for k in kinds[1:] if k == masks]  # `_open` tells more
+    if others:
         _log.warning(
             "%s: what is there of %s is taken, and %s, too, is not looked at: choose by --from",
             source, kinds[0], " and ".join(others),

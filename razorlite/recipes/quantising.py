@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -30,6 +30,14 @@ _READ = ("data", "metric", "model", "seed", "shape")
 _HEADLINES = ("AP", "mAP", "top1")
 
 
+class Measure(NamedTuple):
+    """The metric of a file: its name, the split that it was measured on, and its value."""
+
+    metric: str
+    split: str
+    value: float
+
+
 @dataclass(frozen=True)
 class Loss:
     """What 8 bits take from a file's metric.
@@ -43,6 +51,13 @@ class Loss:
     metric: str = ""
     split: str = ""
     accuracy: tuple[float, float] | None = None
+
+    @classmethod
+    def between(cls, exact: Measure | None, small: Measure | None) -> "Loss":
+        """Return what is lost from the file in float to the one in 8 bits, as measured alike."""
+        if exact is None or small is None:
+            return cls()
+        return cls(exact.metric, exact.split, (exact.value, small.value))
 
     @property
     def drop(self) -> float:
@@ -167,13 +182,13 @@ class Quantising:
         for choice in chain([first], sensitivity.more(first)):
             calibrated.write(draft, choice.floats)
             after = self._measured(draft, f"in 8 bits, parts in float: {len(choice.floats)}")
-            loss = Loss(*before[:2], (before[2], after[2])) if before and after else Loss()
+            loss = Loss.between(before, after)
             if loss.drop <= self._max_drop:
                 return choice, loss
         raise ExportError(_too_much(loss, choice, self._max_drop))
 
-    def _measured(self, file: Path, about: str) -> tuple[str, str, float] | None:
-        """Return the name of a file's metric, the split, and the value, if there is any."""
+    def _measured(self, file: Path, about: str) -> Measure | None:
+        """Return a file's metric, if the configuration has one and images for it."""
         data, experiment = self._splits.data, self._splits.experiment
         split = next((name for name in ("val", "test") if getattr(data, name)), None)
         if split is None or experiment.metric is None:
@@ -181,7 +196,7 @@ class Quantising:
         _log.info("measuring the file on data.%s, %s", split, about)
         found = self._splits.evaluate(FileModel(file), getattr(self._splits, split), split)
         name = next((name for name in _HEADLINES if name in found), next(iter(found)))
-        return name, f"data.{split}", found[name]
+        return Measure(name, f"data.{split}", found[name])
 
 
 def _learned(path: Path) -> dict[str, tuple[float, float]]:
